@@ -1,0 +1,123 @@
+"""The recipe as A1111 (AUTOMATIC1111's web UI) writes and reads it: the `parameters` chunk of a picture.
+
+    a red house
+    Negative prompt: blurry
+    Steps: 20, Sampler: DDIM, Schedule type: Karras, CFG scale: 7, Seed: 1, Size: 128x128, ..., RNG: CPU, ...
+
+The format, quirks included, is A1111's, so that other programs understand our pictures and we theirs. It
+cannot carry every text: see `parse_infotext`. What has to be exact is in the `latentcanvas` chunk
+(core/images.py).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from core.images import Recipe
+    from core.options import OptionValue
+
+_NEGATIVE = "Negative prompt:"
+# A1111's pattern: a key of two or more characters, then a JSON string or anything up to the next comma. Here
+# alone a key has an end: else a line of letters takes time that grows with the square of its length.
+_PAIR = re.compile(r'(\w[\w \-/]{1,100}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+_LEAST_PAIRS = 3
+# The samplers whose eta A1111 calls "Eta DDIM" (0 unless said); "Eta" is that of all others (1 unless said).
+_DDIM_FAMILY = {"DDIM", "DDIM CFG++", "PLMS", "UniPC"}
+_OPTION_KEYS = {
+    "s_churn": "Sigma churn",
+    "s_tmin": "Sigma tmin",
+    "s_tmax": "Sigma tmax",
+    "s_noise": "Sigma noise",
+}
+
+
+class Infotext(NamedTuple):
+    """What an infotext says: `params` as written there, unquoted, in its order."""
+
+    prompt: str
+    negative: str
+    params: dict[str, str]
+
+
+def infotext(recipe: Recipe) -> str:
+    """The recipe as A1111 writes one.
+
+    The titles of sampler and schedule are written, or their names where the recipe has no titles. `RNG: CPU`
+    is always there: our noise is drawn on the CPU, and a reader that misses the key would draw it on the GPU.
+    """
+    settings = recipe.settings
+    sampler = recipe.sampler_title or settings.sampler
+    params: dict[str, OptionValue | None] = {
+        "Steps": settings.steps,
+        "Sampler": sampler,
+        "Schedule type": recipe.schedule_title or settings.schedule,
+        "CFG scale": settings.cfg_scale,
+        "Seed": settings.seed,
+        "Size": f"{settings.width}x{settings.height}",
+        "Model hash": recipe.model.sha256[:10],
+        "Model": recipe.model.name,
+        "RNG": "CPU",
+        "Eta DDIM" if sampler in _DDIM_FAMILY else "Eta": settings.options.get("eta"),
+        **{key: settings.options.get(option) for option, key in _OPTION_KEYS.items()},
+        "Version": _version(recipe),
+    }
+    negative = f"\n{_NEGATIVE} {settings.negative}" if settings.negative else ""
+    return f"{settings.prompt}{negative}\n{_joined(params)}".strip()
+
+
+def parse_infotext(text: str) -> Infotext:
+    """Read an infotext, anyone's, by the rules of A1111's parser. Text without parameters is all prompt.
+
+    The last line holds the parameters if it has at least three pairs, else it belongs to the prompt. What the
+    format cannot carry comes back changed, here as in A1111: white space at the ends of a line, empty lines
+    at the start of either prompt, a line of either that starts with "Negative prompt:" (the words go, and the
+    negative starts there at the latest), and a value that is empty, equals its key or already stands in
+    double quotes.
+    """
+    *lines, last = text.strip().split("\n")
+    pairs = _PAIR.findall(last)
+    if len(pairs) < _LEAST_PAIRS:
+        lines.append(last)
+        pairs = []
+    prompt: list[str] = []
+    negative: list[str] = []
+    current = prompt
+    for line in map(str.strip, lines):
+        if line.startswith(_NEGATIVE):
+            current = negative
+        current.append(line.removeprefix(_NEGATIVE).strip())
+    params = {key: _unquoted(value) for key, value in pairs if value}
+    return Infotext("\n".join(prompt).lstrip("\n"), "\n".join(negative).lstrip("\n"), params)
+
+
+def _joined(params: dict[str, OptionValue | None]) -> str:
+    written = [(key, _written(value)) for key, value in params.items() if value is not None]
+    return ", ".join(key if key == value else f"{key}: {_quoted(value)}" for key, value in written)
+
+
+def _written(value: OptionValue) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _quoted(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False) if re.search("[,\n:]", value) else value
+
+
+def _unquoted(value: str) -> str:
+    if not (value.startswith('"') and value.endswith('"')):
+        return value
+    try:
+        unquoted = json.loads(value)
+    except ValueError:
+        return value
+    return unquoted if isinstance(unquoted, str) else value
+
+
+def _version(recipe: Recipe) -> str | None:
+    version = recipe.versions.get("latentcanvas")
+    return f"latentcanvas {version}" if version else None

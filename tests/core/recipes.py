@@ -1,0 +1,84 @@
+"""Settings and recipes for tests: one of each kind, and hypothesis strategies for any."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from core.images import ModelRef, PluginRef, Recipe
+from core.request import Settings, max_seed
+
+# For machines that are busy with something else: no example has to be quick.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+# Everything that a prompt may hold: no NUL, no half of a surrogate pair.
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=60)
+names = texts.filter(bool)
+option_values = (
+    st.booleans() | st.integers(-(2**62), 2**62) | st.floats(allow_nan=False, allow_infinity=False) | texts
+)
+sides = st.integers(8, 256).map(lambda n: 8 * n)
+
+
+def any_settings(
+    prompts: st.SearchStrategy[str] = texts, largest_batch: int = 64
+) -> st.SearchStrategy[Settings]:
+    """Any valid settings, with these prompts and batches of at most this size."""
+    return st.builds(
+        Settings,
+        prompt=prompts,
+        negative=prompts,
+        sampler=names,
+        schedule=names,
+        steps=st.integers(1, 1000),
+        cfg_scale=st.floats(0, 100),
+        width=sides,
+        height=sides,
+        batch=st.integers(1, largest_batch),
+        seed=st.integers(0, max_seed(64)),
+        options=st.dictionaries(names, option_values, max_size=4),
+    )
+
+
+def any_recipe(prompts: st.SearchStrategy[str] = texts) -> st.SearchStrategy[Recipe]:
+    """Any valid recipe."""
+    plugins = st.builds(PluginRef, name=texts, version=texts)
+    digests = st.text("0123456789abcdef", min_size=64, max_size=64)
+    return st.builds(
+        Recipe,
+        settings=any_settings(prompts, largest_batch=1),
+        model=st.builds(ModelRef, name=names, sha256=digests),
+        plugin=plugins,
+        schedule_plugin=plugins,
+        device=names,
+        dtype=names,
+        versions=st.dictionaries(names, texts, max_size=3),
+        sampler_title=texts,
+        schedule_title=texts,
+    )
+
+
+SETTINGS = Settings(
+    prompt="a red house under a full moon",
+    negative="blurry, grey",
+    sampler="ddim",
+    schedule="leading",
+    steps=20,
+    cfg_scale=5.0,
+    width=128,
+    height=96,
+    batch=1,
+    seed=42,
+    options={"eta": 0.5},
+)
+RECIPE = Recipe(
+    settings=SETTINGS,
+    model=ModelRef(name="tiny", sha256="0123456789abcdef" * 4),
+    plugin=PluginRef(name="latentcanvas", version="0.1.0"),
+    schedule_plugin=PluginRef(name="latentcanvas", version="0.1.0"),
+    device="cpu",
+    dtype="float32",
+    versions={"latentcanvas": "0.1.0", "torch": "2.8.0"},
+    sampler_title="DDIM",
+    schedule_title="Leading",
+)
