@@ -1,0 +1,122 @@
+"""CLIP's text encoder: token ids to one vector a token (Radford et al. 2021, arXiv:2103.00020, section 2.4).
+
+A transformer whose layers normalise first and look only backwards. The module names are those of the transformers
+files. Shapes are for SD 1.5: T = 77 tokens, D = 768.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.models.config import TextConfig
+
+
+class SelfAttention(nn.Module):
+    """Causal multi-head attention: (B, T, D) -> (B, T, D)."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.heads = config.num_attention_heads
+        self.q_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(width, width)
+        self.v_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t, d = x.shape
+        q, k, v = (
+            layer(x).view(b, t, self.heads, d // self.heads).transpose(1, 2)  # (B, heads, T, D/heads)
+            for layer in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        h = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        out: Tensor = self.out_proj(h.transpose(1, 2).reshape(b, t, d))
+        return out
+
+
+class MLP(nn.Module):
+    """Two linear layers around CLIP's quick GELU, x * sigmoid(1.702 x), or the exact one (OpenCLIP)."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.quick = config.hidden_act == "quick_gelu"
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.fc1(x)  # (B, T, 4D)
+        out: Tensor = self.fc2(h * torch.sigmoid(1.702 * h) if self.quick else F.gelu(h))
+        return out
+
+
+class Layer(nn.Module):
+    """Attention and MLP, each normalised first and added."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.self_attn = SelfAttention(config)
+        self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.self_attn(self.layer_norm1(x))
+        out: Tensor = x + self.mlp(self.layer_norm2(x))
+        return out
+
+
+class Embeddings(nn.Module):
+    """What the token is plus where it stands: ids (B, T) -> (B, T, D)."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position_embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        positions = torch.arange(ids.shape[1], device=ids.device)
+        out: Tensor = self.token_embedding(ids) + self.position_embedding(positions)
+        return out
+
+
+class Layers(nn.Module):
+    """The stack; a module of its own because the files say `encoder.layers.0`."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class TextTransformer(nn.Module):
+    """Embeddings, layers, final norm."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.embeddings = Embeddings(config)
+        self.encoder = Layers(config)
+        self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embeddings(ids)  # (B, 77, 768)
+        out: Tensor = self.final_layer_norm(self.encoder(x))
+        return out
+
+
+class CLIPTextEncoder(nn.Module):
+    """Token ids (B, T) -> hidden states (B, T, D), the context that the UNet attends to."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.text_model = TextTransformer(config)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        out: Tensor = self.text_model(ids)
+        return out

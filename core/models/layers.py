@@ -1,0 +1,63 @@
+"""The two layers that the VAE and the UNet share."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ResnetBlock(nn.Module):
+    """Norm, SiLU, convolution, twice, beside a shortcut; the timestep is added between the two.
+
+    (B, in, H, W) -> (B, out, H, W), `time` (B, time_channels) or None where there is no time (the VAE).
+    """
+
+    def __init__(
+        self, channels_in: int, channels_out: int, groups: int, eps: float, time_channels: int | None
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(groups, channels_in, eps=eps)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        if time_channels is not None:
+            self.time_emb_proj = nn.Linear(time_channels, channels_out)
+        self.norm2 = nn.GroupNorm(groups, channels_out, eps=eps)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
+        if channels_in != channels_out:
+            self.conv_shortcut = nn.Conv2d(channels_in, channels_out, 1)
+        self.changes_width = channels_in != channels_out
+
+    def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))  # (B, out, H, W)
+        if time is not None:
+            h = h + self.time_emb_proj(F.silu(time))[:, :, None, None]  # (B, out, 1, 1)
+        h = self.conv2(F.silu(self.norm2(h)))
+        out: Tensor = h + (self.conv_shortcut(x) if self.changes_width else x)
+        return out
+
+
+class Upsample(nn.Module):
+    """Nearest neighbour to twice the side, then a convolution: (B, C, H, W) -> (B, C, 2H, 2W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return out
+
+
+class Downsample(nn.Module):
+    """A convolution of stride 2: (B, C, H, W) -> (B, C, H/2, W/2).
+
+    The UNet pads both sides; the VAE's encoder pads the right and bottom only (`one_sided`), as its weights expect.
+    """
+
+    def __init__(self, channels: int, *, one_sided: bool) -> None:
+        super().__init__()
+        self.one_sided = one_sided
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=0 if one_sided else 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv(F.pad(x, (0, 1, 0, 1)) if self.one_sided else x)
+        return out

@@ -1,0 +1,99 @@
+"""TOML into frozen dataclasses: unknown keys are errors that name the nearest known one."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tomli
+
+from core.errors import UserError
+from core.options import hint
+
+T = TypeVar("T")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises UserError when it cannot be read or is no TOML."""
+    try:
+        return tomli.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid TOML: {error}.") from None
+
+
+def build(kind: type[T], values: object, where: str) -> T:
+    """An instance of the dataclass `kind`, nested ones included, from a TOML table.
+
+    Raises UserError, which names `where`, for a key that is unknown or missing and for a value of another type.
+    """
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where} must be a table of names and values.")
+    types_by_name = typing.get_type_hints(kind)
+    known = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    chosen = {}
+    for key, value in values.items():
+        if key not in known:
+            raise UserError(f"{where}: {key!r} is not known{hint(key, known)}")
+        chosen[key] = _value(types_by_name[key], value, f"{where}.{key}")
+    missing = [
+        name
+        for name, item in known.items()
+        if name not in chosen
+        and item.default is dataclasses.MISSING
+        and item.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise UserError(f"{where}: {missing[0]} is missing.")
+    return kind(**chosen)
+
+
+def override(values: dict[str, Any], assignments: typing.Iterable[str]) -> None:
+    """Change nested tables in place by "unet.train.steps=100"; the value is written as TOML. Raises UserError."""
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        *tables, key = path.strip().split(".")
+        try:
+            value = tomli.loads(f"value = {text}")["value"] if equals else None
+        except tomli.TOMLDecodeError:
+            value = text.strip()
+        if not equals or not key:
+            raise UserError(f"--set {assignment}: write it as KEY=VALUE, for example unet.train.steps=100.")
+        table: Any = values
+        for name in tables:
+            table = table.setdefault(name, {})
+            if not isinstance(table, dict):
+                raise UserError(f"--set {assignment}: {name} is a value, not a table.")
+        table[key] = value
+
+
+def _value(wanted: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(wanted):
+        return build(typing.cast("type[Any]", wanted), value, where)
+    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_value(arguments[0], item, where) for item in value)
+    if origin is typing.Literal and value in arguments:
+        return value
+    if origin in (typing.Union, types.UnionType) and any(_fits(part, value) for part in arguments):
+        return tuple(value) if isinstance(value, list) else value
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(wanted, type) and type(value) is wanted:
+        return value
+    raise UserError(f"{where} is {value!r}, which is no {_spoken(wanted)}.")
+
+
+def _fits(wanted: Any, value: Any) -> bool:
+    return type(value) is wanted or (typing.get_origin(wanted) is tuple and isinstance(value, list))
+
+
+def _spoken(wanted: Any) -> str:
+    if typing.get_origin(wanted) is typing.Literal:
+        return "or ".join(f"{choice!r} " for choice in typing.get_args(wanted)).strip()
+    return {int: "whole number", float: "number", str: "text", bool: "true or false"}.get(wanted, str(wanted))

@@ -1,0 +1,139 @@
+"""Each network against its reference implementation, with the reference's random weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from core.models.clip import CLIPTextEncoder
+from core.models.config import TextConfig, UNetConfig, VAEConfig
+from core.models.unet import UNet
+from core.models.vae import AutoencoderKL
+
+diffusers = pytest.importorskip("diffusers")
+transformers = pytest.importorskip("transformers")
+
+UNETS = {
+    "like SD 1.x": {"attention_head_dim": 4, "cross_attention_dim": 24},
+    "like SD 2.x": {
+        "attention_head_dim": (2, 4, 8),
+        "cross_attention_dim": 32,
+        "use_linear_projection": True,
+    },
+    "for inpainting": {"attention_head_dim": 4, "cross_attention_dim": 24, "in_channels": 9},
+}
+
+
+def randomise(module: nn.Module) -> None:
+    """Weights that leave no part of the network without effect, biases and norms included."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in module.parameters():
+        spread = 0.3 if parameter.ndim == 1 else parameter[0].numel() ** -0.5
+        parameter.data = torch.randn(parameter.shape, generator=generator) * spread
+        if parameter.ndim == 1:
+            parameter.data += 0.5
+
+
+def relative(ours: Tensor, theirs: Tensor) -> float:
+    return float((ours - theirs).norm() / theirs.norm())
+
+
+@pytest.mark.parametrize("kind", UNETS)
+@torch.no_grad()
+def test_unet(kind: str) -> None:
+    numbers: dict[str, Any] = {
+        "in_channels": 4,
+        "out_channels": 4,
+        "block_out_channels": (32, 64, 64),
+        "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        "layers_per_block": 2,
+        "norm_num_groups": 16,
+        **UNETS[kind],
+    }
+    theirs = diffusers.UNet2DConditionModel(**numbers).eval()
+    randomise(theirs)
+    ours = UNet(UNetConfig(**numbers)).eval()
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(2, numbers["in_channels"], 16, 24)
+    timesteps = torch.tensor([3.0, 980.5])
+    context = torch.randn(2, 7, numbers["cross_attention_dim"])
+    assert relative(ours(x, timesteps, context), theirs(x, timesteps, context).sample) < 1e-5
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@torch.no_grad()
+def test_vae(layers: int) -> None:
+    numbers: dict[str, Any] = {
+        "block_out_channels": (16, 32, 32, 48),
+        "layers_per_block": layers,
+        "latent_channels": 5,
+        "norm_num_groups": 8,
+    }
+    kinds = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    theirs = diffusers.AutoencoderKL(**numbers, **kinds).eval()
+    randomise(theirs)
+    ours = AutoencoderKL(VAEConfig(**numbers)).eval()
+    ours.load_state_dict(theirs.state_dict())
+    pictures = torch.rand(2, 3, 64, 48) * 2 - 1
+    distribution = theirs.encode(pictures).latent_dist
+    mean, log_variance = ours.moments(pictures)
+    assert relative(mean, distribution.mean) < 1e-5
+    assert relative(log_variance, distribution.logvar) < 1e-5
+    latents = torch.randn(2, 5, 8, 6)
+    expected = theirs.decode(latents / ours.config.scaling_factor).sample
+    assert relative(ours.decode(latents), expected) < 1e-5
+
+
+@pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
+@torch.no_grad()
+def test_text_encoder(activation: Any) -> None:
+    numbers: dict[str, Any] = {
+        "vocab_size": 120,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 20,
+        "hidden_act": activation,
+        "bos_token_id": 118,
+        "eos_token_id": 119,
+    }
+    theirs = transformers.CLIPTextModel(transformers.CLIPTextConfig(**numbers)).eval()
+    randomise(theirs)
+    ours = CLIPTextEncoder(TextConfig(**numbers)).eval()
+    ours.load_state_dict(
+        {f"text_model.{key.removeprefix('text_model.')}": v for key, v in theirs.state_dict().items()}
+    )
+    ids = torch.randint(0, 118, (2, 20))
+    ids[:, -6:] = 119
+    assert relative(ours(ids), theirs(ids).last_hidden_state) < 1e-5
+
+
+@torch.no_grad()
+def test_the_text_encoder_looks_only_backwards() -> None:
+    encoder = CLIPTextEncoder(
+        TextConfig(
+            vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2
+        )
+    )
+    ids = torch.randint(0, 50, (1, 12))
+    other = ids.clone()
+    other[0, 8:] = (other[0, 8:] + 1) % 50
+    before, after = encoder(ids), encoder(other)
+    assert torch.equal(before[:, :8], after[:, :8])
+    assert not torch.allclose(before[:, 8:], after[:, 8:])
+
+
+def test_encoding_draws_from_the_distribution() -> None:
+    vae = AutoencoderKL(VAEConfig(block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4))
+    picture, noise = torch.rand(1, 3, 16, 16), torch.randn(1, 4, 8, 8)
+    with torch.no_grad():
+        mean, log_variance = vae.moments(picture)
+        scale = vae.config.scaling_factor
+        assert torch.equal(vae.encode(picture), mean * scale)
+        expected = (mean + (log_variance / 2).exp() * noise) * scale
+        assert torch.allclose(vae.encode(picture, noise), expected)
