@@ -1,0 +1,40 @@
+"""Latents to a quick picture: each pixel a linear map of one latent cell, with no network.
+
+The map is fitted once for a VAE by least squares, so a preview costs a small matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from core.pixels import to_images
+
+
+def fit(latents: Tensor, pictures: Tensor) -> Tensor:
+    """The (C + 1, 3) map that turns latents (B, C, h, w) into pictures (B, 3, h * f, w * f) best.
+
+    The last row is the constant. Pictures are averaged over each cell first.
+    """
+    cell = pictures.shape[-1] // latents.shape[-1]
+    wanted = torch.nn.functional.avg_pool2d(pictures, cell).permute(0, 2, 3, 1).reshape(-1, 3)
+    known = latents.permute(0, 2, 3, 1).reshape(-1, latents.shape[1])
+    known = torch.cat([known, torch.ones_like(known[:, :1])], dim=1)
+    solution: Tensor = torch.linalg.lstsq(known.double(), wanted.double()).solution
+    return solution.float()
+
+
+class Previewer:
+    """Latents (B, C, h, w), scaled, to one small picture each, `cell` times enlarged."""
+
+    def __init__(self, rows: Sequence[Sequence[float]], cell: int) -> None:
+        self.map, self.cell = torch.tensor(rows, dtype=torch.float32), cell
+
+    def __call__(self, latents: Tensor) -> list[Image.Image]:
+        x = latents.detach().float().cpu()
+        rgb = torch.einsum("bchw,cd->bdhw", x, self.map[:-1]) + self.map[-1][:, None, None]
+        size = (x.shape[3] * self.cell, x.shape[2] * self.cell)
+        return [image.resize(size, Image.Resampling.BICUBIC) for image in to_images(rgb)]

@@ -1,0 +1,103 @@
+"""Stage one: a VAE that knows the pictures' forms and colours (arXiv:2112.10752, section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from core.models.vae import AutoencoderKL
+from core.training.pool import Pool, to_tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAELoss:
+    """Reconstruction is root mean square error a crop; the KL term only keeps the latents' scale from drifting."""
+
+    crop: int = 64
+    whole_from: float = (
+        0.85  # from this part of the run on, whole pictures: group norms see what they will see
+    )
+    kl_weight: float = 1e-6
+
+
+def initialise(vae: AutoencoderKL) -> None:
+    """He's initialisation (arXiv:1502.01852), and a narrow q(z | x) to begin with.
+
+    Torch's own initial weights shrink the signal at every layer; from them the first 500 steps learn only the mean.
+    """
+    for module in vae.modules():
+        if isinstance(module, nn.Conv2d):
+            nonlinearity = "linear" if module.kernel_size == (1, 1) else "relu"
+            nn.init.kaiming_normal_(module.weight, nonlinearity=nonlinearity)
+            nn.init.zeros_(module.bias)
+    channels = vae.config.latent_channels
+    with torch.no_grad():
+        vae.quant_conv.weight[channels:] *= 0.1
+        vae.quant_conv.bias[channels:] = -6.0
+
+
+class VAEStage:
+    """Trains `modules`, an AutoencoderKL, on crops of stored pictures."""
+
+    name = "vae"
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        pictures: NDArray[np.uint8],
+        settings: VAELoss,
+        *,
+        batch: int,
+        steps: int,
+        seed: int,
+    ) -> None:
+        self.modules: nn.Module = vae
+        self.vae = vae
+        self.pictures = pictures
+        self.settings = settings
+        self.batch, self.steps, self.seed = batch, steps, seed
+        held_out = Pool(seed, "held_out", 64, pictures.shape[1])
+        self.held_out = to_tensor(np.stack([held_out.picture(i) for i in range(held_out.count)]))
+
+    def loss(self, step: int) -> Tensor:
+        x = self._crops(step)
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        with torch.autocast("cpu", torch.bfloat16):
+            mean, log_variance = self.vae.moments(x)
+            noise = torch.randn(mean.shape, generator=generator)
+            z = mean + torch.exp(0.5 * log_variance) * noise
+            y = self.vae.decoder(self.vae.post_quant_conv(z))
+        mean, log_variance = mean.float(), log_variance.float()
+        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=(1, 2, 3)).mean()
+        # The root of each crop's error: a plain mean would listen to the few busiest pictures alone.
+        error = (F.mse_loss(y.float(), x, reduction="none").mean(dim=(1, 2, 3)) + 1e-6).sqrt().mean()
+        return error + self.settings.kl_weight * kl / x[0, 0].numel()
+
+    def _crops(self, step: int) -> Tensor:
+        """Crops that start at multiples of 8, as latent cells do; whole pictures, fewer of them, near the end."""
+        rng = np.random.default_rng((self.seed, step))
+        side = self.pictures.shape[1]
+        crop = self.settings.crop if step < self.settings.whole_from * self.steps else side
+        count = max(1, self.batch * self.settings.crop**2 // crop**2)
+        indices = rng.integers(len(self.pictures), size=count)
+        corners = rng.integers((side - crop) // 8 + 1, size=(count, 2)) * 8
+        cut = [
+            self.pictures[i, y : y + crop, x : x + crop] for i, (y, x) in zip(indices, corners, strict=True)
+        ]
+        return to_tensor(np.stack(cut))
+
+    def measure(self, averaged: nn.Module) -> Mapping[str, float]:
+        return {"psnr": round(float(psnr(self.vae, self.held_out).mean()), 3)}
+
+
+def psnr(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB of each reconstructed picture, (B,); pictures (B, 3, H, W) in [-1, 1]."""
+    parts = [vae.decode(vae.encode(pictures[i : i + 8])) for i in range(0, len(pictures), 8)]
+    restored = torch.cat(parts).clamp(-1, 1)
+    return -10 * torch.log10((restored - pictures).square().mean(dim=(1, 2, 3)) / 4)

@@ -1,0 +1,213 @@
+"""One training loop for every stage: resumable, averaged, logged.
+
+A stage gives its parameters and a loss for step `k`. All randomness of step `k` comes from (seed, k), so a run that
+was stopped and resumed meets the same batches and the same noise.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from core.errors import UserError
+from core.files import write_whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopSettings:
+    """How long and how fast a stage trains."""
+
+    steps: int
+    batch: int
+    learning_rate: float
+    warmup: int = 200
+    decay: float = 0.2  # the last part of the run, over which the rate falls to nothing
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    ema: float = 0.9995
+    save_every: int = 500
+    measure_every: int = 2000
+
+
+class Stage(Protocol):
+    """What the loop trains. `modules` are saved; `loss` and `measure` see them in place."""
+
+    name: str
+    modules: nn.Module
+
+    def loss(self, step: int) -> Tensor:
+        """The loss of step `step`, a scalar that gradients flow from."""
+
+    def measure(self, averaged: nn.Module) -> Mapping[str, float]:
+        """Figures worth a line in the log, from the averaged weights."""
+
+
+def learning_rate(step: int, settings: LoopSettings) -> float:
+    """Linear warm-up, level, then linear decay over the last `decay` of the run."""
+    rising = min(1.0, (step + 1) / max(settings.warmup, 1))
+    falling = min(1.0, (settings.steps - step) / max(settings.decay * settings.steps, 1))
+    return settings.learning_rate * rising * falling
+
+
+class Averaged:
+    """An exponential moving average of the weights, which follows faster while the run is young."""
+
+    def __init__(self, modules: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.state = {key: value.detach().clone() for key, value in modules.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, modules: nn.Module, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for key, value in modules.state_dict().items():
+            self.state[key].lerp_(value, 1 - decay)
+
+
+def train_stage(stage: Stage, settings: LoopSettings, folder: Path, *, resume: bool) -> dict[str, Tensor]:
+    """Train to `settings.steps` and return the averaged weights.
+
+    A checkpoint is written every `save_every` steps, on Ctrl-C and at the end, whole or not at all. Raises UserError
+    when the loss is not a number, with the last good checkpoint kept.
+    """
+    optimizer = torch.optim.AdamW(
+        stage.modules.parameters(),
+        settings.learning_rate,
+        betas=(0.9, 0.99),
+        weight_decay=settings.weight_decay,
+    )
+    averaged = Averaged(stage.modules, settings.ema)
+    path = folder / f"{stage.name}.checkpoint"
+    first = _restore(path, stage, optimizer, averaged) if resume else 0
+    log = Log(folder / f"{stage.name}.jsonl", keep_below=first)
+    save = _saver(path, stage, optimizer, averaged)
+    step = first
+    progress = tqdm(
+        range(first, settings.steps), stage.name, initial=first, total=settings.steps, mininterval=5
+    )
+    try:
+        for step in progress:
+            loss = _one_step(stage, optimizer, settings, step)
+            averaged.update(stage.modules, step)
+            log.loss(step, loss)
+            if (step + 1) % settings.save_every == 0:
+                save(step + 1)
+            if (step + 1) % settings.measure_every == 0 or step + 1 == settings.steps:
+                figures = _measure(stage, averaged)
+                log.write({"step": step + 1, "seconds": log.seconds(), **figures})
+                progress.write(f"{stage.name} {step + 1}: {figures}")
+    except KeyboardInterrupt:
+        save(step)
+        raise
+    if first < settings.steps:
+        save(settings.steps)
+    return averaged.state
+
+
+def _one_step(stage: Stage, optimizer: torch.optim.Optimizer, settings: LoopSettings, step: int) -> Tensor:
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(step, settings)
+    loss = stage.loss(step)
+    loss.backward()  # type: ignore[no-untyped-call]
+    norm = nn.utils.clip_grad_norm_(stage.modules.parameters(), settings.clip)
+    if not math.isfinite(float(norm)):
+        raise UserError(
+            f"The loss of {stage.name} is not a number at step {step}: try a smaller learning_rate, and resume."
+        )
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss.detach()
+
+
+def _measure(stage: Stage, averaged: Averaged) -> Mapping[str, float]:
+    """Measure with the averaged weights in place, then put the raw ones back."""
+    raw = {key: value.detach().clone() for key, value in stage.modules.state_dict().items()}
+    stage.modules.load_state_dict(averaged.state)
+    stage.modules.eval()
+    with torch.no_grad():
+        figures = stage.measure(stage.modules)
+    stage.modules.train()
+    stage.modules.load_state_dict(raw)
+    return figures
+
+
+def _saver(
+    path: Path, stage: Stage, optimizer: torch.optim.Optimizer, averaged: Averaged
+) -> Callable[[int], None]:
+    def save(step: int) -> None:
+        buffer = io.BytesIO()
+        weights = stage.modules.state_dict()
+        torch.save(
+            {
+                "step": step,
+                "weights": weights,
+                "averaged": averaged.state,
+                "optimizer": optimizer.state_dict(),
+            },
+            buffer,
+        )
+        write_whole(path, buffer.getvalue())
+
+    return save
+
+
+def _restore(path: Path, stage: Stage, optimizer: torch.optim.Optimizer, averaged: Averaged) -> int:
+    if not path.exists():
+        return 0
+    saved = torch.load(path, weights_only=True)
+    stage.modules.load_state_dict(saved["weights"])
+    optimizer.load_state_dict(saved["optimizer"])
+    averaged.state = saved["averaged"]
+    step: int = saved["step"]
+    return step
+
+
+class Log:
+    """One JSON object a line: the mean loss of every 50 steps, and what `measure` found."""
+
+    every = 50
+
+    def __init__(self, path: Path, *, keep_below: int) -> None:
+        lines = _lines(path) if keep_below else []
+        kept = [line for line in lines if line["step"] <= keep_below]
+        self.before = max((line["seconds"] for line in kept), default=0.0)
+        self.start = time.monotonic()
+        self.sum, self.count = torch.zeros(()), 0
+        self.path = path
+        write_whole(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+
+    def seconds(self) -> float:
+        """Time spent on this stage, resumed parts included."""
+        return round(self.before + time.monotonic() - self.start, 1)
+
+    def loss(self, step: int, loss: Tensor) -> None:
+        self.sum, self.count = self.sum + loss, self.count + 1
+        if (step + 1) % self.every == 0:
+            self.write(
+                {"step": step + 1, "seconds": self.seconds(), "loss": round(float(self.sum) / self.count, 6)}
+            )
+            self.sum, self.count = torch.zeros(()), 0
+
+    def write(self, line: Mapping[str, float]) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def _lines(path: Path) -> list[dict[str, float]]:
+    def read() -> Iterator[dict[str, float]]:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:  # the last line of a killed run
+                return
+
+    return list(read()) if path.exists() else []

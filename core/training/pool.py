@@ -1,0 +1,68 @@
+"""Pictures drawn once and kept in one file, so that training reads instead of drawing.
+
+Picture `i` of a pool is a pure function of (seed, split, i): nothing but the pixels has to be stored.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core.training.drawing import draw
+from core.training.pictures import Spec, Split, sample
+
+
+@dataclass(frozen=True)
+class Pool:
+    """`count` pictures of `size` x `size` from one seed and one split."""
+
+    seed: int
+    split: Split
+    count: int
+    size: int = 128
+
+    def rng(self, index: int, purpose: str) -> random.Random:
+        """A generator of its own for each picture and purpose."""
+        return random.Random(f"{self.seed}/{self.split}/{index}/{purpose}")
+
+    def spec(self, index: int) -> Spec:
+        """What picture `index` shows."""
+        return sample(self.rng(index, "spec"), self.split)
+
+    def picture(self, index: int) -> NDArray[np.uint8]:
+        """Picture `index`, (size, size, 3)."""
+        return np.asarray(draw(self.spec(index), self.rng(index, "draw"), self.size))
+
+    def pictures(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+        """Pictures one after the other, drawn by all cores."""
+        with multiprocessing.get_context("fork").Pool(os.cpu_count()) as workers:
+            yield from workers.imap(self.picture, indices, chunksize=64)
+
+    def on_disk(self, path: Path, advance: Callable[[int], object] = lambda count: None) -> NDArray[np.uint8]:
+        """All pictures, (count, size, size, 3), mapped from `path`; drawn there first if they are not there yet."""
+        shape = (self.count, self.size, self.size, 3)
+        if not path.exists():
+            unfinished = path.with_suffix(".part")
+            array = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=shape)
+            for index, picture in enumerate(self.pictures(range(self.count))):
+                array[index] = picture
+                advance(1)
+            array.flush()
+            unfinished.rename(path)
+        stored: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+        return stored
+
+
+def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:
+    """(B, H, W, 3) bytes -> (B, 3, H, W) float32 in [-1, 1], channels last in memory."""
+    return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1.0

@@ -1,0 +1,158 @@
+"""Trains a text-to-image model from a recipe: vocabulary, text encoder, VAE, latents, UNet, model folder.
+
+Every stage leaves its result in the run's folder, and a finished stage is not repeated, so a run that was stopped
+anywhere goes on with `resume`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from core.errors import UserError
+from core.files import check_writable
+from core.models.clip import CLIPTextEncoder
+from core.models.unet import UNet
+from core.models.vae import AutoencoderKL
+from core.prompt import Tokenizer
+from core.schedule import NoiseSchedule
+from core.training import autoencoder, reading
+from core.training.autoencoder import VAEStage
+from core.training.captions import caption, words
+from core.training.diffusion import DiffusionStage, encode_pool
+from core.training.export import save_model
+from core.training.loop import LoopSettings, Stage, train_stage
+from core.training.pool import Pool
+from core.training.reading import TextStage
+from core.training.recipe import Recipe, read_recipe
+from core.training.vocabulary import learn_vocabulary
+
+TEST_PICTURES = 512
+BLOCK = 2048
+M = TypeVar("M", bound=nn.Module)
+
+
+def train(path: Path, overrides: Sequence[str] = (), resume: bool = False, out: Path | None = None) -> Path:
+    """Train the recipe at `path` and return the folder of the finished model, `out/model`.
+
+    Without `resume` a folder that already holds a run is refused, so that nothing is lost. Raises UserError.
+    """
+    recipe = read_recipe(path, overrides)
+    folder = Path("runs") / recipe.name if out is None else out
+    if any(folder.glob("*.checkpoint")) and not resume:
+        raise UserError(
+            f"{folder} already holds a run: add --resume to go on, or name another folder with --out."
+        )
+    check_writable(folder)
+    shutil.copy(path, folder / "recipe.toml")
+    run = TrainingRun(recipe, folder, resume)
+    text = run.text_encoder()
+    vae = run.vae()
+    unet = run.unet(text, vae)
+    return save_model(folder / "model", recipe, run.tokenizer, text, vae, unet)
+
+
+class TrainingRun:
+    """The stages of one run, in their order."""
+
+    def __init__(self, recipe: Recipe, folder: Path, resume: bool) -> None:
+        self.recipe, self.folder, self.resume = recipe, folder, resume
+        self.pool = Pool(recipe.seed, "seen", recipe.pictures.unet, recipe.pictures.size)
+        self.test = Pool(recipe.seed + 1, "held_out", TEST_PICTURES, recipe.pictures.size)
+        self.tokenizer, self.vocabulary_size = self._vocabulary()
+
+    def _vocabulary(self) -> tuple[Tokenizer, int]:
+        wanted = self.recipe.vocabulary
+        captions = (
+            caption(self.pool.spec(i), self.pool.rng(i, "vocabulary")) for i in range(wanted.captions)
+        )
+        vocab, merges = learn_vocabulary(captions, wanted.size)
+        return Tokenizer(vocab, merges, wanted.length, words()), len(vocab)
+
+    def text_encoder(self) -> CLIPTextEncoder:
+        """The trained text encoder."""
+        torch.manual_seed(self.recipe.seed)
+        size = self.vocabulary_size
+        config = replace(self.recipe.text, vocab_size=size, bos_token_id=size - 2, eos_token_id=size - 1)
+        encoder = CLIPTextEncoder(config)
+        reading.initialise(encoder)
+        settings = self.recipe.train.text
+        stage = TextStage(encoder, self.tokenizer, batch=settings.batch, seed=self.recipe.seed)
+        self._train(stage, settings)
+        return encoder.eval().requires_grad_(False)
+
+    def unet(self, encoder: CLIPTextEncoder, vae: AutoencoderKL) -> UNet:
+        """The UNet, trained on the VAE's latents."""
+        latents, test = self._latents(vae, self.pool), self._latents(vae, self.test)
+        torch.manual_seed(self.recipe.seed)
+        unet, noise, settings = UNet(self.recipe.unet), self.recipe.noise, self.recipe.train.unet
+        nn.init.zeros_(unet.conv_out.weight)
+        schedule = NoiseSchedule.from_betas(
+            noise.beta_schedule,
+            noise.beta_start,
+            noise.beta_end,
+            noise.num_train_timesteps,
+            noise.steps_offset,
+        )
+        stage = DiffusionStage(
+            unet, encoder, self.tokenizer, schedule, latents, self.pool, (test, self.test),
+            self.recipe.train.unet_loss, batch=settings.batch,
+        )  # fmt: skip
+        self._train(stage, settings)
+        return unet.eval()
+
+    def vae(self) -> AutoencoderKL:
+        """The trained VAE, scaled so that latents have unit variance."""
+        torch.manual_seed(self.recipe.seed)
+        vae = AutoencoderKL(self.recipe.vae)
+        autoencoder.initialise(vae)
+        settings, pictures = self.recipe.train.vae, self._pictures()
+        stage = VAEStage(
+            vae,
+            pictures,
+            self.recipe.train.vae_loss,
+            batch=settings.batch,
+            steps=settings.steps,
+            seed=self.recipe.seed,
+        )
+        self._train(stage, settings)
+        vae.eval().requires_grad_(False)
+        vae.config = replace(vae.config, scaling_factor=1.0)
+        spread = float(encode_pool(vae, pictures[:BLOCK]).float().std())
+        vae.config = replace(vae.config, scaling_factor=round(1 / spread, 5))
+        return vae
+
+    def _pictures(self) -> NDArray[np.uint8]:
+        count = self.recipe.pictures.vae
+        with tqdm(total=count, desc="pictures", mininterval=5) as progress:
+            return replace(self.pool, count=count).on_disk(self.folder / "pictures.npy", progress.update)
+
+    def _latents(self, vae: AutoencoderKL, pool: Pool) -> NDArray[np.float16]:
+        """The latents of a pool, (count, C, h, w), encoded once."""
+        path = self.folder / f"latents-{pool.split}.npy"
+        if not path.exists():
+            blocks = []
+            with tqdm(total=pool.count, desc=path.stem, mininterval=5) as progress:
+                for first in range(0, pool.count, BLOCK):
+                    pictures = np.stack(list(pool.pictures(range(first, min(first + BLOCK, pool.count)))))
+                    blocks.append(encode_pool(vae, pictures).numpy())
+                    progress.update(len(pictures))
+            unfinished = path.with_suffix(".part.npy")
+            np.save(unfinished, np.concatenate(blocks))
+            unfinished.rename(path)
+        stored: NDArray[np.float16] = np.load(path)
+        return stored
+
+    def _train(self, stage: Stage, settings: LoopSettings) -> None:
+        """Train a stage and put its averaged weights in place."""
+        averaged: dict[str, Tensor] = train_stage(stage, settings, self.folder, resume=self.resume)
+        stage.modules.load_state_dict(averaged)
