@@ -6,10 +6,10 @@ from __future__ import annotations
 class UserError(Exception):
     """Something the user can put right.
 
-    The message is one sentence that says what is wrong and what to do. The command line prints it and exits with
-    code 2; the page shows it beside what caused it.
+    The message is one sentence that says what is wrong and what to do. The command line prints it and exits
+    with code 2; the page shows it beside what caused it.
     """
 
 
 class Cancelled(Exception):
-    """The run's cancel event was set: raised inside `denoise`, so that any sampler stops within one evaluation."""
+    """The run's cancel event was set. Raised inside `denoise`, so any sampler stops within one evaluation."""

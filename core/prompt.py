@@ -27,8 +27,9 @@ PIECES = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\
 class TokenCount:
     """How much of the text encoder's room a prompt takes.
 
-    used: tokens of the prompt; limit: tokens of one chunk; chunks: how many are run; unknown: words that the model
-    has never met in training, in the prompt's order (empty for a model that does not list its words).
+    used: tokens of the prompt; limit: tokens of one chunk; chunks: how many are run; unknown: words that
+    the model has never met in training, in the prompt's order (empty for a model that does not list its
+    words).
     """
 
     used: int
@@ -38,7 +39,8 @@ class TokenCount:
 
 
 class Tokenizer:
-    """Prompts to chunks of ids, each `length` long: start, up to `length - 2` tokens, end, and ends as padding.
+    """Prompts to chunks of ids, each `length` long: start, up to `length - 2` tokens, end, and ends as
+    padding.
 
     words: the words that the model was trained on, where it lists them; then others are reported as unknown.
     """
@@ -54,7 +56,9 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path, length: int, words: frozenset[str] | None = None) -> Tokenizer:
-        """From a folder with `vocab.json` and `merges.txt`. Raises UserError when one is missing or damaged."""
+        """From a folder with `vocab.json` and `merges.txt`. Raises UserError when one is missing or
+        damaged.
+        """
         try:
             vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
             lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
@@ -69,9 +73,8 @@ class Tokenizer:
                 f"The tokenizer's file {error.filename} is missing: copy the model again."
             ) from None
         except Exception as error:
-            raise UserError(
-                f"The tokenizer in {folder} is damaged ({error}): copy the model again."
-            ) from None
+            files = f"{folder / 'vocab.json'} or merges.txt"
+            raise UserError(f"{files} is damaged ({error}): copy the model again.") from None
 
     def chunks(self, prompt: str) -> list[list[int]]:
         """Ids of the prompt, one list of `length` ids a chunk; one chunk of ends for the empty prompt."""

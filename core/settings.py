@@ -30,7 +30,8 @@ def read_toml(path: Path) -> dict[str, Any]:
 def build(kind: type[T], values: object, where: str) -> T:
     """An instance of the dataclass `kind`, nested ones included, from a TOML table.
 
-    Raises UserError, which names `where`, for a key that is unknown or missing and for a value of another type.
+    Raises UserError, which names `where`, for a key that is unknown or missing and for a value of another
+    type.
     """
     if not isinstance(values, Mapping):
         raise UserError(f"{where} must be a table of names and values.")
@@ -54,7 +55,9 @@ def build(kind: type[T], values: object, where: str) -> T:
 
 
 def override(values: dict[str, Any], assignments: typing.Iterable[str]) -> None:
-    """Change nested tables in place by "unet.train.steps=100"; the value is written as TOML. Raises UserError."""
+    """Change nested tables in place by "unet.train.steps=100"; the value is written as TOML. Raises
+    UserError.
+    """
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         *tables, key = path.strip().split(".")

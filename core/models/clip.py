@@ -1,7 +1,7 @@
 """CLIP's text encoder: token ids to one vector a token (Radford et al. 2021, arXiv:2103.00020, section 2.4).
 
-A transformer whose layers normalise first and look only backwards. The module names are those of the transformers
-files. Shapes are for SD 1.5: T = 77 tokens, D = 768.
+A transformer whose layers normalise first and look only backwards. The module names are those of the
+transformers files. Shapes are for SD 1.5: T = 77 tokens, D = 768.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The numbers that make one architecture SD 1.5, SD 2.x or the embedded model.
 
-Each dataclass reads the keys that diffusers and transformers write in a model folder's `config.json`, so a folder of
-this project is a folder of theirs, and the other way round.
+Each dataclass reads the keys that diffusers and transformers write in a model folder's `config.json`, so a
+folder of this project is a folder of theirs, and the other way round.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
-    """CLIP's text tower (Radford et al. 2021, arXiv:2103.00020). The defaults are ViT-L/14's, as in SD 1.5."""
+    """CLIP's text tower (Radford et al. 2021, arXiv:2103.00020). The defaults are ViT-L/14's, as in SD
+    1.5.
+    """
 
     vocab_size: int = 49408
     hidden_size: int = 768
@@ -34,7 +36,9 @@ class TextConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class VAEConfig:
-    """AutoencoderKL of latent diffusion (Rombach et al. 2022, arXiv:2112.10752). The defaults are SD 1.5's."""
+    """AutoencoderKL of latent diffusion (Rombach et al. 2022, arXiv:2112.10752). The defaults are SD
+    1.5's.
+    """
 
     in_channels: int = 3
     out_channels: int = 3
@@ -54,8 +58,8 @@ class VAEConfig:
 class UNetConfig:
     """The denoising UNet with cross-attention (arXiv:2112.10752). The defaults are SD 1.5's.
 
-    `attention_head_dim` keeps the name that the files use for it, but it is the *number* of heads: one for all
-    levels (SD 1.x) or one a level (SD 2.x).
+    `attention_head_dim` keeps the name that the files use for it, but it is the *number* of heads: one for
+    all levels (SD 1.x) or one a level (SD 2.x).
     """
 
     in_channels: int = 4
@@ -108,8 +112,9 @@ class ModelConfig:
 def from_json(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     """Build one of the dataclasses above from a `config.json`; keys that it does not use are left alone.
 
-    A file describes more than this architecture needs (names of classes, training details), so unknown keys are no
-    error here, but a value of the wrong shape is: the sentence names the key and `where` it was read.
+    A file describes more than this architecture needs (names of classes, training details), so unknown keys
+    are no error here, but a value of the wrong shape is: the sentence names the key and `where` it was
+    read.
     """
     chosen: dict[str, Any] = {}
     for item in fields(kind):  # type: ignore[arg-type]

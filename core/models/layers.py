@@ -36,21 +36,26 @@ class ResnetBlock(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Nearest neighbour to twice the side, then a convolution: (B, C, H, W) -> (B, C, 2H, 2W)."""
+    """Nearest neighbour to `size` (twice the side when None), then a convolution.
+
+    (B, C, H, W) -> (B, C, 2H, 2W), or one row or column less where halving had rounded up.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+    def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        height, width = size or (2 * x.shape[2], 2 * x.shape[3])
+        out: Tensor = self.conv(F.interpolate(x, (height, width), mode="nearest"))
         return out
 
 
 class Downsample(nn.Module):
     """A convolution of stride 2: (B, C, H, W) -> (B, C, H/2, W/2).
 
-    The UNet pads both sides; the VAE's encoder pads the right and bottom only (`one_sided`), as its weights expect.
+    The UNet pads both sides; the VAE's encoder pads the right and bottom only (`one_sided`), as its weights
+    expect.
     """
 
     def __init__(self, channels: int, *, one_sided: bool) -> None:

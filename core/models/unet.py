@@ -1,8 +1,9 @@
 """The denoising UNet of latent diffusion (Rombach et al. 2022, arXiv:2112.10752, section 3.3 and appendix E).
 
-A noisy latent goes down through levels of residual and transformer blocks, through the middle, and up again, each
-level of the way up also reading what the way down left. The text enters through cross-attention, the timestep through
-every residual block. Module names are those of the diffusers files. Shapes are for SD 1.5 at 512x512.
+A noisy latent goes down through levels of residual and transformer blocks, through the middle, and up
+again, each level of the way up also reading what the way down left. The text enters through
+cross-attention, the timestep through every residual block. Module names are those of the diffusers files.
+Shapes are for SD 1.5 at 512x512.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from core.models.layers import Downsample, ResnetBlock, Upsample
 
 
 def timestep_embedding(timesteps: Tensor, width: int) -> Tensor:
-    """Cosines then sines at `width / 2` frequencies from 1 to 1/10000 (Ho et al. 2020, arXiv:2006.11239): (B,) -> (B, width)."""
+    """Cosines then sines at `width / 2` frequencies from 1 to 1/10000 (arXiv:2006.11239).
+
+    (B,) -> (B, width)
+    """
     half = width // 2
     frequencies = torch.exp(
         -math.log(10000) / half * torch.arange(half, dtype=torch.float32, device=timesteps.device)
@@ -64,7 +68,7 @@ class Attention(nn.Module):
 
 
 class GEGLU(nn.Module):
-    """A linear layer gated by the GELU of another (Shazeer 2020, arXiv:2002.05202): (B, N, C) -> (B, N, 4C)."""
+    """A linear layer gated by the GELU of another (arXiv:2002.05202): (B, N, C) -> (B, N, 4C)."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -194,7 +198,7 @@ class MidBlock(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """One level on the way up: each residual block also reads one map that the way down left, the last one first."""
+    """One level on the way up: each residual block also reads a map that the way down left."""
 
     def __init__(
         self,
@@ -225,12 +229,12 @@ class UpBlock(nn.Module):
             if self.attentions:
                 x = self.attentions[i](x, context)
         for upsample in self.upsamplers:
-            x = upsample(x)
+            x = upsample(x, left[-1].shape[2:])
         return x
 
 
 class UNet(nn.Module):
-    """Noisy latents (B, 4, 64, 64), timesteps (B,) and text (B, 77, 768) -> the network's prediction (B, 4, 64, 64)."""
+    """Noisy latents (B, 4, 64, 64), timesteps (B,), text (B, 77, 768) -> prediction (B, 4, 64, 64)."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()

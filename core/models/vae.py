@@ -1,10 +1,12 @@
 """AutoencoderKL: pictures to latents and back (Rombach et al. 2022, arXiv:2112.10752, section 3.1).
 
-The module names are those of the diffusers files, so weights load without a map. Shapes below are for SD 1.5 and a
-picture of 512x512; `f` is the reduction, 8.
+The module names are those of the diffusers files, so weights load without a map. Shapes below are for SD
+1.5 and a picture of 512x512; `f` is the reduction, 8.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -55,8 +57,7 @@ class DownBlock(nn.Module):
         super().__init__()
         widths = [channels_in] + [channels_out] * config.layers_per_block
         self.resnets = nn.ModuleList(
-            ResnetBlock(a, b, config.norm_num_groups, EPS, None)
-            for a, b in zip(widths, widths[1:], strict=False)
+            ResnetBlock(a, b, config.norm_num_groups, EPS, None) for a, b in pairwise(widths)
         )
         self.downsamplers = nn.ModuleList([] if last else [Downsample(channels_out, one_sided=True)])
 
@@ -67,14 +68,15 @@ class DownBlock(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """One level of the decoder: one residual block more than the encoder's, then twice the side (except at the last)."""
+    """One level of the decoder: one residual block more than the encoder's, then twice the side (except at
+    the last).
+    """
 
     def __init__(self, channels_in: int, channels_out: int, config: VAEConfig, *, last: bool) -> None:
         super().__init__()
         widths = [channels_in] + [channels_out] * (config.layers_per_block + 1)
         self.resnets = nn.ModuleList(
-            ResnetBlock(a, b, config.norm_num_groups, EPS, None)
-            for a, b in zip(widths, widths[1:], strict=False)
+            ResnetBlock(a, b, config.norm_num_groups, EPS, None) for a, b in pairwise(widths)
         )
         self.upsamplers = nn.ModuleList([] if last else [Upsample(channels_out)])
 
@@ -149,7 +151,9 @@ class AutoencoderKL(nn.Module):
         return mean, log_variance.clamp(-30.0, 20.0)
 
     def encode(self, pictures: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Scaled latents (B, C, H/f, W/f): the mean, or a draw from q when unit `noise` of that shape is given."""
+        """Scaled latents (B, C, H/f, W/f): the mean, or a draw from q when unit `noise` of that shape is
+        given.
+        """
         mean, log_variance = self.moments(pictures)
         z = mean if noise is None else mean + torch.exp(0.5 * log_variance) * noise
         return z * self.config.scaling_factor

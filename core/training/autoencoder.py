@@ -17,7 +17,9 @@ from core.training.pool import Pool, to_tensor
 
 @dataclass(frozen=True, kw_only=True)
 class VAELoss:
-    """Reconstruction is root mean square error a crop; the KL term only keeps the latents' scale from drifting."""
+    """Reconstruction is root mean square error a crop; the KL term only keeps the latents' scale from
+    drifting.
+    """
 
     crop: int = 64
     whole_from: float = (
@@ -29,7 +31,8 @@ class VAELoss:
 def initialise(vae: AutoencoderKL) -> None:
     """He's initialisation (arXiv:1502.01852), and a narrow q(z | x) to begin with.
 
-    Torch's own initial weights shrink the signal at every layer; from them the first 500 steps learn only the mean.
+    Torch's own initial weights shrink the signal at every layer; from them the first 500 steps learn only
+    the mean.
     """
     for module in vae.modules():
         if isinstance(module, nn.Conv2d):
@@ -80,7 +83,9 @@ class VAEStage:
         return error + self.settings.kl_weight * kl / x[0, 0].numel()
 
     def _crops(self, step: int) -> Tensor:
-        """Crops that start at multiples of 8, as latent cells do; whole pictures, fewer of them, near the end."""
+        """Crops that start at multiples of 8, as latent cells do; whole pictures, fewer of them, near the
+        end.
+        """
         rng = np.random.default_rng((self.seed, step))
         side = self.pictures.shape[1]
         crop = self.settings.crop if step < self.settings.whole_from * self.steps else side
@@ -97,7 +102,9 @@ class VAEStage:
 
 
 def psnr(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of each reconstructed picture, (B,); pictures (B, 3, H, W) in [-1, 1]."""
+    """Peak signal-to-noise ratio in dB of each reconstructed picture, (B,); pictures (B, 3, H, W) in [-1,
+    1].
+    """
     parts = [vae.decode(vae.encode(pictures[i : i + 8])) for i in range(0, len(pictures), 8)]
     restored = torch.cat(parts).clamp(-1, 1)
     return -10 * torch.log10((restored - pictures).square().mean(dim=(1, 2, 3)) / 4)

@@ -21,7 +21,9 @@ from core.training.pool import Pool
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionLoss:
-    """gamma: min-SNR weighting (Hang et al. 2023, arXiv:2303.09556); dropout: captions left out, for guidance."""
+    """gamma: min-SNR weighting (Hang et al. 2023, arXiv:2303.09556); dropout: captions left out, for
+    guidance.
+    """
 
     gamma: float = 5.0
     dropout: float = 0.1

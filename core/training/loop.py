@@ -1,7 +1,7 @@
 """One training loop for every stage: resumable, averaged, logged.
 
-A stage gives its parameters and a loss for step `k`. All randomness of step `k` comes from (seed, k), so a run that
-was stopped and resumed meets the same batches and the same noise.
+A stage gives its parameters and a loss for step `k`. All randomness of step `k` comes from (seed, k), so a
+run that was stopped and resumed meets the same batches and the same noise.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ class Averaged:
 def train_stage(stage: Stage, settings: LoopSettings, folder: Path, *, resume: bool) -> dict[str, Tensor]:
     """Train to `settings.steps` and return the averaged weights.
 
-    A checkpoint is written every `save_every` steps, on Ctrl-C and at the end, whole or not at all. Raises UserError
-    when the loss is not a number, with the last good checkpoint kept.
+    A checkpoint is written every `save_every` steps, on Ctrl-C and at the end, whole or not at all. Raises
+    UserError when the loss is not a number, with the last good checkpoint kept.
     """
     optimizer = torch.optim.AdamW(
         stage.modules.parameters(),
@@ -121,7 +121,7 @@ def _one_step(stage: Stage, optimizer: torch.optim.Optimizer, settings: LoopSett
     norm = nn.utils.clip_grad_norm_(stage.modules.parameters(), settings.clip)
     if not math.isfinite(float(norm)):
         raise UserError(
-            f"The loss of {stage.name} is not a number at step {step}: try a smaller learning_rate, and resume."
+            f"The loss of {stage.name} is not a number at step {step}: resume with a smaller learning_rate."
         )
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

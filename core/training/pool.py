@@ -10,7 +10,6 @@ import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +48,9 @@ class Pool:
             yield from workers.imap(self.picture, indices, chunksize=64)
 
     def on_disk(self, path: Path, advance: Callable[[int], object] = lambda count: None) -> NDArray[np.uint8]:
-        """All pictures, (count, size, size, 3), mapped from `path`; drawn there first if they are not there yet."""
+        """All pictures, (count, size, size, 3), mapped from `path`; drawn there first if they are not there
+        yet.
+        """
         shape = (self.count, self.size, self.size, 3)
         if not path.exists():
             unfinished = path.with_suffix(".part")

@@ -1,9 +1,9 @@
 """Stage two: a text encoder that understands captions.
 
-CLIP's encoder was trained to match pictures before Stable Diffusion froze it. Here the captions' meaning is known, so
-the encoder learns it directly: a small reader attends to the encoder's states, asks one question a field (the colour
-of the second thing, the hour of the sky) and must answer each that the caption states. The reader is thrown away
-afterwards; what it could read, the UNet's cross-attention can.
+CLIP's encoder was trained to match pictures before Stable Diffusion froze it. Here the captions' meaning is
+known, so the encoder learns it directly: a small reader attends to the encoder's states, asks one question
+a field (the colour of the second thing, the hour of the sky) and must answer each that the caption states.
+The reader is thrown away afterwards; what it could read, the UNet's cross-attention can.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class TextStage:
         return torch.tensor(ids), torch.tensor(targets)
 
     def measure(self, averaged: nn.Module) -> Mapping[str, float]:
-        """On held-out captions: the part of stated fields that are read right, and of captions read without a fault."""
+        """On held-out captions: the part of stated fields, and of whole captions, that are read right."""
         ids, targets = self._captions(self.held_out, range(self.held_out.count))
         wrong = (self.reader(self.encoder(ids)).argmax(-1) != targets) & (targets != IGNORED)
         stated = int((targets != IGNORED).sum())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.models.config import NoiseConfig, TextConfig, UNetConfig, VAEConfig
@@ -16,7 +16,9 @@ from core.training.loop import LoopSettings
 
 @dataclass(frozen=True, kw_only=True)
 class PictureSettings:
-    """How many pictures are drawn: for the VAE, and for the UNet's latents; `size` is their side in pixels."""
+    """How many pictures are drawn: for the VAE, and for the UNet's latents; `size` is their side in
+    pixels.
+    """
 
     size: int = 128
     vae: int
@@ -25,7 +27,9 @@ class PictureSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class VocabularySettings:
-    """size: the most tokens; captions: how many are read to find them; length: tokens a chunk, two of them marks."""
+    """size: the most tokens; captions: how many are read to find them; length: tokens a chunk, two of them
+    marks.
+    """
 
     size: int
     captions: int
@@ -39,8 +43,8 @@ class TrainingSettings:
     text: LoopSettings
     vae: LoopSettings
     unet: LoopSettings
-    vae_loss: VAELoss = VAELoss()
-    unet_loss: DiffusionLoss = DiffusionLoss()
+    vae_loss: VAELoss = field(default_factory=VAELoss)
+    unet_loss: DiffusionLoss = field(default_factory=DiffusionLoss)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +64,9 @@ class Recipe:
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe in a TOML file, with "key.key=value" changes. Raises UserError, which names an unknown key's nearest."""
+    """The recipe in a TOML file, with "key.key=value" changes. Raises UserError, which names an unknown
+    key's nearest.
+    """
     values = read_toml(path)
     override(values, overrides)
     return build(Recipe, values, path.name)

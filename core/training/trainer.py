@@ -1,7 +1,7 @@
 """Trains a text-to-image model from a recipe: vocabulary, text encoder, VAE, latents, UNet, model folder.
 
-Every stage leaves its result in the run's folder, and a finished stage is not repeated, so a run that was stopped
-anywhere goes on with `resume`.
+Every stage leaves its result in the run's folder, and a finished stage is not repeated, so a run that was
+stopped anywhere goes on with `resume`.
 """
 
 from __future__ import annotations

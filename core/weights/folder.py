@@ -32,9 +32,11 @@ M = TypeVar("M", bound=nn.Module)
 
 @dataclass(frozen=True, kw_only=True)
 class ModelNotes:
-    """What a model says about itself: its best settings, prompts to try, the words it learned, its preview map.
+    """What a model says about itself: its best settings, prompts to try, the words it learned, its preview
+    map.
 
-    preview: (C + 1) rows of red, green, blue in [-1, 1] a unit of each latent channel; the last row is the constant.
+    preview: (C + 1) rows of red, green, blue in [-1, 1] a unit of each latent channel; the last row is the
+    constant.
     """
 
     name: str
@@ -45,7 +47,9 @@ class ModelNotes:
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """The configuration of all parts. Raises UserError when a file is missing or is not of this architecture."""
+    """The configuration of all parts. Raises UserError when a file is missing or is not of this
+    architecture.
+    """
     return ModelConfig(
         text=_config(TextConfig, folder / "text_encoder" / "config.json"),
         vae=_config(VAEConfig, folder / "vae" / "config.json"),

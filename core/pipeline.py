@@ -1,0 +1,340 @@
+"""From a request to pictures: the one path that scripts, the command line and the page all take.
+
+tokenise -> text encoder -> start noise -> schedule -> sampler -> denoiser with guidance -> VAE -> picture
+and recipe
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import platform
+import threading
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from core import plugins
+from core.denoiser import Denoiser, Prediction
+from core.errors import UserError
+from core.images import ModelRef, Recipe, save_picture
+from core.models.clip import CLIPTextEncoder
+from core.models.config import ModelConfig
+from core.models.unet import UNet
+from core.models.vae import AutoencoderKL
+from core.noise import SeededNoise, start_noise
+from core.pixels import to_images
+from core.preview import Previewer, fit
+from core.prompt import TokenCount, Tokenizer
+from core.request import Request, Settings
+from core.sampling import Step
+from core.sampling_run import run_sampler
+from core.schedule import NoiseSchedule
+from core.weights.folder import (
+    TEXT,
+    UNET,
+    VAE,
+    WEIGHTS,
+    ModelNotes,
+    load_weights,
+    read_config,
+    read_notes,
+    sha256,
+)
+
+EMBEDDED = Path(__file__).resolve().parent.parent / "data" / "tiny"
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
+
+
+class Pipeline:
+    """A loaded model. `Pipeline.load` makes one; runs do not change it, so several may go on at once."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        notes: ModelNotes,
+        tokenizer: Tokenizer,
+        parts: tuple[CLIPTextEncoder, AutoencoderKL, UNet],
+        model_hash: str,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.config, self.notes, self.tokenizer = config, notes, tokenizer
+        self.text_encoder, self.vae, self.unet = parts
+        self.name, self.sha256, self.defaults, self.examples = (
+            notes.name,
+            model_hash,
+            notes.defaults,
+            notes.examples,
+        )
+        self.device, self.dtype = device, dtype
+        self.load_seconds = 0.0
+        n = config.noise
+        self.noise_schedule = NoiseSchedule.from_betas(
+            n.beta_schedule, n.beta_start, n.beta_end, n.num_train_timesteps, n.steps_offset
+        )
+
+    @classmethod
+    def load(
+        cls, source: str | Path = "tiny", *, device: str | None = None, dtype: str | None = None
+    ) -> Pipeline:
+        """The embedded model ("tiny"), or a model folder as diffusers writes it.
+
+        device: "cpu", "cuda", "mps"; the best one that is there when None. dtype: "float32", "float16",
+        "bfloat16"; float32 on a CPU and float16 elsewhere when None. Raises UserError, also for files that
+        are damaged.
+        """
+        began = time.perf_counter()
+        folder = EMBEDDED if source == "tiny" else Path(source)
+        if not folder.is_dir():
+            raise UserError(f"Model {str(source)!r} is not there: name a model folder, or tiny.")
+        where = _device(device)
+        kind = _dtype(dtype, where)
+        config = read_config(folder)
+        notes = read_notes(folder, config)
+        words = None if notes.words is None else frozenset(notes.words)
+        tokenizer = Tokenizer.load(folder / "tokenizer", config.text.max_position_embeddings, words)
+        parts = (
+            load_weights(CLIPTextEncoder, config.text, folder / TEXT, where, kind),
+            load_weights(AutoencoderKL, config.vae, folder / VAE, where, kind),
+            load_weights(UNet, config.unet, folder / UNET, where, kind),
+        )
+        pipeline = cls(
+            config, notes, tokenizer, parts, sha256(folder / name for name in WEIGHTS), where, kind
+        )
+        pipeline.load_seconds = time.perf_counter() - began
+        return pipeline
+
+    def tokens(self, prompt: str) -> TokenCount:
+        """How many tokens a prompt takes, and which of its words the model has not learned."""
+        return self.tokenizer.count(prompt)
+
+    def stream(
+        self, request: Request | None = None, *, cancel: threading.Event | None = None, **fields: Any
+    ) -> Run:
+        """A run of `request`, or of the Request that `fields` make: iterate over it for its steps.
+
+        When `cancel` is set, the next evaluation of the network raises Cancelled. Raises UserError for a
+        bad request.
+        """
+        if request is not None and fields:
+            raise TypeError("give a request or its fields, not both")
+        asked = Request.from_mapping(fields) if request is None else request
+        return Run(self, asked, asked.resolve(self.defaults, plugins.registry()), cancel)
+
+    def generate(
+        self, request: Request | None = None, *, cancel: threading.Event | None = None, **fields: Any
+    ) -> Result:
+        """Run to the end and decode. Arguments and errors are those of `stream`."""
+        return self.stream(request, cancel=cancel, **fields).result()
+
+    @torch.no_grad()
+    def encode_prompts(self, *prompts: str) -> list[Tensor]:
+        """Text states (1, T, D) of each prompt, all of the length of the longest: chunks side by side."""
+        chunks = [self.tokenizer.chunks(prompt) for prompt in prompts]
+        longest = max(map(len, chunks))
+        empty = self.tokenizer.chunks("")
+        padded = [chunk + empty * (longest - len(chunk)) for chunk in chunks]
+        # (chunks, T, D) a prompt
+        states = [self.text_encoder(torch.tensor(ids, device=self.device)) for ids in padded]
+        return [state.reshape(1, -1, state.shape[-1]) for state in states]
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> list[Image.Image]:
+        """Pictures of scaled latents (B, C, h, w), by the VAE, one at a time: a batch changes no picture."""
+        x = latents.to(self.device, self.dtype)
+        return [to_images(self.vae.decode(x[i : i + 1]))[0] for i in range(len(x))]
+
+    def preview(self, latents: Tensor) -> list[Image.Image]:
+        """Quick pictures of latents (B, C, h, w), without the VAE."""
+        return self._previewer(latents)
+
+    @cached_property
+    @torch.no_grad()
+    def _previewer(self) -> Previewer:
+        cell = self.config.vae.reduction
+        if self.notes.preview is not None:
+            return Previewer(self.notes.preview, cell)
+        # A model without a map of its own: fit one to what its decoder makes of noise.
+        latents = start_noise(0, 4, (self.config.vae.latent_channels, 16, 16))
+        pictures = self.vae.decode(latents.to(self.device, self.dtype)).float().cpu()
+        return Previewer(fit(latents, pictures).tolist(), cell)
+
+    def recipe(self, settings: Settings) -> Recipe:
+        """What goes into the picture of these settings (of one image)."""
+        versions = {name: metadata.version(name) for name in ("latentcanvas", "torch")}
+        return Recipe.of(
+            settings,
+            plugins.registry(),
+            model=ModelRef(name=self.name, sha256=self.sha256),
+            device=self.device.type,
+            dtype=str(self.dtype).removeprefix("torch."),
+            versions=versions | {"python": platform.python_version()},
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class RunStep(Step):
+    """A sampler's step with what the pipeline adds: both estimates, the count of evaluations, pictures."""
+
+    conditional: Tensor  # (B, C, h, w) clean estimate from the prompt
+    unconditional: Tensor | None  # the same from the negative prompt; None without guidance
+    evals: int  # evaluations of the network until now
+    pipeline: Pipeline
+
+    def preview(self, image: int = 0, view: Literal["denoised", "noisy"] = "denoised") -> Image.Image:
+        """A quick picture of the clean estimate, or of the noisy state as the network sees it."""
+        return self.pipeline.preview(self._latents(image, view))[0]
+
+    def decode(self, image: int = 0, view: Literal["denoised", "noisy"] = "denoised") -> Image.Image:
+        """The same by the VAE."""
+        return self.pipeline.decode(self._latents(image, view))[0]
+
+    def _latents(self, image: int, view: str) -> Tensor:
+        if view == "noisy":
+            return self.x[image : image + 1] / math.sqrt(1 + self.sigma**2)
+        return self.denoised[image : image + 1]
+
+
+class Run:
+    """One run: an iterator of RunSteps. `settings` says what runs, `total` how many steps are due."""
+
+    def __init__(
+        self, pipeline: Pipeline, request: Request, settings: Settings, cancel: threading.Event | None
+    ) -> None:
+        registry = plugins.registry()
+        self.pipeline, self.request, self.settings = pipeline, request, settings
+        self._sampler = registry.sampler(settings.sampler)
+        self._cancel = cancel
+        self.sigmas = registry.schedule(settings.schedule).sigmas(pipeline.noise_schedule, settings.steps)
+        self.total = len(self.sigmas) - 1
+        self.steps: list[RunStep] = []
+        self.seconds = {"encode": 0.0, "denoise": 0.0, "decode": 0.0}
+        self._running = self._run()
+
+    def __iter__(self) -> Iterator[RunStep]:
+        return self
+
+    def __next__(self) -> RunStep:
+        self.steps.append(next(self._running))
+        return self.steps[-1]
+
+    def close(self) -> None:
+        """End the run; the steps made so far stay."""
+        self._running.close()
+
+    def result(self) -> Result:
+        """Take the steps that are left, decode the last one, and give everything."""
+        with contextlib.closing(self._running):
+            for _ in self:
+                pass
+        began = time.perf_counter()
+        images = self.pipeline.decode(self.steps[-1].x)
+        self.seconds["decode"] = time.perf_counter() - began
+        recipe = self.pipeline.recipe(self.settings.for_image(0))
+        evals = self.steps[-1].evals
+        return Result(images, self.steps, self.request, self.settings, recipe, self.seconds, evals)
+
+    def _run(self) -> Generator[RunStep, None, None]:
+        began = time.perf_counter()
+        denoiser = self._denoiser()
+        self.seconds["encode"] = time.perf_counter() - began
+        shape = self._shape()
+        settings, device = self.settings, self.pipeline.device
+        # N(0, I) in the DDPM's coordinates is sqrt(1 + sigma^2) N(0, I) in ours.
+        x = start_noise(settings.seed, settings.batch, shape).to(device) * math.sqrt(1 + self.sigmas[0] ** 2)
+        noise = SeededNoise(settings.seed, settings.batch, shape, device)
+        steps = run_sampler(self._sampler, denoiser, x, self.sigmas, noise, settings.options)
+        while True:
+            began = time.perf_counter()
+            try:
+                step = next(steps)
+            except StopIteration:
+                return
+            finally:
+                self.seconds["denoise"] += time.perf_counter() - began
+            yield self._run_step(step, denoiser)
+
+    def _denoiser(self) -> Denoiser:
+        pipeline, settings = self.pipeline, self.settings
+        conditional, unconditional = pipeline.encode_prompts(settings.prompt, settings.negative)
+        return Denoiser(
+            pipeline.unet,
+            pipeline.noise_schedule,
+            prediction=PREDICTIONS[pipeline.config.noise.prediction_type],
+            conditional=conditional,
+            unconditional=unconditional,
+            cfg_scale=settings.cfg_scale,
+            cancel=self._cancel,
+            dtype=pipeline.dtype,
+        )
+
+    def _shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of a latent."""
+        vae, settings = self.pipeline.config.vae, self.settings
+        return vae.latent_channels, settings.height // vae.reduction, settings.width // vae.reduction
+
+    def _run_step(self, step: Step, denoiser: Denoiser) -> RunStep:
+        last = denoiser.last
+        conditional = step.denoised if last is None else last.conditional
+        unconditional = None if last is None else last.unconditional
+        return RunStep(
+            step.index,
+            step.sigma,
+            step.x,
+            step.denoised,
+            conditional,
+            unconditional,
+            denoiser.evals,
+            self.pipeline,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a finished run made. `recipe` is that of the first image; `seconds` is by part."""
+
+    images: list[Image.Image]
+    steps: list[RunStep]
+    request: Request
+    settings: Settings
+    recipe: Recipe
+    seconds: dict[str, float]
+    evals: int
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write one PNG an image, each with its own recipe inside. Raises UserError."""
+        recipes = [replace(self.recipe, settings=self.settings.for_image(i)) for i in range(len(self.images))]
+        return [
+            save_picture(image, folder, recipe) for image, recipe in zip(self.images, recipes, strict=True)
+        ]
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise UserError(f"Device {name!r} is not to be had here: try cpu.") from None
+    return device
+
+
+def _dtype(name: str | None, device: torch.device) -> torch.dtype:
+    if name is None:
+        return torch.float32 if device.type == "cpu" else torch.float16
+    if name not in DTYPES:
+        raise UserError(f"dtype {name!r} is not known; known are {', '.join(DTYPES)}.")
+    return DTYPES[name]

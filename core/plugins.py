@@ -1,0 +1,374 @@
+"""Finds plugins and loads them one at a time, so that a broken one never stops anything.
+
+A plugin is a module with hooks (core/hookspecs.py), named by an entry point in the group `latentcanvas` or
+lying as a .py file in a folder. What it registers is staged first and counts only when all of it went well;
+what went wrong is kept in its status. The built-in samplers and schedules come in by the same door.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import re
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+
+import pluggy
+
+from core import hookspecs
+from core.errors import UserError
+from core.options import Option, OptionValue, RegistrationError, check_positional, read_options
+from core.registry import Info, PluginStatus, Registry, SamplerInfo, ScheduleInfo
+from core.sampling import Sampler
+from core.schedule import Schedule
+
+__all__ = [
+    "Option",
+    "OptionValue",
+    "PluginStatus",
+    "Registry",
+    "SamplerInfo",
+    "ScheduleInfo",
+    "configure",
+    "load_plugins",
+    "registry",
+    "samplers",
+    "schedules",
+]
+
+OURS = "latentcanvas"  # the distribution whose plugins are the built-in ones
+CHOICE = "LATENTCANVAS_LOAD_PLUGINS"  # installed plugins to load, separated by commas; unset: all of them
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.+-]*")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A plugin that was found but not loaded."""
+
+    name: str
+    module: str
+    distribution: str
+    version: str
+    builtin: bool
+    load: Callable[[], object]
+
+    def status(self) -> PluginStatus:
+        return PluginStatus(self.name, self.module, self.distribution, self.version, self.builtin)
+
+
+@dataclass
+class Staged:
+    """What one plugin registers, kept apart until all of it went well."""
+
+    source: Source
+    samplers: dict[str, SamplerInfo] = field(default_factory=dict)
+    schedules: dict[str, ScheduleInfo] = field(default_factory=dict)
+
+    def sampler(
+        self,
+        name: str,
+        function: Sampler,
+        *,
+        title: str,
+        order: int = 1,
+        evals: int = 1,
+        paper: str | None = None,
+        schedule: str | None = None,
+        adaptive: bool = False,
+        stochastic: bool | str = False,
+    ) -> None:
+        """The `register` of `register_samplers`."""
+        _check_entry(name, title, self.samplers)
+        options = read_options(function)
+        _check_texts(name, paper, schedule)
+        _check_count(f"sampler {name}: order", order)
+        _check_count(f"sampler {name}: evals", evals)
+        if not isinstance(stochastic, bool) and stochastic not in [option.name for option in options]:
+            raise RegistrationError(
+                f"sampler {name}: stochastic must be true, false or an option, not {stochastic!r}"
+            )
+        self.samplers[name] = SamplerInfo(
+            name=name,
+            function=function,
+            title=title,
+            order=order,
+            evals=evals,
+            paper=paper,
+            schedule=schedule,
+            adaptive=bool(adaptive),
+            stochastic=stochastic,
+            options=options,
+            plugin=self.source.distribution,
+            version=self.source.version,
+            summary=_first_line(function),
+        )
+
+    def schedule(self, name: str, function: Schedule, *, title: str, paper: str | None = None) -> None:
+        """The `register` of `register_schedules`."""
+        _check_entry(name, title, self.schedules)
+        _check_texts(name, paper)
+        check_positional(function, 2, "model, steps")
+        self.schedules[name] = ScheduleInfo(
+            name=name,
+            function=function,
+            title=title,
+            paper=paper,
+            plugin=self.source.distribution,
+            version=self.source.version,
+            summary=_first_line(function),
+        )
+
+
+class Loader:
+    """Loads sources one after the other into a registry."""
+
+    def __init__(self) -> None:
+        self.registry = Registry()
+        self.loaded: list[object] = []
+
+    def add(self, source: Source) -> None:
+        """Load a plugin and keep all that it registers, or none of it and the reason."""
+        try:
+            self._refuse_second(source)
+            with contextlib.redirect_stdout(sys.stderr):  # a plugin that prints must not spoil --json
+                staged = self._collect(source)
+            status = self._commit(staged)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit too: a plugin that ends the program is a broken plugin
+            status = replace(source.status(), error=_reason(error), traceback=traceback.format_exc())
+        self.registry.plugins.append(status)
+
+    def finish(self) -> Registry:
+        """Let go of preferred schedules that no plugin brought, and say so."""
+        for name, info in self.registry.samplers.items():
+            if info.schedule is not None and info.schedule not in self.registry.schedules:
+                self.registry.samplers[name] = replace(info, schedule=None)
+                self._complain(
+                    name, f"sampler {name} prefers the schedule {info.schedule!r}, which nothing provides"
+                )
+        return self.registry
+
+    def _complain(self, sampler: str, error: str) -> None:
+        for i, status in enumerate(self.registry.plugins):
+            if sampler in status.samplers:
+                self.registry.plugins[i] = replace(
+                    status, error="; ".join(filter(None, (status.error, error)))
+                )
+
+    def _refuse_second(self, source: Source) -> None:
+        for first in self.registry.plugins:
+            if first.name == source.name:
+                raise RegistrationError(
+                    f"the entry point name {source.name!r} is taken by {first.distribution} {first.version}; "
+                    "give this one another name"
+                )
+
+    def _collect(self, source: Source) -> Staged:
+        """Import a plugin and call its hooks, and no other's: it has a plugin manager of its own."""
+        plugin = source.load()
+        if any(plugin is other for other in self.loaded):
+            raise RegistrationError(f"{source.module} is already loaded under another entry point name")
+        self.loaded.append(plugin)
+        manager = pluggy.PluginManager(hookspecs.GROUP)
+        manager.add_hookspecs(hookspecs)
+        manager.register(plugin, name=source.name)
+        manager.check_pending()
+        if not manager.get_hookcallers(plugin):
+            raise RegistrationError("it has no hooks: decorate `register_samplers(register)` with @hookimpl")
+        staged = Staged(source)
+        manager.hook.register_samplers(register=staged.sampler)
+        manager.hook.register_schedules(register=staged.schedule)
+        return staged
+
+    def _commit(self, staged: Staged) -> PluginStatus:
+        """Everything under its name, or under `distribution/name` where another was first."""
+        samplers, taken = _placed("sampler", staged.source, staged.samplers, self.registry.samplers)
+        schedules, taken_too = _placed("schedule", staged.source, staged.schedules, self.registry.schedules)
+        self.registry.samplers.update(samplers)
+        self.registry.schedules.update(schedules)
+        error = "; ".join(taken + taken_too) or None
+        return replace(
+            staged.source.status(), samplers=tuple(samplers), schedules=tuple(schedules), error=error
+        )
+
+
+def load_plugins(*, directory: Path | None = None, enabled: bool = True) -> Registry:
+    """Load the built-in plugins, and when `enabled` the installed ones and the .py files of `directory`.
+
+    The environment variable LATENTCANVAS_LOAD_PLUGINS, if it is set, names the installed plugins (or their
+    distributions) to load. UserError when `directory` is no folder. A broken plugin is no error: see its
+    status.
+    """
+    loader = Loader()
+    wanted = _wanted()
+    found = set()
+    for source in _installed():
+        names = {source.name, _normal(source.distribution)}
+        if source.builtin or (enabled and (wanted is None or names & wanted)):
+            found |= names
+            loader.add(source)
+    for name in sorted((wanted or set()) - found) if enabled else ():
+        error = f"{CHOICE} names it, but no such plugin is installed"
+        loader.registry.plugins.append(PluginStatus(name, "", name, "", False, error=error))
+    if enabled and directory is not None:
+        for source in _files(directory):
+            loader.add(source)
+    return loader.finish()
+
+
+class _Current:
+    """The registry of this process, made when it is first asked for: the one piece of module state."""
+
+    lock = threading.Lock()
+    directory: Path | None = None
+    enabled = True
+    registry: Registry | None = None
+
+
+def configure(*, directory: Path | None = None, enabled: bool = True) -> None:
+    """Say what `registry()` loads: before it is first used, or to load everything anew."""
+    with _Current.lock:
+        _Current.directory, _Current.enabled, _Current.registry = directory, enabled, None
+
+
+def registry() -> Registry:
+    """What is registered in this process; plugins are loaded by the first call."""
+    with _Current.lock:
+        if _Current.registry is None:
+            _Current.registry = load_plugins(directory=_Current.directory, enabled=_Current.enabled)
+        return _Current.registry
+
+
+def samplers() -> dict[str, SamplerInfo]:
+    """The registered samplers by name."""
+    return dict(registry().samplers)
+
+
+def schedules() -> dict[str, ScheduleInfo]:
+    """The registered schedules by name."""
+    return dict(registry().schedules)
+
+
+def _installed() -> list[Source]:
+    """Every entry point of our group: the built-in ones first, the rest in the order of their names."""
+    sources: list[Source] = []
+    seen = set()
+    for distribution in metadata.distributions():
+        # Read by hand because metadata.entry_points() stops at the first broken file of any package.
+        text = distribution.read_text("entry_points.txt") or ""
+        if f"[{hookspecs.GROUP}]" not in text.replace(" ", ""):
+            continue
+        name, version = distribution.metadata["Name"] or "?", distribution.metadata["Version"] or "?"
+        if _normal(name) not in seen:  # what comes later on the path is hidden by the first
+            seen.add(_normal(name))
+            sources.extend(_entry_points(distribution, name, version))
+    return sorted(sources, key=lambda source: (not source.builtin, source.name, source.distribution))
+
+
+def _entry_points(distribution: metadata.Distribution, name: str, version: str) -> Iterator[Source]:
+    builtin = _normal(name) == OURS
+    try:
+        for point in distribution.entry_points:
+            if point.group == hookspecs.GROUP:
+                yield Source(point.name, point.value, name, version, builtin, point.load)
+    except Exception as error:
+        yield Source(name, "entry_points.txt", name, version, builtin, partial(_raise, error))
+
+
+def _files(directory: Path) -> Iterator[Source]:
+    """The single-file plugins of a folder. A file has no version, so a piece of its hash stands for one."""
+    if not directory.is_dir():
+        raise UserError(f"The plugins folder {directory} is not there; make it, or name another.")
+    for path in sorted(directory.glob("*.py")):
+        if path.is_file() and not path.name.startswith(("_", ".")):
+            try:
+                version = hashlib.sha256(path.read_bytes()).hexdigest()[:10]
+            except OSError:  # loading it will say why
+                version = ""
+            yield Source(path.stem, str(path), path.name, version, False, partial(_load_file, path))
+
+
+def _load_file(path: Path) -> object:
+    name = f"latentcanvas_plugin_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"cannot import {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and type hints look modules up by name
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
+
+
+def _placed(
+    kind: str, source: Source, new: dict[str, Info], known: dict[str, Info]
+) -> tuple[dict[str, Info], list[str]]:
+    """`new` under the names that it will be reachable by, and a sentence for each name that was taken."""
+    placed, taken = {}, []
+    for name, info in new.items():
+        final = name
+        if name in known:
+            final = f"{source.distribution}/{name}"
+            if final in known:
+                raise RegistrationError(f"the names {name!r} and {final!r} are both taken")
+            owner = known[name].plugin
+            taken.append(f"the {kind} name {name!r} is taken by {owner}; this one is reachable as {final!r}")
+        placed[final] = replace(info, name=final)
+    return placed, taken
+
+
+def _check_entry(name: object, title: object, staged: Iterable[str]) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise RegistrationError(f"{name!r} is no name: use small letters, digits and _ . + -")
+    if not isinstance(title, str) or not title.strip():
+        raise RegistrationError(f"{name} needs a title")
+    if name in staged:
+        raise RegistrationError(f"it registers {name!r} twice")
+
+
+def _check_texts(name: str, *texts: object) -> None:
+    if not all(text is None or isinstance(text, str) for text in texts):
+        raise RegistrationError(f"{name}: paper and schedule are text or None")
+
+
+def _check_count(what: str, number: object) -> None:
+    if not isinstance(number, int) or number < 1:
+        raise RegistrationError(f"{what} must be a whole number from 1, not {number!r}")
+
+
+def _wanted() -> set[str] | None:
+    text = os.environ.get(CHOICE)
+    return None if text is None else {word.strip() for word in text.split(",") if word.strip()}
+
+
+def _normal(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def _first_line(function: object) -> str:
+    return next(iter((getattr(function, "__doc__", None) or "").strip().splitlines()), "").strip()
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, in one line."""
+    text = " ".join(str(error).split())
+    if isinstance(error, RegistrationError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _raise(error: Exception) -> object:
+    raise error

@@ -1,0 +1,93 @@
+"""The sampler contract: what a sampler is given, and what it yields.
+
+A sampler is a generator function `sampler(denoise, x, sigmas, noise, *, options)` that yields one `Step` for
+each interval of `sigmas`. State is in the coordinates of Karras et al. 2022 (arXiv:2206.00364): x = x0 +
+sigma * noise. Nothing here imports torch at run time, so that samplers can be listed at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Denoise(Protocol):
+    """The network as a sampler sees it: the best guess of the clean latent in a noisy one."""
+
+    def __call__(self, x: Tensor, sigma: float, /) -> Tensor:
+        """`x` (B, C, h, w) at noise level `sigma` > 0 to the clean estimate (B, C, h, w), both float32."""
+        ...
+
+
+class Noise(Protocol):
+    """Where a sampler's randomness comes from. A sampler draws only what it uses, and has no other source."""
+
+    def __call__(self, sigma: float, target: float, /) -> Tensor:
+        """A fresh draw (B, C, h, w) of unit variance for the step from `sigma` down to `target`."""
+        ...
+
+
+# (denoise, x, sigmas, noise, **options) -> steps. The options differ from sampler to sampler, hence the dots.
+Sampler = Callable[..., Iterator["Step"]]
+
+
+@dataclass(frozen=True)
+class Range:
+    """The bounds of a sampler's option: `eta: Annotated[float, Range(0, 1)] = 1.0`.
+
+    Both ends are allowed values. `step` is how finely a slider moves; it does not restrict typed values.
+    """
+
+    low: float
+    high: float
+    step: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise ValueError(f"Range({self.low}, {self.high}) needs two finite ends, the lower one first")
+        if self.step is not None and not 0 < self.step <= self.high - self.low:
+            raise ValueError(
+                f"Range({self.low}, {self.high}, step={self.step}) needs a step inside the range"
+            )
+
+
+@dataclass(frozen=True, eq=False)  # eq: comparing tensors gives tensors, not a truth value
+class Step:
+    """What a sampler yields after each interval. The tensors are never changed afterwards."""
+
+    index: int  # counts from 0
+    sigma: float  # the noise level that x is at now
+    x: Tensor  # (B, C, h, w) state after the step
+    denoised: Tensor  # (B, C, h, w) clean estimate that the step was computed from
+
+
+class RegisterSampler(Protocol):
+    """What the hook `register_samplers` is handed."""
+
+    def __call__(
+        self,
+        name: str,
+        function: Sampler,
+        *,
+        title: str,
+        order: int = 1,
+        evals: int = 1,
+        paper: str | None = None,
+        schedule: str | None = None,
+        adaptive: bool = False,
+        stochastic: bool | str = False,
+    ) -> Any:
+        """Offer a sampler under `name`, the word that goes into commands and pictures.
+
+        title: how menus call it; the first line of the function's docstring becomes its description.
+        order: of convergence, for the error at a given time. evals: calls of `denoise` in a usual step.
+        paper: where it comes from, such as "arXiv:2006.11239". schedule: the schedule it works best with.
+        adaptive: chooses its own steps, so it may yield any number of them.
+        stochastic: it draws noise; or the name of the option that has to be above zero for it to draw any.
+        """
+        ...

@@ -1,0 +1,115 @@
+"""Noise levels: a model's betas as a table of sigmas, and what a schedule is.
+
+In x = x0 + sigma * noise, the DDPM state is x * sqrt(alpha_bar) with alpha_bar = 1 / (1 + sigma^2). Pure
+Python floats: schedules run without torch, and every table is in double precision.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise
+from operator import mul
+from typing import Any, Literal, Protocol
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """How much noise each timestep of a model's training had.
+
+    alphas_cumprod: alpha_bar (Ho et al. 2020, arXiv:2006.11239) for t = 0, 1, ...: strictly falling, inside
+        (0, 1).
+    steps_offset: added to the timesteps of the `leading` spacing (1 for Stable Diffusion).
+    """
+
+    alphas_cumprod: tuple[float, ...]
+    steps_offset: int = 1
+
+    def __post_init__(self) -> None:
+        inside = all(0 < a < 1 for a in self.alphas_cumprod)
+        falling = all(a > b for a, b in pairwise(self.alphas_cumprod))
+        if len(self.alphas_cumprod) < 2 or not (inside and falling):
+            raise ValueError("alphas_cumprod needs two or more values, strictly falling between 1 and 0")
+        if not 0 <= self.steps_offset < len(self.alphas_cumprod):
+            raise ValueError(
+                f"steps_offset {self.steps_offset} is outside the table of {len(self.alphas_cumprod)}"
+            )
+
+    @classmethod
+    def from_betas(
+        cls,
+        kind: Literal["scaled_linear", "linear"] = "scaled_linear",
+        start: float = 0.00085,
+        end: float = 0.012,
+        count: int = 1000,
+        steps_offset: int = 1,
+    ) -> NoiseSchedule:
+        """The table for `count` betas from `start` to `end`, evenly spaced, or their square roots are."""
+        if kind == "linear":
+            betas = list(_line(start, end, count))
+        elif kind == "scaled_linear":
+            betas = [root**2 for root in _line(math.sqrt(start), math.sqrt(end), count)]
+        else:
+            raise ValueError(f"betas are scaled_linear or linear, not {kind!r}")
+        return cls(tuple(accumulate((1 - beta for beta in betas), mul)), steps_offset)
+
+    def __len__(self) -> int:
+        return len(self.alphas_cumprod)
+
+    @cached_property
+    def sigmas(self) -> tuple[float, ...]:
+        """Noise levels by timestep, ascending."""
+        return tuple(math.sqrt((1 - a) / a) for a in self.alphas_cumprod)
+
+    @property
+    def sigma_min(self) -> float:
+        return self.sigmas[0]
+
+    @property
+    def sigma_max(self) -> float:
+        return self.sigmas[-1]
+
+    @cached_property
+    def _logs(self) -> tuple[float, ...]:
+        return tuple(math.log(sigma) for sigma in self.sigmas)
+
+    def sigma(self, t: float) -> float:
+        """Noise level at timestep `t`; between two timesteps linear in log sigma, clamped at the ends."""
+        t = min(max(t, 0.0), len(self) - 1.0)
+        below = int(t)
+        if below == t:
+            return self.sigmas[below]
+        share = t - below
+        return math.exp((1 - share) * self._logs[below] + share * self._logs[below + 1])
+
+    def timestep(self, sigma: float) -> float:
+        """The timestep whose noise level is `sigma`, the inverse of `sigma(t)`, clamped at the ends."""
+        above = bisect_left(self.sigmas, sigma)
+        if above == 0:
+            return 0.0
+        if above == len(self):
+            return len(self) - 1.0
+        if self.sigmas[above] == sigma:
+            return float(above)
+        low, high = self._logs[above - 1], self._logs[above]
+        return above - 1 + (math.log(sigma) - low) / (high - low)
+
+
+# (the model's table, number of steps N) -> N + 1 noise levels, strictly falling, the last one 0.0.
+Schedule = Callable[[NoiseSchedule, int], Sequence[float]]
+
+
+class RegisterSchedule(Protocol):
+    """What the hook `register_schedules` is handed."""
+
+    def __call__(self, name: str, function: Schedule, *, title: str, paper: str | None = None) -> Any:
+        """Offer a schedule under `name`, described by the first line of the function's docstring."""
+        ...
+
+
+def _line(start: float, end: float, count: int) -> Iterator[float]:
+    """`count` evenly spaced values from `start` to `end`, both included."""
+    return (start + (end - start) * i / (count - 1) for i in range(count))

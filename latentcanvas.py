@@ -1,0 +1,74 @@
+"""LatentCanvas for scripts, notebooks and plugins: latent diffusion that you can look inside.
+
+    from latentcanvas import Pipeline
+    pipe = Pipeline.load("tiny")
+    pipe.generate(prompt="a red house under a full moon", steps=20, seed=1).images[0].save("house.png")
+
+Names are loaded when they are first used: a plugin that imports `Step` and `hookimpl` does not load torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from core import testing
+
+if TYPE_CHECKING:
+    from core.errors import Cancelled, UserError
+    from core.hookspecs import hookimpl
+    from core.pipeline import Pipeline
+    from core.plugins import samplers, schedules
+    from core.request import Request
+    from core.sampling import Denoise, Noise, Range, RegisterSampler, Sampler, Step
+    from core.schedule import NoiseSchedule, RegisterSchedule, Schedule
+
+__all__ = [
+    "Cancelled",
+    "Denoise",
+    "Noise",
+    "NoiseSchedule",
+    "Pipeline",
+    "Range",
+    "RegisterSampler",
+    "RegisterSchedule",
+    "Request",
+    "Sampler",
+    "Schedule",
+    "Step",
+    "UserError",
+    "hookimpl",
+    "samplers",
+    "schedules",
+    "testing",
+]
+
+_HOMES = {
+    "core.errors": ("Cancelled", "UserError"),
+    "core.hookspecs": ("hookimpl",),
+    "core.pipeline": ("Pipeline",),
+    "core.plugins": ("samplers", "schedules"),
+    "core.request": ("Request",),
+    "core.sampling": ("Denoise", "Noise", "Range", "RegisterSampler", "Sampler", "Step"),
+    "core.schedule": ("NoiseSchedule", "RegisterSchedule", "Schedule"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+# As `os` does for os.path: `from latentcanvas.testing import gaussian` works though this is a single file.
+sys.modules[f"{__name__}.testing"] = testing
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("latentcanvas")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

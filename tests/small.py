@@ -1,0 +1,72 @@
+"""A text-to-image model with random weights, small enough to run in milliseconds, as a folder on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from core.models.clip import CLIPTextEncoder
+from core.models.config import NoiseConfig, TextConfig, UNetConfig, VAEConfig
+from core.models.unet import UNet
+from core.models.vae import AutoencoderKL
+from core.prompt import Tokenizer
+from core.request import Defaults
+from core.training.autoencoder import VAELoss
+from core.training.diffusion import DiffusionLoss
+from core.training.export import save_model
+from core.training.loop import LoopSettings
+from core.training.recipe import PictureSettings, Recipe, TrainingSettings, VocabularySettings
+from core.training.vocabulary import learn_vocabulary
+
+SENTENCES = ("a red circle on a blue background", "a large green star", "a house on a hill at night")
+
+
+def recipe() -> Recipe:
+    """A recipe whose stages take a few steps each."""
+    loop = LoopSettings(steps=4, batch=4, learning_rate=1e-3, warmup=2, save_every=2, measure_every=4)
+    return Recipe(
+        name="small",
+        seed=3,
+        pictures=PictureSettings(size=64, vae=8, unet=16),
+        vocabulary=VocabularySettings(size=600, captions=50, length=48),
+        text=TextConfig(
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=48,
+        ),
+        vae=VAEConfig(
+            block_out_channels=(8, 8, 8, 8), layers_per_block=1, latent_channels=4, norm_num_groups=4
+        ),
+        unet=UNetConfig(
+            block_out_channels=(8, 16),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            layers_per_block=1,
+            cross_attention_dim=16,
+            attention_head_dim=2,
+            norm_num_groups=4,
+        ),
+        noise=NoiseConfig(),
+        train=TrainingSettings(
+            text=loop, vae=loop, unet=loop, vae_loss=VAELoss(crop=32), unet_loss=DiffusionLoss()
+        ),
+        defaults=Defaults(sampler="ddim", schedule="leading", steps=5, cfg_scale=3.0, width=64, height=64),
+    )
+
+
+def write_model(folder: Path, seed: int = 0) -> Path:
+    """Write the model, random weights from `seed`, and give its folder."""
+    made = recipe()
+    vocab, merges = learn_vocabulary(SENTENCES * 3, 600)
+    size = len(vocab)
+    torch.manual_seed(seed)
+    text = TextConfig(
+        **{**vars(made.text), "vocab_size": size, "bos_token_id": size - 2, "eos_token_id": size - 1}
+    )
+    tokenizer = Tokenizer(vocab, merges, made.vocabulary.length, None)
+    return save_model(
+        folder, made, tokenizer, CLIPTextEncoder(text), AutoencoderKL(made.vae), UNet(made.unet)
+    )
