@@ -1,0 +1,147 @@
+"""The real page in a real browser: a server of our own, Chromium, a guard over what a page says and loads.
+
+The page runs on the embedded model where it is there, else on the tests' fake. Screenshots go to the folder
+that LATENTCANVAS_SCREENSHOTS names, else to a temporary one; LATENTCANVAS_UPDATE_SCREENSHOTS=1 also renews
+the picture of the page in docs/images.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import pytest
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: no browser tests")
+
+ROOT = Path(__file__).parents[2]
+EMBEDDED = ROOT / "data" / "tiny" / "unet" / "diffusion_pytorch_model.safetensors"
+PATIENCE = 120_000  # milliseconds: for machines that are busy with something else
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+COMMAND = [sys.executable, "-c", "import sys; from ui.cli import main; sys.exit(main())"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A served page."""
+
+    url: str
+    outputs: Path
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """The installed Chromium. Without one the tests are skipped, and on a build server they fail."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        reason = "NO BROWSER TESTS: no chromium is installed, so the page was not driven"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        warnings.filterwarnings("default", message=reason)
+        warnings.warn(reason, stacklevel=1)
+        pytest.skip(reason)
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The page, served by a process of its own as the command serves it."""
+    outputs = tmp_path_factory.mktemp("outputs")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    if EMBEDDED.exists():
+        command = [*COMMAND, "--port", port, "--outputs", str(outputs)]
+    else:
+        command = [sys.executable, "-m", "tests.browser.serve_fake", port, str(outputs)]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as server:
+        try:
+            yield Site(_address(server), outputs)
+        finally:
+            server.terminate()
+
+
+def _address(server: subprocess.Popen[str]) -> str:
+    """Read what the server says until it names its address; then keep reading, so that it never blocks."""
+    assert server.stdout is not None
+    said = []
+    for line in server.stdout:
+        said.append(line)
+        if "LatentCanvas is at" in line:
+            threading.Thread(target=server.stdout.read, daemon=True).start()
+            return next(word for word in line.split() if word.startswith("http")).rstrip(",")
+    pytest.fail("the page did not start:\n" + "".join(said))
+
+
+@pytest.fixture
+def open_page(chromium: Any, site: Site) -> Iterator[Callable[..., Any]]:
+    """Open the page in a window of its own; options are those of a Playwright context.
+
+    Fails the test when a page says an error on its console, or asks any other server for anything.
+    """
+    troubles: list[str] = []
+    contexts: list[Any] = []
+
+    def open_one(**options: Any) -> Any:
+        window = {"viewport": {"width": 1440, "height": 900}, "color_scheme": "light", **options}
+        context = chromium.new_context(**window)
+        contexts.append(context)
+        context.set_default_timeout(PATIENCE)
+        page = context.new_page()
+        page.on("console", lambda said: troubles.extend([said.text] if said.type == "error" else []))
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("request", lambda request: troubles.extend(filter(_is_foreign, [request.url])))
+        page.goto(site.url)
+        page.locator("#examples button").first.wait_for()  # the model is loaded
+        return page
+
+    with _closing(contexts):
+        yield open_one
+    assert troubles == []
+
+
+@contextmanager
+def _closing(contexts: list[Any]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for context in contexts:
+            context.close()
+
+
+def _is_foreign(url: str) -> bool:
+    address = urlparse(url)
+    return address.scheme in ("http", "https", "ws", "wss") and address.hostname != "127.0.0.1"
+
+
+@pytest.fixture(scope="session")
+def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where this run's screenshots go."""
+    named = os.environ.get("LATENTCANVAS_SCREENSHOTS")
+    folder = Path(named).resolve() if named else tmp_path_factory.mktemp("screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

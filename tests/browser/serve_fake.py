@@ -1,0 +1,22 @@
+"""Serve the page over the tests' fake model: `python -m tests.browser.serve_fake PORT OUTPUTS`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from core import plugins
+from tests.ui.fakes import FakePipeline
+from ui.app import PageOptions, serve
+
+SECONDS_A_STEP = 0.08
+
+
+def main() -> None:
+    """As the command does, with another model."""
+    options = PageOptions(port=int(sys.argv[1]), outputs=Path(sys.argv[2]))
+    serve(options, lambda: FakePipeline(plugins.registry(), SECONDS_A_STEP))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""What the tests of the commands share: a pipeline that draws at once, and how a command is run."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import ClassVar
+
+import pytest
+
+import core.plugins
+from tests.ui.fakes import FakePipeline
+from ui import cli
+
+
+class LoadedPipeline(FakePipeline):
+    """A FakePipeline that is loaded as the command line does it, and remembers how."""
+
+    load_seconds = 0.5
+    device = SimpleNamespace(type="cpu")
+    loaded: ClassVar[list[tuple[str, str | None, str | None]]] = []
+    error: ClassVar[BaseException | None] = None
+
+    @classmethod
+    def load(cls, source: str, *, device: str | None = None, dtype: str | None = None) -> LoadedPipeline:
+        if cls.error is not None:
+            raise cls.error
+        cls.loaded.append((source, device, dtype))
+        return cls(core.plugins.registry())
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """(exit code, standard output, standard error) of a command."""
+    code = cli.main(arguments)
+    return code, *capsys.readouterr()
+
+
+def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line that a command with bad input ends in."""
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "")
+    [line] = err.splitlines()
+    assert line.startswith("latentcanvas: error: ")
+    return line.removeprefix("latentcanvas: error: ")

@@ -1,0 +1,204 @@
+"""The commands but `generate` and `test`, and how any of them ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from core.errors import Cancelled, UserError
+from tests.ui.commandline import LoadedPipeline, failure, run
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+# What a command must not load before it needs it.
+HEAVY = ("torch", "gradio", "numpy", "transformers", "diffusers", "pandas")
+
+BROKEN_PLUGIN = "raise RuntimeError('no luck today')\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (UserError("The model is\ndamaged."), 2, "latentcanvas: error: The model is damaged."),
+        (
+            RuntimeError("out of\nluck"),
+            1,
+            "latentcanvas: error: RuntimeError: out of luck (run again with --debug to see where)",
+        ),
+        (KeyboardInterrupt(), 130, ""),
+        (Cancelled(), 130, ""),
+    ],
+)
+def test_how_a_command_ends(
+    pipeline: type[LoadedPipeline],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    line: str,
+) -> None:
+    monkeypatch.setattr(pipeline, "error", error)
+    ended, out, err = run(capsys, "generate", "x")
+    assert (ended, out, err.strip()) == (code, "", line)
+
+
+@pytest.mark.parametrize("error", [UserError("no"), RuntimeError("no")])
+def test_debug_shows_where(
+    pipeline: type[LoadedPipeline],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+) -> None:
+    monkeypatch.setattr(pipeline, "error", error)
+    for arguments in (["--debug", "generate", "x"], ["generate", "x", "--debug"]):
+        _, _, err = run(capsys, *arguments)
+        assert "Traceback" in err
+        assert err.splitlines()[-1].startswith("latentcanvas: error:")
+
+
+def test_a_misspelt_command_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "Did you mean 'generate'?" in failure(capsys, "genrate")
+
+
+def test_page_options_before_a_command_are_not_dropped_silently(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--share before samplers is for the page" in failure(capsys, "--share", "samplers")
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_samplers_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "samplers", "--json")
+    listed = json.loads(out)
+    ddim = next(sampler for sampler in listed["samplers"] if sampler["name"] == "ddim")
+    assert code == 0
+    assert ddim["plugin"] == "latentcanvas"
+    assert ddim["options"][0]["name"] == "eta"
+    assert (ddim["order"], ddim["evals"], ddim["kind"]) == (1, 1, "deterministic")
+    assert {"leading", "linspace", "trailing", "karras"} <= {s["name"] for s in listed["schedules"]}
+    assert all(plugin["error"] is None for plugin in listed["plugins"] if plugin["builtin"])
+
+
+@pytest.mark.usefixtures("pipeline")
+@pytest.mark.parametrize("before", [True, False])
+def test_samplers_lists_and_says_which_plugin_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], before: bool
+) -> None:
+    (tmp_path / "unlucky.py").write_text(BROKEN_PLUGIN)
+    chosen = ["--plugins-dir", str(tmp_path)]
+    code, out, _ = run(capsys, *(chosen if before else []), "samplers", *([] if before else chosen))
+    assert code == 0
+    assert "eta = 0 (0 to 1)" in out
+    assert "karras" in out
+    assert "failed: unlucky" in out
+    assert "no luck today" in out
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_no_plugins_leaves_the_built_in_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "unlucky.py").write_text(BROKEN_PLUGIN)
+    _, out, _ = run(capsys, "samplers", "--no-plugins", "--plugins-dir", str(tmp_path))
+    assert "ddim" in out
+    assert "unlucky" not in out
+
+
+def test_models_lists_folders_with_their_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ui.commands.listing.DATA", tmp_path)
+    for name, size in (("tiny", 2_500_000), ("models/mine", 10)):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "weights").write_bytes(bytes(size))
+    _, out, _ = run(capsys, "models")
+    assert "2.5 MB" in out
+    assert "mine" in out
+
+    _, out, _ = run(capsys, "models", "--json")
+    assert [(m["name"], m["bytes"], m["embedded"]) for m in json.loads(out)["models"]] == [
+        ("tiny", 2_500_000, True),
+        ("mine", 10, False),
+    ]
+
+
+def test_train_passes_everything_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[tuple[Any, ...]] = []
+    trainer = SimpleNamespace(train=lambda *arguments: calls.append(arguments))
+    monkeypatch.setitem(sys.modules, "core.training.trainer", trainer)
+    recipe = tmp_path / "small.toml"
+    assert "no such recipe" in failure(capsys, "train", str(recipe))
+    recipe.touch()
+    run(capsys, "train", str(recipe), "--set", "a.b=1", "--set", "c=2", "--resume", "--out", "there")
+    run(capsys, "train", str(recipe))
+    assert calls == [(recipe, ["a.b=1", "c=2"], True, Path("there")), (recipe, [], False, None)]
+
+
+def test_the_page_gets_its_options(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served: list[Any] = []
+    page = SimpleNamespace(PageOptions=SimpleNamespace, serve=served.append)
+    monkeypatch.setitem(sys.modules, "ui.app", page)
+    run(capsys)
+    run(
+        capsys,
+        *("--share", "--auth", "me:secret", "--listen", "--port", "8000", "--model", "m", "--device", "cpu"),
+        *("--dtype", "float32", "--outputs", "o", "--plugins-dir", "p", "--no-plugins"),
+    )
+    assert vars(served[0]) == {
+        "model": "tiny",
+        "device": None,
+        "dtype": None,
+        "share": False,
+        "auth": None,
+        "listen": False,
+        "port": 7860,
+        "outputs": Path("outputs"),
+        "plugins_dir": None,
+        "no_plugins": False,
+    }
+    assert vars(served[1]) == {
+        "model": "m",
+        "device": "cpu",
+        "dtype": "float32",
+        "share": True,
+        "auth": "me:secret",
+        "listen": True,
+        "port": 8000,
+        "outputs": Path("o"),
+        "plugins_dir": Path("p"),
+        "no_plugins": True,
+    }
+    assert "--port" in failure(capsys, "--port", "0")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    from importlib.metadata import version
+
+    assert run(capsys, "--version")[:2] == (0, f"latentcanvas {version('latentcanvas')}\n")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["generate", "--help"], ["samplers", "--json"], ["models"]]
+)
+def test_what_needs_no_model_loads_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys; from ui.cli import main; main(sys.argv[1:]); "
+        f"sys.exit(' '.join(name for name in {HEAVY!r} if name in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "\n")  # an empty list of names
+    assert done.stdout
+
+
+def test_the_command_that_is_installed_answers() -> None:
+    command = Path(sys.executable).with_name("latentcanvas")
+    done = subprocess.run([str(command), "genrate"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("latentcanvas: error: No such command 'genrate'.")

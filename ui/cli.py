@@ -1,0 +1,146 @@
+"""The command line: `latentcanvas`, and what `launcher.py` ends in.
+
+Without a sub-command it opens the page. Nothing here imports torch or gradio: a command imports what it needs
+when it runs, so that `--help` and the listings are there at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from core.errors import Cancelled, UserError
+from ui.commands import options
+from ui.commands.checks import test
+from ui.commands.generate import generate
+from ui.commands.listing import models, samplers
+from ui.commands.train import train
+
+PROGRAM = "latentcanvas"
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.command()(generate)
+app.command()(samplers)
+app.command()(models)
+app.command()(train)
+# Whatever else follows `test` is for pytest.
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(test)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"{PROGRAM} {version(PROGRAM)}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def page(
+    context: typer.Context,
+    model: options.Model = "tiny",
+    share: Annotated[bool, typer.Option("--share", help="Also open a public link, for a week.")] = False,
+    auth: Annotated[
+        str | None, typer.Option(metavar="USER:PASSWORD", help="Ask for this name and password.")
+    ] = None,
+    listen: Annotated[
+        bool, typer.Option("--listen", help="Answer other machines of the network too, not this one alone.")
+    ] = False,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port of the page; the next free one if it is taken.")
+    ] = 7860,
+    outputs: Annotated[Path, typer.Option(metavar="DIR", help="Where pictures are saved.")] = Path("outputs"),
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    plugins_dir: options.PluginsDir = None,
+    no_plugins: options.NoPlugins = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show where an error comes from.")
+    ] = False,  # see main
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Latent diffusion that you can look inside. Without a command: the page, in your browser."""
+    if context.invoked_subcommand:
+        _refuse_page_options(context)
+        options.choose_plugins(plugins_dir, no_plugins)
+        return
+    from ui.app import PageOptions, serve
+
+    serve(
+        PageOptions(
+            model=model,
+            device=device,
+            dtype=dtype,
+            share=share,
+            auth=auth,
+            listen=listen,
+            port=port,
+            outputs=outputs,
+            plugins_dir=plugins_dir,
+            no_plugins=no_plugins,
+        )
+    )
+
+
+def _refuse_page_options(context: typer.Context) -> None:
+    """`--model x generate ...` would be dropped without a word: say where it belongs."""
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        typed = source is not None and source.name == "COMMANDLINE"
+        if typed and name not in ("plugins_dir", "no_plugins"):
+            command = context.invoked_subcommand
+            raise UserError(
+                f"{parameter.opts[0]} before {command} is for the page: write it after {command}."
+            )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return the exit code: 2 for bad input, 1 for a failure, 130 after Ctrl-C."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    try:
+        code = app(
+            args=[argument for argument in arguments if argument != "--debug"],
+            prog_name=PROGRAM,
+            standalone_mode=False,
+        )
+    except (KeyboardInterrupt, typer.Abort, Cancelled):
+        return INTERRUPTED
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        message, code = _explained(error)
+        print(f"{PROGRAM}: error: {message}", file=sys.stderr)
+    return code if isinstance(code, int) else 0
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    """One line for any error, and its exit code."""
+    if isinstance(error, UserError):
+        return _one_line(str(error)), BAD_INPUT
+    if isinstance(error, typer.BadParameter.__mro__[1]):  # UsageError, which typer does not offer by name
+        return _one_line(_usage_message(error)), BAD_INPUT
+    return f"{type(error).__name__}: {_one_line(str(error))} (run again with --debug to see where)", FAILED
+
+
+def _usage_message(error: Any) -> str:
+    context = getattr(error, "ctx", None)
+    where = context.command_path if context else PROGRAM
+    return f"{error.format_message().rstrip('.')} (see `{where} --help`)."
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Sampler, schedule and the sampler's own options, as controls made from the registry.
+
+Every sampler has its group of controls, made once when the page is; only the chosen sampler's group is
+visible. So a plugin's options are on the page without the plugin knowing it, and each sampler keeps what was
+set for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+if TYPE_CHECKING:
+    from gradio.components import Component
+
+    from core.options import Option
+    from core.registry import Registry, SamplerInfo
+    from core.request import OptionValue
+
+
+@dataclass
+class SamplerControls:
+    """The two lists and, for each sampler with options, its group and its controls by option name."""
+
+    registry: Registry
+    sampler: gr.Dropdown
+    schedule: gr.Dropdown
+    groups: dict[str, gr.Row] = field(default_factory=dict)
+    options: dict[str, dict[str, Component]] = field(default_factory=dict)
+
+    def components(self) -> list[Component]:
+        """Every option control of every sampler, in the order that `read` takes their values."""
+        return [control for controls in self.options.values() for control in controls.values()]
+
+    def read(self, sampler: str, values: Sequence[Any]) -> dict[str, OptionValue]:
+        """The chosen sampler's options out of the values of all controls."""
+        at = 0
+        for name, controls in self.options.items():
+            if name == sampler:
+                return dict(zip(controls, values[at : at + len(controls)], strict=True))
+            at += len(controls)
+        return {}
+
+    def show(self, sampler: str) -> list[Any]:
+        """Updates for all groups: only the chosen sampler's is visible."""
+        return [gr.Row(visible=name == sampler) for name in self.groups]
+
+
+def sampler_controls(registry: Registry, sampler: str, schedule: str) -> SamplerControls:
+    """The controls, inside the caller's layout."""
+    with gr.Row():
+        controls = SamplerControls(
+            registry,
+            gr.Dropdown(
+                sampler_choices(registry),
+                value=sampler,
+                label="Sampler",
+                info="How noise is turned into a picture",
+                elem_id="sampler",
+            ),
+            gr.Dropdown(
+                [(info.title or name, name) for name, info in registry.schedules.items()],
+                value=schedule,
+                label="Schedule",
+                info="Which noise levels the steps visit",
+                elem_id="schedule",
+            ),
+        )
+    for name, info in registry.samplers.items():
+        if info.options:
+            with gr.Row(visible=name == sampler) as group:
+                controls.options[name] = {
+                    option.name: option_control(option, name) for option in info.options
+                }
+            controls.groups[name] = group
+    return controls
+
+
+def sampler_choices(registry: Registry) -> list[tuple[str, str]]:
+    """What the list shows, and the name behind it; a plugin from outside is marked with its distribution."""
+    builtin = {status.distribution for status in registry.plugins if status.builtin}
+    return [(_sampler_label(info, info.plugin in builtin), name) for name, info in registry.samplers.items()]
+
+
+def _sampler_label(info: SamplerInfo, builtin: bool) -> str:
+    title = info.title or info.name
+    return title if builtin else f"{title} (plugin {info.plugin})"
+
+
+def option_control(option: Option, sampler: str) -> Component:
+    """A slider, number, tick box or list for one option. Unbounded numbers get a number field."""
+    shared: dict[str, Any] = {
+        "value": option.default,
+        "label": option.name.replace("_", " "),
+        "info": option.help or None,
+        "elem_id": f"option-{sampler}-{option.name}".replace("/", "-"),
+    }
+    if option.kind == "bool":
+        return gr.Checkbox(**shared)
+    if option.kind == "choice":
+        return gr.Dropdown(list(option.choices or ()), **shared)
+    whole = option.kind == "int"
+    if option.low is None or option.high is None:
+        return gr.Number(precision=0 if whole else None, **shared)
+    step = option.step or (1 if whole else round((option.high - option.low) / 100, 6))
+    return gr.Slider(option.low, option.high, step=step, precision=0 if whole else None, buttons=[], **shared)
+
+
+def cost(registry: Registry, sampler: str, steps: object) -> str:
+    """What the steps cost in words: a model evaluation is what takes the time."""
+    info = registry.samplers.get(sampler)
+    if info is None or not isinstance(steps, int | float):
+        return ""
+    count = int(steps)
+    evals = f"{count * info.evals} model evaluation{'' if count * info.evals == 1 else 's'}"
+    if info.adaptive:
+        return f"adaptive: it chooses its own steps, about {evals}"
+    return f"{count} step{'' if count == 1 else 's'} = {evals}"

@@ -1,0 +1,57 @@
+"""The page's small lines of text, as escaped HTML."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ui.model import Tokens
+    from ui.session import KeptRun, LiveRun
+
+
+def plain(words: str) -> str:
+    """A quiet line."""
+    return f'<p class="lc-quiet">{escape(words)}</p>' if words else ""
+
+
+def error(sentence: str) -> str:
+    """One sentence about what is wrong, announced to screen readers; nothing for an empty one."""
+    if not sentence:
+        return ""
+    return f'<p class="lc-error" role="alert">{escape(sentence[0].upper() + sentence[1:])}</p>'
+
+
+def tokens(count: Tokens) -> str:
+    """How long the prompt is, and which of its words the model has not learned."""
+    length = f"{count.used} of {count.limit} tokens"
+    if not count.unknown:
+        return f'<p class="lc-quiet">{length}</p>'
+    words = ", ".join(f"<b>{escape(word)}</b>" for word in count.unknown)
+    return (
+        f'<p class="lc-quiet">{length}. <span class="lc-unknown">Not known to this model: {words}</span></p>'
+    )
+
+
+def report(run: LiveRun, kept: KeptRun, shown: float) -> str:
+    """What it took and where it went: evaluations, seconds by part, the file, the seed."""
+    evals = kept.steps[-1].evals
+    calls = f"{evals} evaluation{'' if evals == 1 else 's'}"
+    seed = f"seed <b>{kept.settings.seed}</b>"
+    if run.result is None:
+        said = f"stopped after step {len(kept.steps)} of {run.total}, {calls}; not saved"
+        return f'<p class="lc-report"><span>{said}</span><span>{seed}</span></p>'
+    seconds = {**run.result.seconds, "preview": shown}
+    total = sum(seconds.values())
+    parts = ", ".join(f"{escape(name)} {value:.2f}" for name, value in seconds.items())
+    return (
+        f'<p class="lc-report"><span><b>{calls}</b> in <b>{total:.2f} s</b>: {parts}</span>'
+        f"<span>{seed}</span><span>{_saved(kept.names)}</span></p>"
+    )
+
+
+def _saved(names: tuple[str, ...]) -> str:
+    if names[0] == "not-saved.png":
+        return "not saved"
+    first = f"saved <b>{escape(names[0])}</b>"
+    return first if len(names) == 1 else f"{first} to <b>{escape(names[-1])}</b>"
