@@ -1,0 +1,32 @@
+"""What all tests share: a clean environment, and skips for what a machine may lack."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from ui.commands.checks import BROWSERS
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a browser or an accelerator where there is none."""
+    _skip(items, "browser", "no Chromium on this machine", there=any(map(shutil.which, BROWSERS)))
+    if any(item.get_closest_marker("gpu") for item in items):
+        import torch
+
+        _skip(items, "gpu", "no accelerator on this machine", there=torch.cuda.is_available())
+
+
+def _skip(items: list[pytest.Item], marker: str, reason: str, *, there: bool) -> None:
+    if not there:
+        for item in items:
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own variables must not change what is tested."""
+    for name in ("LATENTCANVAS_LOAD_PLUGINS", "GRADIO_SERVER_PORT", "GRADIO_SERVER_NAME", "GRADIO_SHARE"):
+        monkeypatch.delenv(name, raising=False)
