@@ -64,7 +64,7 @@ class Denoiser:
         self.network, self.noise_schedule, self.prediction = network, noise_schedule, prediction
         self.cfg_scale, self.cancel, self.dtype = cfg_scale, cancel, dtype
         self.evals = 0
-        self.last: Estimate | None = None
+        self.estimates: list[Estimate] = []  # since the caller last cleared it
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
         """The guided clean estimate in x (B, C, h, w) at noise level `sigma`, of x's shape and dtype."""
@@ -74,7 +74,7 @@ class Denoiser:
         unconditional = clean[1] if len(clean) == 2 else None
         guided = clean[0] if unconditional is None else guide(clean[0], unconditional, self.cfg_scale)
         self.evals += 1
-        self.last = Estimate(clean[0], unconditional, guided)
+        self.estimates.append(Estimate(clean[0], unconditional, guided))
         return guided
 
     def _outputs(self, x: Tensor, sigma: float) -> list[Tensor]:

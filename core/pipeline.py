@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from core import plugins
-from core.denoiser import Denoiser, Prediction
+from core.denoiser import Denoiser, Estimate, Prediction
 from core.errors import UserError
 from core.images import ModelRef, Recipe, save_picture
 from core.models.clip import CLIPTextEncoder
@@ -37,7 +37,7 @@ from core.prompt import TokenCount, Tokenizer
 from core.request import Request, Settings
 from core.sampling import Step
 from core.sampling_run import run_sampler
-from core.schedule import NoiseSchedule
+from core.weights.find import find_model
 from core.weights.folder import (
     TEXT,
     UNET,
@@ -50,7 +50,6 @@ from core.weights.folder import (
     sha256,
 )
 
-EMBEDDED = Path(__file__).resolve().parent.parent / "data" / "tiny"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
 
@@ -78,25 +77,20 @@ class Pipeline:
         )
         self.device, self.dtype = device, dtype
         self.load_seconds = 0.0
-        n = config.noise
-        self.noise_schedule = NoiseSchedule.from_betas(
-            n.beta_schedule, n.beta_start, n.beta_end, n.num_train_timesteps, n.steps_offset
-        )
+        self.noise_schedule = config.noise.schedule()
 
     @classmethod
     def load(
         cls, source: str | Path = "tiny", *, device: str | None = None, dtype: str | None = None
     ) -> Pipeline:
-        """The embedded model ("tiny"), or a model folder as diffusers writes it.
+        """A model folder as diffusers writes it, by its path or by its name: "tiny", or one in data/models.
 
         device: "cpu", "cuda", "mps"; the best one that is there when None. dtype: "float32", "float16",
         "bfloat16"; float32 on a CPU and float16 elsewhere when None. Raises UserError, also for files that
         are damaged.
         """
         began = time.perf_counter()
-        folder = EMBEDDED if source == "tiny" else Path(source)
-        if not folder.is_dir():
-            raise UserError(f"Model {str(source)!r} is not there: name a model folder, or tiny.")
+        folder = find_model(source)
         where = _device(device)
         kind = _dtype(dtype, where)
         config = read_config(folder)
@@ -152,7 +146,16 @@ class Pipeline:
     def decode(self, latents: Tensor) -> list[Image.Image]:
         """Pictures of scaled latents (B, C, h, w), by the VAE, one at a time: a batch changes no picture."""
         x = latents.to(self.device, self.dtype)
-        return [to_images(self.vae.decode(x[i : i + 1]))[0] for i in range(len(x))]
+        return [to_images(self._decode_one(x[i : i + 1]))[0] for i in range(len(x))]
+
+    def _decode_one(self, latent: Tensor) -> Tensor:
+        """(1, C, h, w) -> (1, 3, H, W). Raises UserError when the decoder overflows, as SD's does in
+        float16.
+        """
+        picture = self.vae.decode(latent)
+        if not bool(picture.isfinite().all()):
+            raise UserError("The VAE gave values that are not numbers; try dtype float32.")
+        return picture
 
     def preview(self, latents: Tensor) -> list[Image.Image]:
         """Quick pictures of latents (B, C, h, w), without the VAE."""
@@ -176,7 +179,7 @@ class Pipeline:
             settings,
             plugins.registry(),
             model=ModelRef(name=self.name, sha256=self.sha256),
-            device=self.device.type,
+            device=str(self.device),
             dtype=str(self.dtype).removeprefix("torch."),
             versions=versions | {"python": platform.python_version()},
         )
@@ -220,6 +223,7 @@ class Run:
         self.steps: list[RunStep] = []
         self.seconds = {"encode": 0.0, "denoise": 0.0, "decode": 0.0}
         self._running = self._run()
+        self._complete = False
 
     def __iter__(self) -> Iterator[RunStep]:
         return self
@@ -233,10 +237,15 @@ class Run:
         self._running.close()
 
     def result(self) -> Result:
-        """Take the steps that are left, decode the last one, and give everything."""
+        """Take the steps that are left, decode the last one, and give everything.
+
+        Raises RuntimeError for a run that was ended early: its last state is no picture of its settings.
+        """
         with contextlib.closing(self._running):
             for _ in self:
                 pass
+        if not self._complete:
+            raise RuntimeError("the run was ended early: what it made is in its steps")
         began = time.perf_counter()
         images = self.pipeline.decode(self.steps[-1].x)
         self.seconds["decode"] = time.perf_counter() - began
@@ -259,6 +268,7 @@ class Run:
             try:
                 step = next(steps)
             except StopIteration:
+                self._complete = True
                 return
             finally:
                 self.seconds["denoise"] += time.perf_counter() - began
@@ -266,13 +276,15 @@ class Run:
 
     def _denoiser(self) -> Denoiser:
         pipeline, settings = self.pipeline, self.settings
-        conditional, unconditional = pipeline.encode_prompts(settings.prompt, settings.negative)
+        guided = settings.cfg_scale != 1
+        texts = (settings.prompt, settings.negative) if guided else (settings.prompt,)
+        conditional, *others = pipeline.encode_prompts(*texts)
         return Denoiser(
             pipeline.unet,
             pipeline.noise_schedule,
             prediction=PREDICTIONS[pipeline.config.noise.prediction_type],
             conditional=conditional,
-            unconditional=unconditional,
+            unconditional=others[0] if guided else None,
             cfg_scale=settings.cfg_scale,
             cancel=self._cancel,
             dtype=pipeline.dtype,
@@ -284,16 +296,17 @@ class Run:
         return vae.latent_channels, settings.height // vae.reduction, settings.width // vae.reduction
 
     def _run_step(self, step: Step, denoiser: Denoiser) -> RunStep:
-        last = denoiser.last
-        conditional = step.denoised if last is None else last.conditional
-        unconditional = None if last is None else last.unconditional
+        """The step with the estimates of the evaluation that gave `step.denoised`, or of the last one."""
+        made = [*denoiser.estimates] or [Estimate(step.denoised, None, step.denoised)]
+        denoiser.estimates.clear()
+        estimate = next((e for e in reversed(made) if e.guided is step.denoised), made[-1])
         return RunStep(
             step.index,
             step.sigma,
             step.x,
             step.denoised,
-            conditional,
-            unconditional,
+            estimate.conditional,
+            estimate.unconditional,
             denoiser.evals,
             self.pipeline,
         )
@@ -326,8 +339,8 @@ def _device(name: str | None) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
+        torch.ones(1, device=device).sum().item()  # the device "meta" gets no further than this
+    except (RuntimeError, AssertionError):  # NotImplementedError is one too
         raise UserError(f"Device {name!r} is not to be had here: try cpu.") from None
     return device
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from tokenizers import Regex, decoders, normalizers, pre_tokenizers
+from tokenizers import Regex, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Engine
 from tokenizers.models import BPE
 
@@ -20,6 +20,7 @@ from core.errors import UserError
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
+SINGLE_TOKENS = 2 * 256 + 2  # what no merge makes: each byte, also at a word's end, and the two marks
 PIECES = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
@@ -60,13 +61,15 @@ class Tokenizer:
         damaged.
         """
         try:
-            vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+            vocab = dict(json.loads((folder / "vocab.json").read_text(encoding="utf-8")))
             lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
             merges = [
                 cast("tuple[str, str]", tuple(line.split(" ")))
                 for line in lines
                 if line and not line.startswith("#version")
             ]
+            if len(vocab) != len(merges) + SINGLE_TOKENS:
+                raise ValueError(f"{len(vocab)} tokens do not go with {len(merges)} merges")
             return cls(vocab, merges, length, words)
         except FileNotFoundError as error:
             raise UserError(
@@ -110,5 +113,5 @@ def engine(vocab: dict[str, int], merges: list[tuple[str, str]]) -> Engine:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([START, END])  # typed in a prompt they count as the marks they are
     return tokenizer

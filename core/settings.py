@@ -7,7 +7,7 @@ import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import tomli
 
@@ -27,8 +27,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not valid TOML: {error}.") from None
 
 
-def build(kind: type[T], values: object, where: str) -> T:
-    """An instance of the dataclass `kind`, nested ones included, from a TOML table.
+def build(kind: type[T], values: object, where: str, *, unknown: Literal["refuse", "ignore"] = "refuse") -> T:
+    """An instance of the dataclass `kind`, nested ones included, from a table of TOML or JSON.
 
     Raises UserError, which names `where`, for a key that is unknown or missing and for a value of another
     type.
@@ -39,6 +39,8 @@ def build(kind: type[T], values: object, where: str) -> T:
     known = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
     chosen = {}
     for key, value in values.items():
+        if key not in known and unknown == "ignore":
+            continue
         if key not in known:
             raise UserError(f"{where}: {key!r} is not known{hint(key, known)}")
         chosen[key] = _value(types_by_name[key], value, f"{where}.{key}")
@@ -51,11 +53,14 @@ def build(kind: type[T], values: object, where: str) -> T:
     ]
     if missing:
         raise UserError(f"{where}: {missing[0]} is missing.")
-    return kind(**chosen)
+    try:
+        return kind(**chosen)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def override(values: dict[str, Any], assignments: typing.Iterable[str]) -> None:
-    """Change nested tables in place by "unet.train.steps=100"; the value is written as TOML. Raises
+    """Change nested tables in place by "train.unet.steps=100"; the value is written as TOML. Raises
     UserError.
     """
     for assignment in assignments:
@@ -66,7 +71,7 @@ def override(values: dict[str, Any], assignments: typing.Iterable[str]) -> None:
         except tomli.TOMLDecodeError:
             value = text.strip()
         if not equals or not key:
-            raise UserError(f"--set {assignment}: write it as KEY=VALUE, for example unet.train.steps=100.")
+            raise UserError(f"--set {assignment}: write it as KEY=VALUE, for example train.unet.steps=100.")
         table: Any = values
         for name in tables:
             table = table.setdefault(name, {})

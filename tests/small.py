@@ -16,16 +16,16 @@ from core.training.autoencoder import VAELoss
 from core.training.diffusion import DiffusionLoss
 from core.training.export import save_model
 from core.training.loop import LoopSettings
-from core.training.recipe import PictureSettings, Recipe, TrainingSettings, VocabularySettings
+from core.training.recipe import PictureSettings, TrainingRecipe, TrainingSettings, VocabularySettings
 from core.training.vocabulary import learn_vocabulary
 
 SENTENCES = ("a red circle on a blue background", "a large green star", "a house on a hill at night")
 
 
-def recipe() -> Recipe:
+def recipe() -> TrainingRecipe:
     """A recipe whose stages take a few steps each."""
     loop = LoopSettings(steps=4, batch=4, learning_rate=1e-3, warmup=2, save_every=2, measure_every=4)
-    return Recipe(
+    return TrainingRecipe(
         name="small",
         seed=3,
         pictures=PictureSettings(size=64, vae=8, unet=16),

@@ -6,14 +6,15 @@ folder of this project is a folder of theirs, and the other way round.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass, field
+from typing import Literal
 
 from core.errors import UserError
+from core.schedule import NoiseSchedule
 
 PredictionType = Literal["epsilon", "v_prediction", "sample"]
-T = TypeVar("T")
+DownKind = Literal["CrossAttnDownBlock2D", "DownBlock2D"]
+UpKind = Literal["CrossAttnUpBlock2D", "UpBlock2D"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +66,8 @@ class UNetConfig:
     in_channels: int = 4
     out_channels: int = 4
     block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
-    down_block_types: tuple[str, ...] = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
-    up_block_types: tuple[str, ...] = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
+    down_block_types: tuple[DownKind, ...] = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
+    up_block_types: tuple[UpKind, ...] = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
     layers_per_block: int = 2
     cross_attention_dim: int = 768
     attention_head_dim: int | tuple[int, ...] = 8
@@ -98,6 +99,19 @@ class NoiseConfig:
     prediction_type: PredictionType = "epsilon"
     steps_offset: int = 1
 
+    def schedule(self) -> NoiseSchedule:
+        """The table of noise levels. Raises UserError for betas that make none."""
+        try:
+            return NoiseSchedule.from_betas(
+                self.beta_schedule,
+                self.beta_start,
+                self.beta_end,
+                self.num_train_timesteps,
+                self.steps_offset,
+            )
+        except (ValueError, ZeroDivisionError) as error:
+            raise UserError(f"this model's noise schedule cannot work: {error}.") from None
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -108,23 +122,37 @@ class ModelConfig:
     unet: UNetConfig = field(default_factory=UNetConfig)
     noise: NoiseConfig = field(default_factory=NoiseConfig)
 
+    def __post_init__(self) -> None:
+        """Raises UserError unless each part can be built and the parts fit each other."""
+        text, vae, unet = self.text, self.vae, self.unet
+        levels = len(unet.block_out_channels)
+        mirrored = tuple(kind.replace("Up", "Down") for kind in reversed(unet.up_block_types))
+        rules = {
+            "the text encoder's heads must divide its width": text.hidden_size % text.num_attention_heads
+            == 0,
+            "a chunk of text needs room for more than its two marks": text.max_position_embeddings > 2,
+            "the VAE must reduce pictures by 8, 4, 2 or 1": vae.reduction in (1, 2, 4, 8),
+            "the VAE's groups must divide its widths": _divides(vae.norm_num_groups, vae.block_out_channels),
+            "the VAE's scaling factor must be above 0": vae.scaling_factor > 0,
+            "the UNet needs a block type for each level, the same down and up": mirrored
+            == unet.down_block_types
+            and levels == len(mirrored) == len(unet.heads),
+            "the UNet's groups must divide its widths": _divides(
+                unet.norm_num_groups, unet.block_out_channels
+            ),
+            "the UNet's heads must divide its widths": all(
+                width % heads == 0 for width, heads in zip(unet.block_out_channels, unet.heads, strict=False)
+            ),
+            "the UNet must attend to what the text encoder gives": unet.cross_attention_dim
+            == text.hidden_size,
+            "the UNet must read and predict the VAE's latents": unet.in_channels
+            == unet.out_channels
+            == vae.latent_channels,
+        }
+        broken = [rule for rule, holds in rules.items() if not holds]
+        if broken:
+            raise UserError(f"this model's parts cannot work: {broken[0]}.")
 
-def from_json(kind: type[T], values: Mapping[str, Any], where: str) -> T:
-    """Build one of the dataclasses above from a `config.json`; keys that it does not use are left alone.
 
-    A file describes more than this architecture needs (names of classes, training details), so unknown keys
-    are no error here, but a value of the wrong shape is: the sentence names the key and `where` it was
-    read.
-    """
-    chosen: dict[str, Any] = {}
-    for item in fields(kind):  # type: ignore[arg-type]
-        if item.name not in values:
-            continue
-        value = values[item.name]
-        value = tuple(value) if isinstance(value, list) else value
-        default = getattr(kind, item.name)
-        number = isinstance(default, (int, float)) and isinstance(value, (int, float, tuple))
-        if not number and type(value) is not type(default):
-            raise UserError(f"{where}: {item.name} is {value!r}, which this architecture cannot use.")
-        chosen[item.name] = value
-    return kind(**chosen)
+def _divides(groups: int, widths: tuple[int, ...]) -> bool:
+    return groups > 0 and all(width > 0 and width % groups == 0 for width in widths)

@@ -1,4 +1,4 @@
-"""Stage one: a VAE that knows the pictures' forms and colours (arXiv:2112.10752, section 3.1)."""
+"""The second stage: a VAE that knows the pictures' forms and colours (arXiv:2112.10752, section 3.1)."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def initialise(vae: AutoencoderKL) -> None:
     the mean.
     """
     for module in vae.modules():
-        if isinstance(module, nn.Conv2d):
-            nonlinearity = "linear" if module.kernel_size == (1, 1) else "relu"
-            nn.init.kaiming_normal_(module.weight, nonlinearity=nonlinearity)
+        if isinstance(module, nn.Conv2d) and module.bias is not None:
+            pointwise = module.kernel_size == (1, 1)
+            nn.init.kaiming_normal_(module.weight, nonlinearity="linear" if pointwise else "relu")
             nn.init.zeros_(module.bias)
-    channels = vae.config.latent_channels
+    moments, channels = vae.quant_conv.state_dict(keep_vars=True), vae.config.latent_channels
     with torch.no_grad():
-        vae.quant_conv.weight[channels:] *= 0.1
-        vae.quant_conv.bias[channels:] = -6.0
+        moments["weight"][channels:] *= 0.1
+        moments["bias"][channels:] = -6.0
 
 
 class VAEStage:
@@ -97,7 +97,7 @@ class VAEStage:
         ]
         return to_tensor(np.stack(cut))
 
-    def measure(self, averaged: nn.Module) -> Mapping[str, float]:
+    def measure(self) -> Mapping[str, float]:
         return {"psnr": round(float(psnr(self.vae, self.held_out).mean()), 3)}
 
 

@@ -1,10 +1,9 @@
-"""Stage three: the UNet learns to undo noise (Ho et al. 2020, arXiv:2006.11239, section 3.2)."""
+"""The last stage: the UNet learns to undo noise (Ho et al. 2020, arXiv:2006.11239, section 3.2)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +12,11 @@ from torch import Tensor, nn
 
 from core.models.clip import CLIPTextEncoder
 from core.models.unet import UNet
+from core.models.vae import AutoencoderKL
 from core.prompt import Tokenizer
 from core.schedule import NoiseSchedule
 from core.training.captions import caption
-from core.training.pool import Pool
+from core.training.pool import Pool, to_tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class DiffusionStage:
             states: Tensor = self.encoder(ids)
         return states.float()
 
-    def measure(self, averaged: nn.Module) -> Mapping[str, float]:
+    def measure(self) -> Mapping[str, float]:
         """The same loss on 512 held-out pictures with fixed noise and captions."""
         latents, pool = self.test
         rng = np.random.default_rng(pool.seed)
@@ -93,10 +93,8 @@ class DiffusionStage:
         return {"test_loss": round(sum(losses) / len(losses), 5)}
 
 
-def encode_pool(vae: Any, pictures: NDArray[np.uint8], batch: int = 32) -> Tensor:
+def encode_pool(vae: AutoencoderKL, pictures: NDArray[np.uint8], batch: int = 32) -> Tensor:
     """Scaled latents of one block of pictures (N, H, W, 3), as float16 (N, C, h, w)."""
-    from core.training.pool import to_tensor
-
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         parts = [vae.encode(to_tensor(pictures[i : i + batch])) for i in range(0, len(pictures), batch)]
     return torch.cat(parts).to(torch.float16)

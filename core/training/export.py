@@ -20,7 +20,7 @@ from core.preview import fit
 from core.prompt import Tokenizer
 from core.training.captions import EXAMPLES, words
 from core.training.pool import Pool, to_tensor
-from core.training.recipe import Recipe
+from core.training.recipe import TrainingRecipe
 from core.training.vocabulary import save_tokenizer
 from core.weights.folder import NOTES, TEXT, UNET, VAE
 
@@ -28,7 +28,12 @@ PREVIEW_PICTURES = 128
 
 
 def save_model(
-    folder: Path, recipe: Recipe, tokenizer: Tokenizer, text: CLIPTextEncoder, vae: AutoencoderKL, unet: UNet
+    folder: Path,
+    recipe: TrainingRecipe,
+    tokenizer: Tokenizer,
+    text: CLIPTextEncoder,
+    vae: AutoencoderKL,
+    unet: UNet,
 ) -> Path:
     """Write the model: weights in float16, configurations, tokenizer, notes. Returns the folder."""
     save_tokenizer(tokenizer, folder / "tokenizer")
@@ -87,7 +92,7 @@ def _index() -> dict[str, Any]:
     }
 
 
-def _preview(vae: AutoencoderKL, recipe: Recipe) -> list[list[float]]:
+def _preview(vae: AutoencoderKL, recipe: TrainingRecipe) -> list[list[float]]:
     """The linear map from latents to colours that fits this VAE's own pictures best."""
     pool = Pool(recipe.seed, "seen", PREVIEW_PICTURES, recipe.pictures.size)
     pictures = to_tensor(np.stack([pool.picture(i) for i in range(pool.count)]))

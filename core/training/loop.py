@@ -6,9 +6,12 @@ run that was stopped and resumed meets the same batches and the same noise.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -38,6 +41,11 @@ class LoopSettings:
     save_every: int = 500
     measure_every: int = 2000
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "save_every", "measure_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1.")
+
 
 class Stage(Protocol):
     """What the loop trains. `modules` are saved; `loss` and `measure` see them in place."""
@@ -48,8 +56,8 @@ class Stage(Protocol):
     def loss(self, step: int) -> Tensor:
         """The loss of step `step`, a scalar that gradients flow from."""
 
-    def measure(self, averaged: nn.Module) -> Mapping[str, float]:
-        """Figures worth a line in the log, from the averaged weights."""
+    def measure(self) -> Mapping[str, float]:
+        """Figures worth a line in the log; called with the averaged weights in place."""
 
 
 def learning_rate(step: int, settings: LoopSettings) -> float:
@@ -90,27 +98,38 @@ def train_stage(stage: Stage, settings: LoopSettings, folder: Path, *, resume: b
     first = _restore(path, stage, optimizer, averaged) if resume else 0
     log = Log(folder / f"{stage.name}.jsonl", keep_below=first)
     save = _saver(path, stage, optimizer, averaged)
-    step = first
     progress = tqdm(
         range(first, settings.steps), stage.name, initial=first, total=settings.steps, mininterval=5
     )
-    try:
+    with _interrupts_deferred() as interrupted:
         for step in progress:
             loss = _one_step(stage, optimizer, settings, step)
             averaged.update(stage.modules, step)
             log.loss(step, loss)
-            if (step + 1) % settings.save_every == 0:
-                save(step + 1)
-            if (step + 1) % settings.measure_every == 0 or step + 1 == settings.steps:
+            done = step + 1
+            if done % settings.save_every == 0 or done == settings.steps or interrupted:
+                save(done)
+            if interrupted:
+                raise KeyboardInterrupt
+            if done % settings.measure_every == 0 or done == settings.steps:
                 figures = _measure(stage, averaged)
-                log.write({"step": step + 1, "seconds": log.seconds(), **figures})
-                progress.write(f"{stage.name} {step + 1}: {figures}")
-    except KeyboardInterrupt:
-        save(step)
-        raise
-    if first < settings.steps:
-        save(settings.steps)
+                log.write({"step": done, "seconds": log.seconds(), **figures})
+                progress.write(f"{stage.name} {done}: {figures}")
     return averaged.state
+
+
+@contextlib.contextmanager
+def _interrupts_deferred() -> Iterator[list[int]]:
+    """Collects Ctrl-C instead of raising in the middle of a step; the list is true once it was pressed."""
+    pressed: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed
+        return
+    before = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _one_step(stage: Stage, optimizer: torch.optim.Optimizer, settings: LoopSettings, step: int) -> Tensor:
@@ -133,11 +152,12 @@ def _measure(stage: Stage, averaged: Averaged) -> Mapping[str, float]:
     raw = {key: value.detach().clone() for key, value in stage.modules.state_dict().items()}
     stage.modules.load_state_dict(averaged.state)
     stage.modules.eval()
-    with torch.no_grad():
-        figures = stage.measure(stage.modules)
-    stage.modules.train()
-    stage.modules.load_state_dict(raw)
-    return figures
+    try:
+        with torch.no_grad():
+            return stage.measure()
+    finally:
+        stage.modules.train()
+        stage.modules.load_state_dict(raw)
 
 
 def _saver(

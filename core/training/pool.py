@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,13 +45,16 @@ class Pool:
 
     def pictures(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
         """Pictures one after the other, drawn by all cores."""
-        with multiprocessing.get_context("fork").Pool(os.cpu_count()) as workers:
+        context = multiprocessing.get_context("spawn")  # forking a process that runs threads may lock it
+        with context.Pool(os.cpu_count(), signal.signal, (signal.SIGINT, signal.SIG_IGN)) as workers:
             yield from workers.imap(self.picture, indices, chunksize=64)
 
-    def on_disk(self, path: Path, advance: Callable[[int], object] = lambda count: None) -> NDArray[np.uint8]:
-        """All pictures, (count, size, size, 3), mapped from `path`; drawn there first if they are not there
-        yet.
+    def on_disk(self, folder: Path, advance: Callable[[int], object]) -> NDArray[np.uint8]:
+        """All pictures, (count, size, size, 3), mapped from a file in `folder`; drawn there first if need be.
+
+        `advance` is told of each picture that is drawn.
         """
+        path = folder / f"pictures-{self.split}-{self.seed}-{self.count}x{self.size}.npy"
         shape = (self.count, self.size, self.size, 3)
         if not path.exists():
             unfinished = path.with_suffix(".part")

@@ -1,4 +1,4 @@
-"""Stage two: a text encoder that understands captions.
+"""The first stage: a text encoder that understands captions.
 
 CLIP's encoder was trained to match pictures before Stable Diffusion froze it. Here the captions' meaning is
 known, so the encoder learns it directly: a small reader attends to the encoder's states, asks one question
@@ -83,7 +83,7 @@ class TextStage:
             targets.append([answers[field] if field in stated else IGNORED for field in FIELDS])
         return torch.tensor(ids), torch.tensor(targets)
 
-    def measure(self, averaged: nn.Module) -> Mapping[str, float]:
+    def measure(self) -> Mapping[str, float]:
         """On held-out captions: the part of stated fields, and of whole captions, that are read right."""
         ids, targets = self._captions(self.held_out, range(self.held_out.count))
         wrong = (self.reader(self.encoder(ids)).argmax(-1) != targets) & (targets != IGNORED)

@@ -6,11 +6,12 @@ stopped anywhere goes on with `resume`.
 
 from __future__ import annotations
 
-import shutil
+import dataclasses
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,12 +20,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from core.errors import UserError
-from core.files import check_writable
+from core.files import check_writable, write_whole
 from core.models.clip import CLIPTextEncoder
 from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
 from core.prompt import Tokenizer
-from core.schedule import NoiseSchedule
 from core.training import autoencoder, reading
 from core.training.autoencoder import VAEStage
 from core.training.captions import caption, words
@@ -33,12 +33,13 @@ from core.training.export import save_model
 from core.training.loop import LoopSettings, Stage, train_stage
 from core.training.pool import Pool
 from core.training.reading import TextStage
-from core.training.recipe import Recipe, read_recipe
+from core.training.recipe import TrainingRecipe, read_recipe
 from core.training.vocabulary import learn_vocabulary
 
 TEST_PICTURES = 512
 BLOCK = 2048
-M = TypeVar("M", bound=nn.Module)
+RECIPE = "recipe.json"
+CHANGEABLE = ("train", "defaults")
 
 
 def train(path: Path, overrides: Sequence[str] = (), resume: bool = False, out: Path | None = None) -> Path:
@@ -48,12 +49,12 @@ def train(path: Path, overrides: Sequence[str] = (), resume: bool = False, out: 
     """
     recipe = read_recipe(path, overrides)
     folder = Path("runs") / recipe.name if out is None else out
-    if any(folder.glob("*.checkpoint")) and not resume:
+    if (folder / RECIPE).exists() and not resume:
         raise UserError(
             f"{folder} already holds a run: add --resume to go on, or name another folder with --out."
         )
     check_writable(folder)
-    shutil.copy(path, folder / "recipe.toml")
+    _remember(recipe, folder / RECIPE)
     run = TrainingRun(recipe, folder, resume)
     text = run.text_encoder()
     vae = run.vae()
@@ -61,10 +62,23 @@ def train(path: Path, overrides: Sequence[str] = (), resume: bool = False, out: 
     return save_model(folder / "model", recipe, run.tokenizer, text, vae, unet)
 
 
+def _remember(recipe: TrainingRecipe, path: Path) -> None:
+    """Write down what is trained, every value of it. Raises UserError when a resumed run is another model."""
+    values = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        changed = [key for key in values if values[key] != before.get(key) and key not in CHANGEABLE]
+        if changed:
+            raise UserError(
+                f"{path.parent} holds a run with another {changed[0]}: name another folder with --out."
+            )
+    write_whole(path, (json.dumps(values, indent=2) + "\n").encode())
+
+
 class TrainingRun:
     """The stages of one run, in their order."""
 
-    def __init__(self, recipe: Recipe, folder: Path, resume: bool) -> None:
+    def __init__(self, recipe: TrainingRecipe, folder: Path, resume: bool) -> None:
         self.recipe, self.folder, self.resume = recipe, folder, resume
         self.pool = Pool(recipe.seed, "seen", recipe.pictures.unet, recipe.pictures.size)
         self.test = Pool(recipe.seed + 1, "held_out", TEST_PICTURES, recipe.pictures.size)
@@ -94,18 +108,11 @@ class TrainingRun:
         """The UNet, trained on the VAE's latents."""
         latents, test = self._latents(vae, self.pool), self._latents(vae, self.test)
         torch.manual_seed(self.recipe.seed)
-        unet, noise, settings = UNet(self.recipe.unet), self.recipe.noise, self.recipe.train.unet
+        unet, settings = UNet(self.recipe.unet), self.recipe.train.unet
         nn.init.zeros_(unet.conv_out.weight)
-        schedule = NoiseSchedule.from_betas(
-            noise.beta_schedule,
-            noise.beta_start,
-            noise.beta_end,
-            noise.num_train_timesteps,
-            noise.steps_offset,
-        )
         stage = DiffusionStage(
-            unet, encoder, self.tokenizer, schedule, latents, self.pool, (test, self.test),
-            self.recipe.train.unet_loss, batch=settings.batch,
+            unet, encoder, self.tokenizer, self.recipe.noise.schedule(), latents, self.pool,
+            (test, self.test), self.recipe.train.unet_loss, batch=settings.batch,
         )  # fmt: skip
         self._train(stage, settings)
         return unet.eval()
@@ -134,11 +141,11 @@ class TrainingRun:
     def _pictures(self) -> NDArray[np.uint8]:
         count = self.recipe.pictures.vae
         with tqdm(total=count, desc="pictures", mininterval=5) as progress:
-            return replace(self.pool, count=count).on_disk(self.folder / "pictures.npy", progress.update)
+            return replace(self.pool, count=count).on_disk(self.folder, progress.update)
 
     def _latents(self, vae: AutoencoderKL, pool: Pool) -> NDArray[np.float16]:
         """The latents of a pool, (count, C, h, w), encoded once."""
-        path = self.folder / f"latents-{pool.split}.npy"
+        path = self.folder / f"latents-{pool.split}-{_fingerprint(vae)}.npy"
         if not path.exists():
             blocks = []
             with tqdm(total=pool.count, desc=path.stem, mininterval=5) as progress:
@@ -156,3 +163,11 @@ class TrainingRun:
         """Train a stage and put its averaged weights in place."""
         averaged: dict[str, Tensor] = train_stage(stage, settings, self.folder, resume=self.resume)
         stage.modules.load_state_dict(averaged)
+
+
+def _fingerprint(module: nn.Module) -> str:
+    """A few letters that change with the weights."""
+    total = hashlib.sha256()
+    for value in module.state_dict().values():
+        total.update(value.numpy().tobytes())
+    return total.hexdigest()[:8]

@@ -17,8 +17,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from core.errors import UserError
-from core.models.config import ModelConfig, NoiseConfig, TextConfig, UNetConfig, VAEConfig, from_json
+from core.models.config import ModelConfig, NoiseConfig, TextConfig, UNetConfig, VAEConfig
 from core.request import Defaults
+from core.settings import build
 
 NOTES = "latentcanvas.json"
 TEXT, VAE, UNET = (
@@ -28,6 +29,7 @@ TEXT, VAE, UNET = (
 )
 WEIGHTS = (TEXT, VAE, UNET)
 M = TypeVar("M", bound=nn.Module)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +52,15 @@ def read_config(folder: Path) -> ModelConfig:
     """The configuration of all parts. Raises UserError when a file is missing or is not of this
     architecture.
     """
-    return ModelConfig(
-        text=_config(TextConfig, folder / "text_encoder" / "config.json"),
-        vae=_config(VAEConfig, folder / "vae" / "config.json"),
-        unet=_config(UNetConfig, folder / "unet" / "config.json"),
-        noise=_config(NoiseConfig, folder / "scheduler" / "scheduler_config.json"),
-    )
+    text = _config(TextConfig, folder / "text_encoder" / "config.json")
+    vae = _config(VAEConfig, folder / "vae" / "config.json")
+    unet = _config(UNetConfig, folder / "unet" / "config.json")
+    noise = _config(NoiseConfig, folder / "scheduler" / "scheduler_config.json")
+    try:
+        noise.schedule()
+        return ModelConfig(text=text, vae=vae, unet=unet, noise=noise)
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from None
 
 
 def read_notes(folder: Path, config: ModelConfig) -> ModelNotes:
@@ -134,8 +139,9 @@ def sha256(paths: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
-def _config(kind: type[Any], path: Path) -> Any:
-    return from_json(kind, _json(path), str(path))
+def _config(kind: type[T], path: Path) -> T:
+    # A file describes more than this architecture needs, such as names of classes.
+    return build(kind, _json(path), str(path), unknown="ignore")
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -87,20 +87,19 @@ def test_guidance_is_two_evaluations_in_one_call_and_none_is_half_of_it() -> Non
     plain = make(network, conditional, None, cfg_scale=1.0)
     plain(x, SIGMA)
     assert network.seen[1:] == [(1, 400.0)]
-    assert plain.last is not None
-    assert plain.last.unconditional is None
+    assert plain.estimates[-1].unconditional is None
 
 
 def test_the_estimates_are_kept() -> None:
     x, conditional, unconditional = tensors(2)
     denoise = make(TinyNet(), conditional, unconditional, cfg_scale=3.0)
     result = denoise(x, SIGMA)
-    assert denoise.last is not None
-    assert denoise.last.unconditional is not None
-    assert torch.equal(denoise.last.guided, result)
-    assert torch.equal(guide(denoise.last.conditional, denoise.last.unconditional, 3.0), result)
+    (estimate,) = denoise.estimates
+    assert estimate.unconditional is not None
+    assert torch.equal(estimate.guided, result)
+    assert torch.equal(guide(estimate.conditional, estimate.unconditional, 3.0), result)
     alone = make(TinyNet(), conditional, None, cfg_scale=1.0)(x, SIGMA)  # other batch size, other last bits
-    torch.testing.assert_close(denoise.last.conditional, alone)
+    torch.testing.assert_close(estimate.conditional, alone)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v", "x0"])

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image, ImageChops
 
+from core import plugins
 from core.errors import Cancelled, UserError
 from core.images import read_recipe
 from core.pipeline import Pipeline
@@ -26,6 +27,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pipe(folder: Path) -> Pipeline:
     return Pipeline.load(folder, device="cpu")
+
+
+MIDPOINT = """
+from itertools import pairwise
+from latentcanvas import Step, hookimpl
+
+def midpoint(denoise, x, sigmas, noise):
+    for i, (sigma, target) in enumerate(pairwise(sigmas)):
+        clean = denoise(x, sigma)
+        denoise(x, (sigma + target) / 2)
+        x = clean + target / sigma * (x - clean)
+        yield Step(i, target, x, clean)
+
+@hookimpl
+def register_samplers(register):
+    register("midpoint", midpoint, title="Midpoint", evals=2)
+"""
 
 
 def same(a: Image.Image, b: Image.Image) -> bool:
@@ -74,6 +92,34 @@ def test_steps_carry_both_estimates_and_guidance_is_their_combination(pipe: Pipe
     guided = step.unconditional + 3.0 * (step.conditional - step.unconditional)
     assert torch.allclose(guided, step.denoised, atol=1e-5)
     assert pipe.generate(prompt="a house", steps=3, cfg_scale=1, seed=0).steps[1].unconditional is None
+
+
+def test_a_run_that_was_ended_early_has_no_result(pipe: Pipeline) -> None:
+    run = pipe.stream(prompt="a house", steps=5, seed=0)
+    next(run)
+    run.close()
+    with pytest.raises(RuntimeError, match="ended early"):
+        run.result()
+
+
+def test_the_estimates_belong_to_the_evaluation_that_the_step_shows(pipe: Pipeline, tmp_path: Path) -> None:
+    (tmp_path / "midpoint.py").write_text(MIDPOINT)
+    plugins.configure(directory=tmp_path)
+    try:
+        steps = pipe.generate(prompt="a house", sampler="midpoint", steps=3, cfg_scale=3.0, seed=0).steps
+    finally:
+        plugins.configure()
+    assert [step.evals for step in steps] == [2, 4, 6]
+    for step in steps:
+        assert step.unconditional is not None
+        guided = step.unconditional + 3.0 * (step.conditional - step.unconditional)
+        assert torch.allclose(guided, step.denoised, atol=1e-5)
+
+
+def test_without_guidance_the_negative_prompt_changes_nothing(pipe: Pipeline) -> None:
+    fields: dict[str, Any] = {"prompt": "a house", "steps": 2, "cfg_scale": 1, "seed": 0}
+    plain, other = pipe.generate(**fields), pipe.generate(**fields, negative="a large green star " * 20)
+    assert torch.equal(plain.steps[-1].x, other.steps[-1].x)
 
 
 def test_previews_have_the_pictures_size(pipe: Pipeline) -> None:
@@ -145,7 +191,13 @@ def test_bad_requests_are_one_sentence(pipe: Pipeline, fields: dict[str, Any], w
 
 
 @pytest.mark.parametrize(
-    "name", ["unet/diffusion_pytorch_model.safetensors", "vae/config.json", "tokenizer/vocab.json"]
+    "name",
+    [
+        "unet/diffusion_pytorch_model.safetensors",
+        "vae/config.json",
+        "tokenizer/vocab.json",
+        "tokenizer/merges.txt",
+    ],
 )
 @pytest.mark.parametrize("damage", ["missing", "cut", "empty", "html"])
 def test_a_damaged_model_is_one_sentence(tmp_path: Path, name: str, damage: str) -> None:
@@ -172,6 +224,8 @@ def test_weights_of_another_model_are_refused_by_name(tmp_path: Path) -> None:
     [
         ({"source": "nothing/here"}, "not there"),
         ({"device": "warp"}, "warp"),
+        ({"device": "meta"}, "meta"),
+        ({"source": __file__}, "only model folders"),
         ({"dtype": "float8"}, "float32"),
     ],
 )

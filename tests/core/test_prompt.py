@@ -21,7 +21,7 @@ transformers = pytest.importorskip("transformers")
 @cache
 def tokenizer() -> Tokenizer:
     vocab, merges = learn_vocabulary(SENTENCES * 3, 700)
-    return Tokenizer(vocab, merges, 20, frozenset("a red circle on blue background".split()))
+    return Tokenizer(vocab, merges, 20, frozenset(["a", "red", "circle", "on", "blue", "background"]))
 
 
 @cache

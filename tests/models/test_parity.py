@@ -16,7 +16,7 @@ from core.models.vae import AutoencoderKL
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
 
-UNETS = {
+UNETS: dict[str, dict[str, Any]] = {
     "like SD 1.x": {"attention_head_dim": 4, "cross_attention_dim": 24},
     "like SD 2.x": {
         "attention_head_dim": (2, 4, 8),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from core.errors import UserError
 from core.pipeline import Pipeline
 from core.settings import read_toml
+from core.training import loop
 from core.training.loop import LoopSettings, learning_rate, train_stage
 from core.training.pictures import split_of
 from core.training.pool import Pool, to_tensor
@@ -48,14 +50,14 @@ class Line:
 
     def loss(self, step: int) -> Tensor:
         if step == self.stop_at:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         x = torch.randn((8, 3), generator=torch.Generator().manual_seed(step))
         loss = (self.modules(x) - x.sum(1, keepdim=True)).square().mean()
         self.losses.append(float(loss.detach()))
-        return loss
+        return loss  # type: ignore[no-any-return]
 
-    def measure(self, averaged: nn.Module) -> dict[str, float]:
-        return {"weight": float(averaged.weight[0, 0])}  # type: ignore[index,arg-type]
+    def measure(self) -> dict[str, float]:
+        return {"weight": float(self.modules.weight[0, 0])}  # type: ignore[index]
 
 
 LOOP = LoopSettings(steps=200, batch=8, learning_rate=1e-2, save_every=30, measure_every=100)
@@ -68,7 +70,7 @@ def test_a_resumed_run_has_the_same_losses_bit_for_bit(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train_stage(first, LOOP, make(tmp_path / "parts"), resume=False)
     resumed = train_stage(second, LOOP, tmp_path / "parts", resume=True)
-    assert first.losses + second.losses == whole.losses
+    assert first.losses + second.losses == whole.losses  # step 100 was finished before the stop
     assert all(torch.equal(expected[key], resumed[key]) for key in expected)
     lines = [json.loads(line) for line in (tmp_path / "parts" / "line.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "weight" in line] == [100, 200]
@@ -125,9 +127,11 @@ def test_the_learning_rate_rises_stays_and_falls() -> None:
 
 def test_a_pool_gives_the_same_pictures_again_and_keeps_the_splits_apart(tmp_path: Path) -> None:
     pool = Pool(1, "seen", 5, 64)
-    stored = pool.on_disk(tmp_path / "pictures.npy")
+    drawn: list[int] = []
+    stored = pool.on_disk(tmp_path, drawn.append)
     assert np.array_equal(stored[3], pool.picture(3))
-    assert np.array_equal(stored, pool.on_disk(tmp_path / "pictures.npy"))
+    assert drawn == [1] * 5
+    assert np.array_equal(stored, pool.on_disk(tmp_path, drawn.append))
     assert all(split_of(pool.spec(i)) == "seen" for i in range(200))
     held_out = Pool(1, "held_out", 5)
     assert all(split_of(held_out.spec(i)) == "held_out" for i in range(200))
@@ -150,10 +154,18 @@ def test_a_trained_model_loads_and_makes_a_picture(trained: Path) -> None:
     assert 0.2 < float(latents.std()) < 5  # scaled to about unit variance
 
 
-def test_a_finished_run_is_not_trained_again_and_gives_the_same_model(trained: Path) -> None:
+def test_a_finished_run_is_not_trained_again_and_gives_the_same_model(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_one_step", None)
     before = {path: path.read_bytes() for path in trained.rglob("*.safetensors")}
     assert train(TINY, QUICK, resume=True, out=trained.parent) == trained
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_run_is_not_resumed_as_another_model(trained: Path) -> None:
+    with pytest.raises(UserError, match="another unet"):
+        train(TINY, [*QUICK, "unet.attention_head_dim=2"], resume=True, out=trained.parent)
 
 
 def test_a_folder_with_a_run_is_not_overwritten(trained: Path) -> None:
@@ -169,6 +181,14 @@ def test_a_folder_with_a_run_is_not_overwritten(trained: Path) -> None:
         ("train.unet.steps=many", "whole number"),
         ("seed", "KEY=VALUE"),
         ("seed.more=1", "not a table"),
+        ('noise.prediction_type="v_prediction"', "only epsilon"),
+        ('noise.beta_schedule="cosine"', "scaled_linear"),
+        ("noise.beta_start=-1.0", "noise schedule"),
+        ("vocabulary.size=500", "514"),
+        ("vae.norm_num_groups=7", "groups must divide"),
+        ("unet.in_channels=9", "latents"),
+        ("train.vae_loss.crop=200", "multiple of 8"),
+        ("train.text.save_every=0", "at least 1"),
     ],
 )
 def test_a_bad_recipe_is_one_sentence_that_names_the_nearest_key(change: str, words: str) -> None:

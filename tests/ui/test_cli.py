@@ -108,7 +108,8 @@ def test_no_plugins_leaves_the_built_in_ones(tmp_path: Path, capsys: pytest.Capt
 def test_models_lists_folders_with_their_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("ui.commands.listing.DATA", tmp_path)
+    monkeypatch.setattr("core.weights.find.EMBEDDED", tmp_path / "tiny")
+    monkeypatch.setattr("core.weights.find.MODELS", tmp_path / "models")
     for name, size in (("tiny", 2_500_000), ("models/mine", 10)):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "weights").write_bytes(bytes(size))

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from core.plugins import Option, PluginStatus, SamplerInfo, ScheduleInfo
 
-DATA = Path(__file__).resolve().parents[2] / "data"
-EMBEDDED = "tiny"
-
 
 def samplers(
     as_json: options.Json = False,
@@ -50,16 +47,16 @@ def samplers(
 
 def models(as_json: options.Json = False) -> None:
     """List the models: the embedded one, and the folders in data/models."""
-    folders = [DATA / EMBEDDED, *sorted(path for path in (DATA / "models").glob("*") if path.is_dir())]
+    from core.weights import find
+
     found: list[dict[str, Any]] = [
         {
             "name": folder.name,
             "path": str(folder),
-            "embedded": folder == DATA / EMBEDDED,
+            "embedded": folder == find.EMBEDDED,
             "bytes": _size(folder),
         }
-        for folder in folders
-        if folder.is_dir()
+        for folder in find.installed()
     ]
     if as_json:
         print(json.dumps({"models": found}, indent=2))

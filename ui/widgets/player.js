@@ -95,7 +95,7 @@ function drawPlot() {
 
 function fill() {
   const low = Number(slider.min);
-  const share = slider.max > low ? (slider.value - low) / (slider.max - low) : 1;
+  const share = slider.max > low ? (slider.value - low) / (slider.max - low) : root.dataset.phase === "done" ? 1 : 0;
   slider.style.setProperty("--lc-fill", (share * 100).toFixed(1) + "%");
 }
 
@@ -355,3 +355,4 @@ watch("answer", () => answered(props.answer));
 watch("examples", () => cards(props.examples || []));
 cards(props.examples || []);
 setPhase("empty");
+fill();

@@ -16,9 +16,8 @@ import gradio as gr
 if TYPE_CHECKING:
     from gradio.components import Component
 
-    from core.options import Option
+    from core.options import Option, OptionValue
     from core.registry import Registry, SamplerInfo
-    from core.request import OptionValue
 
 
 @dataclass
@@ -44,9 +43,10 @@ class SamplerControls:
             at += len(controls)
         return {}
 
-    def show(self, sampler: str) -> list[Any]:
+    def show(self, sampler: str) -> Any:
         """Updates for all groups: only the chosen sampler's is visible."""
-        return [gr.Row(visible=name == sampler) for name in self.groups]
+        updates = [gr.Row(visible=name == sampler) for name in self.groups]
+        return updates[0] if len(updates) == 1 else updates  # for one output Gradio takes a list as its value
 
 
 def sampler_controls(registry: Registry, sampler: str, schedule: str) -> SamplerControls:
