@@ -23,7 +23,6 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from core.errors import UserError
-from core.files import write_numbered
 from core.infotext import infotext
 from core.request import Settings, check_keys, check_text
 
@@ -150,11 +149,6 @@ def png_bytes(image: Image.Image, recipe: Recipe) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", pnginfo=chunks)
     return buffer.getvalue()
-
-
-def save_picture(image: Image.Image, folder: Path, recipe: Recipe) -> Path:
-    """Save under the next free number in `folder`, whole or not at all. Raises UserError."""
-    return write_numbered(folder, png_bytes(image, recipe))
 
 
 def read_recipe(path: str | Path) -> Recipe:

@@ -25,7 +25,8 @@ from torch import Tensor
 from core import plugins
 from core.denoiser import Denoiser, Estimate, Prediction
 from core.errors import UserError
-from core.images import ModelRef, Recipe, save_picture
+from core.files import write_numbered
+from core.images import ModelRef, Recipe, png_bytes
 from core.models.clip import CLIPTextEncoder
 from core.models.config import ModelConfig
 from core.models.unet import UNet
@@ -324,12 +325,14 @@ class Result:
     seconds: dict[str, float]
     evals: int
 
-    def save(self, folder: Path) -> list[Path]:
-        """Write one PNG an image, each with its own recipe inside. Raises UserError."""
+    def pngs(self) -> list[bytes]:
+        """Each picture as a PNG file with its own recipe inside."""
         recipes = [replace(self.recipe, settings=self.settings.for_image(i)) for i in range(len(self.images))]
-        return [
-            save_picture(image, folder, recipe) for image, recipe in zip(self.images, recipes, strict=True)
-        ]
+        return [png_bytes(image, recipe) for image, recipe in zip(self.images, recipes, strict=True)]
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write them under the folder's next free numbers. Raises UserError."""
+        return [write_numbered(folder, png) for png in self.pngs()]
 
 
 def _device(name: str | None) -> torch.device:

@@ -57,6 +57,7 @@ class PageResult(Protocol):
     def seconds(self) -> dict[str, float]: ...
     @property
     def evals(self) -> int: ...
+    def pngs(self) -> Sequence[bytes]: ...
     def save(self, folder: Path) -> Sequence[Path]: ...
 
 
@@ -131,4 +132,7 @@ class ModelThread:
             self.error = f"the model could not be loaded: {type(error).__name__}: {error}"
         self._loaded.set()
         while self._pipeline is not None:
-            self._jobs.get()(self._pipeline)
+            try:
+                self._jobs.get()(self._pipeline)
+            except BaseException:  # whatever a job lets through, the next one must find the thread alive
+                log.exception("a job on the model failed")

@@ -50,7 +50,7 @@ class LiveRun:
             self.stopped = True
         except UserError as error:
             self.error = str(error)
-        except Exception as error:
+        except BaseException as error:  # a plugin may raise anything, and someone waits for the end
             log.exception("the run failed")
             self.error = f"the run failed at step {len(self.steps) + 1}: {type(error).__name__}: {error}"
         finally:

@@ -17,7 +17,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from core.errors import UserError
-from core.images import ModelRef, PluginRef, Recipe, png_bytes, read_recipe, read_text, save_picture
+from core.files import write_numbered
+from core.images import ModelRef, PluginRef, Recipe, png_bytes, read_recipe, read_text
 from core.infotext import infotext
 from core.registry import Registry, SamplerInfo, ScheduleInfo
 from tests.core.recipes import RECIPE, any_recipe, patient
@@ -73,7 +74,7 @@ CONTENT = RECIPE.to_dict()
 
 
 def test_a_picture_comes_back_with_its_pixels_and_recipe(tmp_path: Path) -> None:
-    path = save_picture(IMAGE, tmp_path / "outputs", RECIPE)
+    path = write_numbered(tmp_path / "outputs", png_bytes(IMAGE, RECIPE))
     assert path == tmp_path / "outputs" / "000001.png"
     assert read_recipe(path) == RECIPE
     with Image.open(path) as image:

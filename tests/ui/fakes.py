@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from core.errors import Cancelled
-from core.images import ModelRef, PluginRef, Recipe, save_picture
+from core.files import write_numbered
+from core.images import ModelRef, PluginRef, Recipe, png_bytes
 from core.registry import Registry
 from core.request import Defaults, Request, Settings
 
@@ -63,11 +64,12 @@ class FakeResult:
     seconds: dict[str, float]
     evals: int
 
-    def save(self, folder: Path) -> list[Path]:
+    def pngs(self) -> list[bytes]:
         recipes = [replace(self.recipe, settings=self.settings.for_image(i)) for i in range(len(self.images))]
-        return [
-            save_picture(image, folder, recipe) for image, recipe in zip(self.images, recipes, strict=True)
-        ]
+        return [png_bytes(image, recipe) for image, recipe in zip(self.images, recipes, strict=True)]
+
+    def save(self, folder: Path) -> list[Path]:
+        return [write_numbered(folder, png) for png in self.pngs()]
 
 
 class FakeRun:

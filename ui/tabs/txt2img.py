@@ -173,7 +173,7 @@ class Txt2img:
         try:
             paths = run.result.save(self.outputs)
         except UserError as error:
-            pngs = [messages.png(image) for image in run.result.images]
+            pngs = run.result.pngs()
             return KeptRun(run, ["not-saved.png"] * len(pngs), pngs), f"the picture is not saved: {error}"
         return KeptRun(run, [path.name for path in paths], [path.read_bytes() for path in paths]), ""
 
