@@ -230,6 +230,8 @@ def test_how_it_looks(open_page: Open, screenshots: Path, name: str, options: di
     page.locator(".lc-player[data-phase=live]").wait_for()
     page.screenshot(path=screenshots / f"{name}-live.png")
     wait_done(page)
+    expect(page.locator("#generate")).to_be_enabled()
+    page.wait_for_timeout(500)  # its colour comes back slowly
     page.screenshot(path=screenshots / f"{name}-done.png", full_page=name == "phone")
     height, width = page.evaluate(
         "[document.documentElement.scrollHeight, document.documentElement.scrollWidth]"

@@ -6,14 +6,16 @@ are instant (or as slow as `delay` says), deterministic, and visibly form.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -23,8 +25,10 @@ from core.files import write_numbered
 from core.images import ModelRef, PluginRef, Recipe, png_bytes
 from core.registry import Registry
 from core.request import Defaults, Request, Settings
+from ui.model import ModelThread
 
 Array = NDArray[np.float32]
+T = TypeVar("T")
 KNOWN = {"a", "red", "blue", "green", "circle", "star", "house", "on", "hill", "under", "the", "moon"}
 
 
@@ -166,3 +170,20 @@ def to_image(values: Array) -> Image.Image:
     _, height, width = values.shape
     pixels = np.clip((values + 1) * 127.5, 0, 255).astype(np.uint8).transpose(1, 2, 0)
     return Image.fromarray(pixels).resize((width * 8, height * 8), Image.Resampling.BICUBIC)
+
+
+def loaded(pipeline: FakePipeline) -> ModelThread:
+    model = ModelThread(lambda: pipeline)
+    model.start()
+    assert model.wait(60)
+    return model
+
+
+def in_blocks(build: Callable[[], T]) -> T:
+    """Make components inside a running event loop: without one, Gradio makes two that it never closes."""
+
+    async def inside() -> T:
+        with gr.Blocks():
+            return build()
+
+    return asyncio.run(inside())

@@ -26,7 +26,7 @@ function draw() {
     const chip = document.createElement("button");
     chip.type = "button";
     chip.textContent = prompt;
-    chip.title = "Use this prompt";
+    chip.title = prompt;
     chip.addEventListener("click", () => trigger("pick", { prompt }));
     row.append(chip);
   }
