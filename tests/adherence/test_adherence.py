@@ -20,7 +20,6 @@ from core.pixels import to_images
 from core.training.drawing import draw
 from core.training.pictures import Split, sample
 from core.training.pool import to_tensor
-from core.weights.find import EMBEDDED
 from tests.adherence.detector import judge
 from tests.adherence.measure import SPLITS, VARIETY_PROMPT, Figures, Model, Share, measure, variety
 from tests.adherence.prompts import prompts
@@ -38,11 +37,9 @@ HELD_OUT_COST = 5.0
 """Points by which held-out pairs may be worse than seen ones."""
 OTHER_MACHINE = 1.5
 """Points by which another processor's rounding may change a figure of the full measurement."""
-CLOSEST = 4.0
+CLOSEST = 10.0
 """RMS distance (0..255) that two pictures of one prompt have at least."""
 FULL, QUICK = 512, 64
-
-pytestmark = pytest.mark.skipif(not EMBEDDED.is_dir(), reason="data/tiny, the embedded model, is not there")
 
 
 @cache
@@ -100,10 +97,8 @@ def test_a_sample_of_prompts_is_obeyed(row: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_seeds_differ_and_are_right() -> None:
-    found = variety(model(), VARIETY_PROMPT, steps=20, sampler="ddim")
-    assert found.closest >= CLOSEST
-    assert found.right.right == found.right.count == 16
+def test_seeds_differ() -> None:
+    assert variety(model(), VARIETY_PROMPT, steps=20, sampler="ddim").closest >= CLOSEST
 
 
 # ---------------------------------------------------------------- with -m slow only
