@@ -47,7 +47,7 @@ class Site:
     outputs: Path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # playwright's event loop must not outlive the tests that need it
 def chromium() -> Iterator[Any]:
     """The installed Chromium. Without one the tests are skipped, and on a build server they fail."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -64,7 +64,7 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The page, served by a process of its own as the command serves it."""
     outputs = tmp_path_factory.mktemp("outputs")
