@@ -81,7 +81,7 @@ class RegisterSampler(Protocol):
         schedule: str | None = None,
         adaptive: bool = False,
         stochastic: bool | str = False,
-        consistency: bool = False,
+        distilled: bool = False,
     ) -> Any:
         """Offer a sampler under `name`, the word that goes into commands and pictures.
 
@@ -90,7 +90,7 @@ class RegisterSampler(Protocol):
         paper: where it comes from, such as "arXiv:2006.11239". schedule: the schedule it works best with.
         adaptive: chooses its own steps, so it may yield any number of them.
         stochastic: it draws noise; or the name of the option that has to be above zero for it to draw any.
-        consistency: for models distilled to say in one call where the trajectory ends (LCM); it is checked
-        with such a denoiser.
+        distilled: made for models that were distilled to jump to the clean picture (LCM, TCD), and right for
+        these alone.
         """
         ...

@@ -18,7 +18,8 @@ from core.errors import Cancelled, UserError
 from ui.commands import options
 from ui.commands.checks import test
 from ui.commands.generate import generate
-from ui.commands.listing import models, samplers
+from ui.commands.listing import models
+from ui.commands.samplers import app as samplers
 from ui.commands.train import train
 
 PROGRAM = "latentcanvas"
@@ -26,9 +27,9 @@ BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.command()(generate)
-app.command()(samplers)
 app.command()(models)
 app.command()(train)
+app.add_typer(samplers, name="samplers")
 # Whatever else follows `test` is for pytest.
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(test)
 

@@ -26,7 +26,7 @@ def order(subject: Subject) -> tuple[float, str]:
     A stochastic sampler is looked at with every draw 0, where it solves an equation of its own: there is no
     closed form, so its results for n and 2n steps are compared with each other.
     """
-    if subject.info.consistency:
+    if subject.info.distilled:
         return _one_jump(subject)
     if subject.adaptive:
         return _adaptive(subject)
@@ -86,13 +86,13 @@ def _adaptive(subject: Subject) -> tuple[float, str]:
 
 
 def _one_jump(subject: Subject) -> tuple[float, str]:
-    """A sampler for consistency models has no order; one step of it is the whole way."""
+    """A sampler for distilled models has no order; one step of it is the whole way."""
     exact, x = gaussian(MEAN, STD), _spread(HIGH)
     made = subject.run([HIGH, 0.0], x=x, denoise=subject.knowing(exact))
     error = rms(made[-1].x - exact.flow(x, HIGH)) / STD
     if not error <= 1e-6:
         raise Wrong("error of a single step against the closed form (bar 1e-6)", error)
-    return error, "for consistency models: error of a single step against the closed form (bar 1e-6)"
+    return error, "for distilled models: error of a single step against the closed form (bar 1e-6)"
 
 
 # --- Rule 8: mean and variance ---

@@ -92,7 +92,7 @@ class Subject:
 
     def knowing(self, exact: Exact) -> Exact:
         """What the model that this sampler is made for would know of these latents."""
-        return consistency(exact) if self.info.consistency else exact
+        return consistency(exact) if self.info.distilled else exact
 
     def denoiser(self) -> Exact:
         """The plain case: every number of a clean latent is N(MEAN, STD^2)."""

@@ -126,7 +126,7 @@ def adaptive(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise)
         (heun, {"order": 2, "evals": 2}),
         (multistep, {"order": 2}),
         (ancestral, {"stochastic": "eta"}),
-        (one_step_model, {"stochastic": True, "consistency": True}),
+        (one_step_model, {"stochastic": True, "distilled": True}),
         (adaptive, {"adaptive": True, "order": 2, "evals": 1}),
     ],
 )
