@@ -20,6 +20,7 @@ from ui.commands.checks import test
 from ui.commands.generate import generate
 from ui.commands.listing import models
 from ui.commands.samplers import app as samplers
+from ui.commands.samplers import listing
 from ui.commands.train import train
 
 PROGRAM = "latentcanvas"
@@ -109,11 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     try:
-        code = app(
-            args=[argument for argument in arguments if argument != "--debug"],
-            prog_name=PROGRAM,
-            standalone_mode=False,
-        )
+        code = _run([argument for argument in arguments if argument != "--debug"])
     except (KeyboardInterrupt, typer.Abort, Cancelled):
         return INTERRUPTED
     except Exception as error:
@@ -122,6 +119,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message, code = _explained(error)
         print(f"{PROGRAM}: error: {message}", file=sys.stderr)
     return code if isinstance(code, int) else 0
+
+
+def _run(arguments: list[str]) -> Any:
+    """Run a command, the plain list of samplers without typer.
+
+    typer builds a validator for each option that the page has too, which takes as long as the list itself.
+    """
+    if arguments in (["samplers"], ["samplers", "--json"]):
+        return listing(as_json="--json" in arguments)
+    return app(args=arguments, prog_name=PROGRAM, standalone_mode=False)
 
 
 def _explained(error: Exception) -> tuple[str, int]:

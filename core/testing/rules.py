@@ -200,9 +200,9 @@ def draws(subject: Subject) -> tuple[float, str]:
 def middle(subject: Subject) -> tuple[float, str]:
     """9: a run that is taken up at one of its own steps, as resuming and branching do."""
     subject.insist_on_repeatable()
-    sigmas = grid(40)
+    sigmas = grid(80)
     whole = subject.run(sigmas)
-    i = len(whole) // 2 if subject.adaptive else 20
+    i = len(whole) // 2 if subject.adaptive else 40
     rest = [whole[i - 1].sigma, 0.0] if subject.adaptive else sigmas[i:]
     resumed = subject.run(rest, x=whole[i - 1].x, noise=subject.noise())
     for number, step in enumerate(resumed):

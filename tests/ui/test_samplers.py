@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ import core.plugins
 from tests.small import write_model
 from tests.ui.commandline import failure, run
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 BROKEN_PLUGIN = "raise RuntimeError('no luck today')\n"
 PLUGIN = """
 from itertools import pairwise
@@ -283,3 +286,28 @@ def test_steps_for_a_budget_are_counted() -> None:
         yield from ddim.function(denoise, x, sigmas, noise)
 
     assert steps_for(20, replace(ddim, function=thrice), karras, model) == 18
+
+
+def test_the_list_is_there_at_once() -> None:
+    """In processor time over Python's own start, as the clock also counts what else the machine does."""
+    resource = pytest.importorskip("resource")  # not on Windows
+
+    def spent(*arguments: str) -> float:
+        def used() -> float:
+            usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+            return float(usage.ru_utime + usage.ru_stime)
+
+        before = used()
+        subprocess.run([sys.executable, *arguments], cwd=CHECKOUT, capture_output=True, check=True)
+        return used() - before
+
+    start = min(spent("-c", "pass") for _ in range(3))
+    listing = min(spent("-m", "ui.cli", "samplers", "--json") for _ in range(5))
+    assert listing - start < 0.3
+
+
+def test_the_short_cut_to_the_list_is_the_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "samplers", "--json") == run(capsys, "samplers", "--json", "--no-plugins")
+    short = run(capsys, "samplers")
+    assert short == run(capsys, "samplers", "--no-plugins")
+    assert "ddim" in short[1]

@@ -34,12 +34,13 @@ def samplers(
     options.choose_plugins(plugins_dir, no_plugins)
     command = context.invoked_subcommand
     if command is None:
-        _list(as_json)
+        listing(as_json)
     elif as_json:
         raise UserError(f"--json before {command} is for the list: write it after {command}.")
 
 
-def _list(as_json: bool) -> None:
+def listing(as_json: bool) -> None:
+    """Print what is registered, and what failed."""
     from core.plugins import registry
 
     found = registry()
