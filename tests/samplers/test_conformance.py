@@ -19,7 +19,7 @@ def cases() -> Iterator[tuple[SamplerInfo, dict[str, float]]]:
             yield info, {info.stochastic: 1.0}
 
 
-@pytest.mark.parametrize(("info", "options"), cases(), ids=lambda part: getattr(part, "name", part))
+@pytest.mark.parametrize(("info", "options"), list(cases()), ids=lambda part: getattr(part, "name", part))
 def test_a_built_in_sampler_is_right(info: SamplerInfo, options: dict[str, float]) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the tensors are too small to share
