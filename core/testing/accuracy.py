@@ -14,7 +14,7 @@ from core.testing.subject import HIGH, MEAN, STD, Subject, Wrong, grid, normal, 
 
 # --- Rule 2: the order of convergence ---
 
-COUNTS = (40, 80, 160, 320)
+COUNTS = (48, 96, 192, 384)  # multiples of three, as some samplers go three steps at a time
 END = 0.5  # where the error is looked at: the step to 0 beyond it never shrinks
 SLACK = 0.35  # of the observed order
 ADAPTIVE_ERROR = 0.02
@@ -23,34 +23,56 @@ ADAPTIVE_ERROR = 0.02
 def order(subject: Subject) -> tuple[float, str]:
     """In float64, on a mixture of Gaussians, whose flow is known but not linear.
 
-    A stochastic sampler is looked at with every draw 0, where it solves an equation of its own: there is no
-    closed form, so its results for n and 2n steps are compared with each other.
+    A stochastic sampler is looked at with every draw 0. It then solves an equation of its own, for which
+    there is no closed form: its results for n and 2n steps are compared. That part may well be of a higher
+    order than the whole, whose noise is what limits it, so there the declared order is the least.
     """
     if subject.info.distilled:
         return _one_jump(subject)
     if subject.adaptive:
         return _adaptive(subject)
     if subject.draws:
-        subject.insist_on_repeatable()  # else the draws cannot be made 0
+        subject.insist_on_repeatable()  # else the draws are not ours to choose
+    subject = subject.as_declared()
     exact, x = mixture((-1.0, 0.5, 1.5), 0.5), _spread(HIGH)
     ends = [_end(subject, exact, x, count) for count in COUNTS]
     if subject.draws:
-        errors = [rms(a - b) for a, b in pairwise(ends)]
-    else:
-        flow = exact.flow(x, HIGH, END)
-        errors = [rms(end - flow) for end in ends]
-    observed = _observed(errors)
-    shown = ", ".join(f"{error:.1e}" for error in errors)
-    what = f"differences between {COUNTS[0]} to {COUNTS[-1]} steps, draws 0" if subject.draws else "errors"
-    if not abs(observed - subject.info.order) <= SLACK:
-        raise Wrong(f"observed order, declared is {subject.info.order} ({what}: {shown})", observed)
-    return observed, f"observed order, declared is {subject.info.order} ({what}: {shown})"
+        return _at_least(subject.info.order, [rms(a - b) for a, b in pairwise(ends)])
+    flow = exact.flow(x, HIGH, END)
+    return _exactly(subject.info.order, [rms(end - flow) for end in ends])
+
+
+def _exactly(declared: int, errors: Sequence[float]) -> tuple[float, str]:
+    observed = _rate(errors[-2:])
+    sentence = f"observed order, declared is {declared} (errors: {_shown(errors)})"
+    if not abs(observed - declared) <= SLACK:
+        raise Wrong(sentence, observed)
+    return observed, sentence
+
+
+def _at_least(declared: int, differences: Sequence[float]) -> tuple[float, str]:
+    observed = _rate(differences)
+    sentence = f"observed order without noise, declared is {declared} (differences: {_shown(differences)})"
+    if not observed >= declared - SLACK:
+        raise Wrong(sentence, observed)
+    return observed, sentence
+
+
+def _rate(errors: Sequence[float]) -> float:
+    """The order that errors show, each with twice the steps of the one before."""
+    if errors[-1] == 0 or errors[0] == 0:
+        raise Wrong("the error vanishes, so that there is no order to observe", 0.0)
+    return math.log2(errors[0] / errors[-1]) / (len(errors) - 1)
+
+
+def _shown(errors: Sequence[float]) -> str:
+    return ", ".join(f"{error:.1e}" for error in errors)
 
 
 def _end(subject: Subject, exact: Exact, x: Tensor, count: int) -> Tensor:
-    """The state at END after `count` steps."""
-    sigmas = graded(count)
-    made = subject.run([*sigmas, 0.0], x=x, denoise=exact, noise=lambda sigma, target: torch.zeros_like(x))
+    """The state at END after `count` steps, every draw 0."""
+    sigmas = [*graded(count), 0.0]
+    made = subject.run(sigmas, x=x, denoise=exact, noise=lambda sigma, target: torch.zeros_like(x))
     return made[count - 1].x
 
 
@@ -66,14 +88,7 @@ def graded(count: int) -> list[float]:
 
 def _spread(sigma: float) -> Tensor:
     """(1, 4, 4, 4) float64 latents from the far left to the far right of what is met at `sigma`."""
-    return math.hypot(1.0, sigma) * torch.linspace(-2.5, 2.5, 64, dtype=torch.float64).reshape(1, 4, 4, 4)
-
-
-def _observed(errors: Sequence[float]) -> float:
-    """The order that the two finest results show. An error that cannot shrink any more has none."""
-    if errors[-1] == 0 or errors[-2] == 0:
-        raise Wrong("the error vanishes, so that there is no order to observe", 0.0)
-    return math.log2(errors[-2] / errors[-1])
+    return math.hypot(1.0, sigma) * torch.linspace(-2.5, 2.5, 64, dtype=torch.float64).view(1, 4, 4, 4)
 
 
 def _adaptive(subject: Subject) -> tuple[float, str]:
@@ -113,12 +128,22 @@ def statistics(subject: Subject) -> tuple[float | None, str]:
     """
     if not subject.draws:
         return None, "deterministic: rule 2 says where it ends"
-    x = MEAN + math.hypot(STD, HIGH) * normal(IMAGES, 0, LARGE)
-    made = subject.run(grid(STEPS), x=x, noise=subject.noise(0, IMAGES, LARGE))[-1].x.double()
-    shift = float(made.mean() - MEAN) / STD
-    ratio = float(made.var()) / STD**2
+    if subject.info.distilled:
+        return None, "for distilled models: the spread is what such a model was taught"
+    ratio, shift = moments(subject, grid(STEPS))
     mean = f"mean off by {shift:+.4f} std (bar {MEAN_BAR})"
     found = f"variance over the target's (1 within {VARIANCE_BAR:.0%}); {mean}"
-    if not (abs(shift) <= MEAN_BAR and abs(ratio - 1) <= VARIANCE_BAR):
+    if not near(ratio, shift):
         raise Wrong(found, ratio)
     return ratio, found
+
+
+def moments(subject: Subject, sigmas: Sequence[float]) -> tuple[float, float]:
+    """Of the results from `sigmas[0]`: variance over the target's, and how far the mean is off, in STD."""
+    x = MEAN + math.hypot(STD, sigmas[0]) * normal(IMAGES, 0, LARGE)
+    made = subject.run(sigmas, x=x, noise=subject.noise(0, IMAGES, LARGE))[-1].x.double()
+    return float(made.var()) / STD**2, float(made.mean() - MEAN) / STD
+
+
+def near(ratio: float, shift: float) -> bool:
+    return abs(shift) <= MEAN_BAR and abs(ratio - 1) <= VARIANCE_BAR

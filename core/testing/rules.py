@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from core.sampling import Noise, Step
-from core.testing.accuracy import order, statistics
+from core.testing.accuracy import moments, near, order, statistics
 from core.testing.behaviour import memory, restored, stopping, surroundings
 from core.testing.check import Finding
 from core.testing.subject import (
@@ -104,13 +104,15 @@ def _insist_on_step(step: Step, index: int, x: Tensor, sigma: float | None) -> N
 
 def evaluations(subject: Subject) -> tuple[float, str]:
     """3: the most frequent count over a run's steps; an adaptive one's smallest, as it may try twice."""
+    subject = subject.as_declared()
     counted, counts, before = Counted(subject.denoiser()), list[int](), 0
     sigmas = grid(12)
     made = subject.steps(counted, start(), sigmas, subject.noise())
     for _ in islice(made, subject.most(sigmas)):
         counts.append(counted.calls - before)
         before = counted.calls
-    usual = min(counts) if subject.adaptive else Counter(counts).most_common(1)[0][0]
+    # The last step, to sigma 0, is often a simple one.
+    usual = min(counts[:-1] or counts) if subject.adaptive else Counter(counts).most_common(1)[0][0]
     if usual != subject.info.evals:
         raise Wrong(f"{usual} evaluations in a usual step, {subject.info.evals} declared", usual)
     return usual, f"as declared; {sum(counts)} in all for {len(counts)} steps"
@@ -202,15 +204,19 @@ def middle(subject: Subject) -> tuple[float, str]:
     subject.insist_on_repeatable()
     sigmas = grid(80)
     whole = subject.run(sigmas)
-    i = len(whole) // 2 if subject.adaptive else 40
-    rest = [whole[i - 1].sigma, 0.0] if subject.adaptive else sigmas[i:]
+    i = len(whole) // 2
+    rest = [whole[i - 1].sigma, *(level for level in sigmas if level < whole[i - 1].sigma * 0.999)]
     resumed = subject.run(rest, x=whole[i - 1].x, noise=subject.noise())
     for number, step in enumerate(resumed):
         _insist_on_step(step, number, whole[0].x, None if subject.adaptive else rest[number + 1])
     gap = rms(resumed[-1].x - whole[-1].x)
-    if not resumed or resumed[-1].sigma != 0 or not gap <= MIDDLE:
-        raise Wrong(f"taken up at step {i} it ends elsewhere (bar {MIDDLE})", gap)
-    return gap, f"taken up at step {i} it ends where it did, to a root mean square of {MIDDLE}"
+    if not resumed or resumed[-1].sigma != 0:
+        raise Wrong(f"taken up at step {i} it does not reach sigma 0", gap)
+    if gap <= MIDDLE:
+        return gap, f"taken up at step {i} it ends where it did, to a root mean square of {MIDDLE}"
+    if subject.draws and not subject.info.distilled and near(*moments(subject, grid(400, high=rest[0]))):
+        return gap, f"taken up at step {i} it ends elsewhere, but with the right mean and variance"
+    raise Wrong(f"taken up at step {i} it ends elsewhere (bar {MIDDLE})", gap)
 
 
 MIDDLE = 0.05  # a multistep method loses its history there; of latents whose spread is 0.7

@@ -90,6 +90,15 @@ class Subject:
         """Whether it says that it draws noise with these options."""
         return self.info.draws_noise(self.options)
 
+    def as_declared(self) -> Subject:
+        """With the default options, where those given make a deterministic sampler draw noise.
+
+        Order and evaluations are declared for the sampler as it comes.
+        """
+        if self.draws and not self.info.draws_noise({}):
+            return Subject(self.info, self.info.check_options({}))
+        return self
+
     def knowing(self, exact: Exact) -> Exact:
         """What the model that this sampler is made for would know of these latents."""
         return consistency(exact) if self.info.distilled else exact

@@ -127,7 +127,7 @@ def adaptive(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise)
         (multistep, {"order": 2}),
         (ancestral, {"stochastic": "eta"}),
         (one_step_model, {"stochastic": True, "distilled": True}),
-        (adaptive, {"adaptive": True, "order": 2, "evals": 1}),
+        (adaptive, {"adaptive": True, "order": 2, "evals": 2}),
     ],
 )
 def test_what_is_right_passes(function: Callable[..., Steps], declared: dict[str, Any]) -> None:
