@@ -16,6 +16,7 @@ import typer
 
 from core.errors import Cancelled, UserError
 from ui.commands import options
+from ui.commands.bench import bench
 from ui.commands.checks import test
 from ui.commands.generate import generate
 from ui.commands.listing import models, samplers
@@ -29,6 +30,7 @@ app.command()(generate)
 app.command()(samplers)
 app.command()(models)
 app.command()(train)
+app.command()(bench)
 # Whatever else follows `test` is for pytest.
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(test)
 
