@@ -24,6 +24,7 @@ from torch import Tensor
 
 from core import plugins
 from core.denoiser import Denoiser, Estimate, Prediction
+from core.device import find_device, find_dtype
 from core.errors import UserError
 from core.files import write_numbered
 from core.images import ModelRef, Recipe, png_bytes
@@ -51,7 +52,6 @@ from core.weights.folder import (
     sha256,
 )
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
 
 
@@ -92,8 +92,8 @@ class Pipeline:
         """
         began = time.perf_counter()
         folder = find_model(source)
-        where = _device(device)
-        kind = _dtype(dtype, where)
+        where = find_device(device)
+        kind = find_dtype(dtype, where)
         config = read_config(folder)
         notes = read_notes(folder, config)
         words = None if notes.words is None else frozenset(notes.words)
@@ -333,24 +333,3 @@ class Result:
     def save(self, folder: Path) -> list[Path]:
         """Write them under the folder's next free numbers. Raises UserError."""
         return [write_numbered(folder, png) for png in self.pngs()]
-
-
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.ones(1, device=device).sum().item()  # the device "meta" gets no further than this
-    except (RuntimeError, AssertionError):  # NotImplementedError is one too
-        raise UserError(f"Device {name!r} is not to be had here: try cpu.") from None
-    return device
-
-
-def _dtype(name: str | None, device: torch.device) -> torch.dtype:
-    if name is None:
-        return torch.float32 if device.type == "cpu" else torch.float16
-    if name not in DTYPES:
-        raise UserError(f"dtype {name!r} is not known; known are {', '.join(DTYPES)}.")
-    return DTYPES[name]

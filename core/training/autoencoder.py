@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from core.models.vae import AutoencoderKL
+from core.training.loop import home, mixed_precision
 from core.training.pool import Pool, to_tensor
 
 
@@ -67,11 +68,11 @@ class VAEStage:
         self.held_out = _held_out(seed, pictures.shape[1])
 
     def loss(self, step: int) -> Tensor:
-        x = self._crops(step)
+        x = self._crops(step).to(home(self.vae))
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision(self.vae):
             mean, log_variance = self.vae.moments(x)
-            noise = torch.randn(mean.shape, generator=generator)
+            noise = torch.randn(mean.shape, generator=generator).to(mean.device)
             z = mean + torch.exp(0.5 * log_variance) * noise
             y = self.vae.decoder(self.vae.post_quant_conv(z))
         mean, log_variance = mean.float(), log_variance.float()
@@ -121,9 +122,9 @@ class DecoderStage:
 
     def loss(self, step: int) -> Tensor:
         indices = np.random.default_rng((self.seed, step)).integers(len(self.pictures), size=self.batch)
-        with torch.autocast("cpu", torch.bfloat16):
-            y = self.vae.decode(torch.from_numpy(self.latents[indices]).float())
-        return _root_mean_square(y.float() - to_tensor(self.pictures[indices]))
+        with mixed_precision(self.vae):
+            y = self.vae.decode(torch.from_numpy(self.latents[indices]).to(home(self.vae)).float())
+        return _root_mean_square(y.float() - to_tensor(self.pictures[indices]).to(y.device))
 
     def measure(self) -> Mapping[str, float]:
         return {"psnr": round(float(psnr(self.vae, self.held_out).mean()), 3)}
@@ -146,6 +147,7 @@ def psnr(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB of each reconstructed picture, (B,); pictures (B, 3, H, W) in [-1,
     1].
     """
-    parts = [vae.decode(vae.encode(pictures[i : i + 8])) for i in range(0, len(pictures), 8)]
+    device = home(vae)
+    parts = [vae.decode(vae.encode(pictures[i : i + 8].to(device))).cpu() for i in range(0, len(pictures), 8)]
     restored = torch.cat(parts).clamp(-1, 1)
     return -10 * torch.log10((restored - pictures).square().mean(dim=(1, 2, 3)) / 4)

@@ -17,6 +17,7 @@ from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
 from core.prompt import Tokenizer
 from core.training.captions import caption
+from core.training.loop import home, mixed_precision
 from core.training.pool import Pool, to_tensor
 
 
@@ -42,7 +43,7 @@ class DiffusionStage:
     ) -> None:  # fmt: skip
         self.modules: nn.Module = unet
         self.unet, self.encoder, self.tokenizer = unet, encoder, tokenizer
-        self.alphas = torch.tensor(noise.schedule().alphas_cumprod, dtype=torch.float32)
+        self.alphas = torch.tensor(noise.schedule().alphas_cumprod, dtype=torch.float32, device=home(unet))
         self.prediction = noise.prediction_type
         self.latents, self.pool, self.test = latents, pool, test
         self.settings, self.batch = settings, batch
@@ -64,6 +65,7 @@ class DiffusionStage:
 
     def _loss(self, x0: Tensor, t: Tensor, noise: Tensor, context: Tensor) -> Tensor:
         """Weighted squared error of the prediction; x0 (B, C, h, w), t (B,)."""
+        x0, t, noise = (each.to(self.alphas.device) for each in (x0, t, noise))
         alpha = self.alphas[t].view(-1, 1, 1, 1)
         signal, spread = alpha.sqrt(), (1 - alpha).sqrt()
         x = signal * x0 + spread * noise  # arXiv:2006.11239, eq. 4
@@ -73,7 +75,7 @@ class DiffusionStage:
         else:  # v, arXiv:2202.00512: pure noise weighs as much as any, and there the text alone decides
             target, weight = signal * noise - spread * x0, (self.settings.gamma / (snr + 1)).clamp(max=1)
         # The plain kernel: on a CPU the fused one spends a third of the step in its backward pass.
-        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        with mixed_precision(self.unet), sdpa_kernel(SDPBackend.MATH):
             predicted = self.unet(x, t, context)
         error = (predicted.float() - target).square().mean(dim=(1, 2, 3))
         loss: Tensor = (error * weight).mean()
@@ -81,8 +83,9 @@ class DiffusionStage:
 
     @torch.no_grad()
     def _encode(self, texts: list[str]) -> Tensor:
-        ids = torch.tensor([self.tokenizer.chunks(text)[0] for text in texts])
-        with torch.autocast("cpu", torch.bfloat16):
+        chunks = [self.tokenizer.chunks(text)[0] for text in texts]
+        ids = torch.tensor(chunks, device=self.alphas.device)
+        with mixed_precision(self.unet):
             states: Tensor = self.encoder(ids)
         return states.float()
 
@@ -103,6 +106,9 @@ class DiffusionStage:
 
 def encode_pool(vae: AutoencoderKL, pictures: NDArray[np.uint8], batch: int = 32) -> Tensor:
     """Scaled latents of one block of pictures (N, H, W, 3), as float16 (N, C, h, w)."""
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        parts = [vae.encode(to_tensor(pictures[i : i + batch])) for i in range(0, len(pictures), batch)]
-    return torch.cat(parts).to(torch.float16)
+    device = home(vae)
+    with torch.no_grad(), mixed_precision(vae):
+        parts = [
+            vae.encode(to_tensor(pictures[i : i + batch]).to(device)) for i in range(0, len(pictures), batch)
+        ]
+    return torch.cat(parts).cpu().to(torch.float16)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from core.device import find_device
 from core.errors import UserError
 from core.files import check_writable, write_whole
 from core.models.clip import CLIPTextEncoder
@@ -43,11 +44,19 @@ RECIPE = "recipe.json"
 CHANGEABLE = ("train", "defaults")
 
 
-def train(path: Path, overrides: Sequence[str] = (), resume: bool = False, out: Path | None = None) -> Path:
+def train(
+    path: Path,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    out: Path | None = None,
+    device: str | None = None,
+) -> Path:
     """Train the recipe at `path` and return the folder of the finished model, `out/model`.
 
-    Without `resume` a folder that already holds a run is refused, so that nothing is lost. Raises UserError.
+    device: "cpu", "cuda", "mps"; the best one that is there when None. Without `resume` a folder that already
+    holds a run is refused, so that nothing is lost. Raises UserError.
     """
+    where = find_device(device)
     recipe = read_recipe(path, overrides)
     folder = Path("runs") / recipe.name if out is None else out
     if (folder / RECIPE).exists() and not resume:
@@ -56,13 +65,13 @@ def train(path: Path, overrides: Sequence[str] = (), resume: bool = False, out: 
         )
     check_writable(folder)
     _remember(recipe, folder / RECIPE)
-    run = TrainingRun(recipe, folder, resume)
+    run = TrainingRun(recipe, folder, resume, where)
     text = run.text_encoder()
     vae = run.vae()
     latents = run.latents(vae)
     run.decoder(vae, latents.seen)
     unet = run.unet(text, latents)
-    return save_model(folder / "model", recipe, run.tokenizer, text, vae, unet)
+    return save_model(folder / "model", recipe, run.tokenizer, text.cpu(), vae.cpu(), unet.cpu())
 
 
 def _remember(recipe: TrainingRecipe, path: Path) -> None:
@@ -88,8 +97,10 @@ class Latents(NamedTuple):
 class TrainingRun:
     """The stages of one run, in their order."""
 
-    def __init__(self, recipe: TrainingRecipe, folder: Path, resume: bool) -> None:
-        self.recipe, self.folder, self.resume = recipe, folder, resume
+    def __init__(
+        self, recipe: TrainingRecipe, folder: Path, resume: bool, device: torch.device | str = "cpu"
+    ) -> None:
+        self.recipe, self.folder, self.resume, self.device = recipe, folder, resume, device
         self.pool = Pool(recipe.seed, "seen", recipe.pictures.unet, recipe.pictures.size)
         self.test = Pool(recipe.seed + 1, "held_out", TEST_PICTURES, recipe.pictures.size)
         self.tokenizer, self.vocabulary_size = self._vocabulary()
@@ -111,6 +122,7 @@ class TrainingRun:
         reading.initialise(encoder)
         settings = self.recipe.train.text
         stage = TextStage(encoder, self.tokenizer, batch=settings.batch, seed=self.recipe.seed)
+        stage.modules.to(self.device)
         self._train(stage, settings)
         return encoder.eval().requires_grad_(False)
 
@@ -119,6 +131,7 @@ class TrainingRun:
         torch.manual_seed(self.recipe.seed)
         unet, settings = UNet(self.recipe.unet), self.recipe.train.unet
         nn.init.zeros_(unet.conv_out.weight)
+        unet.to(self.device)
         stage = DiffusionStage(
             unet, encoder, self.tokenizer, self.recipe.noise, latents.seen, self.pool,
             (latents.held_out, self.test), self.recipe.train.unet_loss, batch=settings.batch,
@@ -131,6 +144,7 @@ class TrainingRun:
         torch.manual_seed(self.recipe.seed)
         vae = AutoencoderKL(self.recipe.vae)
         autoencoder.initialise(vae)
+        vae.to(self.device)
         settings, pictures = self.recipe.train.vae, self._pictures()
         stage = VAEStage(
             vae,
@@ -190,5 +204,5 @@ def _fingerprint(module: nn.Module) -> str:
     """A few letters that change with the weights."""
     total = hashlib.sha256()
     for value in module.state_dict().values():
-        total.update(value.numpy().tobytes())
+        total.update(value.cpu().numpy().tobytes())
     return total.hexdigest()[:8]

@@ -173,6 +173,7 @@ class Oracle(nn.Module):
     def __init__(self, prediction: PredictionType, x0: Tensor) -> None:
         super().__init__()
         self.prediction, self.x0 = prediction, x0
+        self.weight = nn.Parameter(torch.zeros(1))  # a network has some, and they say where it is
         self.alphas = torch.tensor(NoiseConfig().schedule().alphas_cumprod, dtype=torch.float32)
 
     def forward(self, x: Tensor, t: Tensor, context: Tensor) -> Tensor:
@@ -250,3 +251,11 @@ def test_a_file_that_is_no_recipe_is_one_sentence(tmp_path: Path, content: Any, 
         path.write_text(content)
     with pytest.raises(UserError, match=words):
         read_toml(path)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no accelerator on this machine")
+def test_a_model_can_be_trained_on_an_accelerator(tmp_path: Path) -> None:
+    folder = train(TINY, QUICK, out=tmp_path / "run", device="cuda")
+    assert Pipeline.load(folder, device="cpu").generate(prompt="a red circle", seed=0).images
+    assert train(TINY, QUICK, resume=True, out=tmp_path / "run", device="cpu") == folder
