@@ -37,7 +37,7 @@ class Denoiser:
 
     conditional, unconditional: text states (B, T, D), or (1, T, D) for one text over the whole batch. The
     unconditional ones are not needed when `cfg_scale` is 1: then the network runs on the conditional half
-    alone.
+    alone. `unconditional` is afterwards that of the last call, or what the call returned where it had none.
     cancel: when this event is set, the next evaluation raises Cancelled.
     dtype: of the network; the sampler's state stays as it is.
     """
@@ -65,6 +65,7 @@ class Denoiser:
         self.cfg_scale, self.cancel, self.dtype = cfg_scale, cancel, dtype
         self.evals = 0
         self.estimates: list[Estimate] = []  # since the caller last cleared it
+        self.unconditional: Tensor  # from the first call on
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
         """The guided clean estimate in x (B, C, h, w) at noise level `sigma`, of x's shape and dtype."""
@@ -75,6 +76,7 @@ class Denoiser:
         guided = clean[0] if unconditional is None else guide(clean[0], unconditional, self.cfg_scale)
         self.evals += 1
         self.estimates.append(Estimate(clean[0], unconditional, guided))
+        self.unconditional = guided if unconditional is None else unconditional
         return guided
 
     def _outputs(self, x: Tensor, sigma: float) -> list[Tensor]:

@@ -102,6 +102,17 @@ def test_the_estimates_are_kept() -> None:
     torch.testing.assert_close(estimate.conditional, alone)
 
 
+def test_the_unconditional_estimate_is_there_after_a_call() -> None:
+    x, conditional, unconditional = tensors(1)
+    denoise = make(TinyNet(), conditional, unconditional, cfg_scale=3.0)
+    with pytest.raises(AttributeError):
+        _ = denoise.unconditional
+    denoise(x, SIGMA)
+    assert denoise.unconditional is denoise.estimates[-1].unconditional
+    plain = make(TinyNet(), conditional, None, cfg_scale=1.0)
+    assert plain(x, SIGMA) is plain.unconditional
+
+
 @pytest.mark.parametrize("prediction", ["epsilon", "v", "x0"])
 @pytest.mark.parametrize("sigma", [MODEL.sigma_min, 0.7, MODEL.sigma_max])
 def test_a_perfect_network_gives_the_clean_latent_back(prediction: str, sigma: float) -> None:
