@@ -59,7 +59,7 @@ def read_mask(source: Source) -> Image.Image:
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """The picture to start from (RGB), and the mask that belongs to it (L, of the same size)."""
+    """The picture to start from (RGB), and the mask that belongs to it (L, of the same shape)."""
 
     image: Image.Image
     mask: Image.Image | None = None
@@ -72,7 +72,7 @@ class Inputs:
                 raise UserError("a mask has no effect without the picture it belongs to (--image); give one")
             return None
         picture = read_picture(image)
-        return cls(picture, None if mask is None else _matching(read_mask(mask), picture.size))
+        return cls(picture, None if mask is None else _of_shape(read_mask(mask), picture.size))
 
     @cached_property
     def given(self) -> Given:
@@ -120,8 +120,9 @@ class Prepared:
 def prepare(inputs: Inputs, settings: Settings) -> Prepared:
     """Resize, extend, mask, blur and cut as the settings say. Raises UserError for a mask that is empty."""
     picture, mask = inputs.image, inputs.mask
-    if mask is not None and settings.invert_mask:
-        mask = ImageOps.invert(mask)
+    if mask is not None:
+        mask = ImageOps.invert(mask) if settings.invert_mask else mask
+        mask = _fitted(mask, picture.size, "stretch")
     if settings.only_masked is None:
         left, right, up, down = settings.outpaint
         inner = (settings.width - left - right, settings.height - up - down)
@@ -174,12 +175,19 @@ def _box(mask: Image.Image, padding: int, size: tuple[int, int]) -> Box:
 
 def _feathered(mask: Image.Image, width: int) -> Image.Image:
     """The mask, rising over `width` pixels from its edge inwards: what is black in it stays black."""
-    eroded = np.asarray(mask)
+    found = mask.getbbox()
+    if found is None:
+        return mask
+    left, upper, right, lower = found  # a pixel more, where there is one: the black that the edge is to
+    box = (max(left - 1, 0), max(upper - 1, 0), min(right + 1, mask.width), min(lower + 1, mask.height))
+    eroded = np.asarray(mask.crop(box))
     total = eroded.astype(np.uint16)
     for _ in range(width):
         eroded = _eroded(eroded)
         total += eroded
-    return Image.fromarray((total // (width + 1)).astype(np.uint8))
+    feathered = Image.new("L", mask.size)
+    feathered.paste(Image.fromarray((total // (width + 1)).astype(np.uint8)), box)
+    return feathered
 
 
 def _eroded(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -225,14 +233,14 @@ def _around(size: tuple[int, int], sides: Sequence[int]) -> Image.Image:
     return mask
 
 
-def _matching(mask: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The mask at the picture's size. UserError when it is of another shape, and so of another picture."""
+def _of_shape(mask: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The mask, if it has the picture's shape. UserError when not: then it is of another picture."""
     (width, height), (w, h) = mask.size, size
     if abs(width * h - height * w) > max(width * h, height * w) * 0.02:
         raise UserError(
             f"the mask is {width}x{height} and the picture {w}x{h}; make the mask of the picture's size"
         )
-    return mask if mask.size == size else mask.resize(size, _BILINEAR)
+    return mask
 
 
 def _read(source: Source) -> Image.Image:
