@@ -210,6 +210,14 @@ def test_an_inpainting_model_sees_mask_and_picture(inpainting: Pipeline) -> None
     assert same(kept.crop((32, 0, 64, 64)), PICTURE.crop((32, 0, 64, 64)))
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_other_dtypes_start_from_pictures_too(tmp_path: Path, dtype: str) -> None:
+    model = Pipeline.load(write_model(tmp_path / "model", inpainting=True), device="cpu", dtype=dtype)
+    result = model.generate(**FIELDS, image=PICTURE, mask=MASK, cfg_rescale=0.5)
+    assert last(result).dtype == torch.float32
+    assert last(result).isfinite().all()
+
+
 # Guidance in a part of the steps.
 
 
