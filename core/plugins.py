@@ -85,6 +85,7 @@ class Staged:
         schedule: str | None = None,
         adaptive: bool = False,
         stochastic: bool | str = False,
+        distilled: bool = False,
     ) -> None:
         """The `register` of `register_samplers`."""
         _check_entry(name, title, self.samplers)
@@ -106,6 +107,7 @@ class Staged:
             schedule=schedule,
             adaptive=bool(adaptive),
             stochastic=stochastic,
+            distilled=bool(distilled),
             options=options,
             plugin=self.source.distribution,
             version=self.source.version,

@@ -27,6 +27,7 @@ class SamplerInfo:
     schedule: str | None = None
     adaptive: bool = False
     stochastic: bool | str = False
+    distilled: bool = False
     options: tuple[Option, ...] = ()
     plugin: str = ""  # the distribution that it came in, or the file
     version: str = ""

@@ -97,6 +97,7 @@ class RegisterSampler(Protocol):
         schedule: str | None = None,
         adaptive: bool = False,
         stochastic: bool | str = False,
+        distilled: bool = False,
     ) -> Any:
         """Offer a sampler under `name`, the word that goes into commands and pictures.
 
@@ -105,5 +106,7 @@ class RegisterSampler(Protocol):
         paper: where it comes from, such as "arXiv:2006.11239". schedule: the schedule it works best with.
         adaptive: chooses its own steps, so it may yield any number of them.
         stochastic: it draws noise; or the name of the option that has to be above zero for it to draw any.
+        distilled: made for models that were distilled to jump to the clean picture (LCM, TCD), and right for
+        these alone.
         """
         ...

@@ -41,13 +41,13 @@ def bench(
     job = Job(model=str(folder.resolve()), dtype=dtype, width=width, height=height, steps=steps)
     sides: list[Side] = ["ours"] if against is None else ["ours", "peer"]
     samples = _measured(sides, job, rounds)
-    table = {side: medians(each) for side, each in samples.items()}
+    middle = {side: medians(each) for side, each in samples.items()}
     relative = ratios(samples["ours"], samples["peer"]) if against else None
     weights = sum(path.stat().st_size for path in folder.rglob("*.safetensors")) / 2**20
     if as_json:
-        print(json.dumps(_report(job, weights, table, relative, samples)))
+        print(json.dumps(_report(job, weights, middle, relative, samples)))
     else:
-        _print(job, weights, table, relative)
+        _print(job, weights, middle, relative)
 
 
 def _measured(sides: list[Side], job: Any, rounds: int) -> dict[Side, list[Figures]]:
@@ -62,7 +62,7 @@ def _measured(sides: list[Side], job: Any, rounds: int) -> dict[Side, list[Figur
 def _report(
     job: Any,
     weights: float,
-    table: dict[Side, Figures],
+    middle: dict[Side, Figures],
     relative: dict[str, Ratio] | None,
     samples: dict[Side, list[Figures]],
 ) -> dict[str, Any]:
@@ -71,26 +71,26 @@ def _report(
     return {
         "job": dataclasses.asdict(job),
         "weights_mb": round(weights, 1),
-        "median": {TITLES[side]: figures for side, figures in table.items()},
+        "median": {TITLES[side]: figures for side, figures in middle.items()},
         "ratio": relative and {key: dataclasses.asdict(ratio) for key, ratio in relative.items()},
         "samples": {TITLES[side]: each for side, each in samples.items()},
     }
 
 
-def _print(job: Any, weights: float, table: dict[Side, Figures], relative: dict[str, Ratio] | None) -> None:
+def _print(job: Any, weights: float, middle: dict[Side, Figures], relative: dict[str, Ratio] | None) -> None:
     from core.bench import KEYS, TITLES
-    from ui.commands.tables import console, print_table
+    from ui.commands.tables import console, table
 
     def shown(key: str, value: float) -> str:
         return f"{value:.0f} MB" if key == "peak_memory_mb" else f"{value:.3f} s"
 
-    heads = ["", *(TITLES[side] for side in table), *(["ratio (least to most)"] if relative else [])]
+    heads = ["", *(TITLES[side] for side in middle), *(["ratio (least to most)"] if relative else [])]
     rows = []
     for key in KEYS:
-        row = [key.replace("_mb", "").replace("_", " "), *(shown(key, each[key]) for each in table.values())]
+        row = [key.replace("_mb", "").replace("_", " "), *(shown(key, each[key]) for each in middle.values())]
         if relative:
             ratio = relative[key]
             row.append(f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})")
         rows.append(row)
     title = f"{job.width}x{job.height}, {job.steps} steps, {job.dtype}, {weights:.0f} MB of weights"
-    print_table(console(), title, heads, rows)
+    table(console(), title, heads, rows)

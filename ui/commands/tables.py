@@ -1,4 +1,4 @@
-"""Tables in the terminal."""
+"""Tables on standard output, for people; scripts have `--json`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 200)
 
 
-def print_table(console: Console, title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def table(to: Console, title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows under their heads; long cells fold."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for head in heads:
-        table.add_column(head, overflow="fold")
+        shown.add_column(head, overflow="fold")
     for row in rows:
-        table.add_row(*map(escape, row))
-    console.print(table)
+        shown.add_row(*map(escape, row))
+    to.print(shown)
