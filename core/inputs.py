@@ -274,7 +274,12 @@ def _decoded(image: Image.Image, name: str) -> Image.Image:
     """A copy, upright and of 8 bits a channel."""
     if image.width * image.height > MAX_PIXELS:
         raise UserError(_too_large(name))
-    return _eight_bits(ImageOps.exif_transpose(image))
+    image.load()
+    try:
+        upright = ImageOps.exif_transpose(image)
+    except Exception:  # damaged EXIF is no reason to refuse a sound picture
+        upright = image.copy()
+    return _eight_bits(upright)
 
 
 def _too_large(name: str) -> str:
@@ -283,7 +288,6 @@ def _too_large(name: str) -> str:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Greyscale of 16 or 32 bits, or in floats from 0 to 1, to 8 bits; the other modes as they are."""
-    image.load()
     if not image.mode.startswith("I") and image.mode != "F":
         return image
     values: NDArray[np.float64] = np.nan_to_num(np.asarray(image, dtype=np.float64))

@@ -90,6 +90,12 @@ def test_a_photograph_is_turned_as_its_exif_says(
     assert picture.getpixel(corner) == (255, 255, 255)
 
 
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\x7f", b"\0" * 40])
+def test_a_sound_picture_with_damaged_exif_is_read(tmp_path: Path, exif: bytes) -> None:
+    noise((16, 8)).save(tmp_path / "photo.png", exif=exif)
+    assert same(read_picture(tmp_path / "photo.png"), noise((16, 8)))
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "PA"])
 def test_what_is_transparent_becomes_white(mode: str) -> None:
     image = Image.new("RGBA", (4, 2), (0, 0, 0, 255))

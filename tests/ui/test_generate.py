@@ -259,6 +259,18 @@ def test_the_size_comes_from_the_picture(capsys: pytest.CaptureFixture[str]) -> 
     assert (json.loads(out)["request"]["width"], json.loads(out)["request"]["height"]) == (64, 128)
 
 
+@pytest.mark.usefixtures("pipeline")
+def test_a_picture_can_be_painted_beyond_its_edges(capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, "generate", "a star", "--size", "96x64", "--seed", "5")
+    first = "outputs/000001.png"
+    wider = ("generate", "--from", first, "--image", first, "--outpaint", "left=32,up=8")
+    _, out, _ = run(capsys, *wider, "--json")
+    request = json.loads(out)["request"]
+    assert (request["width"], request["height"], request["seed"]) == (128, 72, 5)
+    again = run(capsys, "generate", "--from", "outputs/000002.png", "--image", first, "--json")
+    assert json.loads(again[1])["request"] == request
+
+
 def test_from_needs_the_recipes_pictures(
     pipeline: type[LoadedPipeline], capsys: pytest.CaptureFixture[str]
 ) -> None:

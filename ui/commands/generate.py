@@ -157,13 +157,15 @@ def generate(
 def request_for(recipe: Recipe | None, **given: Any) -> Request:
     """The request that was given, its gaps filled from a picture's recipe when there is one.
 
-    The recipe's sampler options hold only for the recipe's sampler.
+    The recipe's sampler options hold only for the recipe's sampler, and its size only for its outpainting.
     """
     from core.request import Request
 
     known: dict[str, Any] = recipe.settings.as_request().to_dict() if recipe else {}
     if given["sampler"] not in (None, known.get("sampler")):
         known.pop("options", None)
+    if given["outpaint"] not in (None, tuple(known.get("outpaint", ()))):
+        known.pop("width", None), known.pop("height", None)
     given["options"] = {**known.get("options", {}), **given["options"]}
     return Request.from_mapping(known | {name: value for name, value in given.items() if value is not None})
 
