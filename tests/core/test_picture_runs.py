@@ -18,7 +18,7 @@ from core.pipeline import Pipeline
 from core.pixels import fill_in, from_image, to_images
 from core.request import Settings
 from core.run import Result
-from tests.core.test_inputs import box_mask, noise
+from tests.core.pictures import box_mask, noise, same
 from tests.core.test_pipeline import MIDPOINT
 from tests.small import write_model
 
@@ -37,10 +37,6 @@ def pipe(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
 def inpainting(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     folder = write_model(tmp_path_factory.mktemp("model") / "inpainting", inpainting=True)
     return Pipeline.load(folder, device="cpu")
-
-
-def same(a: Image.Image, b: Image.Image) -> bool:
-    return a.size == b.size and ImageChops.difference(a, b).getbbox() is None
 
 
 def last(result: Result) -> torch.Tensor:
