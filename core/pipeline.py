@@ -31,7 +31,7 @@ from core.models.clip import CLIPTextEncoder
 from core.models.config import ModelConfig
 from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
-from core.noise import SeededNoise, start_noise
+from core.noise import noise_source, start_noise
 from core.pixels import to_images
 from core.preview import Previewer, fit
 from core.prompt import TokenCount, Tokenizer
@@ -262,7 +262,7 @@ class Run:
         settings, device = self.settings, self.pipeline.device
         # N(0, I) in the DDPM's coordinates is sqrt(1 + sigma^2) N(0, I) in ours.
         x = start_noise(settings.seed, settings.batch, shape).to(device) * math.sqrt(1 + self.sigmas[0] ** 2)
-        noise = SeededNoise(settings.seed, settings.batch, shape, device)
+        noise = noise_source(self._sampler.noise, settings.seed, settings.batch, shape, device)
         steps = run_sampler(self._sampler, denoiser, x, self.sigmas, noise, settings.options)
         while True:
             began = time.perf_counter()
