@@ -219,7 +219,8 @@ class Run:
         self.pipeline, self.request, self.settings = pipeline, request, settings
         self._sampler = registry.sampler(settings.sampler)
         self._cancel = cancel
-        self.sigmas = registry.schedule(settings.schedule).sigmas(pipeline.noise_schedule, settings.steps)
+        schedule = registry.schedule(settings.schedule)
+        self.sigmas = settings.sigmas or schedule.sigmas(pipeline.noise_schedule, settings.steps)
         self.total = len(self.sigmas) - 1
         self.steps: list[RunStep] = []
         self.seconds = {"encode": 0.0, "denoise": 0.0, "decode": 0.0}

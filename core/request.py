@@ -14,15 +14,17 @@ import math
 import re
 import reprlib
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from core import aliases
 from core.errors import UserError
+from core.levels import check_sigmas
 from core.options import OptionValue, hint
 
 if TYPE_CHECKING:
-    from core.registry import Registry
+    from core.registry import Registry, SamplerInfo
 
 MAX_STEPS = 1000
 MAX_CFG_SCALE = 100.0
@@ -58,14 +60,16 @@ class Request:
     """What was asked for. None leaves the choice to the model (the seed: to chance).
 
     Ranges: steps 1 to 1000, cfg_scale 0 to 100, width and height multiples of 8 from 64 to 2048, batch 1 to
-    64, seed 0 to 2**63 - 1 - batch. `options` are the sampler's own, checked against it in `resolve`. Raises
-    UserError.
+    64, seed 0 to 2**63 - 1 - batch. `sigmas` are noise levels in place of a schedule; steps follow from them.
+    Samplers and schedules may be named as other programs do (core/aliases.py). `options` are the sampler's
+    own, checked against it in `resolve`. Raises UserError.
     """
 
     prompt: str = ""
     negative: str = ""
     sampler: str | None = None
     schedule: str | None = None
+    sigmas: Sequence[float] | None = None
     steps: int | None = None
     cfg_scale: float | None = None
     width: int | None = None
@@ -94,26 +98,32 @@ class Request:
         A schedule that is not asked for is the sampler's own preference if it has one, else the model's.
         Raises UserError for a name that is not registered and for options that the sampler does not take.
         """
-        sampler = registry.sampler(_either(self.sampler, defaults.sampler))
-        schedule = registry.schedule(_either(self.schedule, sampler.schedule or defaults.schedule))
+        named = aliases.resolve(self.sampler, self.schedule, registry)
+        sampler = registry.sampler(_either(named.sampler, defaults.sampler))
+        schedule = registry.schedule(_either(named.schedule, sampler.schedule or defaults.schedule))
+        _check_alone(sampler, self.batch)
         return Settings(
             prompt=self.prompt,
             negative=self.negative,
             sampler=sampler.name,
             schedule=schedule.name,
+            sigmas=self.sigmas,
             steps=_either(self.steps, defaults.steps),
             cfg_scale=_either(self.cfg_scale, defaults.cfg_scale),
             width=_either(self.width, defaults.width),
             height=_either(self.height, defaults.height),
             batch=self.batch,
             seed=random_seed() if self.seed is None else self.seed,
-            options=sampler.check_options(self.options),
+            options=sampler.check_options({**named.options, **self.options}),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What runs: a request with nothing left open. The ranges are those of `Request`."""
+    """What runs: a request with nothing left open. The ranges are those of `Request`.
+
+    `sigmas` are None where the noise levels are the schedule's; where they are given, it has no say.
+    """
 
     prompt: str
     negative: str
@@ -126,6 +136,7 @@ class Settings:
     batch: int
     seed: int
     options: Mapping[str, OptionValue] = field(hash=False)
+    sigmas: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         _check_present(self)
@@ -235,8 +246,8 @@ def check_keys(what: str, mapping: object, record: type) -> dict[str, Any]:
 
 
 def _check_present(record: Any, *names: str) -> None:
-    """Refuse None in the named fields (all of them, if none is named)."""
-    for name in names or [f.name for f in dataclasses.fields(record)]:
+    """Refuse None in the named fields (all that are not None by default, if none is named)."""
+    for name in names or [f.name for f in dataclasses.fields(record) if f.default is not None]:
         if getattr(record, name) is None:
             raise UserError(f"{_spoken(name)}: must be given")
 
@@ -259,10 +270,31 @@ def _check_asked(record: Request | Settings) -> None:
     check_text("prompt", record.prompt)
     check_text("negative prompt", record.negative)
     _check_whole("batch", record.batch, 1, MAX_BATCH)
+    _check_levels(record)
     if record.seed is not None:
         _check_whole("seed", record.seed, 0, max_seed(record.batch))
     # A copy of its own, and a plain one: it is pickled, compared and written as JSON.
     object.__setattr__(record, "options", _check_options(record.options))
+
+
+def _check_levels(record: Request | Settings) -> None:
+    """Typed noise levels, and that the number of steps is theirs."""
+    if record.sigmas is None:
+        return
+    sigmas = check_sigmas(record.sigmas)
+    if record.steps not in (None, len(sigmas) - 1):
+        raise UserError(f"steps {record.steps}: the sigmas make {len(sigmas) - 1} steps; leave steps out")
+    object.__setattr__(record, "sigmas", sigmas)
+    object.__setattr__(record, "steps", len(sigmas) - 1)
+
+
+def _check_alone(sampler: SamplerInfo, batch: int) -> None:
+    """A sampler that chooses its steps would choose them by all pictures, and none could be repeated."""
+    if sampler.adaptive and batch > 1:
+        raise UserError(
+            f"sampler {sampler.name} chooses its steps by the picture, so it makes one at a time: "
+            "set batch to 1, and run it for each seed"
+        )
 
 
 def _check_whole(name: str, value: object, low: int, high: int) -> None:
@@ -316,6 +348,10 @@ def _either(asked: Any, default: Any) -> Any:
 
 def _plain(record: Request | Settings) -> dict[str, Any]:
     values = {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
+    if record.sigmas is None:
+        del values["sigmas"]  # recipes from before there were any stay as they are
+    else:
+        values["sigmas"] = list(record.sigmas)
     return {**values, "options": dict(record.options)}
 
 

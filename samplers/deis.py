@@ -42,4 +42,4 @@ def deis(
 
 @hookimpl
 def register_samplers(register: RegisterSampler) -> None:
-    register("deis", deis, title="DEIS", order=2, paper="arXiv:2204.13902", schedule="trailing")
+    register("deis", deis, title="DEIS", order=3, paper="arXiv:2204.13902", schedule="trailing")

@@ -23,8 +23,9 @@ def dpm_fast(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise)
 
     DPM-Solver-fast: Lu et al. 2022, arXiv:2206.00927, with DPM-Solver-3 (algorithm 2) over three
     intervals, whose r1 and r2 are where the grid's levels lie, and DPM-Solver-2 (algorithm 1) over two; on
-    the `exponential` schedule r1 = 1/3 and r2 = 2/3, as in the paper. As the step to 0 stands by itself, a
-    remainder of one interval is made up of two groups of two instead of one of three.
+    the `exponential` schedule r1 = 1/3 and r2 = 2/3, as in the paper. The step to 0 stands by itself. What is
+    left over makes groups of two (for one interval, two of them instead of one of three), and these come
+    first, where the solution is almost straight; in the paper last.
     """
     start = 0
     for size in _groups(len(sigmas) - 1):
@@ -43,8 +44,8 @@ def _groups(steps: int) -> list[int]:
     """How many intervals each group has; the last group is the step to 0."""
     whole, rest = divmod(steps - 1, 3)
     if rest == 1 and whole > 0:
-        return [3] * (whole - 1) + [2, 2, 1]
-    return [3] * whole + [rest] * (rest > 0) + [1] * (steps > 0)
+        return [2, 2] + [3] * (whole - 1) + [1]
+    return [rest] * (rest > 0) + [3] * whole + [1]
 
 
 def solver_step(x: Tensor, slopes: Sequence[Tensor], levels: Sequence[float], target: float) -> Tensor:
@@ -77,12 +78,12 @@ def dpm_adaptive(
 
     DPM-Solver-23: Lu et al. 2022, arXiv:2206.00927, with k-diffusion's step control: the length
     changes by a limited function of error^(-1/3). From the grid it takes only its ends: it goes from the
-    first level to the last above 0 and from there to 0 at once. The error is looked at, so each try waits
-    for the device.
+    first level to the last above 0, or 0.03 if that is lower, and in the same step to 0. The error is looked
+    at, so each try waits for the device.
     """
-    i, sigma, end, h = 0, sigmas[0], sigmas[-2], 0.05
+    i, sigma, end, h = 0, sigmas[0], min(sigmas[-2], 0.03), 0.05
     previous = x
-    while sigma > end * (1 + 1e-6):
+    while sigma > end:
         x0 = denoise(x, sigma)
         slopes = [(x - x0) / sigma]
         accepted = False
@@ -101,8 +102,9 @@ def dpm_adaptive(
             accepted = factor >= 0.81
             h *= factor
         x, previous, sigma = high, low, target
-        yield Step(i, sigma, x, x0)
-        i += 1
+        if sigma > end:
+            yield Step(i, sigma, x, x0)
+            i += 1
     x0 = denoise(x, sigma)
     yield Step(i, 0.0, x0, x0)
 

@@ -23,8 +23,8 @@ def lms(
     """Draws a curve through the last four slopes: one evaluation a step, smooth, weak at few steps.
 
     Adams-Bashforth on a grid of any spacing, as in k-diffusion: the polynomial in sigma through the last
-    `order` slopes is integrated over the step. It starts with Euler, whose one step of local error h^2 makes
-    it second order in all. Zhang and Chen 2022, arXiv:2204.13902, call it rho-AB.
+    `order` slopes, fewer at the start, is integrated over the step. Zhang and Chen 2022, arXiv:2204.13902,
+    call it rho-AB.
     """
     slopes: list[Tensor] = []
     for i, (sigma, target) in enumerate(pairwise(sigmas)):
@@ -37,4 +37,4 @@ def lms(
 
 @hookimpl
 def register_samplers(register: RegisterSampler) -> None:
-    register("lms", lms, title="LMS", order=2, paper="arXiv:2204.13902", schedule="karras")
+    register("lms", lms, title="LMS", order=4, paper="arXiv:2204.13902", schedule="karras")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from latentcanvas import Denoise, Noise, RegisterSampler
 
 
-Tau = Annotated[float, Range(0, 2, 0.05), "fresh noise in the middle of the run: 0 is none, 1 the usual SDE"]
+Tau = Annotated[float, Range(0, 2, 0.05), "how much fresh noise: 0 is none, 1 the usual SDE"]
 Low = Annotated[float, Range(0, 100, 0.01), "noise level at and below which no noise is added"]
 High = Annotated[float, Range(0, 1000, 0.01), "noise level above which no noise is added"]
 
@@ -27,14 +27,14 @@ def sa_solver(
     noise: Noise,
     *,
     tau: Tau = 1.0,
-    low: Low = 0.57,
-    high: High = 5.12,
+    low: Low = 0.0,
+    high: High = 1000.0,
 ) -> Iterator[Step]:
-    """Predicts, then corrects with the next estimate, with fresh noise in the middle of the run.
+    """Predicts, then corrects with the next estimate, with as much fresh noise as is asked for.
 
     SA-Solver: Xue et al. 2023, arXiv:2309.05019, algorithm 1, two steps in predictor and corrector, with the
     authors' simplification for two (the slope's weight is taken where the exponential is 1). tau(t) is `tau`
-    between two noise levels, the defaults being timesteps 200 and 800 of Stable Diffusion, and else 0.
+    at all levels, or between two and else 0: 0.57 and 5.12 are timesteps 200 and 800 of Stable Diffusion.
     `x` is yielded as predicted; its correction, with the same noise, comes with the next evaluation.
     """
     start, m0, rate, h_last = x, None, 1.0, 0.0
@@ -65,6 +65,7 @@ def register_samplers(register: RegisterSampler) -> None:
         "sa_solver",
         sa_solver,
         title="SA-Solver",
+        order=2,
         paper="arXiv:2309.05019",
         schedule="karras",
         stochastic="tau",

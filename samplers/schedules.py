@@ -105,7 +105,7 @@ def align_your_steps(model: NoiseSchedule, steps: int) -> tuple[float, ...]:
     Other counts are log-linear between them. The eleventh level is the end, and so 0 here.
     """
     logs = [math.log(level) for level in STABLE_DIFFUSION_LEVELS]
-    places = (i / _checked(model, steps) * (len(logs) - 1) for i in range(steps))
+    places = (i / steps * (len(logs) - 1) for i in range(_checked(model, steps)))
     return (*(math.exp(_between(logs, place)) for place in places), 0.0)
 
 

@@ -180,4 +180,5 @@ def test_sa_solver(count: int, tau: float, monkeypatch: pytest.MonkeyPatch) -> N
     made.timesteps = table([MODEL.timestep(level) for level in sigmas[:-1]])
     draw_from(monkeypatch, "sasolver", draws)
     theirs = drive(made, start(sigmas), sigmas[:-1], ddpm=True)
-    assert gap(ours(sa_solver, sigmas, by_step(sigmas, draws), tau=tau)[-1], theirs[-1]) < 1e-6
+    mine = ours(sa_solver, sigmas, by_step(sigmas, draws), tau=tau, low=0.57, high=5.12)
+    assert gap(mine[-1], theirs[-1]) < 1e-6
