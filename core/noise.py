@@ -90,8 +90,8 @@ class BrownianNoise:
         start, end = self._place(sigma), self._place(target)
         if start == end:  # too short to be seen: the shortest there is, at this place
             start, end = max(start, 1), max(start, 1) - 1
-        increment = (self._path(start) - self._path(end)) / math.sqrt(abs(start - end) * self._cell)
-        return increment.to(self.device, torch.float32)
+        increment = self._path(start) - self._path(end)
+        return increment.div_(math.sqrt(abs(start - end) * self._cell)).to(self.device)
 
     @property
     def _cell(self) -> float:
@@ -103,24 +103,26 @@ class BrownianNoise:
         return round(min(max(share, 0.0), 1.0) * (1 << self.DEPTH))
 
     def _path(self, place: int) -> Tensor:
-        """The path (count, C, h, w) at a place, in double precision; 0 at place 0."""
-        if place == 0:
-            return torch.zeros((self.count, *self.shape), dtype=torch.float64)
-        return self._middle(place)
+        """The path (count, C, h, w) at a place; 0 at place 0."""
+        return torch.zeros(self.count, *self.shape) if place == 0 else self._middle(place)
 
     def _bridge(self, place: int) -> Tensor:
         """The last place is drawn from the first, any other is midway between two of wider cells."""
+        drawn = self._draw(place)
         if place == 1 << self.DEPTH:
-            return math.sqrt(2 * self.REACH) * self._draw(place)
+            return drawn.mul_(math.sqrt(2 * self.REACH))
         half = place & -place
-        ends = (self._path(place - half) + self._path(place + half)) / 2
-        return ends + math.sqrt(half * self._cell / 2) * self._draw(place)
+        drawn.mul_(math.sqrt(half * self._cell / 2))
+        return drawn.add_(self._path(place - half), alpha=0.5).add_(self._path(place + half), alpha=0.5)
 
     def _draw(self, place: int) -> Tensor:
+        """Standard normal (count, C, h, w), in memory of its own, which the caller may change."""
         key = b"path" + struct.pack("<i", place)
-        return torch.cat(
-            [_normal(_mixed(self.seed + i, key, 0), self.shape) for i in range(self.count)]
-        ).double()
+        drawn = torch.empty(self.count, *self.shape)
+        for i, one in enumerate(drawn):
+            generator = torch.Generator("cpu").manual_seed(_mixed(self.seed + i, key, 0))
+            torch.randn(self.shape, generator=generator, out=one)
+        return drawn
 
 
 def noise_source(

@@ -28,7 +28,11 @@ class Noise(Protocol):
     """Where a sampler's randomness comes from. A sampler draws only what it uses, and has no other source."""
 
     def __call__(self, sigma: float, target: float, /) -> Tensor:
-        """A fresh draw (B, C, h, w) of unit variance for the step from `sigma` down to `target`."""
+        """A draw (B, C, h, w) of unit variance for the step from `sigma` down to `target`.
+
+        A fresh one each call, or with `noise="brownian"` at registration the increment of a path over the
+        interval, in time log sigma, which is the same for the same interval.
+        """
         ...
 
 
