@@ -13,7 +13,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from core import testing
+from core import maths, testing
 
 if TYPE_CHECKING:
     from core.errors import Cancelled, UserError
@@ -40,6 +40,7 @@ __all__ = [
     "Step",
     "UserError",
     "hookimpl",
+    "maths",
     "samplers",
     "schedules",
     "testing",
@@ -58,6 +59,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 # As `os` does for os.path: `from latentcanvas.testing import gaussian` works though this is a single file.
 sys.modules[f"{__name__}.testing"] = testing
+sys.modules[f"{__name__}.maths"] = maths
 
 
 def __getattr__(name: str) -> Any:

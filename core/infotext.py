@@ -15,6 +15,8 @@ import json
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from core.aliases import title
+
 if TYPE_CHECKING:
     from core.images import Recipe
     from core.options import OptionValue
@@ -51,11 +53,13 @@ def infotext(recipe: Recipe) -> str:
     is always there: our noise is drawn on the CPU, and a reader that misses the key would draw it on the GPU.
     """
     settings = recipe.settings
-    sampler = recipe.sampler_title or settings.sampler
+    sampler = title(settings.sampler, recipe.sampler_title or settings.sampler, settings.options)
+    typed = None if settings.sigmas is None else ", ".join(f"{level:g}" for level in settings.sigmas)
     params: dict[str, OptionValue | None] = {
         "Steps": settings.steps,
         "Sampler": sampler,
-        "Schedule type": recipe.schedule_title or settings.schedule,
+        "Schedule type": None if typed else recipe.schedule_title or settings.schedule,
+        "Sigmas": typed,
         "CFG scale": settings.cfg_scale,
         "Seed": settings.seed,
         "Size": f"{settings.width}x{settings.height}",

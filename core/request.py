@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from core import aliases
 from core.checks import (
     check_keys,
     check_number,
@@ -27,11 +28,12 @@ from core.checks import (
     shown,
 )
 from core.errors import UserError
+from core.levels import check_sigmas
 from core.options import OptionValue
 from core.picture_settings import NO_OUTPAINT, Given, check_given, check_picture_settings, picture_values
 
 if TYPE_CHECKING:
-    from core.registry import Registry
+    from core.registry import Registry, SamplerInfo
 
 MAX_STEPS = 1000
 MAX_CFG_SCALE = 100.0
@@ -64,8 +66,9 @@ class Request:
     """What was asked for. None leaves the choice to the model (the seed: to chance).
 
     Ranges: steps 1 to 1000, cfg_scale 0 to 100, width and height multiples of 8 from 64 to 2048, batch 1 to
-    64, seed 0 to 2**63 - 1 - batch. `options` are the sampler's own, checked against it in `resolve`. Raises
-    UserError.
+    64, seed 0 to 2**63 - 1 - batch. `sigmas` are noise levels in place of a schedule; steps follow from them.
+    Samplers and schedules may be named as other programs do (core/aliases.py). `options` are the sampler's
+    own, checked against it in `resolve`. Raises UserError.
 
     Guidance: `cfg_rescale` 0 (off) to 1 takes back the contrast that it adds; it acts from `cfg_from` to
     `cfg_to`, fractions of the steps. The rest is for a run that starts from a picture, which is given beside
@@ -78,6 +81,7 @@ class Request:
     negative: str = ""
     sampler: str | None = None
     schedule: str | None = None
+    sigmas: Sequence[float] | None = None
     steps: int | None = None
     cfg_scale: float | None = None
     width: int | None = None
@@ -121,18 +125,21 @@ class Request:
         registered, for options that the sampler does not take, and for pictures that are not there.
         """
         check_given(self, given)
-        sampler = registry.sampler(_either(self.sampler, defaults.sampler))
-        schedule = registry.schedule(_either(self.schedule, sampler.schedule or defaults.schedule))
+        named = aliases.resolve(self.sampler, self.schedule, registry)
+        sampler = registry.sampler(_either(named.sampler, defaults.sampler))
+        schedule = registry.schedule(_either(named.schedule, sampler.schedule or defaults.schedule))
+        _check_alone(sampler, self.batch)
         return Settings(
             prompt=self.prompt,
             negative=self.negative,
             sampler=sampler.name,
             schedule=schedule.name,
+            sigmas=self.sigmas,
             steps=_either(self.steps, defaults.steps),
             cfg_scale=_either(self.cfg_scale, defaults.cfg_scale),
             batch=self.batch,
             seed=random_seed() if self.seed is None else self.seed,
-            options=sampler.check_options(self.options),
+            options=sampler.check_options({**named.options, **self.options}),
             cfg_rescale=self.cfg_rescale,
             cfg_from=self.cfg_from,
             cfg_to=self.cfg_to,
@@ -153,6 +160,7 @@ class Settings:
     """What runs: a request with nothing left open. The ranges are those of `Request`.
 
     None only for what has no use: everything about pictures when there is none, about masks without a mask.
+    `sigmas` are None where the noise levels are the schedule's; where they are given, it has no say.
     """
 
     prompt: str
@@ -166,6 +174,7 @@ class Settings:
     batch: int
     seed: int
     options: Mapping[str, OptionValue] = field(hash=False)
+    sigmas: Sequence[float] | None = None
     cfg_rescale: float = 0.0
     cfg_from: float = 0.0
     cfg_to: float = 1.0
@@ -282,6 +291,7 @@ def _check_asked(record: Request | Settings) -> None:
     check_text("prompt", record.prompt)
     check_text("negative prompt", record.negative)
     check_whole("batch", record.batch, 1, MAX_BATCH)
+    _check_levels(record)
     if record.seed is not None:
         check_whole("seed", record.seed, 0, max_seed(record.batch))
     _check_guidance(record)
@@ -297,6 +307,26 @@ def _check_guidance(record: Request | Settings) -> None:
     if not record.cfg_from < record.cfg_to:
         raise UserError(
             f"cfg from {record.cfg_from:g} to {record.cfg_to:g}: must rise; cfg scale 1 is no guidance"
+        )
+
+
+def _check_levels(record: Request | Settings) -> None:
+    """Typed noise levels, and that the number of steps is theirs."""
+    if record.sigmas is None:
+        return
+    sigmas = check_sigmas(record.sigmas)
+    if record.steps not in (None, len(sigmas) - 1):
+        raise UserError(f"steps {record.steps}: the sigmas make {len(sigmas) - 1} steps; leave steps out")
+    object.__setattr__(record, "sigmas", sigmas)
+    object.__setattr__(record, "steps", len(sigmas) - 1)
+
+
+def _check_alone(sampler: SamplerInfo, batch: int) -> None:
+    """A sampler that chooses its steps would choose them by all pictures, and none could be repeated."""
+    if sampler.adaptive and batch > 1:
+        raise UserError(
+            f"sampler {sampler.name} chooses its steps by the picture, so it makes one at a time: "
+            "set batch to 1, and run it for each seed"
         )
 
 

@@ -21,7 +21,7 @@ from core.files import write_numbered
 from core.guidance import interval
 from core.images import Recipe, png_bytes
 from core.inputs import Inputs, prepare
-from core.noise import SeededNoise, start_noise
+from core.noise import noise_source, start_noise
 from core.request import Request, Settings
 from core.sampling import Step
 from core.sampling_run import run_sampler
@@ -80,7 +80,8 @@ class Run:
         self._sampler = registry.sampler(settings.sampler)
         self._cancel, self._keep_steps = cancel, keep_steps
         self._prepared = None if inputs is None else prepare(inputs, settings)
-        grid = registry.schedule(settings.schedule).sigmas(pipeline.noise_schedule, settings.steps)
+        schedule = registry.schedule(settings.schedule)
+        grid = settings.sigmas or schedule.sigmas(pipeline.noise_schedule, settings.steps)
         self.sigmas = grid if settings.strength is None else last_part(grid, settings.strength)
         self.words = "" if settings.strength is None else strength_words(grid, settings.strength)
         self._cfg_interval = interval(grid, settings.cfg_from, settings.cfg_to)
@@ -147,7 +148,7 @@ class Run:
         shape = self._shape()
         settings, device = self.settings, self.pipeline.device
         x = start.state(start_noise(settings.seed, settings.batch, shape).to(device), self.sigmas[0])
-        noise = SeededNoise(settings.seed, settings.batch, shape, device)
+        noise = noise_source(self._sampler.noise, settings.seed, settings.batch, shape, device)
         steps = run_sampler(self._sampler, denoiser, x, self.sigmas, noise, settings.options)
         while True:
             began = time.perf_counter()

@@ -59,6 +59,30 @@ def test_generate_takes_every_option_of_a_request(capsys: pytest.CaptureFixture[
     }
 
 
+@pytest.mark.usefixtures("pipeline")
+def test_generate_takes_sigmas_and_names_of_other_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    typed = ("--sigmas", "14.6, 7,3")
+    _, out, _ = run(capsys, "generate", "x", "--sampler", "DPM++ 2M SDE Heun", *typed, "--json")
+    report = json.loads(out)
+    request = report["request"]
+    assert (request["sampler"], request["sigmas"], request["steps"]) == (
+        "dpmpp_2m_sde",
+        [14.6, 7.0, 3.0, 0.0],
+        3,
+    )
+    assert request["options"]["solver"] == "heun"
+    (path,) = report["images"]
+    _, out, _ = run(capsys, "generate", "--from", path, "--json")
+    assert json.loads(out)["request"] == request
+    for more, steps in ((("--schedule", "karras"), 3), (("--steps", "5"), 5), (("--sigmas", "9,1"), 2)):
+        _, out, _ = run(capsys, "generate", "--from", path, *more, "--json")
+        again = json.loads(out)["request"]
+        assert (again["steps"], again.get("sigmas")) == (
+            steps,
+            [9.0, 1.0, 0.0] if "--sigmas" in more else None,
+        )
+
+
 def test_generate_takes_model_device_and_dtype(
     pipeline: type[LoadedPipeline], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -169,6 +193,9 @@ def recipe_on(recipe: Any, device: str) -> Any:
         (["--cfg-scale", "nan"], "cfg scale nan"),
         (["--sampler", "ddmp"], "did you mean 'ddpm'"),
         (["--schedule", "kara"], "did you mean 'karras'"),
+        (["--sigmas", "3,7"], "sigmas: 7 after 3"),
+        (["--sigmas", "7,3", "--steps", "9"], "make 2 steps; leave steps out"),
+        (["--sigmas", "7,3", "--schedule", "karras"], "a schedule and sigmas: give one"),
         (["--sampler", "ddim", "--option", "etta=1"], "did you mean 'eta'"),
         (["--sampler", "ddim", "--option", "eta=2"], "eta must be a number from 0 to 1"),
         (["--option", "eta"], "write it as NAME=VALUE"),

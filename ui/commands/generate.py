@@ -28,6 +28,10 @@ def generate(
     ] = None,
     sampler: Annotated[str | None, typer.Option(help="A name that `samplers` lists.")] = None,
     schedule: Annotated[str | None, typer.Option(help="A schedule that `samplers` lists.")] = None,
+    sigmas: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Noise levels in place of a schedule, such as 14.6,7,3,1,0.3."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Number of steps, 1 to 1000.")] = None,
     cfg_scale: Annotated[
         float | None, typer.Option(help="Strength of the guidance by the prompt; 1 is none.")
@@ -104,12 +108,15 @@ def generate(
     """Make pictures from a prompt and print their paths."""
     from core.files import check_writable
     from core.inputs import Inputs, check_inputs
+    from core.levels import parse_sigmas
     from core.picture_settings import parse_outpaint
     from core.request import parse_interval, parse_options, parse_size
 
     recipe = _recipe_of(source)
     if prompt is None and recipe is None:
         raise UserError('there is no prompt: write one in quotes, as in generate "a red circle".')
+    if sigmas is not None and schedule is not None:
+        raise UserError("there are a schedule and sigmas: give one of them")
     width, height = (None, None) if size is None else parse_size(size)
     cfg_from, cfg_to = (None, None) if cfg_interval is None else parse_interval(cfg_interval)
     request = request_for(
@@ -118,6 +125,7 @@ def generate(
         negative=negative,
         sampler=sampler,
         schedule=schedule,
+        sigmas=None if sigmas is None else parse_sigmas(sigmas),
         steps=steps,
         cfg_scale=cfg_scale,
         width=width,
@@ -166,6 +174,10 @@ def request_for(recipe: Recipe | None, **given: Any) -> Request:
         known.pop("options", None)
     if given["outpaint"] not in (None, tuple(known.get("outpaint", ()))):
         known.pop("width", None), known.pop("height", None)
+    if any(given.get(name) is not None for name in ("sigmas", "schedule", "steps")):
+        known.pop("sigmas", None)
+    if given.get("sigmas") is not None:
+        known.pop("steps", None)
     given["options"] = {**known.get("options", {}), **given["options"]}
     return Request.from_mapping(known | {name: value for name, value in given.items() if value is not None})
 
@@ -188,13 +200,15 @@ def _recipe_of(source: Path | None) -> Recipe | None:
 
 def _check_names(request: Request) -> None:
     """A misspelt sampler, schedule or option is said at once, before a model is loaded."""
+    from core.aliases import resolve
     from core.plugins import registry
 
     known = registry()
-    if request.sampler is not None:
-        known.sampler(request.sampler).check_options(request.options)
-    if request.schedule is not None:
-        known.schedule(request.schedule)
+    named = resolve(request.sampler, request.schedule, known)
+    if named.sampler is not None:
+        known.sampler(named.sampler).check_options({**named.options, **request.options})
+    if named.schedule is not None:
+        known.schedule(named.schedule)
 
 
 def _warn_of_other_pictures(request: Request, inputs: Inputs | None) -> None:
