@@ -27,14 +27,14 @@ from core.denoiser import Denoiser, Estimate, Prediction
 from core.errors import UserError
 from core.files import write_numbered
 from core.images import ModelRef, Recipe, png_bytes
-from core.models.clip import CLIPTextEncoder
+from core.models.clip import CLIPTextEncoder, weigh
 from core.models.config import ModelConfig
 from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
 from core.noise import SeededNoise, start_noise
 from core.pixels import to_images
 from core.preview import Previewer, fit
-from core.prompt import TokenCount, Tokenizer
+from core.prompt import Chunk, TokenCount, Tokenizer
 from core.request import Request, Settings
 from core.sampling import Step
 from core.sampling_run import run_sampler
@@ -110,7 +110,10 @@ class Pipeline:
         return pipeline
 
     def tokens(self, prompt: str) -> TokenCount:
-        """How many tokens a prompt takes, and which of its words the model has not learned."""
+        """How many tokens a prompt takes, and which of its words the model has not learned.
+
+        Raises UserError for weights that cannot be used.
+        """
         return self.tokenizer.count(prompt)
 
     def stream(
@@ -124,6 +127,7 @@ class Pipeline:
         if request is not None and fields:
             raise TypeError("give a request or its fields, not both")
         asked = Request.from_mapping(fields) if request is None else request
+        self._check_clip_skip(asked.clip_skip)
         return Run(self, asked, asked.resolve(self.defaults, plugins.registry()), cancel)
 
     def generate(
@@ -132,16 +136,28 @@ class Pipeline:
         """Run to the end and decode. Arguments and errors are those of `stream`."""
         return self.stream(request, cancel=cancel, **fields).result()
 
+    def _check_clip_skip(self, clip_skip: int) -> None:
+        layers = self.config.text.num_hidden_layers
+        if clip_skip > layers:
+            raise UserError(f"clip skip {clip_skip}: the text encoder of {self.name} has {layers} layers.")
+
     @torch.no_grad()
-    def encode_prompts(self, *prompts: str) -> list[Tensor]:
-        """Text states (1, T, D) of each prompt, all of the length of the longest: chunks side by side."""
+    def encode_prompts(self, *prompts: str, clip_skip: int = 1) -> list[Tensor]:
+        """Text states (1, T, D) of each prompt, all of the length of the longest: chunks side by side.
+
+        clip_skip: the layer that the encoder stops at, counted from the last one. Raises UserError.
+        """
+        self._check_clip_skip(clip_skip)
         chunks = [self.tokenizer.chunks(prompt) for prompt in prompts]
         longest = max(map(len, chunks))
         empty = self.tokenizer.chunks("")
-        padded = [chunk + empty * (longest - len(chunk)) for chunk in chunks]
-        # (chunks, T, D) a prompt
-        states = [self.text_encoder(torch.tensor(ids, device=self.device)) for ids in padded]
-        return [state.reshape(1, -1, state.shape[-1]) for state in states]
+        return [self._encode(own + empty * (longest - len(own)), clip_skip) for own in chunks]
+
+    def _encode(self, chunks: list[Chunk], clip_skip: int) -> Tensor:
+        ids = torch.tensor([chunk.ids for chunk in chunks], device=self.device)
+        weights = torch.tensor([chunk.weights for chunk in chunks], device=self.device)
+        states = weigh(self.text_encoder(ids, clip_skip - 1), weights)  # (chunks, T, D)
+        return states.reshape(1, -1, states.shape[-1])
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
@@ -279,7 +295,7 @@ class Run:
         pipeline, settings = self.pipeline, self.settings
         guided = settings.cfg_scale != 1
         texts = (settings.prompt, settings.negative) if guided else (settings.prompt,)
-        conditional, *others = pipeline.encode_prompts(*texts)
+        conditional, *others = pipeline.encode_prompts(*texts, clip_skip=settings.clip_skip)
         return Denoiser(
             pipeline.unet,
             pipeline.noise_schedule,

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from core.emphasis import check_prompt
 from core.errors import UserError
 from core.options import OptionValue, hint
 
@@ -28,6 +29,7 @@ MAX_STEPS = 1000
 MAX_CFG_SCALE = 100.0
 MIN_SIDE, MAX_SIDE, SIDE_MULTIPLE = 64, 2048, 8
 MAX_BATCH = 64
+MAX_CLIP_SKIP = 100
 MAX_TEXT = 20_000
 _SIDE_RULE = f"must be a multiple of {SIDE_MULTIPLE} between {MIN_SIDE} and {MAX_SIDE}"
 
@@ -58,12 +60,14 @@ class Request:
     """What was asked for. None leaves the choice to the model (the seed: to chance).
 
     Ranges: steps 1 to 1000, cfg_scale 0 to 100, width and height multiples of 8 from 64 to 2048, batch 1 to
-    64, seed 0 to 2**63 - 1 - batch. `options` are the sampler's own, checked against it in `resolve`. Raises
-    UserError.
+    64, seed 0 to 2**63 - 1 - batch. `clip_skip`, 1 to 100, is the layer of the text encoder to stop at,
+    counted from the last. Prompts hold weights (core/emphasis.py). `options` are the sampler's own, checked
+    against it in `resolve`. Raises UserError.
     """
 
     prompt: str = ""
     negative: str = ""
+    clip_skip: int = 1
     sampler: str | None = None
     schedule: str | None = None
     steps: int | None = None
@@ -75,7 +79,7 @@ class Request:
     options: Mapping[str, OptionValue] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        _check_present(self, "prompt", "negative", "batch", "options")
+        _check_present(self, "prompt", "negative", "clip_skip", "batch", "options")
         _check_choices(self)
         _check_asked(self)
 
@@ -99,6 +103,7 @@ class Request:
         return Settings(
             prompt=self.prompt,
             negative=self.negative,
+            clip_skip=self.clip_skip,
             sampler=sampler.name,
             schedule=schedule.name,
             steps=_either(self.steps, defaults.steps),
@@ -117,6 +122,7 @@ class Settings:
 
     prompt: str
     negative: str
+    clip_skip: int = 1  # what a recipe that does not name it was made with
     sampler: str
     schedule: str
     steps: int
@@ -256,8 +262,9 @@ def _check_choices(record: Defaults | Request | Settings) -> None:
 
 def _check_asked(record: Request | Settings) -> None:
     """The fields that only a person chooses."""
-    check_text("prompt", record.prompt)
-    check_text("negative prompt", record.negative)
+    check_prompt("prompt", check_text("prompt", record.prompt))
+    check_prompt("negative prompt", check_text("negative prompt", record.negative))
+    _check_whole("clip skip", record.clip_skip, 1, MAX_CLIP_SKIP)
     _check_whole("batch", record.batch, 1, MAX_BATCH)
     if record.seed is not None:
         _check_whole("seed", record.seed, 0, max_seed(record.batch))

@@ -73,7 +73,7 @@ class DiffusionStage:
 
     @torch.no_grad()
     def _encode(self, texts: list[str]) -> Tensor:
-        ids = torch.tensor([self.tokenizer.chunks(text)[0] for text in texts])
+        ids = torch.tensor([self.tokenizer.chunks(text)[0].ids for text in texts])
         with torch.autocast("cpu", torch.bfloat16):
             states: Tensor = self.encoder(ids)
         return states.float()

@@ -37,6 +37,7 @@ def test_generate_takes_every_option_of_a_request(capsys: pytest.CaptureFixture[
     assert report["request"] == {
         "prompt": "a red circle",
         "negative": "blue",
+        "clip_skip": 1,
         "sampler": "ddim",
         "schedule": "karras",
         "steps": 3,
@@ -54,7 +55,7 @@ def test_generate_takes_every_option_of_a_request(capsys: pytest.CaptureFixture[
     assert set(report["seconds"]) == {"load", "encode", "denoise", "decode"}
     assert report["peak_memory_mb"] is None or report["peak_memory_mb"] > 1
     assert set(report) == {
-        *("images", "request", "model", "sampler", "evals", "seconds", "peak_memory_mb"),
+        *("images", "request", "tokens", "model", "sampler", "evals", "seconds", "peak_memory_mb"),
     }
 
 
