@@ -91,9 +91,7 @@ def _pieces(prompt: str) -> list[_Piece]:
         elif bracket in opened:
             opened[bracket].append(len(pieces))
             if sum(map(len, opened.values())) > MAX_DEPTH:
-                raise UserError(
-                    f"brackets are nested more than {MAX_DEPTH} deep; remove some, or write \\{bracket}"
-                )
+                raise UserError(f"brackets are nested more than {MAX_DEPTH} deep; remove some")
         elif bracket is not None and opened[_OPENED_BY[bracket]]:
             close(_OPENED_BY[bracket], STRONGER if bracket == ")" else WEAKER)
         else:

@@ -76,14 +76,17 @@ class Tokenizer:
         self.words = words
 
     @classmethod
-    def load(cls, folder: Path, length: int, words: frozenset[str] | None = None) -> Tokenizer:
-        """From a folder with `vocab.json`, `merges.txt` and, where it has one, `tokenizer_config.json`.
+    def load(
+        cls, folder: Path, length: int, words: frozenset[str] | None = None, pad: str = END
+    ) -> Tokenizer:
+        """From a folder with `vocab.json` and `merges.txt`, also without their suffixes.
 
-        Raises UserError when one is missing or damaged.
+        `tokenizer_config.json` says more where there is one, the padding too, which is `pad` otherwise.
+        Raises UserError when a file is missing or damaged.
         """
         try:
-            vocab = dict(json.loads((folder / "vocab.json").read_text(encoding="utf-8")))
-            lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
+            vocab = dict(json.loads(_either(folder, "vocab.json", "vocab").read_text(encoding="utf-8")))
+            lines = _either(folder, "merges.txt", "merges").read_text(encoding="utf-8").splitlines()
             merges = [
                 cast("tuple[str, str]", tuple(line.split(" ")))
                 for line in lines
@@ -91,7 +94,7 @@ class Tokenizer:
             ]
             if len(vocab) != len(merges) + SINGLE_TOKENS:
                 raise ValueError(f"{len(vocab)} tokens do not go with {len(merges)} merges")
-            special, pad = _special(folder / "tokenizer_config.json", vocab)
+            special, pad = _special(folder / "tokenizer_config.json", vocab, pad)
             return cls(vocab, merges, length, words, special=special, pad=pad)
         except FileNotFoundError as error:
             raise UserError(
@@ -173,19 +176,24 @@ def engine(
     return tokenizer
 
 
-def _special(path: Path, vocab: Mapping[str, int]) -> tuple[list[AddedToken], str]:
+def _either(folder: Path, name: str, other: str) -> Path:
+    """The file that is there; the first one when none is."""
+    return folder / (other if (folder / other).is_file() and not (folder / name).is_file() else name)
+
+
+def _special(path: Path, vocab: Mapping[str, int], pad: str) -> tuple[list[AddedToken], str]:
     """What `tokenizer_config.json` says: the special tokens that the vocabulary has, and the one for padding.
 
     A token is written there as its text, or as an object with its text and how it is found in a text.
     """
     if not path.exists():
-        return [], END
+        return [], pad
     config = json.loads(path.read_text(encoding="utf-8"))
     named = [config[key] for key in ("bos_token", "eos_token", "unk_token", "pad_token") if config.get(key)]
     tokens = [*named, *config.get("added_tokens_decoder", {}).values()]
     found = {_content(token): _added(token) for token in tokens if _content(token) in vocab}
-    pad = _content(config.get("pad_token") or END)
-    return list(found.values()), pad if pad in vocab else END
+    told = _content(config.get("pad_token") or pad)
+    return list(found.values()), told if told in vocab else pad
 
 
 def _content(token: Any) -> str:

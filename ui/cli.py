@@ -17,6 +17,7 @@ import typer
 from core.errors import Cancelled, UserError
 from ui.commands import options
 from ui.commands.checks import test
+from ui.commands.download import download
 from ui.commands.generate import generate
 from ui.commands.listing import models, samplers
 from ui.commands.train import train
@@ -28,6 +29,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 app.command()(generate)
 app.command()(samplers)
 app.command()(models)
+app.command()(download)
 app.command()(train)
 # Whatever else follows `test` is for pytest.
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(test)

@@ -28,6 +28,7 @@ def any_settings(
         Settings,
         prompt=prompts,
         negative=prompts,
+        clip_skip=st.integers(1, 100),
         sampler=names,
         schedule=names,
         steps=st.integers(1, 1000),

@@ -108,6 +108,19 @@ def test_a_newer_files_list_of_tokens_wins() -> None:
             assert ours.ids(text) == theirs(text, add_special_tokens=False).input_ids
 
 
+def test_files_without_suffixes_and_a_padding_from_outside(tmp_path: Path) -> None:
+    save_tokenizer(tokenizer(), tmp_path)
+    (tmp_path / "vocab.json").rename(tmp_path / "vocab")
+    (tmp_path / "merges.txt").rename(tmp_path / "merges")
+    (tmp_path / "tokenizer_config.json").unlink()
+    ours = Tokenizer.load(tmp_path, LENGTH, pad="!")
+    assert ours.ids("red 12") == tokenizer().ids("red 12")
+    assert ours.chunks("red") == tokenizer("sd2").chunks("red")
+    (tmp_path / "merges").unlink()
+    with pytest.raises(UserError, match=r"merges\.txt is missing"):
+        Tokenizer.load(tmp_path, LENGTH)
+
+
 @given(st.lists(st.sampled_from(("red", "12", "🎈", " ", "\\(", "\\]", "\\\\", "circles"))).map(" ".join))
 @settings(deadline=None)
 def test_a_long_prompt_without_commas_is_cut_where_a_chunk_is_full(prompt: str) -> None:
