@@ -66,6 +66,7 @@ def infotext(recipe: Recipe) -> str:
         "Model hash": recipe.model.sha256[:10],
         "Model": recipe.model.name,
         "Denoising strength": settings.strength,
+        "Clip skip": settings.clip_skip if settings.clip_skip > 1 else None,
         "RNG": "CPU",
         **_mask_params(settings),
         "Eta DDIM" if sampler in _DDIM_FAMILY else "Eta": settings.options.get("eta"),

@@ -25,14 +25,14 @@ from core.device import find_device, find_dtype
 from core.errors import UserError
 from core.images import ModelRef, Recipe
 from core.inputs import Inputs, Source
-from core.models.clip import CLIPTextEncoder
+from core.models.clip import CLIPTextEncoder, weigh
 from core.models.config import ModelConfig
 from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
 from core.noise import start_noise
 from core.pixels import to_images
 from core.preview import Previewer, fit
-from core.prompt import TokenCount, Tokenizer
+from core.prompt import Chunk, TokenCount, Tokenizer
 from core.request import Request, Settings
 from core.run import Result, Run
 from core.weights.find import find_model
@@ -104,7 +104,10 @@ class Pipeline:
         return pipeline
 
     def tokens(self, prompt: str) -> TokenCount:
-        """How many tokens a prompt takes, and which of its words the model has not learned."""
+        """How many tokens a prompt takes, and which of its words the model has not learned.
+
+        Raises UserError for weights that cannot be used.
+        """
         return self.tokenizer.count(prompt)
 
     def stream(
@@ -127,6 +130,7 @@ class Pipeline:
         if request is not None and fields:
             raise TypeError("give a request or its fields, not both")
         asked = Request.from_mapping(fields) if request is None else request
+        self._check_clip_skip(asked.clip_skip)
         inputs = Inputs.read(image, mask)
         given = None if inputs is None else inputs.given
         settings = asked.resolve(self.defaults, plugins.registry(), given)
@@ -136,16 +140,28 @@ class Pipeline:
         """Run to the end and decode. Arguments and errors are those of `stream`."""
         return self.stream(request, **fields).result()
 
+    def _check_clip_skip(self, clip_skip: int) -> None:
+        layers = self.config.text.num_hidden_layers
+        if clip_skip > layers:
+            raise UserError(f"clip skip {clip_skip}: the text encoder of {self.name} has {layers} layers.")
+
     @torch.no_grad()
-    def encode_prompts(self, *prompts: str) -> list[Tensor]:
-        """Text states (1, T, D) of each prompt, all of the length of the longest: chunks side by side."""
+    def encode_prompts(self, *prompts: str, clip_skip: int = 1) -> list[Tensor]:
+        """Text states (1, T, D) of each prompt, all of the length of the longest: chunks side by side.
+
+        clip_skip: the layer that the encoder stops at, counted from the last one. Raises UserError.
+        """
+        self._check_clip_skip(clip_skip)
         chunks = [self.tokenizer.chunks(prompt) for prompt in prompts]
         longest = max(map(len, chunks))
         empty = self.tokenizer.chunks("")
-        padded = [chunk + empty * (longest - len(chunk)) for chunk in chunks]
-        # (chunks, T, D) a prompt
-        states = [self.text_encoder(torch.tensor(ids, device=self.device)) for ids in padded]
-        return [state.reshape(1, -1, state.shape[-1]) for state in states]
+        return [self._encode(own + empty * (longest - len(own)), clip_skip) for own in chunks]
+
+    def _encode(self, chunks: list[Chunk], clip_skip: int) -> Tensor:
+        ids = torch.tensor([chunk.ids for chunk in chunks], device=self.device)
+        weights = torch.tensor([chunk.weights for chunk in chunks], device=self.device)
+        states = weigh(self.text_encoder(ids, clip_skip - 1), weights)  # (chunks, T, D)
+        return states.reshape(1, -1, states.shape[-1])
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:

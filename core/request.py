@@ -27,6 +27,7 @@ from core.checks import (
     check_whole,
     shown,
 )
+from core.emphasis import check_prompt
 from core.errors import UserError
 from core.levels import check_sigmas
 from core.options import OptionValue
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 MAX_STEPS = 1000
 MAX_CFG_SCALE = 100.0
 MAX_BATCH = 64
+MAX_CLIP_SKIP = 100
 
 
 def max_seed(batch: int) -> int:
@@ -67,8 +69,9 @@ class Request:
 
     Ranges: steps 1 to 1000, cfg_scale 0 to 100, width and height multiples of 8 from 64 to 2048, batch 1 to
     64, seed 0 to 2**63 - 1 - batch. `sigmas` are noise levels in place of a schedule; steps follow from them.
-    Samplers and schedules may be named as other programs do (core/aliases.py). `options` are the sampler's
-    own, checked against it in `resolve`. Raises UserError.
+    `clip_skip`, 1 to 100, is the layer of the text encoder to stop at, counted from the last. Prompts hold
+    weights (core/emphasis.py). Samplers and schedules may be named as other programs do (core/aliases.py).
+    `options` are the sampler's own, checked against it in `resolve`. Raises UserError.
 
     Guidance: `cfg_rescale` 0 (off) to 1 takes back the contrast that it adds; it acts from `cfg_from` to
     `cfg_to`, fractions of the steps. The rest is for a run that starts from a picture, which is given beside
@@ -79,6 +82,7 @@ class Request:
 
     prompt: str = ""
     negative: str = ""
+    clip_skip: int = 1
     sampler: str | None = None
     schedule: str | None = None
     sigmas: Sequence[float] | None = None
@@ -104,7 +108,7 @@ class Request:
     mask_sha256: str | None = None
 
     def __post_init__(self) -> None:
-        check_present(self, "prompt", "negative", "batch", "options")
+        check_present(self, "prompt", "negative", "clip_skip", "batch", "options")
         _check_choices(self)
         _check_asked(self)
 
@@ -132,6 +136,7 @@ class Request:
         return Settings(
             prompt=self.prompt,
             negative=self.negative,
+            clip_skip=self.clip_skip,
             sampler=sampler.name,
             schedule=schedule.name,
             sigmas=self.sigmas,
@@ -165,6 +170,7 @@ class Settings:
 
     prompt: str
     negative: str
+    clip_skip: int = 1  # what a recipe that does not name it was made with
     sampler: str
     schedule: str
     steps: int
@@ -288,8 +294,9 @@ def _check_choices(record: Defaults | Request | Settings) -> None:
 
 def _check_asked(record: Request | Settings) -> None:
     """The fields that only a person chooses."""
-    check_text("prompt", record.prompt)
-    check_text("negative prompt", record.negative)
+    check_prompt("prompt", check_text("prompt", record.prompt))
+    check_prompt("negative prompt", check_text("negative prompt", record.negative))
+    check_whole("clip skip", record.clip_skip, 1, MAX_CLIP_SKIP)
     check_whole("batch", record.batch, 1, MAX_BATCH)
     _check_levels(record)
     if record.seed is not None:

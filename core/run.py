@@ -165,7 +165,7 @@ class Run:
         pipeline, settings = self.pipeline, self.settings
         guided = settings.cfg_scale != 1
         texts = (settings.prompt, settings.negative) if guided else (settings.prompt,)
-        conditional, *others = pipeline.encode_prompts(*texts)
+        conditional, *others = pipeline.encode_prompts(*texts, clip_skip=settings.clip_skip)
         return Denoiser(
             pipeline.unet,
             pipeline.noise_schedule,

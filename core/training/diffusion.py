@@ -83,7 +83,7 @@ class DiffusionStage:
 
     @torch.no_grad()
     def _encode(self, texts: list[str]) -> Tensor:
-        chunks = [self.tokenizer.chunks(text)[0] for text in texts]
+        chunks = [self.tokenizer.chunks(text)[0].ids for text in texts]
         ids = torch.tensor(chunks, device=self.alphas.device)
         with mixed_precision(self.unet):
             states: Tensor = self.encoder(ids)

@@ -80,7 +80,7 @@ class TextStage:
             spec = pool.spec(index)
             text, stated = describe(spec, pool.rng(index, "caption"))
             answers = attributes(spec)
-            ids.append(self.tokenizer.chunks(text)[0])
+            ids.append(self.tokenizer.chunks(text)[0].ids)
             targets.append([answers[field] if field in stated else IGNORED for field in FIELDS])
         device = home(self.modules)
         return torch.tensor(ids, device=device), torch.tensor(targets, device=device)

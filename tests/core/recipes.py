@@ -47,6 +47,7 @@ def any_settings(
     plain = {
         "prompt": prompts,
         "negative": prompts,
+        "clip_skip": st.integers(1, 100),
         "sampler": names,
         "schedule": names,
         "steps": st.integers(2, 1000),

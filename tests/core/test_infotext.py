@@ -36,6 +36,10 @@ def test_the_negative_line_is_left_out_when_there_is_none() -> None:
     assert infotext(changed(negative="")).splitlines()[1].startswith("Steps: 20, ")
 
 
+def test_clip_skip_is_written_where_it_is_not_the_last_layer() -> None:
+    assert "Model: tiny, Clip skip: 2, RNG: CPU, " in infotext(changed(clip_skip=2))
+
+
 def test_without_any_prompt_the_parameters_stand_alone() -> None:
     assert infotext(changed(prompt="", negative="")).startswith("Steps: 20, ")
     assert infotext(changed(prompt="")).startswith("Negative prompt: blurry, grey\nSteps: 20, ")

@@ -86,6 +86,10 @@ BAD = [
     ({"prompt": "a\0b"}, "prompt: character 2 ('\\x00') is no text; remove it"),
     ({"negative": "\udc80"}, "negative prompt: character 1 ('\\udc80') is no text; remove it"),
     ({"prompt": "x" * 20_001}, "prompt of 20001 characters: must have at most 20000"),
+    ({"prompt": "a (cat:101)"}, "prompt: the weight 101 of 'cat' is beyond -100 to 100; write a smaller one"),
+    ({"negative": "([" * 51}, "negative prompt: brackets are nested more than 100 deep; remove some"),
+    ({"clip_skip": 0}, "clip skip 0: must be a whole number between 1 and 100"),
+    ({"clip_skip": None}, "clip skip: must be given"),
     ({"sampler": ""}, "sampler '': must not be empty"),
     ({"schedule": 3}, "schedule 3: must be text"),
     ({"options": None}, "options: must be given"),
@@ -163,7 +167,7 @@ def test_requests_can_be_hashed_copied_and_pickled() -> None:
     [
         ({"step": 20}, "request: 'step' is not known; did you mean 'steps'?"),
         ({"cfgscale": 5}, "request: 'cfgscale' is not known; did you mean 'cfg_scale'?"),
-        ({"qqq": 1}, "request: 'qqq' is not known; known are prompt, negative, sampler, "),
+        ({"qqq": 1}, "request: 'qqq' is not known; known are prompt, negative, clip_skip, "),
         ({3: 1}, "request: 3 is not known; "),
         (["steps"], "request ['steps']: must be an object of names and values"),
     ],
@@ -178,6 +182,7 @@ def test_what_is_left_open_comes_from_the_model() -> None:
     assert settings == Settings(
         prompt="a cat",
         negative="",
+        clip_skip=1,
         sampler="ddim",
         schedule="leading",
         steps=20,
@@ -194,6 +199,7 @@ def test_what_is_asked_wins() -> None:
     asked = Request(
         prompt="a",
         negative="b",
+        clip_skip=2,
         sampler="heun",
         schedule="trailing",
         steps=7,
@@ -269,6 +275,12 @@ def test_settings_leave_nothing_open() -> None:
         Settings.from_dict({**values, "steps": None})
     with pytest.raises(UserError, match=r"^settings: seed is missing$"):
         Settings.from_dict({name: value for name, value in values.items() if name != "seed"})
+
+
+def test_settings_of_an_earlier_version_used_the_last_layer() -> None:
+    values = Request().resolve(DEFAULTS, REGISTRY).to_dict()
+    old = {name: value for name, value in values.items() if name != "clip_skip"}
+    assert Settings.from_dict(old) == Settings.from_dict(values)
 
 
 def test_bad_defaults_are_refused() -> None:

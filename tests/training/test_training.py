@@ -187,7 +187,7 @@ class Oracle(nn.Module):
 def test_a_right_prediction_has_no_loss(prediction: PredictionType) -> None:
     latents = np.random.default_rng(0).standard_normal((1, 4, 8, 8)).astype(np.float16)
     noise = NoiseConfig(prediction_type=prediction)
-    pool, tokenizer = Pool(1, "seen", 1, 64), Mock(chunks=lambda text: [[0]])
+    pool, tokenizer = Pool(1, "seen", 1, 64), Mock(chunks=lambda text: [Mock(ids=[0])])
     encoder = Mock(return_value=torch.zeros(8, 1, 4))
 
     def loss(oracle: nn.Module) -> float:

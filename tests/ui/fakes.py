@@ -38,6 +38,7 @@ class FakeTokens:
     used: int
     limit: int
     unknown: tuple[str, ...]
+    chunks: int = 1
 
 
 @dataclass(frozen=True)

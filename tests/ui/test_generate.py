@@ -28,7 +28,18 @@ def test_generate_saves_pictures_and_prints_their_paths(capsys: pytest.CaptureFi
 def test_generate_takes_every_option_of_a_request(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(
         capsys,
-        *("generate", "a red circle", "--negative", "blue", "--sampler", "ddim", "--schedule", "karras"),
+        *(
+            "generate",
+            "a red circle",
+            "--negative",
+            "blue",
+            "--clip-skip",
+            "2",
+            "--sampler",
+            "ddim",
+            "--schedule",
+            "karras",
+        ),
         *("--steps", "3", "--cfg-scale", "2.5", "--seed", "1", "--size", "128x64", "--batch", "2"),
         *("--option", "eta=0.5", "--out", "here/there", "--json"),
     )
@@ -38,6 +49,7 @@ def test_generate_takes_every_option_of_a_request(capsys: pytest.CaptureFixture[
     assert report["request"] == {
         "prompt": "a red circle",
         "negative": "blue",
+        "clip_skip": 2,
         "sampler": "ddim",
         "schedule": "karras",
         "steps": 3,
@@ -51,11 +63,16 @@ def test_generate_takes_every_option_of_a_request(capsys: pytest.CaptureFixture[
     assert [Path(path) for path in report["images"]] == [Path(f"here/there/00000{i}.png") for i in (1, 2)]
     assert report["model"] == {"name": "fake", "sha256": "0" * 64}
     assert report["sampler"] == {"name": "ddim", "plugin": "latentcanvas", "version": "0"}
+    assert report["tokens"] == {
+        "prompt": {"used": 5, "limit": 77, "chunks": 1, "unknown": []},
+        "negative": {"used": 3, "limit": 77, "chunks": 1, "unknown": []},
+    }
     assert report["evals"] == 3
     assert set(report["seconds"]) == {"load", "encode", "denoise", "decode"}
     assert report["peak_memory_mb"] is None or report["peak_memory_mb"] > 1
     assert set(report) == {
-        *("images", "request", "model", "sampler", "evals", "passes", "runs", "seconds", "peak_memory_mb"),
+        *("images", "request", "tokens", "model", "sampler", "evals", "passes", "runs", "seconds"),
+        "peak_memory_mb",
     }
 
 

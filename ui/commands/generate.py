@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 def generate(
     prompt: Annotated[str | None, typer.Argument(help="What to draw; may be left out with --from.")] = None,
     negative: Annotated[str | None, typer.Option(help="What to steer away from.")] = None,
+    clip_skip: Annotated[
+        int | None, typer.Option(help="Layer of the text encoder to stop at, from the last. [default: 1]")
+    ] = None,
     model: Annotated[
         str | None, typer.Option(metavar="NAME", help="A model by name, or its folder. [default: tiny]")
     ] = None,
@@ -123,6 +127,7 @@ def generate(
         recipe,
         prompt=prompt,
         negative=negative,
+        clip_skip=clip_skip,
         sampler=sampler,
         schedule=schedule,
         sigmas=None if sigmas is None else parse_sigmas(sigmas),
@@ -268,6 +273,10 @@ def report(pipeline: Pipeline, result: Result, paths: list[Path]) -> dict[str, A
     return {
         "images": [str(path) for path in paths],
         "request": result.settings.to_dict(),
+        "tokens": {
+            name: dataclasses.asdict(pipeline.tokens(text))
+            for name, text in (("prompt", result.settings.prompt), ("negative", result.settings.negative))
+        },
         "model": {"name": pipeline.name, "sha256": pipeline.sha256},
         "sampler": {"name": result.settings.sampler, "plugin": plugin.name, "version": plugin.version},
         "evals": result.evals,
