@@ -13,7 +13,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from core import testing
+from core import maths, testing
 
 if TYPE_CHECKING:
     from core.errors import Cancelled, UserError
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from core.pipeline import Pipeline
     from core.plugins import samplers, schedules
     from core.request import Request
-    from core.sampling import Denoise, Noise, Range, RegisterSampler, Sampler, Step
+    from core.sampling import Denoise, GuidedDenoise, Noise, Range, RegisterSampler, Sampler, Step
     from core.schedule import NoiseSchedule, RegisterSchedule, Schedule
 
 __all__ = [
     "Cancelled",
     "Denoise",
+    "GuidedDenoise",
     "Noise",
     "NoiseSchedule",
     "Pipeline",
@@ -39,6 +40,7 @@ __all__ = [
     "Step",
     "UserError",
     "hookimpl",
+    "maths",
     "samplers",
     "schedules",
     "testing",
@@ -50,13 +52,14 @@ _HOMES = {
     "core.pipeline": ("Pipeline",),
     "core.plugins": ("samplers", "schedules"),
     "core.request": ("Request",),
-    "core.sampling": ("Denoise", "Noise", "Range", "RegisterSampler", "Sampler", "Step"),
+    "core.sampling": ("Denoise", "GuidedDenoise", "Noise", "Range", "RegisterSampler", "Sampler", "Step"),
     "core.schedule": ("NoiseSchedule", "RegisterSchedule", "Schedule"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 # As `os` does for os.path: `from latentcanvas.testing import gaussian` works though this is a single file.
 sys.modules[f"{__name__}.testing"] = testing
+sys.modules[f"{__name__}.maths"] = maths
 
 
 def __getattr__(name: str) -> Any:

@@ -33,7 +33,7 @@ def check_writable(folder: Path) -> None:
 
     Also removes what processes killed in mid-write left there more than a day ago. Raises UserError.
     """
-    with _plain_errors(folder):
+    with plain_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         _remove_stale(folder)
         with _temporary(folder, bytes(_PROBE_BYTES)):
@@ -45,7 +45,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
     The folder must exist. Raises UserError, and then the file is as it was.
     """
-    with _plain_errors(path), _temporary(path.parent, data) as temporary:
+    with plain_errors(path), _temporary(path.parent, data) as temporary:
         os.replace(temporary, path)
         _sync_folder(path.parent)
 
@@ -57,7 +57,7 @@ def write_numbered(folder: Path, data: bytes, suffix: str = ".png") -> Path:
     existing file is overwritten. Numbers go on from the highest there, whatever the suffix. The folder is
     made if need be. Raises UserError, and then there is no new file.
     """
-    with _plain_errors(folder):
+    with plain_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with _temporary(folder, data) as temporary:
             for number in count(_highest_number(folder) + 1):
@@ -139,7 +139,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _plain_errors(path: Path) -> Iterator[None]:
+def plain_errors(path: Path) -> Iterator[None]:
+    """What goes wrong with files under `path` becomes a UserError that says what to do."""
     try:
         yield
     except OSError as error:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from typing import get_args
 
 import pluggy
 
@@ -27,7 +28,7 @@ from core import hookspecs
 from core.errors import UserError
 from core.options import Option, OptionValue, RegistrationError, check_positional, read_options
 from core.registry import Info, PluginStatus, Registry, SamplerInfo, ScheduleInfo
-from core.sampling import Sampler
+from core.sampling import NoiseKind, Sampler
 from core.schedule import Schedule
 
 __all__ = [
@@ -85,6 +86,7 @@ class Staged:
         schedule: str | None = None,
         adaptive: bool = False,
         stochastic: bool | str = False,
+        noise: NoiseKind = "fresh",
         distilled: bool = False,
     ) -> None:
         """The `register` of `register_samplers`."""
@@ -97,6 +99,8 @@ class Staged:
             raise RegistrationError(
                 f"sampler {name}: stochastic must be true, false or an option, not {stochastic!r}"
             )
+        if noise not in get_args(NoiseKind):
+            raise RegistrationError(f"sampler {name}: noise must be fresh or brownian, not {noise!r}")
         self.samplers[name] = SamplerInfo(
             name=name,
             function=function,
@@ -107,6 +111,7 @@ class Staged:
             schedule=schedule,
             adaptive=bool(adaptive),
             stochastic=stochastic,
+            noise=noise,
             distilled=bool(distilled),
             options=options,
             plugin=self.source.distribution,

@@ -1,36 +1,48 @@
 """From words to token ids: CLIP's byte-pair encoding (Radford et al. 2021, arXiv:2103.00020), in chunks.
 
 The rules (lower case, one token per digit, `</w>` at a word's end) are CLIP's, so a folder's `vocab.json` and
-`merges.txt` give the ids that its text encoder was trained with.
+`merges.txt` give the ids that its text encoder was trained with. The reference, for any text, is the one
+class `CLIPTokenizer` of transformers 5. The slow class of earlier versions, which A1111 has, also drops
+control characters and sets Chinese characters apart.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, NamedTuple, cast
 
-from tokenizers import Regex, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Engine
 from tokenizers.models import BPE
 
+from core.emphasis import read_prompt
 from core.errors import UserError
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
 SINGLE_TOKENS = 2 * 256 + 2  # what no merge makes: each byte, also at a word's end, and the two marks
 PIECES = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+COMMA = "," + WORD_END
+COMMA_REACH = 20  # tokens that a chunk gives to the next one rather than end between two commas, as in A1111
+
+
+class Chunk(NamedTuple):
+    """What the text encoder reads at once: ids and the weight of each, both of the tokenizer's length."""
+
+    ids: list[int]
+    weights: list[float]
 
 
 @dataclass(frozen=True)
 class TokenCount:
     """How much of the text encoder's room a prompt takes.
 
-    used: tokens of the prompt; limit: tokens of one chunk; chunks: how many are run; unknown: words that
-    the model has never met in training, in the prompt's order (empty for a model that does not list its
-    words).
+    used: tokens of the prompt; limit: tokens of one chunk; chunks: how many are run; unknown: words that the
+    model has never met in training, in the prompt's order (empty for a model that does not list its words).
     """
 
     used: int
@@ -40,29 +52,41 @@ class TokenCount:
 
 
 class Tokenizer:
-    """Prompts to chunks of ids, each `length` long: start, up to `length - 2` tokens, end, and ends as
-    padding.
+    """Prompts to chunks, each `length` long: start, up to `length - 2` tokens, end, and padding.
 
     words: the words that the model was trained on, where it lists them; then others are reported as unknown.
+    special: the tokens that are found whole in a text, before it is split; start and end if none are given.
+    pad: the token that fills a chunk, which is the end for SD 1.x and "!" for SD 2.x.
     """
 
     def __init__(
-        self, vocab: dict[str, int], merges: list[tuple[str, str]], length: int, words: frozenset[str] | None
+        self,
+        vocab: dict[str, int],
+        merges: list[tuple[str, str]],
+        length: int,
+        words: frozenset[str] | None = None,
+        *,
+        special: Iterable[AddedToken] = (),
+        pad: str = END,
     ) -> None:
         self.vocab, self.merges = vocab, merges
-        self.engine = engine(vocab, merges)
-        self.start, self.end = vocab[START], vocab[END]
+        self.engine = engine(vocab, merges, special)
+        self.start, self.end, self.pad, self.comma = vocab[START], vocab[END], vocab[pad], vocab.get(COMMA)
         self.length = length
         self.words = words
 
     @classmethod
-    def load(cls, folder: Path, length: int, words: frozenset[str] | None = None) -> Tokenizer:
-        """From a folder with `vocab.json` and `merges.txt`. Raises UserError when one is missing or
-        damaged.
+    def load(
+        cls, folder: Path, length: int, words: frozenset[str] | None = None, pad: str = END
+    ) -> Tokenizer:
+        """From a folder with `vocab.json` and `merges.txt`, also without their suffixes.
+
+        `tokenizer_config.json` says more where there is one, the padding too, which is `pad` otherwise.
+        Raises UserError when a file is missing or damaged.
         """
         try:
-            vocab = dict(json.loads((folder / "vocab.json").read_text(encoding="utf-8")))
-            lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
+            vocab = dict(json.loads(_either(folder, "vocab.json", "vocab").read_text(encoding="utf-8")))
+            lines = _either(folder, "merges.txt", "merges").read_text(encoding="utf-8").splitlines()
             merges = [
                 cast("tuple[str, str]", tuple(line.split(" ")))
                 for line in lines
@@ -70,36 +94,70 @@ class Tokenizer:
             ]
             if len(vocab) != len(merges) + SINGLE_TOKENS:
                 raise ValueError(f"{len(vocab)} tokens do not go with {len(merges)} merges")
-            return cls(vocab, merges, length, words)
+            special, pad = _special(folder / "tokenizer_config.json", vocab, pad)
+            return cls(vocab, merges, length, words, special=special, pad=pad)
         except FileNotFoundError as error:
             raise UserError(
                 f"The tokenizer's file {error.filename} is missing: copy the model again."
             ) from None
         except Exception as error:
-            files = f"{folder / 'vocab.json'} or merges.txt"
+            files = f"{folder / 'vocab.json'}, merges.txt or tokenizer_config.json"
             raise UserError(f"{files} is damaged ({error}): copy the model again.") from None
 
-    def chunks(self, prompt: str) -> list[list[int]]:
-        """Ids of the prompt, one list of `length` ids a chunk; one chunk of ends for the empty prompt."""
-        ids = self.engine.encode(prompt, add_special_tokens=False).ids
-        room = self.length - 2
-        parts = [ids[i : i + room] for i in range(0, len(ids), room)] or [[]]
-        return [[self.start, *part, *[self.end] * (self.length - 1 - len(part))] for part in parts]
+    def ids(self, text: str) -> list[int]:
+        """The text's tokens as they stand, without start and end; no mark has a meaning here."""
+        found: list[int] = self.engine.encode(text, add_special_tokens=False).ids
+        return found
+
+    def chunks(self, prompt: str) -> list[Chunk]:
+        """The prompt's tokens with their weights, one chunk at least. Raises UserError for bad weights."""
+        return [self._chunk(piece) for piece in self._pieces(prompt)]
 
     def count(self, prompt: str) -> TokenCount:
-        """How many tokens the prompt takes, and the words in it that the model does not know."""
-        used = len(self.engine.encode(prompt, add_special_tokens=False).ids)
-        room = self.length - 2
-        return TokenCount(used, room, max(1, -(-used // room)), self._unknown(prompt))
+        """How many tokens the prompt takes, and its words that the model does not know. Raises UserError."""
+        pieces = self._pieces(prompt)
+        return TokenCount(sum(map(len, pieces)), self.length - 2, len(pieces), self._unknown(prompt))
+
+    def _pieces(self, prompt: str) -> list[list[tuple[int, float]]]:
+        """(id, weight) of the tokens of each chunk. An empty part after the last BREAK makes none."""
+        parts = [
+            [(token, span.weight) for span in spans for token in self.ids(span.text)]
+            for spans in read_prompt(prompt)
+        ]
+        if len(parts) > 1 and not parts[-1]:
+            parts.pop()
+        return [piece for part in parts for piece in self._cut(part)]
+
+    def _cut(self, part: list[tuple[int, float]]) -> list[list[tuple[int, float]]]:
+        """The part in pieces that fit a chunk. A border moves back behind a comma that is near."""
+        room, pieces = self.length - 2, []
+        while len(part) > room:
+            end = room
+            if part[room][0] != self.comma:
+                commas = [i for i in range(max(room - COMMA_REACH, 0), room) if part[i][0] == self.comma]
+                end = commas[-1] + 1 if commas else room
+            pieces.append(part[:end])
+            part = part[end:]
+        return [*pieces, part]
+
+    def _chunk(self, piece: list[tuple[int, float]]) -> Chunk:
+        padding = self.length - 2 - len(piece)
+        return Chunk(
+            [self.start, *(token for token, _ in piece), self.end, *[self.pad] * padding],
+            [1.0, *(weight for _, weight in piece), 1.0, *[1.0] * padding],
+        )
 
     def _unknown(self, prompt: str) -> tuple[str, ...]:
         if self.words is None:
             return ()
-        found = re.findall(r"[^\W_]+", prompt.lower())
+        text = " ".join(span.text for part in read_prompt(prompt) for span in part)
+        found = re.findall(r"[^\W_]+", text.lower())
         return tuple(dict.fromkeys(word for word in found if word not in self.words))
 
 
-def engine(vocab: dict[str, int], merges: list[tuple[str, str]]) -> Engine:
+def engine(
+    vocab: dict[str, int], merges: list[tuple[str, str]], special: Iterable[AddedToken] = ()
+) -> Engine:
     """CLIP's normalising, splitting and merging, with this vocabulary."""
     tokenizer = Engine(
         BPE(vocab, merges, continuing_subword_prefix="", end_of_word_suffix=WORD_END, unk_token=END)
@@ -110,8 +168,41 @@ def engine(vocab: dict[str, int], merges: list[tuple[str, str]]) -> Engine:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(PIECES), behavior="removed", invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
         ]
     )
-    tokenizer.add_special_tokens([START, END])  # typed in a prompt they count as the marks they are
+    # Typed in a prompt they count as the marks they are.
+    tokenizer.add_special_tokens(list(special) or [START, END])
     return tokenizer
+
+
+def _either(folder: Path, name: str, other: str) -> Path:
+    """The file that is there; the first one when none is."""
+    return folder / (other if (folder / other).is_file() and not (folder / name).is_file() else name)
+
+
+def _special(path: Path, vocab: Mapping[str, int], pad: str) -> tuple[list[AddedToken], str]:
+    """What `tokenizer_config.json` says: the special tokens that the vocabulary has, and the one for padding.
+
+    A token is written there as its text, or as an object with its text and how it is found in a text.
+    """
+    if not path.exists():
+        return [], pad
+    config = json.loads(path.read_text(encoding="utf-8"))
+    named = [config[key] for key in ("bos_token", "eos_token", "unk_token", "pad_token") if config.get(key)]
+    tokens = [*named, *config.get("added_tokens_decoder", {}).values()]
+    found = {_content(token): _added(token) for token in tokens if _content(token) in vocab}
+    told = _content(config.get("pad_token") or pad)
+    return list(found.values()), told if told in vocab else pad
+
+
+def _content(token: Any) -> str:
+    return str(token["content"] if isinstance(token, dict) else token)
+
+
+def _added(token: Any) -> AddedToken:
+    flags = token if isinstance(token, dict) else {"normalized": False}
+    names = ("single_word", "lstrip", "rstrip", "normalized")
+    return AddedToken(
+        _content(token), special=True, **{name: bool(flags[name]) for name in names if name in flags}
+    )

@@ -25,7 +25,8 @@ from core.schedule import NoiseSchedule
 from core.testing import gaussian, seeded_noise
 
 if TYPE_CHECKING:
-    from core.pipeline import Pipeline, Result
+    from core.pipeline import Pipeline
+    from core.run import Result
 
 # The first that is there solves the ODE for the reference; `trailing` visits every level of the model.
 REFERENCE_SAMPLERS, REFERENCE_SCHEDULE = ("dpmpp_2m", "heun", "ddim"), "trailing"

@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 
 from core.errors import UserError
 from core.options import Option, OptionValue, check_options, hint
-from core.sampling import Sampler
+from core.sampling import NoiseKind, Sampler
 from core.schedule import NoiseSchedule, Schedule
 
 
@@ -27,6 +27,7 @@ class SamplerInfo:
     schedule: str | None = None
     adaptive: bool = False
     stochastic: bool | str = False
+    noise: NoiseKind = "fresh"
     distilled: bool = False
     options: tuple[Option, ...] = ()
     plugin: str = ""  # the distribution that it came in, or the file

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,13 +24,36 @@ class Denoise(Protocol):
         ...
 
 
+class GuidedDenoise(Denoise, Protocol):
+    """A `Denoise` that also shows what guidance steered away from, for solvers such as CFG++.
+
+    Every sampler that is run by `core.sampling_run.run_sampler` is handed one; a bare function in a test need
+    not be one.
+    """
+
+    @property
+    def unconditional(self) -> Tensor:
+        """The unconditional clean estimate (B, C, h, w) of the last call; there is none before the first.
+
+        Where that call had no guidance it is what the call returned. Never changed afterwards.
+        """
+        ...
+
+
 class Noise(Protocol):
     """Where a sampler's randomness comes from. A sampler draws only what it uses, and has no other source."""
 
     def __call__(self, sigma: float, target: float, /) -> Tensor:
-        """A fresh draw (B, C, h, w) of unit variance for the step from `sigma` down to `target`."""
+        """A draw (B, C, h, w) of unit variance for the step from `sigma` down to `target`.
+
+        A fresh one each call, or with `noise="brownian"` at registration the increment of a path over the
+        interval, in time log sigma, which is the same for the same interval.
+        """
         ...
 
+
+# Every draw is new; or the increments of a Brownian path (core/noise.py).
+NoiseKind = Literal["fresh", "brownian"]
 
 # (denoise, x, sigmas, noise, **options) -> steps. The options differ from sampler to sampler, hence the dots.
 Sampler = Callable[..., Iterator["Step"]]
@@ -81,6 +104,7 @@ class RegisterSampler(Protocol):
         schedule: str | None = None,
         adaptive: bool = False,
         stochastic: bool | str = False,
+        noise: NoiseKind = "fresh",
         distilled: bool = False,
     ) -> Any:
         """Offer a sampler under `name`, the word that goes into commands and pictures.
@@ -90,6 +114,9 @@ class RegisterSampler(Protocol):
         paper: where it comes from, such as "arXiv:2006.11239". schedule: the schedule it works best with.
         adaptive: chooses its own steps, so it may yield any number of them.
         stochastic: it draws noise; or the name of the option that has to be above zero for it to draw any.
+        noise: what its `noise` is. "fresh": every draw is new. "brownian": the increments of one path a
+        seed, so that a sampler of a diffusion SDE converges to one picture as the steps get smaller; there
+        two draws for one interval are the same.
         distilled: made for models that were distilled to jump to the clean picture (LCM, TCD), and right for
         these alone.
         """

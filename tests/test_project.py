@@ -177,7 +177,7 @@ def test_the_sampler_in_the_readme_works(tmp_path: Path) -> None:
     sigmas = [10 * (1 - i / 200) ** 7 for i in range(201)]
     x = torch.full((1, 4, 2, 2), 100**0.5)
     denoise = latentcanvas.testing.gaussian(std=0.5)
-    *_, last = registry.sampler("heun").function(
+    *_, last = registry.sampler("my_heun").function(
         denoise, x, sigmas, lambda sigma, target: torch.zeros_like(x)
     )
     assert last.sigma == 0

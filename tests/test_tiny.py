@@ -53,7 +53,7 @@ def test_each_network_gives_what_the_reference_gives_with_the_same_files(pipe: P
     text = transformers.CLIPTextModel.from_pretrained(EMBEDDED, subfolder="text_encoder", dtype=torch.float32)
     vae = diffusers.AutoencoderKL.from_pretrained(EMBEDDED, subfolder="vae", dtype=torch.float32)
     unet = diffusers.UNet2DConditionModel.from_pretrained(EMBEDDED, subfolder="unet", dtype=torch.float32)
-    ids = torch.tensor(pipe.tokenizer.chunks("a red house on a snowy hill"))
+    ids = torch.tensor([chunk.ids for chunk in pipe.tokenizer.chunks("a red house on a snowy hill")])
     states = pipe.text_encoder(ids)
     shape = (2, pipe.config.unet.in_channels, 16, 16)
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(0))

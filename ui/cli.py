@@ -16,7 +16,9 @@ import typer
 
 from core.errors import Cancelled, UserError
 from ui.commands import options
+from ui.commands.bench import bench
 from ui.commands.checks import test
+from ui.commands.download import download
 from ui.commands.generate import generate
 from ui.commands.listing import models
 from ui.commands.samplers import app as samplers
@@ -29,7 +31,9 @@ BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.command()(generate)
 app.command()(models)
+app.command()(download)
 app.command()(train)
+app.command()(bench)
 app.add_typer(samplers, name="samplers")
 # Whatever else follows `test` is for pytest.
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(test)

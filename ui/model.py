@@ -23,12 +23,14 @@ log = logging.getLogger(__name__)
 
 
 class Tokens(Protocol):
-    """How a prompt is read: tokens used and available, and the words that the model has not learned."""
+    """How a prompt is read: tokens used and a chunk has, chunks, and words that the model has not learned."""
 
     @property
     def used(self) -> int: ...
     @property
     def limit(self) -> int: ...
+    @property
+    def chunks(self) -> int: ...
     @property
     def unknown(self) -> Sequence[str]: ...
 

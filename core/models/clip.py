@@ -88,8 +88,8 @@ class Layers(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
 
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
+    def forward(self, x: Tensor, skip: int = 0) -> Tensor:
+        for layer in self.layers[: len(self.layers) - skip]:
             x = layer(x)
         return x
 
@@ -103,20 +103,38 @@ class TextTransformer(nn.Module):
         self.encoder = Layers(config)
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
-    def forward(self, ids: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, skip: int = 0) -> Tensor:
         x = self.embeddings(ids)  # (B, 77, 768)
-        out: Tensor = self.final_layer_norm(self.encoder(x))
+        out: Tensor = self.final_layer_norm(self.encoder(x, skip))
         return out
 
 
 class CLIPTextEncoder(nn.Module):
-    """Token ids (B, T) -> hidden states (B, T, D), the context that the UNet attends to."""
+    """Token ids (B, T) -> hidden states (B, T, D), the context that the UNet attends to.
+
+    `skip` leaves out so many of the last layers, and the final norm follows all the same. It is diffusers'
+    `clip_skip`, and one less than A1111's and a request's clip skip, which is the layer to stop at.
+    """
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.config = config
         self.text_model = TextTransformer(config)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        out: Tensor = self.text_model(ids)
+    def forward(self, ids: Tensor, skip: int = 0) -> Tensor:
+        out: Tensor = self.text_model(ids, skip)
         return out
+
+
+def weigh(states: Tensor, weights: Tensor) -> Tensor:
+    """Text states (B, T, D) of B chunks times the weight (B, T) of each token, as A1111 does it.
+
+    Each chunk keeps the mean over all its numbers: the weighted states are scaled by old mean / new mean.
+    Where that is no sensible factor (not in 0.1 to 10, for the mean of some models is next to 0), they are
+    left unscaled, which A1111 calls "No norm". Weights of 1 change nothing, to the bit.
+    """
+    whole = states.float()
+    weighted = whole * weights.to(whole).unsqueeze(-1)
+    factor = whole.mean(dim=(1, 2), keepdim=True) / weighted.mean(dim=(1, 2), keepdim=True)
+    factor = torch.where((factor >= 0.1) & (factor <= 10), factor, 1.0)
+    return (weighted * factor).to(states)

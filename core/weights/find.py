@@ -13,7 +13,8 @@ MODELS = DATA / "models"
 
 def installed() -> list[Path]:
     """The folders of the models that can be named without a path, the embedded one first."""
-    return [folder for folder in (EMBEDDED, *sorted(MODELS.glob("*"))) if folder.is_dir()]
+    found = [path for path in (EMBEDDED, *sorted(MODELS.glob("*"))) if not path.name.startswith(".")]
+    return [folder for folder in found if folder.is_dir()]
 
 
 def find_model(source: str | Path) -> Path:

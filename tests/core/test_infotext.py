@@ -36,6 +36,10 @@ def test_the_negative_line_is_left_out_when_there_is_none() -> None:
     assert infotext(changed(negative="")).splitlines()[1].startswith("Steps: 20, ")
 
 
+def test_clip_skip_is_written_where_it_is_not_the_last_layer() -> None:
+    assert "Model: tiny, Clip skip: 2, RNG: CPU, " in infotext(changed(clip_skip=2))
+
+
 def test_without_any_prompt_the_parameters_stand_alone() -> None:
     assert infotext(changed(prompt="", negative="")).startswith("Steps: 20, ")
     assert infotext(changed(prompt="")).startswith("Negative prompt: blurry, grey\nSteps: 20, ")
@@ -65,6 +69,25 @@ def test_numbers_are_written_short_and_exact(cfg_scale: float, written: str) -> 
 )
 def test_options_have_a1111s_keys(title: str, options: dict[str, OptionValue], written: str) -> None:
     assert written in infotext(replace(changed(options=options), sampler_title=title))
+
+
+@pytest.mark.parametrize(
+    ("settings", "written"),
+    [
+        ({"strength": 0.75}, "Model: tiny, Denoising strength: 0.75, RNG: CPU, Eta DDIM: 0.5, Version"),
+        ({"strength": 1.0, "mask_blur": 0}, "Denoising strength: 1, RNG: CPU, Eta DDIM"),
+        (
+            {"invert_mask": True, "mask_blur": 4, "only_masked": 0, "masked_content": "noise"},
+            "RNG: CPU, Mask mode: Inpaint not masked, Mask blur: 4, Inpaint area: Only masked, "
+            "Masked area padding: 0, Masked content: latent noise, Eta DDIM",
+        ),
+        ({"mask_blur": 8, "masked_content": "original"}, "RNG: CPU, Mask blur: 8, Eta DDIM"),
+        ({"mask_blur": 8, "masked_content": "fill"}, "Mask blur: 8, Masked content: fill, Eta DDIM"),
+        ({"cfg_from": 0.25}, "Eta DDIM: 0.5, Skip Early CFG: 0.25, Version"),
+    ],
+)
+def test_what_pictures_add_has_a1111s_keys(settings: dict[str, Any], written: str) -> None:
+    assert written in infotext(changed(**settings))
 
 
 @pytest.mark.parametrize(

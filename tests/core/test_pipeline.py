@@ -138,6 +138,40 @@ def test_a_prompt_longer_than_a_chunk_is_read_to_its_end(pipe: Pipeline) -> None
     assert not torch.allclose(whole[:, 48:], changed[:, 48:])
 
 
+def test_weights_change_the_states_of_their_words_alone(pipe: Pipeline) -> None:
+    plain, weighted, dropped = pipe.encode_prompts(
+        "a red circle", "a (red:1.5) circle", "a (red circle:0) BREAK a house"
+    )
+    factors = (weighted / plain).squeeze(
+        0
+    )  # (T, D): one number a token, that of its own chunk's mean times its weight
+    mean = factors[0, 0]
+    assert torch.allclose(factors[:2], mean.expand(2, 16), rtol=1e-4)
+    assert torch.allclose(factors[2], (1.5 * mean).expand(16), rtol=1e-4)
+    assert torch.equal(dropped[:, 2:4], torch.zeros(1, 2, 16))
+    [house] = pipe.encode_prompts("a house")
+    assert torch.allclose(dropped[:, 48:], house, atol=1e-6)
+
+
+def test_a_shorter_prompt_is_filled_with_empty_chunks(pipe: Pipeline) -> None:
+    _, short = pipe.encode_prompts("a red circle BREAK a house", "a large green star")
+    star, empty = pipe.encode_prompts("a large green star", "")
+    assert torch.allclose(short, torch.cat([star, empty], 1), atol=1e-6)
+
+
+def test_clip_skip_stops_at_an_earlier_layer(pipe: Pipeline) -> None:
+    prompt = "a red circle"
+    [last], [before] = pipe.encode_prompts(prompt), pipe.encode_prompts(prompt, clip_skip=2)
+    ids = torch.tensor([chunk.ids for chunk in pipe.tokenizer.chunks(prompt)])
+    assert torch.equal(before, pipe.text_encoder(ids, 1))
+    assert not torch.allclose(before, last)
+    fields: dict[str, Any] = {"prompt": prompt, "steps": 1, "seed": 0}
+    one, two = pipe.generate(**fields), pipe.generate(**fields, clip_skip=2)
+    assert not torch.allclose(one.steps[-1].x, two.steps[-1].x, rtol=1e-4)
+    with pytest.raises(UserError, match="clip skip 3: the text encoder of small has 2 layers"):
+        pipe.stream(prompt=prompt, clip_skip=3)
+
+
 def test_saved_pictures_make_themselves_again(pipe: Pipeline, tmp_path: Path) -> None:
     result = pipe.generate(prompt="a red circle", batch=2, seed=5, steps=4, sampler="ddpm")
     paths = result.save(tmp_path)
@@ -183,6 +217,9 @@ def test_request_and_fields_together_are_refused(pipe: Pipeline) -> None:
         ({"schedule": "none"}, "schedule"),
         ({"options": {"eat": 1}}, "eta"),
         ({"promt": "x"}, "prompt"),
+        ({"prompt": "a (house:1000)"}, "prompt: the weight 1000"),
+        ({"negative": "(" * 60 + "a"}, "negative prompt: the weight"),
+        ({"clip_skip": 0}, "clip skip 0"),
     ],
 )
 def test_bad_requests_are_one_sentence(pipe: Pipeline, fields: dict[str, Any], words: str) -> None:

@@ -35,7 +35,7 @@ def test_the_built_in_ones_come_through_the_same_door() -> None:
     assert (eta.name, eta.kind, eta.default, eta.low, eta.high) == ("eta", "float", 0.0, 0, 1)
     assert eta.help
     assert all(info.summary and info.title and info.paper for info in registry.samplers.values())
-    assert all(info.summary and info.title and info.paper for info in registry.schedules.values())
+    assert all(info.summary and info.title for info in registry.schedules.values())
 
 
 def test_a_strangers_plugin_is_registered(install: Install) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.models.clip import CLIPTextEncoder
+from core.models.clip import CLIPTextEncoder, weigh
 from core.models.config import TextConfig, UNetConfig, VAEConfig
 from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
@@ -112,6 +112,29 @@ def test_text_encoder(activation: Any) -> None:
     ids = torch.randint(0, 118, (2, 20))
     ids[:, -6:] = 119
     assert relative(ours(ids), theirs(ids).last_hidden_state) < 1e-5
+    states = theirs(ids, output_hidden_states=True).hidden_states
+    for skip in (1, 2):  # as diffusers does it: an earlier layer's states, and the last norm after all
+        norm = getattr(theirs, "text_model", theirs).final_layer_norm
+        assert relative(ours(ids, skip), norm(states[-1 - skip])) < 1e-5
+
+
+def test_weights_multiply_token_vectors_and_keep_each_chunks_mean() -> None:
+    states = torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(1)) + 0.5
+    weights = torch.tensor([[1, 1.3, 1, 0.5, 1], [1, 1, 1, 1, 1], [1, 0, -1, 1, 1]])
+    weighted = weigh(states, weights)
+    for i in (0, 2):
+        expected = states[i] * weights[i, :, None]
+        assert torch.allclose(weighted[i], expected * (states[i].mean() / expected.mean()), rtol=1e-5)
+        assert torch.allclose(weighted[i].mean(), states[i].mean(), rtol=1e-5)
+    assert torch.equal(weighted[1], states[1])
+    half = states.to(torch.bfloat16)
+    assert torch.equal(weigh(half, torch.ones(3, 5)), half)
+
+
+def test_a_mean_that_says_nothing_is_not_kept() -> None:
+    states = torch.tensor([[[1.0, -1.0], [3.0, -3.0]], [[1.0, 2.0], [2.0, -4.9]], [[1.0, 1.0], [1.0, 1.0]]])
+    weights = torch.tensor([[1.0, 2.0], [1.0, 1.04], [0.0, 0.0]])  # means of 0, next to 0, and gone to 0
+    assert torch.equal(weigh(states, weights), states * weights[:, :, None])
 
 
 @torch.no_grad()

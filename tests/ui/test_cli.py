@@ -95,9 +95,22 @@ def test_train_passes_everything_on(
     recipe = tmp_path / "small.toml"
     assert "no such recipe" in failure(capsys, "train", str(recipe))
     recipe.touch()
-    run(capsys, "train", str(recipe), "--set", "a.b=1", "--set", "c=2", "--resume", "--out", "there")
+    run(
+        capsys,
+        "train",
+        str(recipe),
+        "--set",
+        "a.b=1",
+        "--set",
+        "c=2",
+        "--resume",
+        "--out",
+        "there",
+        "--device",
+        "cpu",
+    )
     run(capsys, "train", str(recipe))
-    assert calls == [(recipe, ["a.b=1", "c=2"], True, Path("there")), (recipe, [], False, None)]
+    assert calls == [(recipe, ["a.b=1", "c=2"], True, Path("there"), "cpu"), (recipe, [], False, None, None)]
 
 
 def test_the_page_gets_its_options(

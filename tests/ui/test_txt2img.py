@@ -20,12 +20,12 @@ from core.images import read_recipe
 from core.options import Option
 from core.registry import Registry
 from core.request import Request
-from tests.ui.fakes import FakePipeline, FakeRun, in_blocks, loaded
+from tests.ui.fakes import FakePipeline, FakeRun, FakeTokens, in_blocks, loaded
 from ui.model import ModelThread
 from ui.page import first_defaults
 from ui.session import Session
 from ui.tabs.txt2img import Txt2img
-from ui.widgets import player, sampler_controls
+from ui.widgets import player, sampler_controls, text
 
 PROMPT = "a red circle on a blue background"
 
@@ -124,6 +124,20 @@ def test_the_line_of_tokens_names_unknown_words(tab: Txt2img) -> None:
     assert tab.form.on_prompt("a red circle") == '<p class="lc-quiet">5 of 77 tokens</p>'
     line = tab.form.on_prompt("a <b>dragon")
     assert "<b>&lt;b&gt;dragon</b>" in line
+
+
+def test_the_line_of_tokens_says_how_many_chunks_run() -> None:
+    assert (
+        text.tokens(FakeTokens(63, 46, (), chunks=2)) == '<p class="lc-quiet">63 tokens in 2 chunks of 46</p>'
+    )
+
+
+def test_the_line_of_tokens_says_what_cannot_be_read(tab: Txt2img, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(prompt: str) -> None:
+        raise UserError(f"the weight 1000 of {prompt} is too large")
+
+    monkeypatch.setattr(tab.model.pipeline, "tokens", refuse)
+    assert "The weight 1000 of x is too large" in tab.form.on_prompt("x")
 
 
 def test_cost_is_in_model_evaluations(registry: Registry) -> None:

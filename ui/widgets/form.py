@@ -174,7 +174,10 @@ class Form:
         """The line under the prompt: tokens, and words that the model does not know."""
         if not self.model.ready:
             return text.plain("" if self.model.error else "Loading the model")
-        return text.tokens(self.model.pipeline.tokens(prompt or ""))
+        try:
+            return text.tokens(self.model.pipeline.tokens(prompt or ""))
+        except UserError as error:
+            return text.error(str(error))
 
     def on_cost(self, sampler: str, steps: object) -> str:
         """The line under the steps."""

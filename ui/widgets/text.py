@@ -25,6 +25,8 @@ def error(sentence: str) -> str:
 def tokens(count: Tokens) -> str:
     """How long the prompt is, and which of its words the model has not learned."""
     length = f"{count.used} of {count.limit} tokens"
+    if count.chunks > 1:
+        length = f"{count.used} tokens in {count.chunks} chunks of {count.limit}"
     if not count.unknown:
         return f'<p class="lc-quiet">{length}</p>'
     words = ", ".join(f"<b>{escape(word)}</b>" for word in count.unknown)

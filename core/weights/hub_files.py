@@ -1,0 +1,98 @@
+"""Which files of a hub's repository make a model that this program loads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from core.errors import UserError
+
+# The parts that are run, and what the files of their weights are called: safetensors first.
+STEMS = {
+    "text_encoder": (("model", "safetensors"), ("pytorch_model", "bin")),
+    "unet": (("diffusion_pytorch_model", "safetensors"), ("diffusion_pytorch_model", "bin")),
+    "vae": (("diffusion_pytorch_model", "safetensors"), ("diffusion_pytorch_model", "bin")),
+}
+VOCABULARY = ("tokenizer/vocab.json", "tokenizer/merges.txt")
+NEEDED = (
+    "model_index.json",
+    *(f"{part}/config.json" for part in STEMS),
+    "scheduler/scheduler_config.json",
+    *VOCABULARY,
+)
+WELCOME = ("tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json")
+SINGLE_SUFFIXES = (".safetensors", ".ckpt")
+
+
+def choose_folder(names: Collection[str], variant: str | None) -> list[str]:
+    """The files of a model folder: configurations, tokenizer, and the weights of each part, in one form.
+
+    A part without the variant comes in its plain form. Raises UserError: no folder of this family, a file of
+    it missing, no such variant in any part.
+    """
+    if "model_index.json" not in names:
+        raise UserError(_no_folder(names))
+    if "unet/config.json" not in names or any(name.startswith("text_encoder_2/") for name in names):
+        raise UserError("this is no Stable Diffusion 1.x or 2.x, and others cannot be run here")
+    missing = [name for name in NEEDED if name not in names]
+    if missing:
+        raise UserError(f"its {missing[0]} is missing: this is no complete model folder")
+    weights = {part: _weights(names, part, variant) for part in STEMS}
+    for part, found in weights.items():
+        if not found:
+            raise UserError(f"it has no weights for its {part}, in safetensors or .bin")
+    if variant and not any(_is_variant(name, variant) for found in weights.values() for name in found):
+        there = ", ".join(sorted(_variants(names))) or "none"
+        raise UserError(f"it has no variant {variant!r}; there are: {there}")
+    welcome = [name for name in WELCOME if name in names]
+    return [*NEEDED, *welcome, *(name for found in weights.values() for name in found)]
+
+
+def choose_file(names: Collection[str], file: str) -> list[str]:
+    """One file of weights, after the tokenizer's two files where there are such. Raises UserError."""
+    if not file.endswith(SINGLE_SUFFIXES):
+        raise UserError(f"{file} is no file of weights: those end in {' or '.join(SINGLE_SUFFIXES)}")
+    if file not in names:
+        raise UserError(f"it has no file {file}; {_singles(names)}")
+    return [*(name for name in VOCABULARY if name in names), file]
+
+
+def _weights(names: Collection[str], part: str, variant: str | None) -> list[str]:
+    """The part's weights, whole or in shards with their index; nothing when there are none."""
+    for stem, suffix in STEMS[part]:
+        for kind in (f".{variant}", "") if variant else ("",):
+            whole = f"{part}/{stem}{kind}.{suffix}"
+            if whole in names:
+                return [whole]
+            index = f"{part}/{stem}.{suffix}.index{kind}.json"
+            number = r"-\d{5}-of-\d{5}"
+            patterns = (f"{stem}{kind}#.{suffix}", f"{stem}#{kind}.{suffix}")  # newer and older spelling
+            shard = "|".join(re.escape(pattern).replace(r"\#", number) for pattern in patterns)
+            shards = [name for name in names if re.fullmatch(f"{part}/(?:{shard})", name)]
+            if index in names and shards:
+                return [index, *sorted(shards)]
+    return []
+
+
+def _is_variant(name: str, variant: str) -> bool:
+    return variant in name.rpartition("/")[2].replace("-", ".").split(".")
+
+
+def _variants(names: Collection[str]) -> set[str]:
+    found = (
+        re.fullmatch(r"unet/diffusion_pytorch_model\.([\w-]+?)(?:-\d.*)?\.(?:safetensors|bin)", n)
+        for n in names
+    )
+    return {match[1] for match in found if match}
+
+
+def _no_folder(names: Collection[str]) -> str:
+    return f"it holds no model folder (no model_index.json); {_singles(names)}"
+
+
+def _singles(names: Collection[str]) -> str:
+    singles = [name for name in sorted(names) if name.endswith(SINGLE_SUFFIXES) and "/" not in name]
+    if not singles:
+        return "it has no single files of weights either"
+    more = f" and {len(singles) - 5} more" if len(singles) > 5 else ""
+    return f"choose one of its single files with --file: {', '.join(singles[:5])}{more}"

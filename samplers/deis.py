@@ -1,0 +1,45 @@
+"""DEIS: an exponential integrator with the memory of its slopes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated
+
+from latentcanvas import Range, Step, hookimpl, maths
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from latentcanvas import Denoise, Noise, RegisterSampler
+
+
+Order = Annotated[int, Range(1, 3, 1), "how many slopes are remembered"]
+
+
+def deis(
+    denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise, *, order: Order = 3
+) -> Iterator[Step]:
+    """A curve through the last slopes, in the logarithm of the noise level: good at few steps.
+
+    DEIS, log-rho-AB: Zhang and Chen 2022, arXiv:2204.13902, with rho = sigma and a polynomial in log rho, as
+    diffusers has it. The step to 0 is Euler's.
+    """
+    slopes: list[Tensor] = []
+    for i, (sigma, target) in enumerate(pairwise(sigmas)):
+        x0 = denoise(x, sigma)
+        slopes = [(x - x0) / sigma, *slopes[: order - 1]]
+        if target == 0:
+            slopes = slopes[:1]
+            weights = [-sigma]
+        else:
+            nodes = [math.log(sigmas[i - k]) for k in range(len(slopes))]
+            weights = maths.history_weights(nodes, math.log(sigma), math.log(target), math.exp)
+        x = x + maths.weighted(weights, slopes)
+        yield Step(i, target, x, x0)
+
+
+@hookimpl
+def register_samplers(register: RegisterSampler) -> None:
+    register("deis", deis, title="DEIS", order=3, paper="arXiv:2204.13902", schedule="trailing")

@@ -1,0 +1,125 @@
+"""DPM-Solver: in turns of third, second and first order, and with steps that it chooses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+from latentcanvas import Range, Step, hookimpl
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from latentcanvas import Denoise, Noise, RegisterSampler
+
+
+Tolerance = Annotated[float, Range(0.0001, 1, 0.001), "error allowed in a step, as a share of the state"]
+Floor = Annotated[float, Range(0.0001, 1, 0.0001), "error allowed where the state is near 0"]
+
+
+def dpm_fast(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Step]:
+    """Third order from groups of three steps, each of one evaluation; between groups it remembers nothing.
+
+    DPM-Solver-fast: Lu et al. 2022, arXiv:2206.00927, with DPM-Solver-3 (algorithm 2) over three
+    intervals, whose r1 and r2 are where the grid's levels lie, and DPM-Solver-2 (algorithm 1) over two; on
+    the `exponential` schedule r1 = 1/3 and r2 = 2/3, as in the paper. The step to 0 stands by itself. What is
+    left over makes groups of two (for one interval, two of them instead of one of three), and these come
+    first, where the solution is almost straight; in the paper last.
+    """
+    start = 0
+    for size in _groups(len(sigmas) - 1):
+        x_first = x
+        slopes: list[Tensor] = []
+        for k in range(1, size + 1):
+            i = start + k - 1
+            x0 = denoise(x, sigmas[i])
+            slopes.append((x - x0) / sigmas[i])
+            x = solver_step(x_first, slopes, sigmas[start : start + k], sigmas[start + k])
+            yield Step(i, sigmas[i + 1], x, x0)
+        start += size
+
+
+def _groups(steps: int) -> list[int]:
+    """How many intervals each group has; the last group is the step to 0."""
+    whole, rest = divmod(steps - 1, 3)
+    if rest == 1 and whole > 0:
+        return [2, 2] + [3] * (whole - 1) + [1]
+    return [rest] * (rest > 0) + [3] * whole + [1]
+
+
+def solver_step(x: Tensor, slopes: Sequence[Tensor], levels: Sequence[float], target: float) -> Tensor:
+    """From x at levels[0] to `target`, with the slopes (x - x0) / sigma at one, two or three levels.
+
+    In lambda = -log sigma with h the whole step and r h the part up to the last of the levels, the paper's
+    sigma_t (e^h - 1) is sigma_s - sigma_t. One level: DPM-Solver-1. More: what the slope at the last one
+    differs by from the first is the correction, with the weights of algorithm 2, also at the end of a group
+    of two, where algorithm 1 has (e^h - 1) / 2 for (e^h - 1) / h - 1.
+    """
+    sigma, *others = levels
+    x_next = x + (target - sigma) * slopes[0]
+    if not others:
+        return x_next
+    h, r_h = math.log(sigma / target), math.log(sigma / others[-1])
+    weight = (sigma - target) / h - target
+    return x_next - h / r_h * weight * (slopes[-1] - slopes[0])
+
+
+def dpm_adaptive(
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Sequence[float],
+    noise: Noise,
+    *,
+    rtol: Tolerance = 0.05,
+    atol: Floor = 0.0078,
+) -> Iterator[Step]:
+    """Chooses its own steps, short where the picture changes and long where it does not; one picture a run.
+
+    DPM-Solver-23: Lu et al. 2022, arXiv:2206.00927, with k-diffusion's step control: the length
+    changes by a limited function of error^(-1/3). From the grid it takes only its ends: it goes from the
+    first level to the last above 0, or 0.03 if that is lower, and in the same step to 0. The error is looked
+    at, so each try waits for the device.
+    """
+    i, sigma, end, h = 0, sigmas[0], min(sigmas[-2], 0.03), 0.05
+    previous = x
+    while sigma > end:
+        x0 = denoise(x, sigma)
+        slopes = [(x - x0) / sigma]
+        accepted = False
+        while not accepted:
+            target = max(end, sigma * math.exp(-h))
+            h = math.log(sigma / target)
+            levels = [sigma, sigma * math.exp(-h / 3), sigma * math.exp(-2 * h / 3)]
+            for k in (1, 2):
+                u = solver_step(x, slopes[:k], levels[:k], levels[k])
+                slopes = [*slopes[:k], (u - denoise(u, levels[k])) / levels[k]]
+            low = solver_step(x, slopes[:2], levels[:2], target)
+            high = solver_step(x, slopes, levels, target)
+            allowed = (rtol * low.abs().maximum(previous.abs())).clamp(min=atol)
+            error = float(((low - high) / allowed).square().mean().sqrt())
+            factor = 1 + math.atan((1 / (error + 1e-8)) ** (1 / 3) - 1)
+            accepted = factor >= 0.81
+            h *= factor
+        x, previous, sigma = high, low, target
+        if sigma > end:
+            yield Step(i, sigma, x, x0)
+            i += 1
+    x0 = denoise(x, sigma)
+    yield Step(i, 0.0, x0, x0)
+
+
+@hookimpl
+def register_samplers(register: RegisterSampler) -> None:
+    paper, schedule = "arXiv:2206.00927", "exponential"
+    register("dpm_fast", dpm_fast, title="DPM fast", order=3, paper=paper, schedule=schedule)
+    register(
+        "dpm_adaptive",
+        dpm_adaptive,
+        title="DPM adaptive",
+        order=3,
+        evals=3,
+        paper=paper,
+        schedule=schedule,
+        adaptive=True,
+    )

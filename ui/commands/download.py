@@ -1,0 +1,108 @@
+"""`download`: a model from a hub into data/models."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from core.errors import UserError
+from ui.commands import options
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from core.weights.download import Plan
+
+
+def download(
+    name: Annotated[
+        str, typer.Argument(metavar="MODEL", help="owner/name on the hub, or sd15 for Stable Diffusion 1.5.")
+    ],
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of the repository. [default: main]")
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="Form of the weights, as fp16: half the size, where there is one.")
+    ] = None,
+    file: Annotated[
+        str | None, typer.Option(metavar="NAME", help="One .safetensors or .ckpt file, not the folder.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder of the model (with --file: where it goes). [default: in data/models]"
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Start without asking.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Download a model: only the files that are needed, checked, resumed where it was broken off."""
+    from core.weights import find
+    from core.weights.download import fetch, plan_download
+
+    plan = plan_download(name, find.MODELS, revision=revision, variant=variant, file=file, out=out)
+    print(described(plan), file=sys.stderr)
+    if not yes:
+        _ask(plan)
+    with _bar(plan) as bar:
+        path = fetch(plan, bar.update)
+    if as_json:
+        print(json.dumps(_report(plan, path)))
+        return
+    named = str(path) if out else path.name if plan.whole else path.stem
+    print(f"{path} is there: use it with --model {named}", file=sys.stderr)
+    print(path)
+
+
+def described(plan: Plan) -> str:
+    """What will come, under which licence, and where it goes: for the one who has to agree."""
+    from core.weights.download import gigabytes
+
+    here = plan.arrived()
+    size = gigabytes(plan.size) + (f", of which {gigabytes(here)} are here already" if here else "")
+    count = f"{len(plan.files)} file{'' if len(plan.files) == 1 else 's'}"
+    if plan.licence:
+        licence = f"licence: {plan.licence}; it binds whoever uses the model, so read it at {plan.page}"
+    else:
+        licence = f"licence: none is named; read {plan.page} before you use the model"
+    gated = (
+        "\ngated: its owner asks for your consent on that page, and a token in HF_TOKEN" if plan.gated else ""
+    )
+    return (
+        f"{plan.repository}, state {plan.revision[:12]}, from {plan.endpoint}\n"
+        f"{licence}{gated}\n"
+        f"{count}, {size}, as {plan.model}"
+    )
+
+
+def _ask(plan: Plan) -> None:
+    from core.weights.download import gigabytes
+
+    if not sys.stdin.isatty():
+        size = gigabytes(plan.size)
+        raise UserError(f"nobody is there to ask: add --yes to agree to the licence and download {size}.")
+    if not typer.confirm("Start?", err=True):
+        raise typer.Abort
+
+
+def _bar(plan: Plan) -> tqdm[NoReturn]:
+    """The progress of all files together, on standard error; nothing where that is no terminal."""
+    from tqdm import tqdm
+
+    return tqdm(total=plan.size, desc=plan.model.name, unit="B", unit_scale=True, leave=False, disable=None)
+
+
+def _report(plan: Plan, path: Path) -> dict[str, Any]:
+    return {
+        "path": str(path),
+        "repository": plan.repository,
+        "revision": plan.revision,
+        "endpoint": plan.endpoint,
+        "licence": plan.licence,
+        "bytes": plan.size,
+        "files": [file.path for file in plan.files],
+    }
