@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from core.pipeline import Pipeline
     from core.plugins import samplers, schedules
     from core.request import Request
-    from core.sampling import Denoise, Noise, Range, RegisterSampler, Sampler, Step
+    from core.sampling import Denoise, GuidedDenoise, Noise, Range, RegisterSampler, Sampler, Step
     from core.schedule import NoiseSchedule, RegisterSchedule, Schedule
 
 __all__ = [
     "Cancelled",
     "Denoise",
+    "GuidedDenoise",
     "Noise",
     "NoiseSchedule",
     "Pipeline",
@@ -51,7 +52,7 @@ _HOMES = {
     "core.pipeline": ("Pipeline",),
     "core.plugins": ("samplers", "schedules"),
     "core.request": ("Request",),
-    "core.sampling": ("Denoise", "Noise", "Range", "RegisterSampler", "Sampler", "Step"),
+    "core.sampling": ("Denoise", "GuidedDenoise", "Noise", "Range", "RegisterSampler", "Sampler", "Step"),
     "core.schedule": ("NoiseSchedule", "RegisterSchedule", "Schedule"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from core.errors import Cancelled
-from core.guidance import guide
+from core.guidance import guide, rescale
 from core.schedule import NoiseSchedule
 
 Prediction = Literal["epsilon", "v", "x0"]
@@ -32,12 +32,29 @@ class Estimate:
     guided: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Blend:
+    """What an inpainting run knows: latents (1, C, h, w), and a mask (1, 1, h, w), 1 where all is new."""
+
+    known: Tensor
+    mask: Tensor
+
+    def __call__(self, clean: Tensor) -> Tensor:
+        """Clean latents (B, C, h, w) with what is known put in: to the bit where the mask is 0."""
+        return torch.lerp(self.known.expand_as(clean), clean, self.mask)
+
+
 class Denoiser:
     """Turns a network into `denoise(x, sigma) -> x0` and keeps count.
 
     conditional, unconditional: text states (B, T, D), or (1, T, D) for one text over the whole batch. The
     unconditional ones are not needed when `cfg_scale` is 1: then the network runs on the conditional half
-    alone.
+    alone. `unconditional` is afterwards that of the last call, or what the call returned where it had none.
+    cfg_rescale, cfg_interval: see core/guidance.py. Outside of the interval (low, high], in noise levels, the
+    network runs on the conditional half alone, too. `passes` counts the halves, `evals` the calls.
+    blend: puts what is known into every estimate.
+    extra: channels (1, E, h, w) that the network reads beside the latents: an inpainting network's mask and
+    masked picture.
     cancel: when this event is set, the next evaluation raises Cancelled.
     dtype: of the network; the sampler's state stays as it is.
     """
@@ -51,6 +68,10 @@ class Denoiser:
         conditional: Tensor,
         unconditional: Tensor | None,
         cfg_scale: float,
+        cfg_rescale: float = 0.0,
+        cfg_interval: tuple[float, float] = (0.0, math.inf),
+        blend: Blend | None = None,
+        extra: Tensor | None = None,
         cancel: threading.Event | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -62,27 +83,44 @@ class Denoiser:
                 raise ValueError("guidance needs unconditional text states shaped like the conditional ones")
             self.contexts.append(unconditional.to(dtype))
         self.network, self.noise_schedule, self.prediction = network, noise_schedule, prediction
-        self.cfg_scale, self.cancel, self.dtype = cfg_scale, cancel, dtype
-        self.evals = 0
+        self.cfg_scale, self.cfg_rescale, self.cfg_interval = cfg_scale, cfg_rescale, cfg_interval
+        self.blend, self.extra = blend, None if extra is None else extra.to(dtype)
+        self.cancel, self.dtype = cancel, dtype
+        self.evals = self.passes = 0
         self.estimates: list[Estimate] = []  # since the caller last cleared it
+        self.unconditional: Tensor  # from the first call on
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
         """The guided clean estimate in x (B, C, h, w) at noise level `sigma`, of x's shape and dtype."""
         if self.cancel is not None and self.cancel.is_set():
             raise Cancelled("the run was stopped")
-        clean = [self._clean(x, output.to(x.dtype), sigma) for output in self._outputs(x, sigma)]
-        unconditional = clean[1] if len(clean) == 2 else None
-        guided = clean[0] if unconditional is None else guide(clean[0], unconditional, self.cfg_scale)
+        output, *others = (output.to(x.dtype) for output in self._outputs(x, sigma))
+        estimate = self._estimate(x, sigma, output, others[0] if others else None)
         self.evals += 1
-        self.estimates.append(Estimate(clean[0], unconditional, guided))
-        return guided
+        self.passes += 1 + len(others)
+        self.estimates.append(estimate)
+        self.unconditional = estimate.guided if estimate.unconditional is None else estimate.unconditional
+        return estimate.guided
+
+    def _estimate(self, x: Tensor, sigma: float, output: Tensor, other: Tensor | None) -> Estimate:
+        """The clean estimates behind two predictions (B, C, h, w), the other one without the text."""
+        conditional = self._clean(x, output, sigma)
+        if other is None:
+            return Estimate(conditional, None, conditional)
+        unconditional = self._clean(x, other, sigma)
+        if self.cfg_rescale == 0:  # guiding clean estimates is guiding predictions, and what is known stays
+            return Estimate(conditional, unconditional, guide(conditional, unconditional, self.cfg_scale))
+        guided = rescale(guide(output, other, self.cfg_scale), output, self.cfg_rescale)
+        return Estimate(conditional, unconditional, self._clean(x, guided, sigma))
 
     def _outputs(self, x: Tensor, sigma: float) -> list[Tensor]:
         """What the network says: conditional (B, C, h, w), and unconditional when there is guidance."""
         batch = x.shape[0]
+        low, high = self.cfg_interval
+        count = 2 if low < sigma <= high else 1
         scaled = (x / math.sqrt(1 + sigma**2)).to(self.dtype)  # the DDPM state, of unit variance
         timestep = self.noise_schedule.timestep(sigma)
-        contexts = [context.expand(batch, -1, -1) for context in self.contexts]
+        contexts = [context.expand(batch, -1, -1) for context in self.contexts[:count]]
         # On the CPU the kernels, and with them the last bits, change with the batch size. One image at a time
         # costs little there and makes image i of a batch the picture that its seed gives alone.
         size = 1 if x.device.type == "cpu" else batch
@@ -95,14 +133,18 @@ class Denoiser:
         """Images `first` to `end` under every context, in one call of the network."""
         count = len(contexts)
         x = torch.cat([scaled[first:end]] * count)  # (count * images, C, h, w)
+        if self.extra is not None:
+            x = torch.cat([x, self.extra.expand(x.shape[0], -1, -1, -1)], dim=1)  # (..., C + E, h, w)
         times = torch.full((x.shape[0],), timestep, dtype=torch.float32, device=x.device)
         context = torch.cat([context[first:end] for context in contexts])  # (count * images, T, D)
         return self.network(x, times, context).chunk(count)
 
     def _clean(self, x: Tensor, output: Tensor, sigma: float) -> Tensor:
-        """The clean estimate that a prediction stands for."""
+        """The clean estimate that a prediction stands for, with what is known put in."""
         if self.prediction == "epsilon":
-            return x - sigma * output
-        if self.prediction == "v":  # v = sqrt(a) eps - sqrt(1 - a) x0: Salimans and Ho 2022, arXiv:2202.00512
-            return x / (1 + sigma**2) - sigma / math.sqrt(1 + sigma**2) * output
-        return output
+            output = x - sigma * output
+        elif (
+            self.prediction == "v"
+        ):  # v = sqrt(a) eps - sqrt(1 - a) x0: Salimans and Ho 2022, arXiv:2202.00512
+            output = x / (1 + sigma**2) - sigma / math.sqrt(1 + sigma**2) * output
+        return output if self.blend is None else self.blend(output)

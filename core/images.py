@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import re
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
@@ -22,9 +21,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from core.checks import check_keys, check_sha256, check_text
 from core.errors import UserError
 from core.infotext import infotext
-from core.request import Settings, check_keys, check_text
+from core.request import Settings
 
 if TYPE_CHECKING:
     from core.registry import Registry
@@ -48,8 +48,7 @@ class ModelRef:
 
     def __post_init__(self) -> None:
         check_text("model name", self.name, empty=False)
-        if not re.fullmatch("[0-9a-f]{64}", check_text("model sha256", self.sha256)):
-            raise UserError(f"model sha256 {self.sha256[:70]!r}: must be 64 hexadecimal digits")
+        check_sha256("model sha256", self.sha256)
 
 
 @dataclass(frozen=True, kw_only=True)

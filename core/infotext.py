@@ -20,6 +20,7 @@ from core.aliases import title
 if TYPE_CHECKING:
     from core.images import Recipe
     from core.options import OptionValue
+    from core.request import Settings
 
 _NEGATIVE = "Negative prompt:"
 # A1111's pattern: a key of two or more characters, then a JSON string or anything up to the next comma. Here
@@ -28,6 +29,7 @@ _PAIR = re.compile(r'(\w[\w \-/]{1,100}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 _LEAST_PAIRS = 3
 # The samplers whose eta A1111 calls "Eta DDIM" (0 unless said); "Eta" is that of all others (1 unless said).
 _DDIM_FAMILY = {"DDIM", "DDIM CFG++", "PLMS", "UniPC"}
+_CONTENTS = {"fill": "fill", "noise": "latent noise", "nothing": "latent nothing"}
 _OPTION_KEYS = {
     "s_churn": "Sigma churn",
     "s_tmin": "Sigma tmin",
@@ -63,9 +65,12 @@ def infotext(recipe: Recipe) -> str:
         "Size": f"{settings.width}x{settings.height}",
         "Model hash": recipe.model.sha256[:10],
         "Model": recipe.model.name,
+        "Denoising strength": settings.strength,
         "RNG": "CPU",
+        **_mask_params(settings),
         "Eta DDIM" if sampler in _DDIM_FAMILY else "Eta": settings.options.get("eta"),
         **{key: settings.options.get(option) for option, key in _OPTION_KEYS.items()},
+        "Skip Early CFG": settings.cfg_from or None,
         "Version": _version(recipe),
     }
     negative = f"\n{_NEGATIVE} {settings.negative}" if settings.negative else ""
@@ -95,6 +100,18 @@ def parse_infotext(text: str) -> Infotext:
         current.append(line.removeprefix(_NEGATIVE).strip())
     params = {key: _unquoted(value) for key, value in pairs if value}
     return Infotext("\n".join(prompt).lstrip("\n"), "\n".join(negative).lstrip("\n"), params)
+
+
+def _mask_params(settings: Settings) -> dict[str, OptionValue | None]:
+    """What A1111 says about a mask: only what is not as usual there."""
+    only_masked = settings.only_masked is not None
+    return {
+        "Mask mode": "Inpaint not masked" if settings.invert_mask else None,
+        "Mask blur": settings.mask_blur or None,
+        "Inpaint area": "Only masked" if only_masked else None,
+        "Masked area padding": settings.only_masked,
+        "Masked content": _CONTENTS.get(settings.masked_content or ""),
+    }
 
 
 def _joined(params: dict[str, OptionValue | None]) -> str:

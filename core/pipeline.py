@@ -1,43 +1,40 @@
 """From a request to pictures: the one path that scripts, the command line and the page all take.
 
 tokenise -> text encoder -> start noise -> schedule -> sampler -> denoiser with guidance -> VAE -> picture
-and recipe
+and recipe; a run that starts from a picture comes to its latents through the VAE first
+
+The model is here, one run of it in core/run.py.
 """
 
 from __future__ import annotations
 
-import contextlib
-import math
 import platform
 import threading
 import time
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from core import plugins
-from core.denoiser import Denoiser, Estimate, Prediction
+from core.device import find_device, find_dtype
 from core.errors import UserError
-from core.files import write_numbered
-from core.images import ModelRef, Recipe, png_bytes
+from core.images import ModelRef, Recipe
+from core.inputs import Inputs, Source
 from core.models.clip import CLIPTextEncoder
 from core.models.config import ModelConfig
 from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
-from core.noise import noise_source, start_noise
+from core.noise import start_noise
 from core.pixels import to_images
 from core.preview import Previewer, fit
 from core.prompt import TokenCount, Tokenizer
 from core.request import Request, Settings
-from core.sampling import Step
-from core.sampling_run import run_sampler
+from core.run import Result, Run
 from core.weights.find import find_model
 from core.weights.folder import (
     TEXT,
@@ -50,9 +47,6 @@ from core.weights.folder import (
     read_notes,
     sha256,
 )
-
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
 
 
 class Pipeline:
@@ -92,8 +86,8 @@ class Pipeline:
         """
         began = time.perf_counter()
         folder = find_model(source)
-        where = _device(device)
-        kind = _dtype(dtype, where)
+        where = find_device(device)
+        kind = find_dtype(dtype, where)
         config = read_config(folder)
         notes = read_notes(folder, config)
         words = None if notes.words is None else frozenset(notes.words)
@@ -114,23 +108,33 @@ class Pipeline:
         return self.tokenizer.count(prompt)
 
     def stream(
-        self, request: Request | None = None, *, cancel: threading.Event | None = None, **fields: Any
+        self,
+        request: Request | None = None,
+        *,
+        image: Source | None = None,
+        mask: Source | None = None,
+        cancel: threading.Event | None = None,
+        keep_steps: bool = True,
+        **fields: Any,
     ) -> Run:
         """A run of `request`, or of the Request that `fields` make: iterate over it for its steps.
 
-        When `cancel` is set, the next evaluation of the network raises Cancelled. Raises UserError for a
-        bad request.
+        image: a picture to start from, a PIL image or a file; mask: white where it is to be painted anew.
+        When `cancel` is set, the next evaluation of the network raises Cancelled. Without `keep_steps` only
+        the last step stays in memory. Raises UserError for a bad request and for pictures that cannot be
+        used.
         """
         if request is not None and fields:
             raise TypeError("give a request or its fields, not both")
         asked = Request.from_mapping(fields) if request is None else request
-        return Run(self, asked, asked.resolve(self.defaults, plugins.registry()), cancel)
+        inputs = Inputs.read(image, mask)
+        given = None if inputs is None else inputs.given
+        settings = asked.resolve(self.defaults, plugins.registry(), given)
+        return Run(self, asked, settings, inputs, cancel=cancel, keep_steps=keep_steps)
 
-    def generate(
-        self, request: Request | None = None, *, cancel: threading.Event | None = None, **fields: Any
-    ) -> Result:
+    def generate(self, request: Request | None = None, **fields: Any) -> Result:
         """Run to the end and decode. Arguments and errors are those of `stream`."""
-        return self.stream(request, cancel=cancel, **fields).result()
+        return self.stream(request, **fields).result()
 
     @torch.no_grad()
     def encode_prompts(self, *prompts: str) -> list[Tensor]:
@@ -148,6 +152,17 @@ class Pipeline:
         """Pictures of scaled latents (B, C, h, w), by the VAE, one at a time: a batch changes no picture."""
         x = latents.to(self.device, self.dtype)
         return [to_images(self._decode_one(x[i : i + 1]))[0] for i in range(len(x))]
+
+    @torch.no_grad()
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Scaled latents (B, C, h, w), float32 on the device, of pictures (B, 3, H, W) in [-1, 1]: the VAE's
+        mean, one picture at a time. Raises UserError when the encoder overflows.
+        """
+        x = pictures.to(self.device, self.dtype)
+        latents = torch.cat([self.vae.encode(x[i : i + 1]) for i in range(len(x))]).float()
+        if not bool(latents.isfinite().all()):
+            raise UserError("The VAE gave values that are not numbers; try dtype float32.")
+        return latents
 
     def _decode_one(self, latent: Tensor) -> Tensor:
         """(1, C, h, w) -> (1, 3, H, W). Raises UserError when the decoder overflows, as SD's does in
@@ -184,174 +199,3 @@ class Pipeline:
             dtype=str(self.dtype).removeprefix("torch."),
             versions=versions | {"python": platform.python_version()},
         )
-
-
-@dataclass(frozen=True, eq=False)
-class RunStep(Step):
-    """A sampler's step with what the pipeline adds: both estimates, the count of evaluations, pictures."""
-
-    conditional: Tensor  # (B, C, h, w) clean estimate from the prompt
-    unconditional: Tensor | None  # the same from the negative prompt; None without guidance
-    evals: int  # evaluations of the network until now
-    pipeline: Pipeline
-
-    def preview(self, image: int = 0, view: Literal["denoised", "noisy"] = "denoised") -> Image.Image:
-        """A quick picture of the clean estimate, or of the noisy state as the network sees it."""
-        return self.pipeline.preview(self._latents(image, view))[0]
-
-    def decode(self, image: int = 0, view: Literal["denoised", "noisy"] = "denoised") -> Image.Image:
-        """The same by the VAE."""
-        return self.pipeline.decode(self._latents(image, view))[0]
-
-    def _latents(self, image: int, view: str) -> Tensor:
-        if view == "noisy":
-            return self.x[image : image + 1] / math.sqrt(1 + self.sigma**2)
-        return self.denoised[image : image + 1]
-
-
-class Run:
-    """One run: an iterator of RunSteps. `settings` says what runs, `total` how many steps are due."""
-
-    def __init__(
-        self, pipeline: Pipeline, request: Request, settings: Settings, cancel: threading.Event | None
-    ) -> None:
-        registry = plugins.registry()
-        self.pipeline, self.request, self.settings = pipeline, request, settings
-        self._sampler = registry.sampler(settings.sampler)
-        self._cancel = cancel
-        schedule = registry.schedule(settings.schedule)
-        self.sigmas = settings.sigmas or schedule.sigmas(pipeline.noise_schedule, settings.steps)
-        self.total = len(self.sigmas) - 1
-        self.steps: list[RunStep] = []
-        self.seconds = {"encode": 0.0, "denoise": 0.0, "decode": 0.0}
-        self._running = self._run()
-        self._complete = False
-
-    def __iter__(self) -> Iterator[RunStep]:
-        return self
-
-    def __next__(self) -> RunStep:
-        self.steps.append(next(self._running))
-        return self.steps[-1]
-
-    def close(self) -> None:
-        """End the run; the steps made so far stay."""
-        self._running.close()
-
-    def result(self) -> Result:
-        """Take the steps that are left, decode the last one, and give everything.
-
-        Raises RuntimeError for a run that was ended early: its last state is no picture of its settings.
-        """
-        with contextlib.closing(self._running):
-            for _ in self:
-                pass
-        if not self._complete:
-            raise RuntimeError("the run was ended early: what it made is in its steps")
-        began = time.perf_counter()
-        images = self.pipeline.decode(self.steps[-1].x)
-        self.seconds["decode"] = time.perf_counter() - began
-        recipe = self.pipeline.recipe(self.settings.for_image(0))
-        evals = self.steps[-1].evals
-        return Result(images, self.steps, self.request, self.settings, recipe, self.seconds, evals)
-
-    def _run(self) -> Generator[RunStep, None, None]:
-        began = time.perf_counter()
-        denoiser = self._denoiser()
-        self.seconds["encode"] = time.perf_counter() - began
-        shape = self._shape()
-        settings, device = self.settings, self.pipeline.device
-        # N(0, I) in the DDPM's coordinates is sqrt(1 + sigma^2) N(0, I) in ours.
-        x = start_noise(settings.seed, settings.batch, shape).to(device) * math.sqrt(1 + self.sigmas[0] ** 2)
-        noise = noise_source(self._sampler.noise, settings.seed, settings.batch, shape, device)
-        steps = run_sampler(self._sampler, denoiser, x, self.sigmas, noise, settings.options)
-        while True:
-            began = time.perf_counter()
-            try:
-                step = next(steps)
-            except StopIteration:
-                self._complete = True
-                return
-            finally:
-                self.seconds["denoise"] += time.perf_counter() - began
-            yield self._run_step(step, denoiser)
-
-    def _denoiser(self) -> Denoiser:
-        pipeline, settings = self.pipeline, self.settings
-        guided = settings.cfg_scale != 1
-        texts = (settings.prompt, settings.negative) if guided else (settings.prompt,)
-        conditional, *others = pipeline.encode_prompts(*texts)
-        return Denoiser(
-            pipeline.unet,
-            pipeline.noise_schedule,
-            prediction=PREDICTIONS[pipeline.config.noise.prediction_type],
-            conditional=conditional,
-            unconditional=others[0] if guided else None,
-            cfg_scale=settings.cfg_scale,
-            cancel=self._cancel,
-            dtype=pipeline.dtype,
-        )
-
-    def _shape(self) -> tuple[int, int, int]:
-        """(C, h, w) of a latent."""
-        vae, settings = self.pipeline.config.vae, self.settings
-        return vae.latent_channels, settings.height // vae.reduction, settings.width // vae.reduction
-
-    def _run_step(self, step: Step, denoiser: Denoiser) -> RunStep:
-        """The step with the estimates of the evaluation that gave `step.denoised`, or of the last one."""
-        made = [*denoiser.estimates] or [Estimate(step.denoised, None, step.denoised)]
-        denoiser.estimates.clear()
-        estimate = next((e for e in reversed(made) if e.guided is step.denoised), made[-1])
-        return RunStep(
-            step.index,
-            step.sigma,
-            step.x,
-            step.denoised,
-            estimate.conditional,
-            estimate.unconditional,
-            denoiser.evals,
-            self.pipeline,
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """What a finished run made. `recipe` is that of the first image; `seconds` is by part."""
-
-    images: list[Image.Image]
-    steps: list[RunStep]
-    request: Request
-    settings: Settings
-    recipe: Recipe
-    seconds: dict[str, float]
-    evals: int
-
-    def pngs(self) -> list[bytes]:
-        """Each picture as a PNG file with its own recipe inside."""
-        recipes = [replace(self.recipe, settings=self.settings.for_image(i)) for i in range(len(self.images))]
-        return [png_bytes(image, recipe) for image, recipe in zip(self.images, recipes, strict=True)]
-
-    def save(self, folder: Path) -> list[Path]:
-        """Write them under the folder's next free numbers. Raises UserError."""
-        return [write_numbered(folder, png) for png in self.pngs()]
-
-
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.ones(1, device=device).sum().item()  # the device "meta" gets no further than this
-    except (RuntimeError, AssertionError):  # NotImplementedError is one too
-        raise UserError(f"Device {name!r} is not to be had here: try cpu.") from None
-    return device
-
-
-def _dtype(name: str | None, device: torch.device) -> torch.dtype:
-    if name is None:
-        return torch.float32 if device.type == "cpu" else torch.float16
-    if name not in DTYPES:
-        raise UserError(f"dtype {name!r} is not known; known are {', '.join(DTYPES)}.")
-    return DTYPES[name]

@@ -10,28 +10,34 @@ This module never imports torch: listing commands and the page's form use it bef
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
-import reprlib
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from core import aliases
+from core.checks import (
+    check_keys,
+    check_number,
+    check_options,
+    check_present,
+    check_size,
+    check_text,
+    check_whole,
+    shown,
+)
 from core.errors import UserError
 from core.levels import check_sigmas
-from core.options import OptionValue, hint
+from core.options import OptionValue
+from core.picture_settings import NO_OUTPAINT, Given, check_given, check_picture_settings, picture_values
 
 if TYPE_CHECKING:
     from core.registry import Registry, SamplerInfo
 
 MAX_STEPS = 1000
 MAX_CFG_SCALE = 100.0
-MIN_SIDE, MAX_SIDE, SIDE_MULTIPLE = 64, 2048, 8
 MAX_BATCH = 64
-MAX_TEXT = 20_000
-_SIDE_RULE = f"must be a multiple of {SIDE_MULTIPLE} between {MIN_SIDE} and {MAX_SIDE}"
 
 
 def max_seed(batch: int) -> int:
@@ -51,7 +57,7 @@ class Defaults:
     height: int
 
     def __post_init__(self) -> None:
-        _check_present(self)
+        check_present(self)
         _check_choices(self)
 
 
@@ -63,6 +69,12 @@ class Request:
     64, seed 0 to 2**63 - 1 - batch. `sigmas` are noise levels in place of a schedule; steps follow from them.
     Samplers and schedules may be named as other programs do (core/aliases.py). `options` are the sampler's
     own, checked against it in `resolve`. Raises UserError.
+
+    Guidance: `cfg_rescale` 0 (off) to 1 takes back the contrast that it adds; it acts from `cfg_from` to
+    `cfg_to`, fractions of the steps. The rest is for a run that starts from a picture, which is given beside
+    the request: docs/pictures-in.md says what each does. `strength` is above 0 and at most 1; `outpaint`
+    pixels left, right, up and down; `mask_blur` pixels; `only_masked` pixels around the mask, None for the
+    whole picture; the hashes are those of the pictures' pixels, and are found, not asked for.
     """
 
     prompt: str = ""
@@ -77,9 +89,22 @@ class Request:
     batch: int = 1
     seed: int | None = None
     options: Mapping[str, OptionValue] = field(default_factory=dict, hash=False)
+    cfg_rescale: float = 0.0
+    cfg_from: float = 0.0
+    cfg_to: float = 1.0
+    strength: float | None = None
+    resize: str | None = None
+    outpaint: Sequence[int] = NO_OUTPAINT
+    mask_blur: int | None = None
+    masked_content: str | None = None
+    only_masked: int | None = None
+    keep_unmasked: bool = False
+    invert_mask: bool = False
+    image_sha256: str | None = None
+    mask_sha256: str | None = None
 
     def __post_init__(self) -> None:
-        _check_present(self, "prompt", "negative", "batch", "options")
+        check_present(self, "prompt", "negative", "batch", "options")
         _check_choices(self)
         _check_asked(self)
 
@@ -92,12 +117,14 @@ class Request:
         """The fields by name, ready for JSON."""
         return _plain(self)
 
-    def resolve(self, defaults: Defaults, registry: Registry) -> Settings:
+    def resolve(self, defaults: Defaults, registry: Registry, given: Given | None = None) -> Settings:
         """What will run: names looked up, gaps filled, the options checked and complete, a seed drawn.
 
         A schedule that is not asked for is the sampler's own preference if it has one, else the model's.
-        Raises UserError for a name that is not registered and for options that the sampler does not take.
+        `given` is about the pictures that come beside the request. Raises UserError for a name that is not
+        registered, for options that the sampler does not take, and for pictures that are not there.
         """
+        check_given(self, given)
         named = aliases.resolve(self.sampler, self.schedule, registry)
         sampler = registry.sampler(_either(named.sampler, defaults.sampler))
         schedule = registry.schedule(_either(named.schedule, sampler.schedule or defaults.schedule))
@@ -110,18 +137,29 @@ class Request:
             sigmas=self.sigmas,
             steps=_either(self.steps, defaults.steps),
             cfg_scale=_either(self.cfg_scale, defaults.cfg_scale),
-            width=_either(self.width, defaults.width),
-            height=_either(self.height, defaults.height),
             batch=self.batch,
             seed=random_seed() if self.seed is None else self.seed,
             options=sampler.check_options({**named.options, **self.options}),
+            cfg_rescale=self.cfg_rescale,
+            cfg_from=self.cfg_from,
+            cfg_to=self.cfg_to,
+            **self._size_and_picture(defaults, given),
         )
+
+    def _size_and_picture(self, defaults: Defaults, given: Given | None) -> dict[str, Any]:
+        if given is not None:
+            return picture_values(self, defaults, given)
+        return {
+            "width": _either(self.width, defaults.width),
+            "height": _either(self.height, defaults.height),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What runs: a request with nothing left open. The ranges are those of `Request`.
 
+    None only for what has no use: everything about pictures when there is none, about masks without a mask.
     `sigmas` are None where the noise levels are the schedule's; where they are given, it has no say.
     """
 
@@ -137,9 +175,22 @@ class Settings:
     seed: int
     options: Mapping[str, OptionValue] = field(hash=False)
     sigmas: Sequence[float] | None = None
+    cfg_rescale: float = 0.0
+    cfg_from: float = 0.0
+    cfg_to: float = 1.0
+    strength: float | None = None
+    resize: str | None = None
+    outpaint: Sequence[int] = NO_OUTPAINT
+    mask_blur: int | None = None
+    masked_content: str | None = None
+    only_masked: int | None = None
+    keep_unmasked: bool = False
+    invert_mask: bool = False
+    image_sha256: str | None = None
+    mask_sha256: str | None = None
 
     def __post_init__(self) -> None:
-        _check_present(self)
+        check_present(self)
         _check_choices(self)
         _check_asked(self)
 
@@ -178,7 +229,7 @@ def parse_seed(text: str) -> int | None:
         return None
     if not re.fullmatch(r"[0-9]{1,19}", text) or int(text) > max_seed(1):
         raise UserError(
-            f"seed {_shown(text)}: must be a whole number between 0 and {max_seed(1)}, or the word random"
+            f"seed {shown(text)}: must be a whole number between 0 and {max_seed(1)}, or the word random"
         )
     return int(text)
 
@@ -187,10 +238,19 @@ def parse_size(text: str) -> tuple[int, int]:
     """(width, height) from "128x96". Raises UserError."""
     match = re.fullmatch(r"\s*([0-9]{1,9})\s*[xX×]\s*([0-9]{1,9})\s*", text)
     if match is None:
-        raise UserError(f"size {_shown(text)}: write it as WIDTHxHEIGHT, for example 128x96")
+        raise UserError(f"size {shown(text)}: write it as WIDTHxHEIGHT, for example 128x96")
     width, height = int(match[1]), int(match[2])
-    _check_size(width, height)
+    check_size(width, height)
     return width, height
+
+
+def parse_interval(text: str) -> tuple[float, float]:
+    """(from, to) as fractions of the steps, from "0.1:0.8". Raises UserError."""
+    try:
+        start, end = (float(part) for part in text.split(":"))
+    except ValueError:
+        raise UserError(f"cfg interval {shown(text)}: write it as FROM:TO, for example 0.1:0.8") from None
+    return start, end
 
 
 def parse_option(text: str) -> tuple[str, str]:
@@ -198,7 +258,7 @@ def parse_option(text: str) -> tuple[str, str]:
     name, equals, written = text.partition("=")
     name, written = name.strip(), written.strip()
     if not equals or not written or not name.isidentifier():
-        raise UserError(f"option {_shown(text)}: write it as NAME=VALUE, for example eta=0.5")
+        raise UserError(f"option {shown(text)}: write it as NAME=VALUE, for example eta=0.5")
     return name, written
 
 
@@ -213,68 +273,41 @@ def parse_options(texts: Iterable[str]) -> dict[str, str]:
     return options
 
 
-# Checks that other records share.
-
-
-def check_text(name: str, value: object, *, empty: bool = True) -> str:
-    """`value`, if it is text that a file can hold: valid Unicode without NUL, at most 20,000 characters."""
-    if not isinstance(value, str):
-        raise UserError(f"{name} {_shown(value)}: must be text")
-    if not value and not empty:
-        raise UserError(f"{name} '': must not be empty")
-    if len(value) > MAX_TEXT:
-        raise UserError(f"{name} of {len(value)} characters: must have at most {MAX_TEXT}")
-    bad = re.search("[\0\ud800-\udfff]", value)
-    if bad:
-        raise UserError(f"{name}: character {bad.start() + 1} ({bad[0]!r}) is no text; remove it")
-    return value
-
-
-def check_keys(what: str, mapping: object, record: type) -> dict[str, Any]:
-    """The fields of dataclass `record` in `mapping`; UserError for a key that is unknown or missing."""
-    if not isinstance(mapping, Mapping):
-        raise UserError(f"{what} {_shown(mapping)}: must be an object of names and values")
-    fields = {f.name: f for f in dataclasses.fields(record)}
-    for key in mapping:
-        if key not in fields:
-            raise UserError(f"{what}: {_shown(key)} is not known{hint(str(key), fields)}")
-    for name, f in fields.items():
-        optional = f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
-        if name not in mapping and not optional:
-            raise UserError(f"{what}: {name} is missing")
-    return dict(mapping)
-
-
-def _check_present(record: Any, *names: str) -> None:
-    """Refuse None in the named fields (all that are not None by default, if none is named)."""
-    for name in names or [f.name for f in dataclasses.fields(record) if f.default is not None]:
-        if getattr(record, name) is None:
-            raise UserError(f"{_spoken(name)}: must be given")
-
-
 def _check_choices(record: Defaults | Request | Settings) -> None:
     """The fields that a model can choose."""
     for name in ("sampler", "schedule"):
         if getattr(record, name) is not None:
             check_text(name, getattr(record, name), empty=False)
     if record.steps is not None:
-        _check_whole("steps", record.steps, 1, MAX_STEPS)
+        check_whole("steps", record.steps, 1, MAX_STEPS)
     if record.cfg_scale is not None:
-        cfg_scale = _check_number("cfg scale", record.cfg_scale, 0.0, MAX_CFG_SCALE)
+        cfg_scale = check_number("cfg scale", record.cfg_scale, 0.0, MAX_CFG_SCALE)
         object.__setattr__(record, "cfg_scale", cfg_scale)
-    _check_size(record.width, record.height)
+    check_size(record.width, record.height)
 
 
 def _check_asked(record: Request | Settings) -> None:
     """The fields that only a person chooses."""
     check_text("prompt", record.prompt)
     check_text("negative prompt", record.negative)
-    _check_whole("batch", record.batch, 1, MAX_BATCH)
+    check_whole("batch", record.batch, 1, MAX_BATCH)
     _check_levels(record)
     if record.seed is not None:
-        _check_whole("seed", record.seed, 0, max_seed(record.batch))
+        check_whole("seed", record.seed, 0, max_seed(record.batch))
+    _check_guidance(record)
+    check_picture_settings(record)
     # A copy of its own, and a plain one: it is pickled, compared and written as JSON.
-    object.__setattr__(record, "options", _check_options(record.options))
+    object.__setattr__(record, "options", check_options(record.options))
+
+
+def _check_guidance(record: Request | Settings) -> None:
+    for name in ("cfg_rescale", "cfg_from", "cfg_to"):
+        value = check_number(name.replace("_", " "), getattr(record, name), 0.0, 1.0)
+        object.__setattr__(record, name, value)
+    if not record.cfg_from < record.cfg_to:
+        raise UserError(
+            f"cfg from {record.cfg_from:g} to {record.cfg_to:g}: must rise; cfg scale 1 is no guidance"
+        )
 
 
 def _check_levels(record: Request | Settings) -> None:
@@ -297,73 +330,18 @@ def _check_alone(sampler: SamplerInfo, batch: int) -> None:
         )
 
 
-def _check_whole(name: str, value: object, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise UserError(f"{name} {_shown(value)}: must be a whole number between {low} and {high}")
-
-
-def _check_number(name: str, value: object, low: float, high: float) -> float:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not low <= value <= high:  # type: ignore[operator]  # NaN is in no range
-        raise UserError(f"{name} {_shown(value)}: must be a number between {low:g} and {high:g}")
-    return float(value)  # type: ignore[arg-type]
-
-
-def _check_size(width: object, height: object) -> None:
-    both = width is not None and height is not None
-    for name, side in (("width", width), ("height", height)):
-        if side is None or _is_side(side):
-            continue
-        if both:
-            raise UserError(f"size {_shown(width)}x{_shown(height)}: {name} {_SIDE_RULE}")
-        raise UserError(f"{name} {_shown(side)}: {_SIDE_RULE}")
-
-
-def _is_side(side: object) -> bool:
-    whole = isinstance(side, int) and not isinstance(side, bool)
-    return whole and MIN_SIDE <= side <= MAX_SIDE and side % SIDE_MULTIPLE == 0  # type: ignore[operator]
-
-
-def _check_options(options: object) -> dict[str, OptionValue]:
-    if not isinstance(options, Mapping):
-        raise UserError(f"options {_shown(options)}: must be names and values")
-    for name, value in options.items():
-        check_text("option name", name, empty=False)
-        if isinstance(value, str):
-            check_text(f"option {name}", value)
-        elif not _is_finite(value):
-            raise UserError(f"option {name} {_shown(value)}: must be true, false, a finite number or text")
-    return dict(options)
-
-
-def _is_finite(value: object) -> bool:
-    if isinstance(value, int):
-        return abs(value) < 2**63  # what a tensor, and every reader of the recipe, can hold
-    return isinstance(value, float) and math.isfinite(value)
-
-
 def _either(asked: Any, default: Any) -> Any:
     return default if asked is None else asked
 
 
 def _plain(record: Request | Settings) -> dict[str, Any]:
+    """The fields by name, those that came later left out where they say nothing: old recipes stay as they
+    are.
+    """
+    optional = {
+        f.name: f.default for f in dataclasses.fields(Settings) if f.default is not dataclasses.MISSING
+    }
     values = {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
-    if record.sigmas is None:
-        del values["sigmas"]  # recipes from before there were any stay as they are
-    else:
-        values["sigmas"] = list(record.sigmas)
-    return {**values, "options": dict(record.options)}
-
-
-def _spoken(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _shown(value: object) -> str:
-    """The value in a message: one line, and never longer than about sixty characters."""
-    short = reprlib.Repr()
-    short.maxstring = short.maxother = short.maxlong = 60
-    try:
-        return short.repr(value)
-    except ValueError:  # Python refuses to write out integers of more than 4,300 digits
-        return "(a very long number)"
+    said = {name: value for name, value in values.items() if name not in optional or value != optional[name]}
+    lists = {name: list(value) for name, value in said.items() if isinstance(value, tuple)}
+    return {**said, **lists, "options": dict(record.options)}

@@ -24,6 +24,22 @@ class Denoise(Protocol):
         ...
 
 
+class GuidedDenoise(Denoise, Protocol):
+    """A `Denoise` that also shows what guidance steered away from, for solvers such as CFG++.
+
+    Every sampler that is run by `core.sampling_run.run_sampler` is handed one; a bare function in a test need
+    not be one.
+    """
+
+    @property
+    def unconditional(self) -> Tensor:
+        """The unconditional clean estimate (B, C, h, w) of the last call; there is none before the first.
+
+        Where that call had no guidance it is what the call returned. Never changed afterwards.
+        """
+        ...
+
+
 class Noise(Protocol):
     """Where a sampler's randomness comes from. A sampler draws only what it uses, and has no other source."""
 

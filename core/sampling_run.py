@@ -98,6 +98,7 @@ def _checked(info: SamplerInfo, watch: _Watch, steps: Iterator[Step], sigmas: Se
 class _Watch:
     """Stands between a sampler and `denoise`: knows whose error it is, and looks at shapes and values.
 
+    `unconditional` is the denoiser's own of the last call, or what a denoiser without one returned.
     Values are looked at on the CPU alone. On another device that would stall it at every step, so there only
     the end of the run is looked at.
     """
@@ -106,6 +107,7 @@ class _Watch:
         self.denoise, self.start = denoise, x
         self.evals = 0  # since the last step
         self.raised: BaseException | None = None
+        self.unconditional: Tensor  # from the first call on
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
         if self.raised is not None:
@@ -119,6 +121,7 @@ class _Watch:
         except BaseException as error:
             self.raised = error
             raise
+        self.unconditional = getattr(self.denoise, "unconditional", clean)
         return clean
 
     def _check_call(self, x: Tensor, sigma: float) -> None:

@@ -110,6 +110,20 @@ class RegisterSchedule(Protocol):
         ...
 
 
+def last_part(sigmas: Sequence[float], strength: float) -> tuple[float, ...]:
+    """The part of a grid that a run from a picture takes: its last int(steps * strength) intervals."""
+    steps = len(sigmas) - 1
+    return tuple(sigmas[steps - int(steps * strength) :])
+
+
+def strength_words(sigmas: Sequence[float], strength: float) -> str:
+    """What a strength comes to on this grid: "strength 0.6 x 20 = 12 steps, from sigma 3.4"."""
+    part = last_part(sigmas, strength)
+    count = len(part) - 1
+    steps = f"{count} step{'' if count == 1 else 's'}"
+    return f"strength {strength:g} x {len(sigmas) - 1} = {steps}, from sigma {part[0]:.3g}"
+
+
 def _line(start: float, end: float, count: int) -> Iterator[float]:
     """`count` evenly spaced values from `start` to `end`, both included."""
     return (start + (end - start) * i / (count - 1) for i in range(count))

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from tests.strangers import install as install  # a fixture
 from ui.commands.checks import BROWSERS
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -51,15 +52,19 @@ def recipe() -> TrainingRecipe:
         ),
         noise=NoiseConfig(),
         train=TrainingSettings(
-            text=loop, vae=loop, unet=loop, vae_loss=VAELoss(crop=32), unet_loss=DiffusionLoss()
+            text=loop, vae=loop, decoder=loop, unet=loop, vae_loss=VAELoss(crop=32), unet_loss=DiffusionLoss()
         ),
         defaults=Defaults(sampler="ddim", schedule="leading", steps=5, cfg_scale=3.0, width=64, height=64),
     )
 
 
-def write_model(folder: Path, seed: int = 0) -> Path:
-    """Write the model, random weights from `seed`, and give its folder."""
+def write_model(folder: Path, seed: int = 0, *, inpainting: bool = False) -> Path:
+    """Write the model, random weights from `seed`, and give its folder.
+
+    inpainting: one whose UNet also reads a mask and the latents of a masked picture.
+    """
     made = recipe()
+    unet = replace(made.unet, in_channels=9) if inpainting else made.unet
     vocab, merges = learn_vocabulary(SENTENCES * 3, 600)
     size = len(vocab)
     torch.manual_seed(seed)
@@ -67,6 +72,4 @@ def write_model(folder: Path, seed: int = 0) -> Path:
         **{**vars(made.text), "vocab_size": size, "bos_token_id": size - 2, "eos_token_id": size - 1}
     )
     tokenizer = Tokenizer(vocab, merges, made.vocabulary.length, None)
-    return save_model(
-        folder, made, tokenizer, CLIPTextEncoder(text), AutoencoderKL(made.vae), UNet(made.unet)
-    )
+    return save_model(folder, made, tokenizer, CLIPTextEncoder(text), AutoencoderKL(made.vae), UNet(unet))

@@ -16,9 +16,12 @@ import typer
 
 from core.errors import Cancelled, UserError
 from ui.commands import options
+from ui.commands.bench import bench
 from ui.commands.checks import test
 from ui.commands.generate import generate
-from ui.commands.listing import models, samplers
+from ui.commands.listing import models
+from ui.commands.samplers import app as samplers
+from ui.commands.samplers import listing
 from ui.commands.train import train
 
 PROGRAM = "latentcanvas"
@@ -26,9 +29,10 @@ BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.command()(generate)
-app.command()(samplers)
 app.command()(models)
 app.command()(train)
+app.command()(bench)
+app.add_typer(samplers, name="samplers")
 # Whatever else follows `test` is for pytest.
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(test)
 
@@ -108,11 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     try:
-        code = app(
-            args=[argument for argument in arguments if argument != "--debug"],
-            prog_name=PROGRAM,
-            standalone_mode=False,
-        )
+        code = _run([argument for argument in arguments if argument != "--debug"])
     except (KeyboardInterrupt, typer.Abort, Cancelled):
         return INTERRUPTED
     except Exception as error:
@@ -121,6 +121,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message, code = _explained(error)
         print(f"{PROGRAM}: error: {message}", file=sys.stderr)
     return code if isinstance(code, int) else 0
+
+
+def _run(arguments: list[str]) -> Any:
+    """Run a command, the plain list of samplers without typer.
+
+    typer builds a validator for each option that the page has too, which takes as long as the list itself.
+    """
+    if arguments in (["samplers"], ["samplers", "--json"]):
+        return listing(as_json="--json" in arguments)
+    return app(args=arguments, prog_name=PROGRAM, standalone_mode=False)
 
 
 def _explained(error: Exception) -> tuple[str, int]:

@@ -145,9 +145,9 @@ class ModelConfig:
             ),
             "the UNet must attend to what the text encoder gives": unet.cross_attention_dim
             == text.hidden_size,
-            "the UNet must read and predict the VAE's latents": unet.in_channels
-            == unet.out_channels
-            == vae.latent_channels,
+            "the UNet must predict the VAE's latents": unet.out_channels == vae.latent_channels,
+            "the UNet must read latents, alone or with a mask and a masked picture's": unet.in_channels
+            in (vae.latent_channels, 2 * vae.latent_channels + 1),
         }
         broken = [rule for rule, holds in rules.items() if not holds]
         if broken:

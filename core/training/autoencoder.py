@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from core.models.vae import AutoencoderKL
+from core.training.loop import home, mixed_precision
 from core.training.pool import Pool, to_tensor
 
 
@@ -65,22 +65,19 @@ class VAEStage:
         self.pictures = pictures
         self.settings = settings
         self.batch, self.steps, self.seed = batch, steps, seed
-        held_out = Pool(seed, "held_out", 64, pictures.shape[1])
-        self.held_out = to_tensor(np.stack([held_out.picture(i) for i in range(held_out.count)]))
+        self.held_out = _held_out(seed, pictures.shape[1])
 
     def loss(self, step: int) -> Tensor:
-        x = self._crops(step)
+        x = self._crops(step).to(home(self.vae))
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision(self.vae):
             mean, log_variance = self.vae.moments(x)
-            noise = torch.randn(mean.shape, generator=generator)
+            noise = torch.randn(mean.shape, generator=generator).to(mean.device)
             z = mean + torch.exp(0.5 * log_variance) * noise
             y = self.vae.decoder(self.vae.post_quant_conv(z))
         mean, log_variance = mean.float(), log_variance.float()
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=(1, 2, 3)).mean()
-        # The root of each crop's error: a plain mean would listen to the few busiest pictures alone.
-        error = (F.mse_loss(y.float(), x, reduction="none").mean(dim=(1, 2, 3)) + 1e-6).sqrt().mean()
-        return error + self.settings.kl_weight * kl / x[0, 0].numel()
+        return _root_mean_square(y.float() - x) + self.settings.kl_weight * kl / x[0, 0].numel()
 
     def _crops(self, step: int) -> Tensor:
         """Crops that start at multiples of 8, as latent cells do; whole pictures, fewer of them, near the
@@ -101,10 +98,58 @@ class VAEStage:
         return {"psnr": round(float(psnr(self.vae, self.held_out).mean()), 3)}
 
 
+class DecoderStage:
+    """Trains `modules`, the decoder of a VAE whose encoder stays as it is, on whole pictures.
+
+    The latents stay what they are, so a UNet trained on them keeps its meaning.
+    """
+
+    name = "decoder"
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        pictures: NDArray[np.uint8],
+        latents: NDArray[np.float16],
+        *,
+        batch: int,
+        seed: int,
+    ) -> None:
+        self.modules: nn.Module = nn.ModuleList([vae.post_quant_conv, vae.decoder])
+        self.vae, self.pictures, self.latents = vae, pictures, latents
+        self.batch, self.seed = batch, seed
+        self.held_out = _held_out(seed, pictures.shape[1])
+
+    def loss(self, step: int) -> Tensor:
+        indices = np.random.default_rng((self.seed, step)).integers(len(self.pictures), size=self.batch)
+        with mixed_precision(self.vae):
+            y = self.vae.decode(torch.from_numpy(self.latents[indices]).to(home(self.vae)).float())
+        error = y.float() - to_tensor(self.pictures[indices]).to(y.device)
+        # The mean PSNR itself, but for its unit: simple pictures count as much as busy ones.
+        return (error.square().mean(dim=(1, 2, 3)) + 1e-6).log().mean()
+
+    def measure(self) -> Mapping[str, float]:
+        return {"psnr": round(float(psnr(self.vae, self.held_out).mean()), 3)}
+
+
+def _held_out(seed: int, size: int) -> Tensor:
+    """64 pictures that no part of the VAE is trained on, (64, 3, size, size)."""
+    pool = Pool(seed, "held_out", 64, size)
+    return to_tensor(np.stack([pool.picture(i) for i in range(pool.count)]))
+
+
+def _root_mean_square(error: Tensor) -> Tensor:
+    """The root of each picture's mean square, averaged: a plain mean would listen to the busiest pictures
+    alone.
+    """
+    return (error.square().mean(dim=(1, 2, 3)) + 1e-6).sqrt().mean()
+
+
 def psnr(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB of each reconstructed picture, (B,); pictures (B, 3, H, W) in [-1,
     1].
     """
-    parts = [vae.decode(vae.encode(pictures[i : i + 8])) for i in range(0, len(pictures), 8)]
+    device = home(vae)
+    parts = [vae.decode(vae.encode(pictures[i : i + 8].to(device))).cpu() for i in range(0, len(pictures), 8)]
     restored = torch.cat(parts).clamp(-1, 1)
     return -10 * torch.log10((restored - pictures).square().mean(dim=(1, 2, 3)) / 4)

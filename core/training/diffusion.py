@@ -9,20 +9,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from core.models.clip import CLIPTextEncoder
+from core.models.config import NoiseConfig
 from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
 from core.prompt import Tokenizer
-from core.schedule import NoiseSchedule
 from core.training.captions import caption
+from core.training.loop import home, mixed_precision
 from core.training.pool import Pool, to_tensor
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionLoss:
-    """gamma: min-SNR weighting (Hang et al. 2023, arXiv:2303.09556); dropout: captions left out, for
-    guidance.
+    """gamma: the most weight that the error of the clean estimate gets at little noise, as in min-SNR
+    weighting (Hang et al. 2023, arXiv:2303.09556); dropout: captions left out, for guidance.
     """
 
     gamma: float = 5.0
@@ -30,18 +32,19 @@ class DiffusionLoss:
 
 
 class DiffusionStage:
-    """Trains `modules`, a UNet that predicts epsilon, on stored latents and fresh captions of them."""
+    """Trains `modules`, a UNet that predicts epsilon or v, on stored latents and fresh captions of them."""
 
     name = "unet"
 
     def __init__(
-        self, unet: UNet, encoder: CLIPTextEncoder, tokenizer: Tokenizer, noise: NoiseSchedule,
+        self, unet: UNet, encoder: CLIPTextEncoder, tokenizer: Tokenizer, noise: NoiseConfig,
         latents: NDArray[np.float16], pool: Pool, test: tuple[NDArray[np.float16], Pool],
         settings: DiffusionLoss, *, batch: int,
     ) -> None:  # fmt: skip
         self.modules: nn.Module = unet
         self.unet, self.encoder, self.tokenizer = unet, encoder, tokenizer
-        self.alphas = torch.tensor(noise.alphas_cumprod, dtype=torch.float32)
+        self.alphas = torch.tensor(noise.schedule().alphas_cumprod, dtype=torch.float32, device=home(unet))
+        self.prediction = noise.prediction_type
         self.latents, self.pool, self.test = latents, pool, test
         self.settings, self.batch = settings, batch
 
@@ -61,20 +64,28 @@ class DiffusionStage:
         return self._loss(torch.from_numpy(self.latents[indices]).float(), t, noise, self._encode(texts))
 
     def _loss(self, x0: Tensor, t: Tensor, noise: Tensor, context: Tensor) -> Tensor:
-        """min-SNR weighted squared error of epsilon; x0 (B, C, h, w), t (B,)."""
+        """Weighted squared error of the prediction; x0 (B, C, h, w), t (B,)."""
+        x0, t, noise = (each.to(self.alphas.device) for each in (x0, t, noise))
         alpha = self.alphas[t].view(-1, 1, 1, 1)
-        x = alpha.sqrt() * x0 + (1 - alpha).sqrt() * noise  # arXiv:2006.11239, eq. 4
-        with torch.autocast("cpu", torch.bfloat16):
-            predicted = self.unet(x, t, context)
-        error = (predicted.float() - noise).square().mean(dim=(1, 2, 3))
+        signal, spread = alpha.sqrt(), (1 - alpha).sqrt()
+        x = signal * x0 + spread * noise  # arXiv:2006.11239, eq. 4
         snr = self.alphas[t] / (1 - self.alphas[t])
-        loss: Tensor = (error * (self.settings.gamma / snr).clamp(max=1)).mean()
+        if self.prediction == "epsilon":
+            target, weight = noise, (self.settings.gamma / snr).clamp(max=1)
+        else:  # v, arXiv:2202.00512: pure noise weighs as much as any, and there the text alone decides
+            target, weight = signal * noise - spread * x0, (self.settings.gamma / (snr + 1)).clamp(max=1)
+        # The plain kernel: on a CPU the fused one spends a third of the step in its backward pass.
+        with mixed_precision(self.unet), sdpa_kernel(SDPBackend.MATH):
+            predicted = self.unet(x, t, context)
+        error = (predicted.float() - target).square().mean(dim=(1, 2, 3))
+        loss: Tensor = (error * weight).mean()
         return loss
 
     @torch.no_grad()
     def _encode(self, texts: list[str]) -> Tensor:
-        ids = torch.tensor([self.tokenizer.chunks(text)[0] for text in texts])
-        with torch.autocast("cpu", torch.bfloat16):
+        chunks = [self.tokenizer.chunks(text)[0] for text in texts]
+        ids = torch.tensor(chunks, device=self.alphas.device)
+        with mixed_precision(self.unet):
             states: Tensor = self.encoder(ids)
         return states.float()
 
@@ -95,6 +106,9 @@ class DiffusionStage:
 
 def encode_pool(vae: AutoencoderKL, pictures: NDArray[np.uint8], batch: int = 32) -> Tensor:
     """Scaled latents of one block of pictures (N, H, W, 3), as float16 (N, C, h, w)."""
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        parts = [vae.encode(to_tensor(pictures[i : i + batch])) for i in range(0, len(pictures), batch)]
-    return torch.cat(parts).to(torch.float16)
+    device = home(vae)
+    with torch.no_grad(), mixed_precision(vae):
+        parts = [
+            vae.encode(to_tensor(pictures[i : i + batch]).to(device)) for i in range(0, len(pictures), batch)
+        ]
+    return torch.cat(parts).cpu().to(torch.float16)

@@ -60,6 +60,16 @@ class Stage(Protocol):
         """Figures worth a line in the log; called with the averaged weights in place."""
 
 
+def home(module: nn.Module) -> torch.device:
+    """Where a module's weights are."""
+    return next(module.parameters()).device
+
+
+def mixed_precision(module: nn.Module) -> torch.autocast:
+    """bfloat16 for the products inside, on the device of `module`; the weights stay float32."""
+    return torch.autocast(home(module).type, torch.bfloat16)
+
+
 def learning_rate(step: int, settings: LoopSettings) -> float:
     """Linear warm-up, level, then linear decay over the last `decay` of the run."""
     rising = min(1.0, (step + 1) / max(settings.warmup, 1))
@@ -183,7 +193,7 @@ def _saver(
 def _restore(path: Path, stage: Stage, optimizer: torch.optim.Optimizer, averaged: Averaged) -> int:
     if not path.exists():
         return 0
-    saved = torch.load(path, weights_only=True)
+    saved = torch.load(path, map_location=home(stage.modules), weights_only=True)
     stage.modules.load_state_dict(saved["weights"])
     optimizer.load_state_dict(saved["optimizer"])
     averaged.state = saved["averaged"]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from core.models.clip import CLIPTextEncoder
 from core.prompt import Tokenizer
 from core.training.captions import describe
+from core.training.loop import home, mixed_precision
 from core.training.pictures import FIELDS, attributes
 from core.training.pool import Pool
 
@@ -68,7 +69,7 @@ class TextStage:
 
     def loss(self, step: int) -> Tensor:
         ids, targets = self._captions(self.seen, range(step * self.batch, (step + 1) * self.batch))
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision(self.modules):
             logits = self.reader(self.encoder(ids))
         return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
 
@@ -81,7 +82,8 @@ class TextStage:
             answers = attributes(spec)
             ids.append(self.tokenizer.chunks(text)[0])
             targets.append([answers[field] if field in stated else IGNORED for field in FIELDS])
-        return torch.tensor(ids), torch.tensor(targets)
+        device = home(self.modules)
+        return torch.tensor(ids, device=device), torch.tensor(targets, device=device)
 
     def measure(self) -> Mapping[str, float]:
         """On held-out captions: the part of stated fields, and of whole captions, that are read right."""

@@ -39,10 +39,11 @@ class VocabularySettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """How each part is trained."""
+    """How each part is trained; `decoder` is the VAE's, alone, after its encoder is done."""
 
     text: LoopSettings
     vae: LoopSettings
+    decoder: LoopSettings
     unet: LoopSettings
     vae_loss: VAELoss = field(default_factory=VAELoss)
     unet_loss: DiffusionLoss = field(default_factory=DiffusionLoss)
@@ -69,7 +70,8 @@ class TrainingRecipe:
         self.noise.schedule()
         crop, size, words = self.train.vae_loss.crop, self.pictures.size, self.vocabulary
         rules = {
-            "only epsilon can be trained as prediction_type": self.noise.prediction_type == "epsilon",
+            "only epsilon and v_prediction can be trained as prediction_type": self.noise.prediction_type
+            != "sample",
             "pictures need a size that is a multiple of 8": size > 0 and size % 8 == 0,
             "vae_loss.crop must be a multiple of 8, at most the size": 0 < crop <= size and crop % 8 == 0,
             "vocabulary.size must be at least 514, the bytes and the marks": words.size >= 514,

@@ -12,6 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from core.device import find_device
 from core.errors import UserError
 from core.files import check_writable, write_whole
 from core.models.clip import CLIPTextEncoder
@@ -26,7 +28,7 @@ from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
 from core.prompt import Tokenizer
 from core.training import autoencoder, reading
-from core.training.autoencoder import VAEStage
+from core.training.autoencoder import DecoderStage, VAEStage
 from core.training.captions import caption, words
 from core.training.diffusion import DiffusionStage, encode_pool
 from core.training.export import save_model
@@ -42,11 +44,19 @@ RECIPE = "recipe.json"
 CHANGEABLE = ("train", "defaults")
 
 
-def train(path: Path, overrides: Sequence[str] = (), resume: bool = False, out: Path | None = None) -> Path:
+def train(
+    path: Path,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    out: Path | None = None,
+    device: str | None = None,
+) -> Path:
     """Train the recipe at `path` and return the folder of the finished model, `out/model`.
 
-    Without `resume` a folder that already holds a run is refused, so that nothing is lost. Raises UserError.
+    device: "cpu", "cuda", "mps"; the best one that is there when None. Without `resume` a folder that already
+    holds a run is refused, so that nothing is lost. Raises UserError.
     """
+    where = find_device(device)
     recipe = read_recipe(path, overrides)
     folder = Path("runs") / recipe.name if out is None else out
     if (folder / RECIPE).exists() and not resume:
@@ -55,11 +65,13 @@ def train(path: Path, overrides: Sequence[str] = (), resume: bool = False, out: 
         )
     check_writable(folder)
     _remember(recipe, folder / RECIPE)
-    run = TrainingRun(recipe, folder, resume)
+    run = TrainingRun(recipe, folder, resume, where)
     text = run.text_encoder()
     vae = run.vae()
-    unet = run.unet(text, vae)
-    return save_model(folder / "model", recipe, run.tokenizer, text, vae, unet)
+    latents = run.latents(vae)
+    run.decoder(vae, latents.seen)
+    unet = run.unet(text, latents)
+    return save_model(folder / "model", recipe, run.tokenizer, text.cpu(), vae.cpu(), unet.cpu())
 
 
 def _remember(recipe: TrainingRecipe, path: Path) -> None:
@@ -75,11 +87,20 @@ def _remember(recipe: TrainingRecipe, path: Path) -> None:
     write_whole(path, (json.dumps(values, indent=2) + "\n").encode())
 
 
+class Latents(NamedTuple):
+    """Scaled latents (N, C, h, w) of the pictures that are trained on, and of those that judge."""
+
+    seen: NDArray[np.float16]
+    held_out: NDArray[np.float16]
+
+
 class TrainingRun:
     """The stages of one run, in their order."""
 
-    def __init__(self, recipe: TrainingRecipe, folder: Path, resume: bool) -> None:
-        self.recipe, self.folder, self.resume = recipe, folder, resume
+    def __init__(
+        self, recipe: TrainingRecipe, folder: Path, resume: bool, device: torch.device | str = "cpu"
+    ) -> None:
+        self.recipe, self.folder, self.resume, self.device = recipe, folder, resume, device
         self.pool = Pool(recipe.seed, "seen", recipe.pictures.unet, recipe.pictures.size)
         self.test = Pool(recipe.seed + 1, "held_out", TEST_PICTURES, recipe.pictures.size)
         self.tokenizer, self.vocabulary_size = self._vocabulary()
@@ -101,18 +122,19 @@ class TrainingRun:
         reading.initialise(encoder)
         settings = self.recipe.train.text
         stage = TextStage(encoder, self.tokenizer, batch=settings.batch, seed=self.recipe.seed)
+        stage.modules.to(self.device)
         self._train(stage, settings)
         return encoder.eval().requires_grad_(False)
 
-    def unet(self, encoder: CLIPTextEncoder, vae: AutoencoderKL) -> UNet:
+    def unet(self, encoder: CLIPTextEncoder, latents: Latents) -> UNet:
         """The UNet, trained on the VAE's latents."""
-        latents, test = self._latents(vae, self.pool), self._latents(vae, self.test)
         torch.manual_seed(self.recipe.seed)
         unet, settings = UNet(self.recipe.unet), self.recipe.train.unet
         nn.init.zeros_(unet.conv_out.weight)
+        unet.to(self.device)
         stage = DiffusionStage(
-            unet, encoder, self.tokenizer, self.recipe.noise.schedule(), latents, self.pool,
-            (test, self.test), self.recipe.train.unet_loss, batch=settings.batch,
+            unet, encoder, self.tokenizer, self.recipe.noise, latents.seen, self.pool,
+            (latents.held_out, self.test), self.recipe.train.unet_loss, batch=settings.batch,
         )  # fmt: skip
         self._train(stage, settings)
         return unet.eval()
@@ -122,6 +144,7 @@ class TrainingRun:
         torch.manual_seed(self.recipe.seed)
         vae = AutoencoderKL(self.recipe.vae)
         autoencoder.initialise(vae)
+        vae.to(self.device)
         settings, pictures = self.recipe.train.vae, self._pictures()
         stage = VAEStage(
             vae,
@@ -138,13 +161,25 @@ class TrainingRun:
         vae.config = replace(vae.config, scaling_factor=round(1 / spread, 5))
         return vae
 
+    def latents(self, vae: AutoencoderKL) -> Latents:
+        """The latents of both pools, encoded once."""
+        return Latents(self._latents(vae, self.pool), self._latents(vae, self.test))
+
+    def decoder(self, vae: AutoencoderKL, latents: NDArray[np.float16]) -> None:
+        """Train the VAE's decoder further; what its encoder makes stays the same."""
+        settings, pictures = self.recipe.train.decoder, self._pictures()
+        stage = DecoderStage(vae, pictures, latents, batch=settings.batch, seed=self.recipe.seed)
+        stage.modules.requires_grad_(True)
+        self._train(stage, settings)
+        vae.eval().requires_grad_(False)
+
     def _pictures(self) -> NDArray[np.uint8]:
         count = self.recipe.pictures.vae
         with tqdm(total=count, desc="pictures", mininterval=5) as progress:
             return replace(self.pool, count=count).on_disk(self.folder, progress.update)
 
     def _latents(self, vae: AutoencoderKL, pool: Pool) -> NDArray[np.float16]:
-        """The latents of a pool, (count, C, h, w), encoded once."""
+        """The latents of a pool, (count, C, h, w)."""
         path = self.folder / f"latents-{pool.split}-{_fingerprint(vae)}.npy"
         if not path.exists():
             blocks = []
@@ -169,5 +204,5 @@ def _fingerprint(module: nn.Module) -> str:
     """A few letters that change with the weights."""
     total = hashlib.sha256()
     for value in module.state_dict().values():
-        total.update(value.numpy().tobytes())
+        total.update(value.cpu().numpy().tobytes())
     return total.hexdigest()[:8]

@@ -18,32 +18,51 @@ option_values = (
     st.booleans() | st.integers(-(2**62), 2**62) | st.floats(allow_nan=False, allow_infinity=False) | texts
 )
 sides = st.integers(8, 256).map(lambda n: 8 * n)
+digests = st.text("0123456789abcdef", min_size=64, max_size=64)
+# From no picture, or from one, with a mask or without; the steps below are enough for any of these strengths.
+picture_settings = st.fixed_dictionaries(
+    {},
+    optional={
+        "strength": st.floats(0.5, 1),
+        "resize": st.sampled_from(["stretch", "crop", "pad"]),
+        "outpaint": st.tuples(*[st.integers(0, 24)] * 4),
+        "mask_blur": st.integers(0, 64),
+        "masked_content": st.sampled_from(["original", "fill", "noise", "nothing"]),
+        "only_masked": st.integers(0, 1024),
+        "keep_unmasked": st.booleans(),
+        "invert_mask": st.booleans(),
+        "image_sha256": digests,
+        "mask_sha256": digests,
+        "cfg_rescale": st.floats(0, 1),
+        "cfg_from": st.floats(0, 0.4),
+        "cfg_to": st.floats(0.5, 1),
+    },
+)
 
 
 def any_settings(
     prompts: st.SearchStrategy[str] = texts, largest_batch: int = 64
 ) -> st.SearchStrategy[Settings]:
     """Any valid settings, with these prompts and batches of at most this size."""
-    return st.builds(
-        Settings,
-        prompt=prompts,
-        negative=prompts,
-        sampler=names,
-        schedule=names,
-        steps=st.integers(1, 1000),
-        cfg_scale=st.floats(0, 100),
-        width=sides,
-        height=sides,
-        batch=st.integers(1, largest_batch),
-        seed=st.integers(0, max_seed(64)),
-        options=st.dictionaries(names, option_values, max_size=4),
-    )
+    plain = {
+        "prompt": prompts,
+        "negative": prompts,
+        "sampler": names,
+        "schedule": names,
+        "steps": st.integers(2, 1000),
+        "cfg_scale": st.floats(0, 100),
+        "width": sides,
+        "height": sides,
+        "batch": st.integers(1, largest_batch),
+        "seed": st.integers(0, max_seed(64)),
+        "options": st.dictionaries(names, option_values, max_size=4),
+    }
+    return st.builds(lambda a, b: Settings(**a, **b), st.fixed_dictionaries(plain), picture_settings)
 
 
 def any_recipe(prompts: st.SearchStrategy[str] = texts) -> st.SearchStrategy[Recipe]:
     """Any valid recipe."""
     plugins = st.builds(PluginRef, name=texts, version=texts)
-    digests = st.text("0123456789abcdef", min_size=64, max_size=64)
     return st.builds(
         Recipe,
         settings=any_settings(prompts, largest_batch=1),

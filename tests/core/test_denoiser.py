@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.denoiser import Denoiser
+from core.denoiser import Blend, Denoiser
 from core.errors import Cancelled
-from core.guidance import guide
+from core.guidance import guide, interval, rescale
 from core.schedule import NoiseSchedule
 
 MODEL = NoiseSchedule.from_betas("scaled_linear")
@@ -102,6 +102,17 @@ def test_the_estimates_are_kept() -> None:
     torch.testing.assert_close(estimate.conditional, alone)
 
 
+def test_the_unconditional_estimate_is_there_after_a_call() -> None:
+    x, conditional, unconditional = tensors(1)
+    denoise = make(TinyNet(), conditional, unconditional, cfg_scale=3.0)
+    with pytest.raises(AttributeError):
+        _ = denoise.unconditional
+    denoise(x, SIGMA)
+    assert denoise.unconditional is denoise.estimates[-1].unconditional
+    plain = make(TinyNet(), conditional, None, cfg_scale=1.0)
+    assert plain(x, SIGMA) is plain.unconditional
+
+
 @pytest.mark.parametrize("prediction", ["epsilon", "v", "x0"])
 @pytest.mark.parametrize("sigma", [MODEL.sigma_min, 0.7, MODEL.sigma_max])
 def test_a_perfect_network_gives_the_clean_latent_back(prediction: str, sigma: float) -> None:
@@ -130,6 +141,85 @@ def test_guiding_clean_estimates_is_guiding_noise() -> None:
     scaled, time = x / math.sqrt(1 + SIGMA**2), torch.tensor([400.0])
     noise = guide(network(scaled, time, conditional), network(scaled, time, unconditional), 5.0)
     torch.testing.assert_close(make(network, conditional, unconditional)(x, SIGMA), x - SIGMA * noise)
+
+
+def test_the_unconditional_half_is_skipped_outside_of_the_interval() -> None:
+    x, conditional, unconditional = tensors(1)
+    network = TinyNet()
+    denoise = make(network, conditional, unconditional, cfg_interval=(1.0, SIGMA))
+    plain = make(TinyNet(), conditional, None, cfg_scale=1.0)
+    for sigma in (2 * SIGMA, SIGMA, 1.0):
+        clean = denoise(x, sigma)
+        assert torch.equal(clean, plain(x, sigma)) == (sigma != SIGMA)
+    assert [count for count, _ in network.seen] == [1, 2, 1]
+    assert (denoise.evals, denoise.passes, plain.passes) == (3, 4, 3)
+    assert [estimate.unconditional is None for estimate in denoise.estimates] == [True, False, True]
+    assert torch.equal(denoise.unconditional, clean)
+
+
+@pytest.mark.parametrize("cfg_rescale", [0.0, 0.7])
+def test_what_is_known_is_put_into_every_estimate_to_the_bit(cfg_rescale: float) -> None:
+    x, conditional, unconditional = tensors(2)
+    known = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(5))
+    mask = torch.zeros(1, 1, 16, 16)
+    mask[..., :5], mask[..., 5] = 1, 0.5
+    arguments = {"cfg_rescale": cfg_rescale}
+    blended = make(TinyNet(), conditional, unconditional, blend=Blend(known, mask), **arguments)
+    free = make(TinyNet(), conditional, unconditional, **arguments)
+    clean, without = blended(x, SIGMA), free(x, SIGMA)
+    torch.testing.assert_close(clean[..., :5], without[..., :5])
+    torch.testing.assert_close(clean[..., 5], (without[..., 5] + known[..., 5]) / 2)
+    (estimate,) = blended.estimates
+    assert estimate.unconditional is blended.unconditional
+    for each in (clean, estimate.conditional, blended.unconditional):
+        assert torch.equal(each[..., 6:], known.expand_as(x)[..., 6:])
+
+
+def test_an_inpainting_network_reads_more_channels() -> None:
+    x, conditional, unconditional = tensors(2)
+    extra = torch.randn(1, 5, 16, 16, generator=torch.Generator().manual_seed(5))
+    seen: list[Tensor] = []
+
+    def network(state: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
+        seen.append(state)
+        return state[:, :4]
+
+    make(network, conditional, unconditional, extra=extra)(x, SIGMA)
+    assert [state.shape for state in seen] == [(2, 9, 16, 16)] * 2
+    for i, state in enumerate(seen):
+        assert torch.equal(state[:, :4], (x[i : i + 1] / math.sqrt(1 + SIGMA**2)).repeat(2, 1, 1, 1))
+        assert torch.equal(state[:, 4:], extra.repeat(2, 1, 1, 1))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_rescaled_guidance_has_the_contrast_of_the_conditional_prediction(share: float) -> None:
+    a, b = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    guided = guide(a, b, 7.0)
+    changed = rescale(guided, a, share)
+    dims = (1, 2, 3)
+    torch.testing.assert_close(
+        changed.std(dim=dims), share * a.std(dim=dims) + (1 - share) * guided.std(dim=dims)
+    )
+    torch.testing.assert_close(changed / changed.std(), guided / guided.std(), rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "on"),
+    [
+        (0.0, 1.0, [0, 1, 2, 3, 4]),
+        (0.2, 0.6, [1, 2]),
+        (0.6, 1.0, [3, 4]),  # 0.6 * 5 is a little more than 3
+        (0.0, 0.2, [0]),
+        (0.1, 0.9, [1, 2, 3, 4]),
+        (0.21, 0.39, []),
+    ],
+)
+def test_an_interval_of_steps_is_one_of_noise_levels(start: float, end: float, on: list[int]) -> None:
+    grid = (14.6, 5.0, 2.0, 0.9, 0.3, 0.0)
+    low, high = interval(grid, start, end)
+    assert [i for i, sigma in enumerate(grid[:-1]) if low < sigma <= high] == on
+    assert (low == 0) == (end == 1)
+    assert (high == math.inf) == (start == 0)
 
 
 def test_scales_zero_and_one_are_the_two_estimates() -> None:

@@ -68,6 +68,25 @@ def test_options_have_a1111s_keys(title: str, options: dict[str, OptionValue], w
 
 
 @pytest.mark.parametrize(
+    ("settings", "written"),
+    [
+        ({"strength": 0.75}, "Model: tiny, Denoising strength: 0.75, RNG: CPU, Eta DDIM: 0.5, Version"),
+        ({"strength": 1.0, "mask_blur": 0}, "Denoising strength: 1, RNG: CPU, Eta DDIM"),
+        (
+            {"invert_mask": True, "mask_blur": 4, "only_masked": 0, "masked_content": "noise"},
+            "RNG: CPU, Mask mode: Inpaint not masked, Mask blur: 4, Inpaint area: Only masked, "
+            "Masked area padding: 0, Masked content: latent noise, Eta DDIM",
+        ),
+        ({"mask_blur": 8, "masked_content": "original"}, "RNG: CPU, Mask blur: 8, Eta DDIM"),
+        ({"mask_blur": 8, "masked_content": "fill"}, "Mask blur: 8, Masked content: fill, Eta DDIM"),
+        ({"cfg_from": 0.25}, "Eta DDIM: 0.5, Skip Early CFG: 0.25, Version"),
+    ],
+)
+def test_what_pictures_add_has_a1111s_keys(settings: dict[str, Any], written: str) -> None:
+    assert written in infotext(changed(**settings))
+
+
+@pytest.mark.parametrize(
     ("name", "written"),
     [
         ("sd v1.5", "Model: sd v1.5, "),

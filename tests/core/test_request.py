@@ -18,12 +18,14 @@ from hypothesis import given
 
 from core.errors import UserError
 from core.options import Option
+from core.picture_settings import parse_outpaint
 from core.registry import Registry, SamplerInfo, ScheduleInfo
 from core.request import (
     Defaults,
     Request,
     Settings,
     max_seed,
+    parse_interval,
     parse_option,
     parse_options,
     parse_seed,
@@ -93,6 +95,32 @@ BAD = [
     ({"options": {"eta": 2**63}}, f"option eta {2**63}: must be true, false, a finite number or text"),
     ({"options": {"": 1}}, "option name '': must not be empty"),
     ({"options": {3: 1}}, "option name 3: must be text"),
+    ({"cfg_rescale": 1.5}, "cfg rescale 1.5: must be a number between 0 and 1"),
+    ({"cfg_rescale": None}, "cfg rescale None: must be a number between 0 and 1"),
+    ({"cfg_from": -0.1}, "cfg from -0.1: must be a number between 0 and 1"),
+    ({"cfg_from": 0.5, "cfg_to": 0.5}, "cfg from 0.5 to 0.5: must rise; cfg scale 1 is no guidance"),
+    ({"strength": 0}, "strength 0: would leave the picture as it is; must be above 0 and at most 1"),
+    ({"strength": 1.01}, "strength 1.01: must be a number between 0 and 1"),
+    ({"strength": math.nan}, "strength nan: must be a number between 0 and 1"),
+    ({"strength": 0.01, "steps": 30}, "strength 0.01: of 30 steps it leaves none to run; raise it to 0.034"),
+    ({"resize": "fit"}, "resize 'fit': must be stretch, crop or pad"),
+    ({"masked_content": "latent"}, "masked content 'latent': must be original, fill, noise or nothing"),
+    ({"mask_blur": 65}, "mask blur 65: must be a whole number between 0 and 64"),
+    ({"mask_blur": 1.5}, "mask blur 1.5: must be a whole number between 0 and 64"),
+    ({"only_masked": -1}, "only masked -1: must be a whole number between 0 and 1024"),
+    ({"only_masked": True}, "only masked True: must be a whole number between 0 and 1024"),
+    ({"keep_unmasked": "yes"}, "keep unmasked 'yes': must be true or false"),
+    ({"invert_mask": 1}, "invert mask 1: must be true or false"),
+    ({"outpaint": (1, 2)}, "outpaint (1, 2): must be four numbers of pixels: left, right, up, down"),
+    ({"outpaint": "left"}, "outpaint 'left': must be four numbers of pixels: left, right, up, down"),
+    ({"outpaint": (0, 0, -8, 0)}, "outpaint up -8: must be a whole number between 0 and 1024"),
+    ({"outpaint": (1024, 961, 0, 0)}, "outpaint left and right 1985: must be at most 1984 together"),
+    (
+        {"outpaint": (64, 60, 0, 0), "width": 128},
+        "width 128: outpainting takes 124 of it, which leaves the picture no room",
+    ),
+    ({"image_sha256": "AB"}, "image sha256 'AB': must be 64 hexadecimal digits"),
+    ({"mask_sha256": 7}, "mask sha256 7: must be text"),
 ]
 
 
@@ -278,6 +306,36 @@ def test_a_size_that_is_none(text: str) -> None:
 def test_a_size_out_of_range() -> None:
     with pytest.raises(UserError, match=r"^size 130x128: width must be a multiple of 8 between 64 and 2048$"):
         parse_size("130x128")
+
+
+def test_an_interval_and_sides_as_typed() -> None:
+    assert parse_interval("0.1:0.8") == (0.1, 0.8)
+    assert parse_outpaint("left=64, down=8") == (64, 0, 0, 8)
+    assert parse_outpaint("up=1024") == (0, 0, 1024, 0)
+
+
+@pytest.mark.parametrize("text", ["", "0.1", "0.1-0.8", "a:b", "0:0.5:1"])
+def test_an_interval_that_is_none(text: str) -> None:
+    with pytest.raises(UserError, match=r"^cfg interval '.*': write it as FROM:TO, for example 0.1:0.8$"):
+        parse_interval(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "write it as SIDE=PIXELS"),
+        ("64", "write it as SIDE=PIXELS"),
+        ("left=-8", "write it as SIDE=PIXELS"),
+        ("left=8.5", "write it as SIDE=PIXELS"),
+        ("left=" + "9" * 5000, "write it as SIDE=PIXELS"),
+        ("lft=8", "did you mean 'left'"),
+        ("left=8,left=9", "left is given twice"),
+        ("left=1025", "outpaint left 1025: must be a whole number between 0 and 1024"),
+    ],
+)
+def test_sides_that_are_none(text: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        parse_outpaint(text)
 
 
 @pytest.mark.parametrize(

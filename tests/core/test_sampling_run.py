@@ -16,7 +16,7 @@ from torch import Tensor
 from core.errors import Cancelled, UserError
 from core.options import Option
 from core.registry import SamplerInfo
-from core.sampling import Denoise, Noise, Step
+from core.sampling import Denoise, GuidedDenoise, Noise, Step
 from core.sampling_run import run_sampler
 from core.testing import gaussian, seeded_noise
 
@@ -65,6 +65,30 @@ def test_a_good_sampler_is_not_touched() -> None:
         torch.equal(a.x, b.x) and torch.equal(a.denoised, b.denoised)
         for a, b in zip(ours, plain, strict=True)
     )
+
+
+def test_a_sampler_sees_the_unconditional_estimate_of_each_call() -> None:
+    class Guided:
+        unconditional: Tensor
+
+        def __call__(self, x: Tensor, sigma: float) -> Tensor:
+            self.unconditional = x / (1 + sigma)
+            return gaussian()(x, sigma)
+
+    seen: list[tuple[Tensor, Tensor, Tensor, float]] = []
+
+    def looking(denoise: GuidedDenoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Step]:
+        for i, (sigma, target) in enumerate(pairwise(sigmas)):
+            clean = denoise(x, sigma)
+            seen.append((x, clean, denoise.unconditional, sigma))
+            yield Step(i, target, x, clean)
+
+    list(run(looking, denoise=Guided()))
+    assert all(torch.equal(unconditional, x / (1 + sigma)) for x, _, unconditional, sigma in seen)
+    seen.clear()
+    list(run(looking))  # a denoiser without one
+    assert len(seen) == 4
+    assert all(unconditional is clean for _, clean, unconditional, _ in seen)
 
 
 def test_a_grid_without_intervals_is_no_steps() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.schedule import NoiseSchedule
+from core.schedule import NoiseSchedule, last_part, strength_words
 
 MODEL = NoiseSchedule.from_betas("scaled_linear")
 
@@ -77,3 +77,12 @@ def test_an_offset_outside_the_table_is_refused() -> None:
 def test_unknown_betas_are_refused() -> None:
     with pytest.raises(ValueError, match="cosine"):
         NoiseSchedule.from_betas("cosine")  # type: ignore[arg-type]
+
+
+def test_a_strength_takes_the_last_part_of_the_grid() -> None:
+    grid = [float(20 - i) for i in range(21)]
+    assert last_part(grid, 0.6) == tuple(grid[8:])
+    assert last_part(grid, 1.0) == tuple(grid)
+    assert last_part(grid, 0.04) == (0.0,)
+    assert strength_words(grid, 0.6) == "strength 0.6 x 20 = 12 steps, from sigma 12"
+    assert strength_words([14.6, 3.4321, 0.0], 0.5) == "strength 0.5 x 2 = 1 step, from sigma 3.43"

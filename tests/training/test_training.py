@@ -6,17 +6,22 @@ import json
 import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from core.errors import UserError
+from core.models.config import NoiseConfig, PredictionType
+from core.models.unet import UNet
 from core.pipeline import Pipeline
 from core.settings import read_toml
 from core.training import loop
+from core.training.diffusion import DiffusionLoss, DiffusionStage
 from core.training.loop import LoopSettings, learning_rate, train_stage
 from core.training.pictures import split_of
 from core.training.pool import Pool, to_tensor
@@ -32,7 +37,7 @@ QUICK = (
     "vae.block_out_channels=[8,8,8,8]",
     "unet.block_out_channels=[16,16,16]", "unet.cross_attention_dim=24",
     "defaults.width=64", "defaults.height=64", "defaults.steps=2",
-    *(f"train.{part}.{key}={value}" for part in ("text", "vae", "unet")
+    *(f"train.{part}.{key}={value}" for part in ("text", "vae", "decoder", "unet")
       for key, value in (("steps", 4), ("batch", 4), ("save_every", 2), ("measure_every", 4))),
 )  # fmt: skip
 
@@ -154,6 +159,49 @@ def test_a_trained_model_loads_and_makes_a_picture(trained: Path) -> None:
     assert 0.2 < float(latents.std()) < 5  # scaled to about unit variance
 
 
+def test_the_decoder_learns_alone(trained: Path) -> None:
+    """The latents that the UNet was trained on stay those of the finished VAE."""
+    before = torch.load(trained.parent / "vae.checkpoint", weights_only=True)["averaged"]
+    after = load_file(trained / "vae" / "diffusion_pytorch_model.safetensors")
+    changed = {key.split(".")[0] for key in before if not torch.equal(before[key].half(), after[key])}
+    assert changed == {"decoder", "post_quant_conv"}
+
+
+class Oracle(nn.Module):
+    """Predicts what the loss asks for, from the clean latents that it was told."""
+
+    def __init__(self, prediction: PredictionType, x0: Tensor) -> None:
+        super().__init__()
+        self.prediction, self.x0 = prediction, x0
+        self.weight = nn.Parameter(torch.zeros(1))  # a network has some, and they say where it is
+        self.alphas = torch.tensor(NoiseConfig().schedule().alphas_cumprod, dtype=torch.float32)
+
+    def forward(self, x: Tensor, t: Tensor, context: Tensor) -> Tensor:
+        alpha = self.alphas[t].view(-1, 1, 1, 1)
+        noise = (x - alpha.sqrt() * self.x0) / (1 - alpha).sqrt()
+        v = alpha.sqrt() * noise - (1 - alpha).sqrt() * self.x0  # arXiv:2202.00512, appendix D
+        return noise if self.prediction == "epsilon" else v
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_a_right_prediction_has_no_loss(prediction: PredictionType) -> None:
+    latents = np.random.default_rng(0).standard_normal((1, 4, 8, 8)).astype(np.float16)
+    noise = NoiseConfig(prediction_type=prediction)
+    pool, tokenizer = Pool(1, "seen", 1, 64), Mock(chunks=lambda text: [[0]])
+    encoder = Mock(return_value=torch.zeros(8, 1, 4))
+
+    def loss(oracle: nn.Module) -> float:
+        stage = DiffusionStage(
+            cast(UNet, oracle), encoder, tokenizer, noise, latents, pool, (latents, pool), DiffusionLoss(),
+            batch=8,
+        )  # fmt: skip
+        return float(stage.loss(0))
+
+    x0 = torch.from_numpy(latents).float()
+    assert loss(Oracle(prediction, x0)) < 1e-6
+    assert loss(Oracle("v_prediction" if prediction == "epsilon" else "epsilon", x0)) > 0.1
+
+
 def test_a_finished_run_is_not_trained_again_and_gives_the_same_model(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,7 +229,7 @@ def test_a_folder_with_a_run_is_not_overwritten(trained: Path) -> None:
         ("train.unet.steps=many", "whole number"),
         ("seed", "KEY=VALUE"),
         ("seed.more=1", "not a table"),
-        ('noise.prediction_type="v_prediction"', "only epsilon"),
+        ('noise.prediction_type="sample"', "only epsilon and v_prediction"),
         ('noise.beta_schedule="cosine"', "scaled_linear"),
         ("noise.beta_start=-1.0", "noise schedule"),
         ("vocabulary.size=500", "514"),
@@ -203,3 +251,11 @@ def test_a_file_that_is_no_recipe_is_one_sentence(tmp_path: Path, content: Any, 
         path.write_text(content)
     with pytest.raises(UserError, match=words):
         read_toml(path)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no accelerator on this machine")
+def test_a_model_can_be_trained_on_an_accelerator(tmp_path: Path) -> None:
+    folder = train(TINY, QUICK, out=tmp_path / "run", device="cuda")
+    assert Pipeline.load(folder, device="cpu").generate(prompt="a red circle", seed=0).images
+    assert train(TINY, QUICK, resume=True, out=tmp_path / "run", device="cpu") == folder

@@ -23,6 +23,7 @@ from PIL import Image
 from core.errors import Cancelled
 from core.files import write_numbered
 from core.images import ModelRef, PluginRef, Recipe, png_bytes
+from core.inputs import Inputs
 from core.registry import Registry
 from core.request import Defaults, Request, Settings
 from ui.model import ModelThread
@@ -67,6 +68,8 @@ class FakeResult:
     recipe: Recipe
     seconds: dict[str, float]
     evals: int
+    passes: int = 0
+    words: str = ""
 
     def pngs(self) -> list[bytes]:
         recipes = [replace(self.recipe, settings=self.settings.for_image(i)) for i in range(len(self.images))]
@@ -139,8 +142,18 @@ class FakePipeline:
         words = prompt.lower().split()
         return FakeTokens(len(words) + 2, 77, tuple(word for word in words if word not in KNOWN))
 
-    def stream(self, request: Request, *, cancel: threading.Event | None = None) -> FakeRun:
-        return FakeRun(request.resolve(self.defaults, self.registry), cancel, self.delay)
+    def stream(
+        self,
+        request: Request,
+        *,
+        image: Image.Image | None = None,
+        mask: Image.Image | None = None,
+        cancel: threading.Event | None = None,
+        keep_steps: bool = True,
+    ) -> FakeRun:
+        inputs = Inputs.read(image, mask)
+        given = None if inputs is None else inputs.given
+        return FakeRun(request.resolve(self.defaults, self.registry, given), cancel, self.delay)
 
     def preview(self, latents: Any) -> Sequence[Image.Image]:
         return [to_image(one) for one in latents]

@@ -18,8 +18,6 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 # What a command must not load before it needs it.
 HEAVY = ("torch", "gradio", "numpy", "transformers", "diffusers", "pandas")
 
-BROKEN_PLUGIN = "raise RuntimeError('no luck today')\n"
-
 
 @pytest.mark.parametrize(
     ("error", "code", "line"),
@@ -67,42 +65,6 @@ def test_a_misspelt_command_is_answered_with_the_nearest(capsys: pytest.CaptureF
 
 def test_page_options_before_a_command_are_not_dropped_silently(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--share before samplers is for the page" in failure(capsys, "--share", "samplers")
-
-
-@pytest.mark.usefixtures("pipeline")
-def test_samplers_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = run(capsys, "samplers", "--json")
-    listed = json.loads(out)
-    ddim = next(sampler for sampler in listed["samplers"] if sampler["name"] == "ddim")
-    assert code == 0
-    assert ddim["plugin"] == "latentcanvas"
-    assert ddim["options"][0]["name"] == "eta"
-    assert (ddim["order"], ddim["evals"], ddim["kind"]) == (1, 1, "deterministic")
-    assert {"leading", "linspace", "trailing", "karras"} <= {s["name"] for s in listed["schedules"]}
-    assert all(plugin["error"] is None for plugin in listed["plugins"] if plugin["builtin"])
-
-
-@pytest.mark.usefixtures("pipeline")
-@pytest.mark.parametrize("before", [True, False])
-def test_samplers_lists_and_says_which_plugin_failed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], before: bool
-) -> None:
-    (tmp_path / "unlucky.py").write_text(BROKEN_PLUGIN)
-    chosen = ["--plugins-dir", str(tmp_path)]
-    code, out, _ = run(capsys, *(chosen if before else []), "samplers", *([] if before else chosen))
-    assert code == 0
-    assert "eta = 0 (0 to 1)" in out
-    assert "karras" in out
-    assert "failed: unlucky" in out
-    assert "no luck today" in out
-
-
-@pytest.mark.usefixtures("pipeline")
-def test_no_plugins_leaves_the_built_in_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "unlucky.py").write_text(BROKEN_PLUGIN)
-    _, out, _ = run(capsys, "samplers", "--no-plugins", "--plugins-dir", str(tmp_path))
-    assert "ddim" in out
-    assert "unlucky" not in out
 
 
 def test_models_lists_folders_with_their_size(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from core.images import read_recipe
 from tests.ui.commandline import LoadedPipeline, failure, run
@@ -54,7 +55,7 @@ def test_generate_takes_every_option_of_a_request(capsys: pytest.CaptureFixture[
     assert set(report["seconds"]) == {"load", "encode", "denoise", "decode"}
     assert report["peak_memory_mb"] is None or report["peak_memory_mb"] > 1
     assert set(report) == {
-        *("images", "request", "model", "sampler", "evals", "seconds", "peak_memory_mb"),
+        *("images", "request", "model", "sampler", "evals", "passes", "runs", "seconds", "peak_memory_mb"),
     }
 
 
@@ -234,3 +235,131 @@ def test_a_picture_without_a_recipe_is_one_sentence(
 @pytest.mark.usefixtures("pipeline")
 def test_generate_needs_a_prompt(capsys: pytest.CaptureFixture[str]) -> None:
     assert "there is no prompt" in failure(capsys, "generate")
+
+
+def picture(path: str, size: tuple[int, int] = (96, 64)) -> str:
+    Image.effect_mandelbrot(size, (-2, -1, 1, 1), 40).convert("RGB").save(path)
+    return path
+
+
+def white_mask(path: str, size: tuple[int, int] = (96, 64)) -> str:
+    mask = Image.new("L", size)
+    mask.paste(255, (8, 8, 40, 40))
+    mask.save(path)
+    return path
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_generate_takes_a_picture_and_all_that_is_said_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(
+        capsys,
+        *("generate", "a star", "--image", picture("in.png"), "--strength", "0.5", "--resize", "pad"),
+        *("--mask", white_mask("mask.png"), "--mask-blur", "2", "--only-masked", "16", "--invert-mask"),
+        *("--masked-content", "fill", "--keep-unmasked", "--outpaint", "left=8,down=16"),
+        *("--cfg-rescale", "0.7", "--cfg-interval", "0.1:0.8", "--json"),
+    )
+    assert code == 0
+    request = json.loads(out)["request"]
+    assert len(request.pop("image_sha256")) == len(request.pop("mask_sha256")) == 64
+    expected = {
+        "strength": 0.5,
+        "resize": "pad",
+        "mask_blur": 2,
+        "only_masked": 16,
+        "invert_mask": True,
+        "masked_content": "fill",
+        "keep_unmasked": True,
+        "outpaint": [8, 0, 0, 16],
+        "cfg_rescale": 0.7,
+        "cfg_from": 0.1,
+        "cfg_to": 0.8,
+    }
+    assert {name: request[name] for name in expected} == expected
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_the_size_comes_from_the_picture(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "generate", "x", "--image", picture("in.png", (90, 70)), "--json")
+    request = json.loads(out)["request"]
+    assert (request["width"], request["height"], request["strength"]) == (88, 72, 0.75)
+    _, out, _ = run(capsys, "generate", "x", "--image", "in.png", "--size", "64x128", "--json")
+    assert (json.loads(out)["request"]["width"], json.loads(out)["request"]["height"]) == (64, 128)
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_a_picture_can_be_painted_beyond_its_edges(capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, "generate", "a star", "--size", "96x64", "--seed", "5")
+    first = "outputs/000001.png"
+    wider = ("generate", "--from", first, "--image", first, "--outpaint", "left=32,up=8")
+    _, out, _ = run(capsys, *wider, "--json")
+    request = json.loads(out)["request"]
+    assert (request["width"], request["height"], request["seed"]) == (128, 72, 5)
+    again = run(capsys, "generate", "--from", "outputs/000002.png", "--image", first, "--json")
+    assert json.loads(again[1])["request"] == request
+
+
+def test_from_needs_the_recipes_pictures(
+    pipeline: type[LoadedPipeline], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = ("--image", picture("in.png"), "--mask", white_mask("mask.png"))
+    run(capsys, "generate", "a star", *pictures, "--seed", "5", "--steps", "4", "--keep-unmasked")
+    first, loaded = "outputs/000001.png", len(pipeline.loaded)
+
+    sentence = failure(capsys, "generate", "--from", first)
+    assert sentence.startswith("the recipe starts from a picture")
+    assert sentence.endswith("give it with --image")
+    assert "the recipe has a mask" in failure(capsys, "generate", "--from", first, "--image", "in.png")
+    assert len(pipeline.loaded) == loaded
+
+    code, out, err = run(capsys, "generate", "--from", first, *pictures)
+    assert code == 0
+    assert "warning" not in err
+    assert Path(out.strip()).read_bytes() == Path(first).read_bytes()
+
+    other = ("--image", picture("other.png", (48, 32)), "--mask", "mask.png")
+    code, _, err = run(capsys, "generate", "--from", first, *other, "--no-keep-unmasked")
+    assert code == 0
+    assert "warning: the recipe had another image (SHA-256 of its pixels " in err
+    assert "another mask" not in err
+    assert not read_recipe("outputs/000003.png").settings.keep_unmasked
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--strength", "0.5"], "strength 0.5: has no effect without a picture to start from"),
+        (["--image", "in.png", "--strength", "0"], "strength 0"),
+        (["--image", "in.png", "--strength", "0.01", "--steps", "20"], "raise it to 0.05"),
+        (["--image", "nowhere.png"], "nowhere.png: there is no such file"),
+        (["--image", "text.png"], "text.png: is no picture of a known kind"),
+        (["--mask", "mask.png"], "without the picture it belongs to"),
+        (["--image", "in.png", "--mask", "text.png"], "text.png: is no picture"),
+        (["--image", "in.png", "--mask", "narrow.png"], "the mask is 20x64 and the picture 96x64"),
+        (["--image", "in.png", "--mask", "black.png"], "the mask is black all over"),
+        (["--image", "in.png", "--mask-blur", "3"], "mask blur 3: has no effect without a mask"),
+        (["--image", "in.png", "--mask", "mask.png", "--mask-blur", "99"], "mask blur 99"),
+        (
+            ["--image", "in.png", "--mask", "mask.png", "--masked-content", "x"],
+            "original, fill, noise or nothing",
+        ),
+        (["--image", "in.png", "--mask", "mask.png", "--only-masked", "-1"], "only masked -1"),
+        (["--image", "in.png", "--resize", "fit"], "must be stretch, crop or pad"),
+        (["--image", "in.png", "--outpaint", "lft=8"], "did you mean 'left'"),
+        (["--image", "in.png", "--outpaint", "left=8,left=9"], "left is given twice"),
+        (["--outpaint", "left=8"], "has no effect without a picture"),
+        (["--cfg-rescale", "2"], "cfg rescale 2"),
+        (["--cfg-interval", "0.5"], "write it as FROM:TO"),
+        (["--cfg-interval", "0.8:0.1"], "cfg from 0.8 to 0.1: must rise"),
+    ],
+)
+def test_bad_pictures_are_one_sentence_before_anything_is_loaded_or_written(
+    pipeline: type[LoadedPipeline], capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+) -> None:
+    picture("in.png")
+    white_mask("mask.png")
+    Image.new("L", (20, 64), 255).save("narrow.png")
+    Image.new("L", (96, 64)).save("black.png")
+    Path("text.png").write_text("no picture")
+    assert sentence in failure(capsys, "generate", "a red circle", *arguments)
+    assert pipeline.loaded == []
+    assert not Path("outputs").exists()

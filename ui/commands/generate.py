@@ -14,8 +14,10 @@ from ui.commands import options
 
 if TYPE_CHECKING:
     from core.images import Recipe
-    from core.pipeline import Pipeline, Result
+    from core.inputs import Inputs
+    from core.pipeline import Pipeline
     from core.request import Request
+    from core.run import Result
 
 
 def generate(
@@ -43,6 +45,53 @@ def generate(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="An option of the sampler; may be repeated."),
     ] = None,
+    cfg_rescale: Annotated[
+        float | None, typer.Option(help="Take back the contrast that guidance adds, 0 to 1. [default: 0]")
+    ] = None,
+    cfg_interval: Annotated[
+        str | None,
+        typer.Option(metavar="FROM:TO", help="Guide only in this part of the steps, such as 0.1:0.8."),
+    ] = None,
+    image: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Start from this picture instead of from noise.")
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(help="How much of the steps to run from the picture. [default: 0.75]"),
+    ] = None,
+    resize: Annotated[
+        str | None,
+        typer.Option(help="How a picture of another shape fits: stretch, crop or pad. [default: crop]"),
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Paint anew only where this picture is white.")
+    ] = None,
+    invert_mask: Annotated[
+        bool | None, typer.Option("--invert-mask/--no-invert-mask", help="Where it is black instead.")
+    ] = None,
+    mask_blur: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="Soften the mask's edge. [default: 4]")
+    ] = None,
+    masked_content: Annotated[
+        str | None,
+        typer.Option(help="What to start from in the mask: original, fill, noise, nothing."),
+    ] = None,
+    only_masked: Annotated[
+        int | None,
+        typer.Option(metavar="PADDING", help="Cut out the mask and so many pixels around, and paint these."),
+    ] = None,
+    keep_unmasked: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-unmasked/--no-keep-unmasked", help="Leave every pixel where the mask is black as it was."
+        ),
+    ] = None,
+    outpaint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIDE=PIXELS,...", help="Paint beyond the picture's left, right, up and down side."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the pictures go.")] = Path("outputs"),
     as_json: options.Json = False,
     source: Annotated[
@@ -58,8 +107,10 @@ def generate(
 ) -> None:
     """Make pictures from a prompt and print their paths."""
     from core.files import check_writable
+    from core.inputs import Inputs, check_inputs
     from core.levels import parse_sigmas
-    from core.request import parse_options, parse_size
+    from core.picture_settings import parse_outpaint
+    from core.request import parse_interval, parse_options, parse_size
 
     recipe = _recipe_of(source)
     if prompt is None and recipe is None:
@@ -67,6 +118,7 @@ def generate(
     if sigmas is not None and schedule is not None:
         raise UserError("there are a schedule and sigmas: give one of them")
     width, height = (None, None) if size is None else parse_size(size)
+    cfg_from, cfg_to = (None, None) if cfg_interval is None else parse_interval(cfg_interval)
     request = request_for(
         recipe,
         prompt=prompt,
@@ -81,13 +133,27 @@ def generate(
         batch=batch,
         seed=None if seed is None else _seed_of(seed),
         options=parse_options(option or ()),
+        cfg_rescale=cfg_rescale,
+        cfg_from=cfg_from,
+        cfg_to=cfg_to,
+        strength=strength,
+        resize=resize,
+        mask_blur=mask_blur,
+        masked_content=masked_content,
+        only_masked=only_masked,
+        keep_unmasked=keep_unmasked,
+        invert_mask=invert_mask,
+        outpaint=None if outpaint is None else parse_outpaint(outpaint),
     )
+    inputs = Inputs.read(image, mask)
+    check_inputs(request, inputs)
+    _warn_of_other_pictures(request, inputs)
     options.choose_plugins(plugins_dir, no_plugins)
     _check_names(request)
     check_writable(out)
 
     pipeline = _load(recipe, model, device, dtype)
-    result = _run(pipeline, request)
+    result = _run(pipeline, request, inputs)
     paths = result.save(out)
     if as_json:
         print(json.dumps(report(pipeline, result, paths)))
@@ -99,13 +165,15 @@ def generate(
 def request_for(recipe: Recipe | None, **given: Any) -> Request:
     """The request that was given, its gaps filled from a picture's recipe when there is one.
 
-    The recipe's sampler options hold only for the recipe's sampler.
+    The recipe's sampler options hold only for the recipe's sampler, and its size only for its outpainting.
     """
     from core.request import Request
 
     known: dict[str, Any] = recipe.settings.as_request().to_dict() if recipe else {}
     if given["sampler"] not in (None, known.get("sampler")):
         known.pop("options", None)
+    if given["outpaint"] not in (None, tuple(known.get("outpaint", ()))):
+        known.pop("width", None), known.pop("height", None)
     if any(given.get(name) is not None for name in ("sigmas", "schedule", "steps")):
         known.pop("sigmas", None)
     if given.get("sigmas") is not None:
@@ -143,6 +211,16 @@ def _check_names(request: Request) -> None:
         known.schedule(named.schedule)
 
 
+def _warn_of_other_pictures(request: Request, inputs: Inputs | None) -> None:
+    """A recipe remembers its pictures by their hash alone; others are welcome, but make another picture."""
+    if inputs is None:
+        return
+    for name in ("image", "mask"):
+        wanted = getattr(request, f"{name}_sha256")
+        if wanted not in (None, getattr(inputs.given, f"{name}_sha256")):
+            _warn(f"the recipe had another {name} (SHA-256 of its pixels {wanted[:12]}...): this will differ")
+
+
 def _load(recipe: Recipe | None, model: str | None, device: str | None, dtype: str | None) -> Pipeline:
     """The asked model, or the recipe's with its device and number format, for the very same picture."""
     from core.pipeline import Pipeline
@@ -172,11 +250,12 @@ def _warn(text: str) -> None:
     print(f"latentcanvas: warning: {text}", file=sys.stderr)
 
 
-def _run(pipeline: Pipeline, request: Request) -> Result:
+def _run(pipeline: Pipeline, request: Request, inputs: Inputs | None) -> Result:
     """Run to the end, with a progress bar on standard error when someone is there to see it."""
     from tqdm import tqdm
 
-    run = pipeline.stream(request)
+    image, mask = (None, None) if inputs is None else (inputs.image, inputs.mask)
+    run = pipeline.stream(request, image=image, mask=mask, keep_steps=False)
     bar = tqdm(run, total=run.total, desc=run.settings.sampler, unit="step", leave=False, disable=None)
     for _ in bar:
         pass
@@ -192,6 +271,8 @@ def report(pipeline: Pipeline, result: Result, paths: list[Path]) -> dict[str, A
         "model": {"name": pipeline.name, "sha256": pipeline.sha256},
         "sampler": {"name": result.settings.sampler, "plugin": plugin.name, "version": plugin.version},
         "evals": result.evals,
+        "passes": result.passes,
+        "runs": result.words,
         "seconds": {"load": pipeline.load_seconds, **result.seconds},
         "peak_memory_mb": _peak_memory_mb(pipeline),
     }
@@ -199,7 +280,8 @@ def report(pipeline: Pipeline, result: Result, paths: list[Path]) -> dict[str, A
 
 def _print_summary(result: Result) -> None:
     spent = sum(result.seconds.values())
-    print(f"seed {result.settings.seed}, {result.evals} evals in {spent:.2f} s", file=sys.stderr)
+    words = f"{result.words}; " if result.words else ""
+    print(f"{words}seed {result.settings.seed}, {result.evals} evals in {spent:.2f} s", file=sys.stderr)
 
 
 def _peak_memory_mb(pipeline: Pipeline) -> float | None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from core.errors import UserError
+from ui.commands import options
 
 
 def train(
@@ -23,10 +24,11 @@ def train(
         Path | None,
         typer.Option(metavar="DIR", help="Folder for checkpoints and the model. [default: the recipe's]"),
     ] = None,
+    device: options.Device = None,
 ) -> None:
     """Train a model from scratch, from a fixed seed."""
     if not recipe.is_file():
         raise UserError(f"{recipe}: there is no such recipe.")
     from core.training.trainer import train as train_model
 
-    train_model(recipe, override or [], resume, out)
+    train_model(recipe, override or [], resume, out, device)

@@ -1,0 +1,92 @@
+"""How long a picture takes and how much memory, each figure from a process of its own.
+
+`measure` runs one side once; `compare` runs several sides in turns, so that a machine that slows down slows
+all of them. A side is a module of this package with `measure(job) -> dict`: `ours`, and `peer`, which is
+diffusers.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from core.errors import UserError
+
+Side = Literal["ours", "peer"]
+TITLES: Mapping[Side, str] = {"ours": "latentcanvas", "peer": "diffusers"}
+Figures = Mapping[str, float]
+# What a side reports; `total` is added here: from starting the process to its end.
+KEYS = ("import", "load", "encode", "step", "decode", "picture", "total", "peak_memory_mb")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One picture of the model at `model`, a path. `dtype` is a name such as float32."""
+
+    model: str
+    dtype: str
+    width: int
+    height: int
+    steps: int
+    cfg_scale: float = 7.5
+    prompt: str = "a red house under a full moon"
+    seed: int = 0
+
+
+def measure(side: Side, job: Job) -> Figures:
+    """Seconds by part, and the peak memory in MB, of one picture in a new process.
+
+    Raises UserError with what the process said last when it fails.
+    """
+    command = [sys.executable, "-m", "core.bench", side, json.dumps(asdict(job))]
+    began = time.perf_counter()
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=Path(__file__).resolve().parents[2]
+    )
+    total = time.perf_counter() - began
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise UserError(f"{TITLES[side]} could not make the picture: {said[-1]}")
+    return {**json.loads(done.stdout.splitlines()[-1]), "total": total}
+
+
+def compare(
+    sides: Sequence[Side], job: Job, rounds: int, told: Callable[[], object] = lambda: None
+) -> dict[Side, list[Figures]]:
+    """`rounds` measurements of each side, in turns. `told` is called after each one."""
+    samples: dict[Side, list[Figures]] = {side: [] for side in sides}
+    for _ in range(rounds):
+        for side in sides:
+            samples[side].append(measure(side, job))
+            told()
+    return samples
+
+
+def medians(samples: Sequence[Figures]) -> Figures:
+    """The median of each figure."""
+    return {key: statistics.median(sample[key] for sample in samples) for key in KEYS}
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Ours by the peer's, a round: the median, the least and the most of them."""
+
+    median: float
+    low: float
+    high: float
+
+
+def ratios(ours: Sequence[Figures], peer: Sequence[Figures]) -> dict[str, Ratio]:
+    """A Ratio of each figure; below 1 we need less."""
+    found = {}
+    for key in KEYS:
+        each = [a[key] / b[key] for a, b in zip(ours, peer, strict=True)]
+        found[key] = Ratio(statistics.median(each), min(each), max(each))
+    return found

@@ -1,0 +1,38 @@
+"""This project's side: the path that the page and `generate` take."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+from core.bench import Job
+from core.memory import peak_memory_mb
+
+
+def measure(job: Job) -> dict[str, float]:
+    """The figures of one picture; meant for a process that has done nothing else."""
+    marks = [time.perf_counter()]
+    from core.pipeline import Pipeline
+
+    marks.append(time.perf_counter())
+    pipeline = Pipeline.load(job.model, dtype=job.dtype)
+    marks.append(time.perf_counter())
+    run = pipeline.stream(
+        prompt=job.prompt, sampler="ddim", schedule="leading", steps=job.steps, cfg_scale=job.cfg_scale,
+        width=job.width, height=job.height, seed=job.seed,
+    )  # fmt: skip
+    began, ends = time.perf_counter(), []
+    for _ in run:
+        ends.append(time.perf_counter())
+    result = run.result()
+    # The first step has the text encoder in front of it.
+    starts = [began + result.seconds["encode"], *ends[:-1]]
+    return {
+        "import": marks[1] - marks[0],
+        "load": marks[2] - marks[1],
+        "encode": result.seconds["encode"],
+        "step": statistics.median(end - start for start, end in zip(starts, ends, strict=True)),
+        "decode": result.seconds["decode"],
+        "picture": time.perf_counter() - began,
+        "peak_memory_mb": peak_memory_mb(pipeline.device) or 0.0,
+    }

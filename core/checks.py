@@ -1,0 +1,134 @@
+"""Checks of single values, each refusal a `UserError` with the field, the value and what is allowed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import reprlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from core.errors import UserError
+from core.options import OptionValue, hint
+
+MIN_SIDE, MAX_SIDE, SIDE_MULTIPLE = 64, 2048, 8
+MAX_TEXT = 20_000
+_SIDE_RULE = f"must be a multiple of {SIDE_MULTIPLE} between {MIN_SIDE} and {MAX_SIDE}"
+
+
+def check_text(name: str, value: object, *, empty: bool = True) -> str:
+    """`value`, if it is text that a file can hold: valid Unicode without NUL, at most 20,000 characters."""
+    if not isinstance(value, str):
+        raise UserError(f"{name} {shown(value)}: must be text")
+    if not value and not empty:
+        raise UserError(f"{name} '': must not be empty")
+    if len(value) > MAX_TEXT:
+        raise UserError(f"{name} of {len(value)} characters: must have at most {MAX_TEXT}")
+    bad = re.search("[\0\ud800-\udfff]", value)
+    if bad:
+        raise UserError(f"{name}: character {bad.start() + 1} ({bad[0]!r}) is no text; remove it")
+    return value
+
+
+def check_keys(what: str, mapping: object, record: type) -> dict[str, Any]:
+    """The fields of dataclass `record` in `mapping`; UserError for a key that is unknown or missing."""
+    if not isinstance(mapping, Mapping):
+        raise UserError(f"{what} {shown(mapping)}: must be an object of names and values")
+    fields = {f.name: f for f in dataclasses.fields(record)}
+    for key in mapping:
+        if key not in fields:
+            raise UserError(f"{what}: {shown(key)} is not known{hint(str(key), fields)}")
+    for name, f in fields.items():
+        optional = f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
+        if name not in mapping and not optional:
+            raise UserError(f"{what}: {name} is missing")
+    return dict(mapping)
+
+
+def check_present(record: Any, *names: str) -> None:
+    """Refuse None in the named fields (all that are not None by default, if none is named)."""
+    for name in names or [f.name for f in dataclasses.fields(record) if f.default is not None]:
+        if getattr(record, name) is None:
+            raise UserError(f"{_spoken(name)}: must be given")
+
+
+def check_whole(name: str, value: object, low: int, high: int) -> None:
+    """Refuse what is no whole number from `low` to `high`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise UserError(f"{name} {shown(value)}: must be a whole number between {low} and {high}")
+
+
+def check_number(name: str, value: object, low: float, high: float) -> float:
+    """`value` as a float, if it is a number from `low` to `high`."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not low <= value <= high:  # type: ignore[operator]  # NaN is in no range
+        raise UserError(f"{name} {shown(value)}: must be a number between {low:g} and {high:g}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def check_size(width: object, height: object) -> None:
+    """Refuse sides that are given and are no multiples of 8 from 64 to 2048."""
+    both = width is not None and height is not None
+    for name, side in (("width", width), ("height", height)):
+        if side is None or _is_side(side):
+            continue
+        if both:
+            raise UserError(f"size {shown(width)}x{shown(height)}: {name} {_SIDE_RULE}")
+        raise UserError(f"{name} {shown(side)}: {_SIDE_RULE}")
+
+
+def _is_side(side: object) -> bool:
+    whole = isinstance(side, int) and not isinstance(side, bool)
+    return whole and MIN_SIDE <= side <= MAX_SIDE and side % SIDE_MULTIPLE == 0  # type: ignore[operator]
+
+
+def check_one_of(name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuse what is none of these words."""
+    if value not in choices:
+        raise UserError(f"{name} {shown(value)}: must be {', '.join(choices[:-1])} or {choices[-1]}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Refuse what is neither true nor false."""
+    if not isinstance(value, bool):
+        raise UserError(f"{name} {shown(value)}: must be true or false")
+
+
+def check_sha256(name: str, value: object) -> None:
+    """Refuse what is no SHA-256 in 64 small hexadecimal digits."""
+    if not re.fullmatch("[0-9a-f]{64}", check_text(name, value)):
+        raise UserError(f"{name} {shown(value)}: must be 64 hexadecimal digits")
+
+
+def check_options(options: object) -> dict[str, OptionValue]:
+    """A copy of a sampler's options, if they are names and values that a recipe can hold."""
+    if not isinstance(options, Mapping):
+        raise UserError(f"options {shown(options)}: must be names and values")
+    for name, value in options.items():
+        check_text("option name", name, empty=False)
+        if isinstance(value, str):
+            check_text(f"option {name}", value)
+        elif not _is_finite(value):
+            raise UserError(f"option {name} {shown(value)}: must be true, false, a finite number or text")
+    return dict(options)
+
+
+def _is_finite(value: object) -> bool:
+    if isinstance(value, int):
+        return abs(value) < 2**63  # what a tensor, and every reader of the recipe, can hold
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def shown(value: object) -> str:
+    """The value in a message: one line, and never longer than about sixty characters."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = 60
+    try:
+        return short.repr(value)
+    except ValueError:  # Python refuses to write out integers of more than 4,300 digits
+        return "(a very long number)"

@@ -1,0 +1,32 @@
+"""Where the networks run, and in what number format."""
+
+from __future__ import annotations
+
+import torch
+
+from core.errors import UserError
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def find_device(name: str | None) -> torch.device:
+    """The device of that name, or the best one that is there when None. Raises UserError."""
+    if name is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.ones(1, device=device).sum().item()  # the device "meta" gets no further than this
+    except (RuntimeError, AssertionError):  # NotImplementedError is one too
+        raise UserError(f"Device {name!r} is not to be had here: try cpu.") from None
+    return device
+
+
+def find_dtype(name: str | None, device: torch.device) -> torch.dtype:
+    """float32, float16 or bfloat16; when None float32 on a CPU and float16 elsewhere. Raises UserError."""
+    if name is None:
+        return torch.float32 if device.type == "cpu" else torch.float16
+    if name not in DTYPES:
+        raise UserError(f"dtype {name!r} is not known; known are {', '.join(DTYPES)}.")
+    return DTYPES[name]

@@ -1,0 +1,301 @@
+"""Pictures that a run starts from: reading any file, bringing it to size, and pasting the result back.
+
+Everything here is pictures of 8 bits a channel, as PIL images; latents are made of them in core/starting.py.
+A mask is greyscale: white is painted anew, black is kept. This module never imports torch, so that bad input
+is found before the engine is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageFilter, ImageOps, UnidentifiedImageError
+
+from core.errors import UserError
+from core.picture_settings import Given, check_given
+from core.request import Request, Settings
+
+Source = str | Path | Image.Image
+Box = tuple[int, int, int, int]  # left, upper, right, lower, as PIL counts
+MAX_PIXELS = 64 * 1024 * 1024
+_EMPTY = "the mask is black all over: paint white what is to change, or invert it"
+_WHITE = (255, 255, 255)
+_LANCZOS, _BILINEAR = Image.Resampling.LANCZOS, Image.Resampling.BILINEAR
+
+
+def read_picture(source: Source) -> Image.Image:
+    """Any picture as RGB: turned as its EXIF says, on white where it is transparent, 8 bits a channel.
+
+    Of a moving picture the first one. Raises UserError: no such file, no picture, damaged or cut off, more
+    than 64 million pixels.
+    """
+    image = _read(source)
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    ground = Image.new("RGBA", image.size, (*_WHITE, 255))
+    return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+
+
+def read_mask(source: Source) -> Image.Image:
+    """A mask, in 8 bits of grey: the opacity of a picture with transparent parts, else its lightness.
+
+    Raises UserError as `read_picture` does.
+    """
+    image = _read(source)
+    if image.has_transparency_data:
+        alpha = image.convert("RGBA").getchannel("A")
+        if alpha.getextrema() != (255, 255):
+            return alpha
+    return image.convert("L")
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """The picture to start from (RGB), and the mask that belongs to it (L, of the same shape)."""
+
+    image: Image.Image
+    mask: Image.Image | None = None
+
+    @classmethod
+    def read(cls, image: Source | None, mask: Source | None = None) -> Inputs | None:
+        """Both from files or PIL images; None when neither is given. Raises UserError."""
+        if image is None:
+            if mask is not None:
+                raise UserError("a mask has no effect without the picture it belongs to (--image); give one")
+            return None
+        picture = read_picture(image)
+        return cls(picture, None if mask is None else _of_shape(read_mask(mask), picture.size))
+
+    @cached_property
+    def given(self) -> Given:
+        """What a request has to know of them."""
+        mask_sha256 = None if self.mask is None else _sha256(self.mask)
+        return Given(*self.image.size, _sha256(self.image), mask_sha256)
+
+
+def check_inputs(request: Request, inputs: Inputs | None) -> None:
+    """Find what is wrong with a request and its pictures before a model is there. Raises UserError."""
+    check_given(request, None if inputs is None else inputs.given)
+    if inputs is not None and inputs.mask is not None and not any(request.outpaint):
+        mask = ImageOps.invert(inputs.mask) if request.invert_mask else inputs.mask
+        if mask.getbbox() is None:
+            raise UserError(_EMPTY)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A picture and mask at the size of a run, and how what comes out goes back where it came from.
+
+    mask: 255 is painted anew, 0 is kept, with the blur between; None without one.
+    canvas: the whole picture that the result is pasted on, at `box`, or all over it when that is None.
+    paste: how much of the result shows on the canvas; None to show the result alone.
+    """
+
+    image: Image.Image
+    mask: Image.Image | None
+    canvas: Image.Image
+    box: Box | None = None
+    paste: Image.Image | None = None
+
+    def finish(self, made: Image.Image) -> Image.Image:
+        """What a run made of this, pasted back. Where `paste` is 0 the canvas stays as it is, to the bit."""
+        if self.paste is None:
+            return made
+        if self.box is not None:
+            left, upper, right, lower = self.box
+            whole = self.canvas.copy()
+            whole.paste(made.resize((right - left, lower - upper), _LANCZOS), (left, upper))
+            made = whole
+        return Image.composite(made, self.canvas, self.paste)
+
+
+def prepare(inputs: Inputs, settings: Settings) -> Prepared:
+    """Resize, extend, mask, blur and cut as the settings say. Raises UserError for a mask that is empty."""
+    picture, mask = inputs.image, inputs.mask
+    if mask is not None:
+        mask = ImageOps.invert(mask) if settings.invert_mask else mask
+        mask = _fitted(mask, picture.size, "stretch")
+    if settings.only_masked is None:
+        left, right, up, down = settings.outpaint
+        inner = (settings.width - left - right, settings.height - up - down)
+        picture = _fitted(picture, inner, settings.resize)
+        mask = None if mask is None else _fitted(mask, inner, settings.resize)
+    canvas = _extended(picture, settings.outpaint)
+    if mask is None and not any(settings.outpaint):
+        return Prepared(canvas, None, canvas)
+    return _masked(canvas, mask or Image.new("L", picture.size), settings)
+
+
+def _masked(canvas: Image.Image, inside: Image.Image, settings: Settings) -> Prepared:
+    """`inside` is the mask of the picture without what is painted around it."""
+    blur, sides = settings.mask_blur or 0, settings.outpaint
+    around = _around(canvas.size, sides)
+    hard = ImageChops.lighter(around, _extended(inside, sides))
+    if hard.getbbox() is None:
+        raise UserError(_EMPTY)
+    # What is new around the picture is blurred to the inside alone: there is nothing outside to keep.
+    wider = ImageChops.lighter(hard, _around(canvas.size, [side and side + 2 * blur for side in sides]))
+    soft = ImageChops.lighter(around, wider.filter(ImageFilter.GaussianBlur(blur)))
+    whole = settings.only_masked is None
+    paste = None
+    if settings.keep_unmasked or not whole:
+        paste = ImageChops.lighter(around, _feathered(_extended(inside, sides, grow=True), 2 * blur))
+    if whole:
+        return Prepared(canvas, soft, canvas, None, paste)
+    size = (settings.width, settings.height)
+    box = _box(hard, settings.only_masked or 0, size)
+    cut, cut_mask = canvas.crop(box).resize(size, _LANCZOS), soft.crop(box).resize(size, _BILINEAR)
+    return Prepared(cut, cut_mask, canvas, box, paste)
+
+
+def _box(mask: Image.Image, padding: int, size: tuple[int, int]) -> Box:
+    """What is white with `padding` around it, made longer to the ratio of `size` as far as there is room."""
+    found = mask.getbbox()
+    assert found is not None
+    edges = []
+    spans = [(found[0] - padding, found[2] + padding), (found[1] - padding, found[3] + padding)]
+    spans = [(max(low, 0), min(high, room)) for (low, high), room in zip(spans, mask.size, strict=True)]
+    lengths = [high - low for low, high in spans]
+    unit = max(length / side for length, side in zip(lengths, size, strict=True))
+    for (low, high), side, room in zip(spans, size, mask.size, strict=True):
+        length = min(max(round(unit * side), high - low), room)
+        start = min(max(low - (length - (high - low)) // 2, 0), room - length)
+        edges.append((start, start + length))
+    (left, right), (upper, lower) = edges
+    return left, upper, right, lower
+
+
+def _feathered(mask: Image.Image, width: int) -> Image.Image:
+    """The mask, rising over `width` pixels from its edge inwards: what is black in it stays black."""
+    found = mask.getbbox()
+    if found is None:
+        return mask
+    left, upper, right, lower = found  # a pixel more, where there is one: the black that the edge is to
+    box = (max(left - 1, 0), max(upper - 1, 0), min(right + 1, mask.width), min(lower + 1, mask.height))
+    eroded = np.asarray(mask.crop(box))
+    total = eroded.astype(np.uint16)
+    for _ in range(width):
+        eroded = _eroded(eroded)
+        total += eroded
+    feathered = Image.new("L", mask.size)
+    feathered.paste(Image.fromarray((total // (width + 1)).astype(np.uint8)), box)
+    return feathered
+
+
+def _eroded(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The darkest of each pixel and its eight neighbours."""
+    padded = np.pad(mask, 1, mode="edge")
+    rows = np.minimum(np.minimum(padded[:-2], padded[1:-1]), padded[2:])
+    return np.minimum(np.minimum(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
+
+
+def _fitted(image: Image.Image, size: tuple[int, int], resize: str | None) -> Image.Image:
+    """The picture at another size: stretched, cut at two sides, or with its edges drawn out at two sides."""
+    filtering = _BILINEAR if image.mode == "L" else _LANCZOS
+    if image.size == size:
+        return image
+    if resize == "crop":
+        return ImageOps.fit(image, size, filtering)
+    if resize == "stretch":
+        return image.resize(size, filtering)
+    scale = min(size[0] / image.width, size[1] / image.height)
+    inner = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
+    left, up = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    sides = (left, size[0] - inner[0] - left, up, size[1] - inner[1] - up)
+    return _extended(image.resize(inner, filtering), sides, grow=True)
+
+
+def _extended(image: Image.Image, sides: Sequence[int], *, grow: bool = False) -> Image.Image:
+    """Larger by (left, right, up, down): with its edges drawn out, or a mask that does not grow in black."""
+    if not any(sides):
+        return image
+    left, right, up, down = sides
+    widths = [(up, down), (left, right)] + [(0, 0)] * (image.mode == "RGB")
+    mode: Any = "edge" if grow or image.mode == "RGB" else "constant"
+    return Image.fromarray(np.pad(np.asarray(image), widths, mode=mode))
+
+
+def _around(size: tuple[int, int], sides: Sequence[int]) -> Image.Image:
+    """A mask of that size, white on (left, right, up, down) pixels from its edges."""
+    left, right, up, down = sides
+    mask = Image.new("L", size, 255)
+    box = (left, up, size[0] - right, size[1] - down)
+    if box[0] < box[2] and box[1] < box[3]:
+        mask.paste(0, box)
+    return mask
+
+
+def _of_shape(mask: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The mask, if it has the picture's shape. UserError when not: then it is of another picture."""
+    (width, height), (w, h) = mask.size, size
+    if abs(width * h - height * w) > max(width * h, height * w) * 0.02:
+        raise UserError(
+            f"the mask is {width}x{height} and the picture {w}x{h}; make the mask of the picture's size"
+        )
+    return mask
+
+
+def _read(source: Source) -> Image.Image:
+    name = "the picture" if isinstance(source, Image.Image) else str(source)
+    try:
+        if isinstance(source, Image.Image):
+            return _decoded(source, name)
+        with _opened(source) as image:
+            return _decoded(image, name)
+    except UserError:
+        raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise UserError(_too_large(name)) from None
+    except UnidentifiedImageError:
+        raise UserError(f"{name}: is no picture of a known kind; save it as PNG or JPEG") from None
+    except FileNotFoundError:
+        raise UserError(f"{name}: there is no such file; choose another") from None
+    except Exception as error:  # decoders raise almost anything on damaged files
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{name}: cannot be read as a picture ({reason}); choose another") from error
+
+
+def _opened(path: str | Path) -> Image.Image:
+    """Its header is read, not its pixels. A warning of a very large picture is an error here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return Image.open(path)
+
+
+def _decoded(image: Image.Image, name: str) -> Image.Image:
+    """A copy, upright and of 8 bits a channel."""
+    if image.width * image.height > MAX_PIXELS:
+        raise UserError(_too_large(name))
+    image.load()
+    try:
+        upright = ImageOps.exif_transpose(image)
+    except Exception:  # damaged EXIF is no reason to refuse a sound picture
+        upright = image.copy()
+    return _eight_bits(upright)
+
+
+def _too_large(name: str) -> str:
+    return f"{name}: has more than {MAX_PIXELS // 1024**2} million pixels; make it smaller first"
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Greyscale of 16 or 32 bits, or in floats from 0 to 1, to 8 bits; the other modes as they are."""
+    if not image.mode.startswith("I") and image.mode != "F":
+        return image
+    values: NDArray[np.float64] = np.nan_to_num(np.asarray(image, dtype=np.float64))
+    scale = 255.0 if image.mode == "F" and values.max() <= 1 else 1.0 if image.mode == "F" else 1 / 257
+    return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
+
+
+def _sha256(image: Image.Image) -> str:
+    """Of the decoded pixels, so that the same picture in another lossless file is the same."""
+    head = f"{image.mode} {image.width}x{image.height}\n".encode()
+    return hashlib.sha256(head + image.tobytes()).hexdigest()

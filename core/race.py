@@ -1,0 +1,191 @@
+"""A fair comparison of samplers: the same picture, the same number of evaluations of the network.
+
+How near each comes is measured against 1,000 steps. A deterministic sampler follows the probability-flow
+ODE, which has one solution, so one reference serves all of them. A sampler of an SDE that draws from a
+Brownian path converges to a picture of its own, so its reference is itself. One that draws fresh noise at
+each step converges to none: it has a time and a picture, but no error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from core import plugins
+from core.errors import UserError
+from core.registry import SamplerInfo, ScheduleInfo
+from core.sampling_run import run_sampler
+from core.schedule import NoiseSchedule
+from core.testing import gaussian, seeded_noise
+
+if TYPE_CHECKING:
+    from core.pipeline import Pipeline
+    from core.run import Result
+
+# The first that is there solves the ODE for the reference; `trailing` visits every level of the model.
+REFERENCE_SAMPLERS, REFERENCE_SCHEDULE = ("dpmpp_2m", "heun", "ddim"), "trailing"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One sampler with one schedule. `rms` and `psnr` are None where there is nothing to converge to."""
+
+    sampler: str
+    schedule: str
+    steps: int
+    evals: int
+    rms: float | None  # of the latents against the reference's; these have a spread of about 1
+    psnr: float | None  # of the pictures, in decibels; infinite when they are equal
+    seconds: float
+    reference: str | None
+    error: str | None = None  # why it did not finish
+    images: tuple[Image.Image, ...] = field(default=(), repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the pictures, ready for JSON, where nothing is infinite."""
+        fields = {name: value for name, value in vars(self).items() if name != "images"}
+        return fields | {"psnr": None if self.psnr == math.inf else self.psnr}
+
+
+@dataclass(frozen=True)
+class _Reference:
+    name: str
+    latents: Tensor
+    images: Sequence[Image.Image]
+
+
+class Race:
+    """One prompt and seed for all. `run` gives the entries one by one, in the order they were asked for."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        evals: int,
+        samplers: Sequence[SamplerInfo],
+        schedules: Sequence[ScheduleInfo] = (),
+        reference_steps: int = 1000,
+        **fields: Any,
+    ) -> None:
+        """schedules: each with each sampler; when there are none, every sampler with the one it prefers.
+
+        fields: the rest of the request, such as prompt, seed, batch and cfg_scale.
+        """
+        self.pipeline, self.evals, self.fields = pipeline, evals, fields
+        self.reference_steps = reference_steps
+        self.pairs = [(info, name) for info in samplers for name in self._schedules(info, schedules)]
+        self._references: dict[str, _Reference] = {}
+
+    def _schedules(self, info: SamplerInfo, chosen: Sequence[ScheduleInfo]) -> list[str]:
+        if chosen:
+            return [schedule.name for schedule in chosen]
+        return [info.schedule or self.pipeline.defaults.schedule]
+
+    def run(self) -> Iterator[Entry]:
+        for info, schedule in self.pairs:
+            try:
+                yield self._entry(info, schedule)
+            except UserError as error:  # a plugin that fails leaves the others in the race
+                yield Entry(info.name, schedule, 0, 0, None, None, 0.0, None, error=str(error))
+
+    def _entry(self, info: SamplerInfo, schedule: str) -> Entry:
+        levels = plugins.registry().schedule(schedule)
+        steps = steps_for(self.evals, info, levels, self.pipeline.noise_schedule)
+        result = self._generate(info.name, schedule, steps)
+        reference = self._reference(info, schedule)
+        rms, decibels = (None, None) if reference is None else _distances(result, reference)
+        return Entry(
+            info.name,
+            schedule,
+            steps,
+            result.evals,
+            rms,
+            decibels,
+            result.seconds["denoise"],
+            None if reference is None else reference.name,
+            images=tuple(result.images),
+        )
+
+    def _reference(self, info: SamplerInfo, schedule: str) -> _Reference | None:
+        if info.draws_noise({}):
+            if getattr(info, "noise", "fresh") == "fresh":
+                return None
+            return self._made(info.name, schedule)
+        known = plugins.registry().samplers
+        solver = next(name for name in REFERENCE_SAMPLERS if name in known)
+        return self._made(solver, REFERENCE_SCHEDULE)
+
+    def _made(self, sampler: str, schedule: str) -> _Reference:
+        name = f"{sampler} {schedule} {self.reference_steps}"
+        if name not in self._references:
+            result = self._generate(sampler, schedule, self.reference_steps)
+            self._references[name] = _Reference(name, result.steps[-1].x, result.images)
+        return self._references[name]
+
+    def _generate(self, sampler: str, schedule: str, steps: int) -> Result:
+        return self.pipeline.generate(sampler=sampler, schedule=schedule, steps=steps, **self.fields)
+
+
+def steps_for(evals: int, info: SamplerInfo, schedule: ScheduleInfo, model: NoiseSchedule) -> int:
+    """The most steps, up to evals over the declared evaluations a step, that keep within `evals`.
+
+    Counted by a run on an exact denoiser, which costs no network: a sampler may call it more often at some
+    steps. At least 1; an adaptive sampler chooses for itself, so there the first guess stands.
+    """
+    steps = min(max(evals // info.evals, 1), len(model))
+    while not info.adaptive and steps > 1 and _counted(info, schedule.sigmas(model, steps)) > evals:
+        steps -= 1
+    return steps
+
+
+def _counted(info: SamplerInfo, sigmas: Sequence[float]) -> int:
+    calls, exact, shape = 0, gaussian(), (1, 2, 2)
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return exact(x, sigma)
+
+    x = sigmas[0] * seeded_noise(0, 1, shape)(sigmas[0], 0.0)
+    for _ in run_sampler(info, denoise, x, sigmas, seeded_noise(1, 1, shape), {}):
+        pass
+    return calls
+
+
+def _distances(result: Result, reference: _Reference) -> tuple[float, float]:
+    """Root mean square of the latents, and mean PSNR of the pictures."""
+    rms = float((result.steps[-1].x - reference.latents).float().square().mean().sqrt())
+    pairs = zip(result.images, reference.images, strict=True)
+    return rms, sum(psnr(a, b) for a, b in pairs) / len(result.images)
+
+
+def psnr(image: Image.Image, other: Image.Image) -> float:
+    """Peak signal-to-noise ratio in decibels of two 8-bit pictures of one size; infinite when equal."""
+    a, b = (np.asarray(picture.convert("RGB"), dtype=np.float64) for picture in (image, other))
+    error = float(np.square(a - b).mean())
+    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
+
+
+def contact_sheet(entries: Sequence[Entry], columns: int) -> Image.Image:
+    """The first picture of each entry, `columns` in a row, with what it is written below."""
+    shown = [entry.images[0] if entry.images else None for entry in entries]
+    width, height = next((image.size for image in shown if image), (64, 64))
+    label, gap = 40, 4
+    rows = math.ceil(len(entries) / columns)
+    cell = (max(width, 150) + gap, height + label + gap)
+    sheet = Image.new("RGB", (columns * cell[0] + gap, rows * cell[1] + gap), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, (entry, image) in enumerate(zip(entries, shown, strict=True)):
+        x, y = gap + i % columns * cell[0], gap + i // columns * cell[1]
+        if image is not None:
+            sheet.paste(image, (x, y))
+        error = "failed" if entry.error else f"{entry.evals} evals"
+        near = "" if entry.rms is None else f", rms {entry.rms:.3f}"
+        draw.multiline_text((x, y + height + 2), f"{entry.sampler}\n{entry.schedule}\n{error}{near}", "black")
+    return sheet

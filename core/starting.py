@@ -1,0 +1,87 @@
+"""What a run starts from, as latents: noise alone, or a picture and what its mask leaves of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core.denoiser import Blend
+from core.pixels import fill_in, from_image
+
+if TYPE_CHECKING:
+    from core.inputs import Prepared
+    from core.pipeline import Pipeline
+    from core.request import Settings
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """The latents behind a run; all None for a run from noise alone.
+
+    known: clean latents (1, C, h, w) of the picture. mask: (1, 1, h, w), 1 where all is new.
+    content: what the run starts from in the mask: "original", "fill", "noise" or "nothing".
+    extra: (1, 1 + C, h, w), what an inpainting network reads beside the noisy latents.
+    """
+
+    known: Tensor | None = None
+    mask: Tensor | None = None
+    content: str | None = None
+    extra: Tensor | None = None
+
+    @property
+    def blend(self) -> Blend | None:
+        """What to put into every clean estimate; nothing for an inpainting network, which sees it itself."""
+        if self.known is None or self.mask is None or self.extra is not None:
+            return None
+        return Blend(self.known, self.mask)
+
+    def state(self, noise: Tensor, sigma: float) -> Tensor:
+        """The state (B, C, h, w) to start from at `sigma`, out of unit noise: x0 + sigma * noise.
+
+        Without a picture the DDPM's prior: N(0, I) in its coordinates is sqrt(1 + sigma^2) N(0, I) in ours.
+        """
+        prior = noise * math.sqrt(1 + sigma**2)
+        if self.known is None:
+            return prior
+        x0 = self.known.expand_as(noise)
+        if self.mask is not None and self.content == "nothing":
+            x0 = torch.lerp(x0, torch.zeros_like(x0), self.mask)
+        x = x0 + sigma * noise
+        if self.mask is not None and self.content == "noise":
+            x = torch.lerp(x, prior, self.mask)
+        return x
+
+
+@torch.no_grad()
+def start_of(pipeline: Pipeline, prepared: Prepared | None, settings: Settings) -> Start:
+    """Encode what the settings ask for. The VAE's mean is taken, not a draw from its posterior: the picture
+    of a seed does not depend on the order of draws, and nothing is added to what is kept.
+    """
+    cell = pipeline.config.vae.reduction
+    if prepared is None:
+        size = (1, 1, settings.height, settings.width)
+        return Start(extra=_extra(pipeline, torch.zeros(1, 3, *size[2:]), torch.ones(size)))
+    picture = from_image(prepared.image)  # (1, 3, H, W)
+    if prepared.mask is None:
+        everything = torch.ones_like(picture[:, :1])
+        return Start(pipeline.encode(picture), extra=_extra(pipeline, picture, everything))
+    soft = from_image(prepared.mask)  # (1, 1, H, W)
+    shown = fill_in(picture, (soft < 0.5).float()) if settings.masked_content == "fill" else picture
+    # A cell of the latent is as new as the newest of its pixels: thin strokes are not lost.
+    mask = F.max_pool2d(soft, cell).to(pipeline.device)
+    return Start(pipeline.encode(shown), mask, settings.masked_content, _extra(pipeline, picture, soft))
+
+
+def _extra(pipeline: Pipeline, picture: Tensor, mask: Tensor) -> Tensor | None:
+    """What a network with 1 + C more channels reads: its mask, 0 or 1, and the latents of what is kept."""
+    config = pipeline.config
+    if config.unet.in_channels == config.vae.latent_channels:
+        return None
+    new = (mask >= 0.5).float()
+    cells = F.max_pool2d(new, config.vae.reduction).to(pipeline.device)
+    return torch.cat([cells, pipeline.encode(picture * (1 - new))], dim=1)

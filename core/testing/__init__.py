@@ -1,0 +1,37 @@
+"""What plugin authors test with, as `latentcanvas.testing`: exact denoisers, noise, and `check_sampler`.
+
+    from latentcanvas.testing import check_sampler
+    print(check_sampler(heun, order=2, evals=2))
+
+No network: for a simple distribution of clean latents the best denoiser is a formula, and so is the
+distribution that a right sampler must end in. torch is not imported before it is needed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from core.testing.check import Finding, Report, check_sampler
+from core.testing.exact import Exact, consistency, gaussian, mixture, points
+
+if TYPE_CHECKING:
+    from core.sampling import Noise
+
+__all__ = [
+    "Exact",
+    "Finding",
+    "Report",
+    "check_sampler",
+    "consistency",
+    "gaussian",
+    "mixture",
+    "points",
+    "seeded_noise",
+]
+
+
+def seeded_noise(seed: int, count: int, shape: tuple[int, int, int]) -> Noise:
+    """The noise source that a run with this seed has, for `count` latents of `shape` (C, h, w)."""
+    from core.noise import SeededNoise
+
+    return SeededNoise(seed, count, shape)

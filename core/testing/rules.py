@@ -1,0 +1,281 @@
+"""The rules of the sampler contract, each with the measurement that judges it.
+
+docs/plugins/contract.md lists them by the same numbers, names and words, and a test compares the two.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from core.sampling import Noise, Step
+from core.testing.accuracy import order, statistics
+from core.testing.behaviour import memory, restored, stopping, surroundings
+from core.testing.check import Finding
+from core.testing.subject import (
+    HIGH,
+    SHAPE,
+    Counted,
+    NotJudged,
+    Subject,
+    Wrong,
+    grid,
+    largest,
+    normal,
+    rms,
+    same,
+    start,
+)
+
+Judge = Callable[[Subject], tuple[float | None, str]]  # -> the figure and its sentence; Wrong, NotJudged
+
+
+@dataclass(frozen=True)
+class Rule:
+    number: int
+    name: str
+    text: str
+    judge: Judge
+
+
+def judge(subject: Subject) -> Iterator[Finding]:
+    """What every rule finds. Where the first is broken, the others have nothing to stand on."""
+    sound: bool | None = True
+    for rule in RULES:
+        with restored():  # whatever the sampler does to the process
+            finding = _judged(rule, subject) if sound else _left_out(rule)
+        sound = sound if rule.number > 1 else finding.passed
+        yield finding
+
+
+def _judged(rule: Rule, subject: Subject) -> Finding:
+    passed: bool | None = True
+    try:
+        figure, sentence = rule.judge(subject)
+    except NotJudged as reason:
+        passed, figure, sentence = None, None, str(reason)
+    except Wrong as wrong:
+        passed, figure, sentence = False, wrong.figure, str(wrong)
+    except (Exception, SystemExit) as error:
+        shown = " ".join(f"{type(error).__name__}: {error}".split())
+        passed, figure, sentence = False, None, f"stopped with {shown}"
+    return Finding(rule.number, rule.name, passed, figure, sentence)
+
+
+def _left_out(rule: Rule) -> Finding:
+    return Finding(rule.number, rule.name, None, None, "rests on rule 1: the steps are not sound")
+
+
+def steps(subject: Subject) -> tuple[float, str]:
+    """1: grids of one, two and nine intervals."""
+    taken = 0
+    for count in (1, 2, 9):
+        sigmas, x = grid(count), start(2)
+        made = subject.run(sigmas, x=x)
+        taken += len(made)
+        if not subject.adaptive and len(made) != count:
+            number = f"{len(made)}" if len(made) < count else "more"
+            raise Wrong(f"{number} steps where {count} intervals are", len(made))
+        for i, step in enumerate(made):
+            _insist_on_step(step, i, x, None if subject.adaptive else sigmas[i + 1])
+        if not made or made[-1].sigma != 0:
+            raise Wrong("does not end at sigma 0", taken)
+    shown = "steps, down to" if subject.adaptive else "steps, one an interval, to"
+    return taken, f"{shown} sigma 0, each float32 {(2, *SHAPE)} and finite"
+
+
+def _insist_on_step(step: Step, index: int, x: Tensor, sigma: float | None) -> None:
+    if step.index != index:
+        raise Wrong(f"step {index} has the index {step.index}", index)
+    if sigma is not None and abs(step.sigma - sigma) > 1e-5 * sigma:
+        raise Wrong(f"step {index} ends at sigma {step.sigma:g}, not {sigma:g}", index)
+    for name, found in (("x", step.x), ("denoised", step.denoised)):
+        if found.shape != x.shape or found.dtype != x.dtype or found.device != x.device:
+            shown = f"{tuple(found.shape)} {str(found.dtype).removeprefix('torch.')} on {found.device}"
+            raise Wrong(f"step {index} has {name} {shown}, not {tuple(x.shape)} float32 on {x.device}", index)
+        if not bool(found.isfinite().all()):
+            raise Wrong(f"step {index} has values in {name} that are not numbers", index)
+
+
+def evaluations(subject: Subject) -> tuple[float, str]:
+    """3: the most frequent count over a run's steps; an adaptive one's smallest, as it may try twice."""
+    counted, counts, before = Counted(subject.denoiser()), list[int](), 0
+    sigmas = grid(12)
+    made = subject.steps(counted, start(), sigmas, subject.noise())
+    for _ in islice(made, subject.most(sigmas)):
+        counts.append(counted.calls - before)
+        before = counted.calls
+    usual = min(counts) if subject.adaptive else Counter(counts).most_common(1)[0][0]
+    if usual != subject.info.evals:
+        raise Wrong(f"{usual} evaluations in a usual step, {subject.info.evals} declared", usual)
+    return usual, f"as declared; {sum(counts)} in all for {len(counts)} steps"
+
+
+def seeds(subject: Subject) -> tuple[float | None, str]:
+    """4: the same start with equal and with different noise."""
+    if not subject.repeatable:
+        raise Wrong("the same seed gives another result")
+    if not subject.draws:
+        return None, "the same seed gives the same result, bit for bit"
+    x, sigmas = start(), grid(6)
+    gap = rms(subject.run(sigmas, x=x, seed=0)[-1].x - subject.run(sigmas, x=x, seed=100)[-1].x)
+    if gap == 0:
+        raise Wrong("registered as stochastic, but other noise gives the same result", gap)
+    return gap, "the same seed gives the same result; the root mean square to another seed's"
+
+
+def batches(subject: Subject) -> tuple[float, str]:
+    """5: seeds 0 and 1 in one batch, and alone."""
+    subject.insist_on_repeatable()
+    sigmas = grid(6)
+    pair = subject.run(sigmas, x=start(2), noise=subject.noise(0, 2))
+    alone = torch.cat([subject.run(sigmas, seed=seed)[-1].x for seed in (0, 1)])
+    gap = largest(pair[-1].x - alone)
+    if subject.adaptive:
+        if gap > 0.05:
+            raise Wrong("two images together differ from each alone (an adaptive one may by 0.05)", gap)
+        return gap, "largest difference to each alone; an adaptive one, with steps in common, may by 0.05"
+    if not same(pair[-1].x, alone):
+        raise Wrong("two images together differ from each alone", gap)
+    return gap, "two images together are what each is alone, bit for bit"
+
+
+def interleaving(subject: Subject) -> tuple[float, str]:
+    """6: two runs advanced in turn, and one after the other."""
+    subject.insist_on_repeatable()
+    sigmas = grid(6)
+    apart = [subject.run(sigmas, seed=seed)[-1].x for seed in (0, 1)]
+    runs = [subject.steps(subject.denoiser(), start(1, s), sigmas, subject.noise(s)) for s in (0, 1)]
+    last: list[Tensor] = [start(), start()]
+    going = {0, 1}
+    while going:
+        for i in sorted(going):
+            step = next(runs[i], None)
+            if step is None:
+                going.discard(i)
+            else:
+                last[i] = step.x.clone()
+    gap = max(largest(a - b) for a, b in zip(apart, last, strict=True))
+    if not all(same(a, b) for a, b in zip(apart, last, strict=True)):
+        raise Wrong("two runs that go on in turn change each other", gap)
+    return gap, "two runs that go on in turn are what each is alone, bit for bit"
+
+
+class _Noted:
+    """A noise source that counts, and adds one to draw number `changed`."""
+
+    def __init__(self, source: Noise, changed: int | None = None) -> None:
+        self.source, self.changed, self.count = source, changed, 0
+
+    def __call__(self, sigma: float, target: float) -> Tensor:
+        drawn = self.source(sigma, target)
+        self.count += 1
+        return drawn + 1 if self.count - 1 == self.changed else drawn
+
+
+def draws(subject: Subject) -> tuple[float, str]:
+    """7: every draw is changed in turn; what it was used for changes then."""
+    subject.insist_on_repeatable()
+    sigmas = grid(5)
+    noted = _Noted(subject.noise())
+    plain = subject.run(sigmas, noise=noted)[-1].x
+    if not subject.draws:
+        if noted.count:
+            raise Wrong("draws noise, but is not registered as stochastic", noted.count)
+        return 0, "draws none"
+    unused = 0
+    for i in range(noted.count):
+        other = subject.run(sigmas, noise=_Noted(subject.noise(), changed=i))[-1].x
+        unused += same(plain, other)
+    if unused:
+        raise Wrong(f"of {noted.count} draws so many are without effect", unused)
+    return noted.count, "draws, each of which changes the result"
+
+
+def middle(subject: Subject) -> tuple[float, str]:
+    """9: a run that is taken up at one of its own steps, as resuming and branching do."""
+    subject.insist_on_repeatable()
+    sigmas = grid(80)
+    whole = subject.run(sigmas)
+    i = len(whole) // 2 if subject.adaptive else 40
+    rest = [whole[i - 1].sigma, 0.0] if subject.adaptive else sigmas[i:]
+    resumed = subject.run(rest, x=whole[i - 1].x, noise=subject.noise())
+    for number, step in enumerate(resumed):
+        _insist_on_step(step, number, whole[0].x, None if subject.adaptive else rest[number + 1])
+    gap = rms(resumed[-1].x - whole[-1].x)
+    if not resumed or resumed[-1].sigma != 0 or not gap <= MIDDLE:
+        raise Wrong(f"taken up at step {i} it ends elsewhere (bar {MIDDLE})", gap)
+    return gap, f"taken up at step {i} it ends where it did, to a root mean square of {MIDDLE}"
+
+
+MIDDLE = 0.05  # a multistep method loses its history there; of latents whose spread is 0.7
+
+
+def masks(subject: Subject) -> tuple[float, str]:
+    """10: as inpainting has it: half of every clean estimate is what is known."""
+    known = torch.linspace(-KNOWN, KNOWN, 8).expand(1, *SHAPE)
+    inside = torch.zeros(1, *SHAPE)
+    inside[..., :4, :] = 1
+    exact = subject.denoiser()
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        return torch.where(inside > 0, exact(x, sigma), known)
+
+    x = torch.where(inside > 0, start(), known + HIGH * normal(1))
+    gap = largest((subject.run(grid(12), x=x, denoise=denoise)[-1].x - known) * (1 - inside))
+    if not gap <= EXACT:
+        raise Wrong(f"what is known comes out changed (bar {EXACT:g})", gap)
+    return gap, f"what is known comes out as it was, to {EXACT:g}"
+
+
+KNOWN = 10.0  # far outside what latents usually are: a sampler that clips shows it
+EXACT = 1e-4  # float32 arithmetic around values of that size
+
+RULES = (
+    Rule(
+        1,
+        "steps",
+        "One step an interval, numbered from 0, each finite and of the start's shape and dtype; the last at "
+        "sigma 0.",
+        steps,
+    ),
+    Rule(2, "order", "The error falls with the step size as the declared order says.", order),
+    Rule(3, "evaluations", "A usual step calls `denoise` as often as declared.", evaluations),
+    Rule(
+        4,
+        "seeds",
+        "The same seed gives the same result; another seed gives another, if the sampler is stochastic.",
+        seeds,
+    ),
+    Rule(5, "batches", "Two images in a batch are what each is alone, bit for bit.", batches),
+    Rule(6, "interleaving", "Two runs that go on in turn are what each is alone, bit for bit.", interleaving),
+    Rule(7, "draws", "Every draw of noise has an effect; a deterministic sampler draws none.", draws),
+    Rule(
+        8,
+        "statistics",
+        "A stochastic sampler's results have the mean and the variance of the clean latents.",
+        statistics,
+    ),
+    Rule(
+        9,
+        "middle",
+        "A run can start at any noise level: taken up at one of its own steps, it ends where it did.",
+        middle,
+    ),
+    Rule(
+        10, "masks", "Where `denoise` gives what is known, as in inpainting, exactly that comes out.", masks
+    ),
+    Rule(11, "memory", "What was yielded, the start, and what `denoise` gave are never changed.", memory),
+    Rule(12, "stopping", "Closing the generator ends it, and so does a cancel inside `denoise`.", stopping),
+    Rule(
+        13,
+        "surroundings",
+        "Gradient mode, default dtype and device, autocast and every global random state stay as they were.",
+        surroundings,
+    ),
+)

@@ -1,0 +1,56 @@
+"""The command `bench`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from core import bench
+from tests.ui.commandline import failure, run
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every side answers at once; the peer takes twice as much."""
+
+    def measure(side: bench.Side, job: bench.Job) -> bench.Figures:
+        return dict.fromkeys(bench.KEYS, 1.0 if side == "ours" else 2.0)
+
+    monkeypatch.setattr(bench, "measure", measure)
+
+
+@pytest.mark.usefixtures("quick")
+def test_ratios_to_the_peer(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "bench", "--against", "diffusers", "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert report["ratio"]["load"] == {"median": 0.5, "low": 0.5, "high": 0.5}
+    assert report["job"]["width"] == 128
+    assert report["weights_mb"] > 1
+    code, out, _ = run(capsys, "bench", "--against", "diffusers")
+    assert code == 0
+    assert "0.50 (0.50 to 0.50)" in out
+
+
+@pytest.mark.usefixtures("quick")
+def test_our_side_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "bench", "--rounds", "1", "--size", "64x96", "--dtype", "bfloat16")
+    assert code == 0
+    assert "64x96, 4 steps, bfloat16" in out
+    assert "diffusers" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--size", "100"], "WIDTHxHEIGHT"),
+        (["--model", "none-such"], "is not there"),
+        (["--dtype", "int8"], "int8"),
+        (["--steps", "0"], "steps"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert words in failure(capsys, "bench", *arguments)

@@ -1,0 +1,96 @@
+"""`bench`: how long a picture takes here, beside diffusers if asked."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ui.commands import options
+
+if TYPE_CHECKING:
+    from core.bench import Figures, Ratio, Side
+
+
+def bench(
+    model: options.Model = "tiny",
+    against: Annotated[
+        Literal["diffusers"] | None,
+        typer.Option(help="Measure this too, in turns, and print ratios; it has to be installed."),
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Pixels. [default: the model's own size]")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Steps of the picture.")] = 4,
+    dtype: Annotated[str, typer.Option(help="Number format of the networks, on both sides.")] = "float32",
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="Pictures of each side.")] = 3,
+    as_json: options.Json = False,
+) -> None:
+    """Measure time by part and peak memory, each picture in a new process."""
+    from core.bench import Job, medians, ratios
+    from core.request import parse_size
+    from core.weights.find import find_model
+    from core.weights.folder import read_config, read_notes
+
+    folder = find_model(model)
+    config = read_config(folder)
+    notes = read_notes(folder, config)
+    width, height = parse_size(size) if size else (notes.defaults.width, notes.defaults.height)
+    job = Job(model=str(folder.resolve()), dtype=dtype, width=width, height=height, steps=steps)
+    sides: list[Side] = ["ours"] if against is None else ["ours", "peer"]
+    samples = _measured(sides, job, rounds)
+    middle = {side: medians(each) for side, each in samples.items()}
+    relative = ratios(samples["ours"], samples["peer"]) if against else None
+    weights = sum(path.stat().st_size for path in folder.rglob("*.safetensors")) / 2**20
+    if as_json:
+        print(json.dumps(_report(job, weights, middle, relative, samples)))
+    else:
+        _print(job, weights, middle, relative)
+
+
+def _measured(sides: list[Side], job: Any, rounds: int) -> dict[Side, list[Figures]]:
+    from tqdm import tqdm
+
+    from core.bench import compare
+
+    with tqdm(total=rounds * len(sides), desc="bench", unit="picture", leave=False, disable=None) as bar:
+        return compare(sides, job, rounds, bar.update)
+
+
+def _report(
+    job: Any,
+    weights: float,
+    middle: dict[Side, Figures],
+    relative: dict[str, Ratio] | None,
+    samples: dict[Side, list[Figures]],
+) -> dict[str, Any]:
+    from core.bench import TITLES
+
+    return {
+        "job": dataclasses.asdict(job),
+        "weights_mb": round(weights, 1),
+        "median": {TITLES[side]: figures for side, figures in middle.items()},
+        "ratio": relative and {key: dataclasses.asdict(ratio) for key, ratio in relative.items()},
+        "samples": {TITLES[side]: each for side, each in samples.items()},
+    }
+
+
+def _print(job: Any, weights: float, middle: dict[Side, Figures], relative: dict[str, Ratio] | None) -> None:
+    from core.bench import KEYS, TITLES
+    from ui.commands.tables import console, table
+
+    def shown(key: str, value: float) -> str:
+        return f"{value:.0f} MB" if key == "peak_memory_mb" else f"{value:.3f} s"
+
+    heads = ["", *(TITLES[side] for side in middle), *(["ratio (least to most)"] if relative else [])]
+    rows = []
+    for key in KEYS:
+        row = [key.replace("_mb", "").replace("_", " "), *(shown(key, each[key]) for each in middle.values())]
+        if relative:
+            ratio = relative[key]
+            row.append(f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})")
+        rows.append(row)
+    title = f"{job.width}x{job.height}, {job.steps} steps, {job.dtype}, {weights:.0f} MB of weights"
+    table(console(), title, heads, rows)
