@@ -68,15 +68,15 @@ class BrownianNoise:
 
     The path's time is log sigma. A draw is its increment over the step, scaled to unit variance, and so a
     pure function of (seed of the image, sigma, target): many small steps add up to the noise of a large one,
-    and a picture settles as the number of steps grows. Levels are rounded to 1 part in 4096, which changes
-    no distribution: steps that touch stay touching, and those that do not overlap stay independent.
+    and a picture settles as the number of steps grows. Levels are rounded to 6 parts in a million, which
+    changes no distribution: steps that touch stay touching, and those that do not overlap stay independent.
 
-    The path is a tree of Brownian bridges over all noise levels that there can be (1e-7 to 8e6), whose every
-    middle has a draw of its own: Li et al. 2020, arXiv:2001.01328, section 4.
+    The path is a tree of Brownian bridges over all noise levels that there can be (6e-6 to 1.6e5), each of
+    whose middles has a draw of its own: Li et al. 2020, arXiv:2001.01328, section 4.
     """
 
-    DEPTH = 17
-    REACH = 16.0  # log sigma is between -REACH and REACH
+    DEPTH = 22
+    REACH = 12.0  # log sigma is between -REACH and REACH
 
     def __init__(
         self, seed: int, count: int, shape: tuple[int, int, int], device: torch.device | str = "cpu"

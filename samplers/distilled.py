@@ -38,7 +38,7 @@ def tcd(
 
     Strategic stochastic sampling: Zheng et al. 2024, arXiv:2402.19159, where the jump goes to
     the time s = (1 - gamma) t. Time here is that of a process whose beta grows from 0 in a line, for which
-    log(1 + sigma^2) is proportional to t^2; the timesteps of Stable Diffusion are within 4% of this.
+    log(1 + sigma^2) is proportional to t^2; the timesteps of Stable Diffusion are within 5% of this.
     """
     for i, (sigma, target) in enumerate(pairwise(sigmas)):
         x0 = denoise(x, sigma)

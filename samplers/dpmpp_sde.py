@@ -124,6 +124,6 @@ def _spread(target: float, h: float, eta: float) -> float:
 @hookimpl
 def register_samplers(register: RegisterSampler) -> None:
     shared: dict[str, Any] = {"paper": "arXiv:2211.01095", "stochastic": "eta", "noise": "brownian"}
-    register("dpmpp_sde", dpmpp_sde, title="DPM++ SDE", order=2, evals=2, schedule="karras", **shared)
-    register("dpmpp_2m_sde", dpmpp_2m_sde, title="DPM++ 2M SDE", order=2, schedule="karras", **shared)
-    register("dpmpp_3m_sde", dpmpp_3m_sde, title="DPM++ 3M SDE", order=3, schedule="exponential", **shared)
+    register("dpmpp_sde", dpmpp_sde, title="DPM++ SDE", evals=2, schedule="karras", **shared)
+    register("dpmpp_2m_sde", dpmpp_2m_sde, title="DPM++ 2M SDE", schedule="karras", **shared)
+    register("dpmpp_3m_sde", dpmpp_3m_sde, title="DPM++ 3M SDE", schedule="exponential", **shared)

@@ -66,7 +66,6 @@ def register_samplers(register: RegisterSampler) -> None:
         "er_sde",
         er_sde,
         title="ER SDE",
-        order=3,
         paper="arXiv:2309.06169",
         schedule="karras",
         stochastic=True,

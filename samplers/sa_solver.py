@@ -65,7 +65,6 @@ def register_samplers(register: RegisterSampler) -> None:
         "sa_solver",
         sa_solver,
         title="SA-Solver",
-        order=2,
         paper="arXiv:2309.05019",
         schedule="karras",
         stochastic="tau",
