@@ -59,6 +59,7 @@ def infotext(recipe: Recipe) -> str:
         "Size": f"{settings.width}x{settings.height}",
         "Model hash": recipe.model.sha256[:10],
         "Model": recipe.model.name,
+        "VAE hash": recipe.model.vae_sha256[:10] or None,
         "RNG": "CPU",
         "Eta DDIM" if sampler in _DDIM_FAMILY else "Eta": settings.options.get("eta"),
         **{key: settings.options.get(option) for option, key in _OPTION_KEYS.items()},

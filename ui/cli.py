@@ -18,7 +18,8 @@ from core.errors import Cancelled, UserError
 from ui.commands import options
 from ui.commands.checks import test
 from ui.commands.generate import generate
-from ui.commands.listing import models, samplers
+from ui.commands.listing import samplers
+from ui.commands.models import models
 from ui.commands.train import train
 
 PROGRAM = "latentcanvas"
@@ -27,7 +28,7 @@ BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.command()(generate)
 app.command()(samplers)
-app.command()(models)
+app.add_typer(models, name="models")
 app.command()(train)
 # Whatever else follows `test` is for pytest.
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(test)
@@ -56,6 +57,8 @@ def page(
         int, typer.Option(min=1, max=65535, help="Port of the page; the next free one if it is taken.")
     ] = 7860,
     outputs: Annotated[Path, typer.Option(metavar="DIR", help="Where pictures are saved.")] = Path("outputs"),
+    vae: options.Vae = None,
+    ema: options.Ema = False,
     device: options.Device = None,
     dtype: options.Dtype = None,
     plugins_dir: options.PluginsDir = None,
@@ -77,6 +80,8 @@ def page(
     serve(
         PageOptions(
             model=model,
+            vae=vae,
+            ema=ema,
             device=device,
             dtype=dtype,
             share=share,

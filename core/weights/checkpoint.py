@@ -1,7 +1,7 @@
 """One way to open any file of weights: safetensors, what PyTorch saves, and sharded sets of either.
 
-The format is told by the content, not by the name. Nothing in a file is ever run, and no tensor is read before
-it is asked for.
+The format is told by the content, not by the name. Nothing in a file is ever run, and no tensor is read
+before it is asked for.
 """
 
 from __future__ import annotations
@@ -141,7 +141,11 @@ def _sharded(path: Path) -> Checkpoint:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({type(error).__name__}): copy the model again.") from None
     for name in names:
-        if not isinstance(name, str) or not name or {PurePosixPath(name).name, PureWindowsPath(name).name} != {name}:
+        if (
+            not isinstance(name, str)
+            or not name
+            or {PurePosixPath(name).name, PureWindowsPath(name).name} != {name}
+        ):
             raise UserError(f"{path} names a file outside its folder: do not use this model.")
     shards = {name: open_checkpoint(path.parent / name) for name in names}
     entries = {}

@@ -39,6 +39,9 @@ ITEM_BYTES = {
 }
 
 
+MAX_NAME, MAX_SIDES = 1000, 16
+
+
 class Damaged(ValueError):
     """What a reader found wrong with a file, as the end of a sentence that starts with the file's name."""
 
@@ -109,9 +112,7 @@ class Entry:
             raw = torch.frombuffer(self.file.data, dtype=torch.uint8, count=self.extent, offset=self.start)
             flat = raw.clone().view(dtype)
         else:
-            flat = torch.frombuffer(
-                self.file.data, dtype=dtype, count=self.extent // size, offset=self.start
-            )
+            flat = torch.frombuffer(self.file.data, dtype=dtype, count=self.extent // size, offset=self.start)
         if self.strides is None:
             return flat.view(self.shape)
         return flat.as_strided(self.shape, self.strides)
@@ -123,6 +124,8 @@ class Entry:
 
 def check_entry(name: str, entry: Entry) -> Entry:
     """The entry, when it lies inside its file and no element is told twice. Raises Damaged."""
+    if len(name) > MAX_NAME or len(entry.shape) > MAX_SIDES:
+        raise Damaged(f"is damaged: {shown(name)} is no name or shape of a weight")
     if any(n < 0 for n in entry.shape) or any(stride < 0 for stride in entry.strides or ()):
         raise Damaged(f"is damaged: the shape of {shown(name)} cannot be")
     if entry.start < 0 or entry.extent > entry.file.size - entry.start:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import IO, Any, Protocol, cast
 
 from core.weights.mapped import Damaged, shown
 
@@ -145,13 +145,21 @@ def read_pickle(source: Source) -> Pickled:
     """Read one pickle, to its STOP. Raises Damaged for anything that is none."""
     machine = _Machine()
     try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(source)):
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(cast("IO[bytes]", source))):
             if count >= MAX_OPCODES:
                 raise Damaged("is no model: its pickle has more parts than any training run leaves")
             machine.step(opcode.name, argument)
     except Damaged:
         raise
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError, UnicodeError, OverflowError) as error:
+    except (
+        ValueError,
+        IndexError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        UnicodeError,
+        OverflowError,
+    ) as error:
         raise Damaged(f"is damaged: its pickle cannot be read ({type(error).__name__})") from None
     return machine.result
 
@@ -167,8 +175,11 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
     "EMPTY_SET": Placeholder,
 }
 _VALUES = frozenset(
-    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING BINBYTES "
-    "SHORT_BINBYTES BINBYTES8 BYTEARRAY8 UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8".split()
+    {
+        *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+        *("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+        *("BYTEARRAY8", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
+    }
 )
 _MEMO_WRITES, _MEMO_READS = {"PUT", "BINPUT", "LONG_BINPUT"}, {"GET", "BINGET", "LONG_BINGET"}
 _NOTHING = {"PROTO", "FRAME", "STOP"}

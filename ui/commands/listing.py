@@ -1,11 +1,10 @@
-"""`samplers` and `models`: what is there."""
+"""`samplers`: what is there; and the tables that listings are printed as."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ui.commands import options
@@ -36,36 +35,13 @@ def samplers(
         }
         print(json.dumps(content, indent=2))
         return
-    console = _console()
+    console = console()
     heads = ["name", "title", "kind", "order", "evals", "options", "plugin", "version"]
-    _table(console, "Samplers", heads, map(_sampler_row, found.samplers.values()))
+    table(console, "Samplers", heads, map(_sampler_row, found.samplers.values()))
     heads = ["name", "title", "", "plugin", "version"]
-    _table(console, "Schedules", heads, map(_schedule_row, found.schedules.values()))
+    table(console, "Schedules", heads, map(_schedule_row, found.schedules.values()))
     for status in found.failed:
         console.print(f"failed: {status.summary()}", markup=False, highlight=False)
-
-
-def models(as_json: options.Json = False) -> None:
-    """List the models: the embedded one, and the folders in data/models."""
-    from core.weights import find
-
-    found: list[dict[str, Any]] = [
-        {
-            "name": folder.name,
-            "path": str(folder),
-            "embedded": folder == find.EMBEDDED,
-            "bytes": _size(folder),
-        }
-        for folder in find.installed()
-    ]
-    if as_json:
-        print(json.dumps({"models": found}, indent=2))
-        return
-    rows = [
-        (model["name"], f"{model['bytes'] / 1e6:.1f} MB", "embedded" if model["embedded"] else model["path"])
-        for model in found
-    ]
-    _table(_console(), "Models", ("name", "size", "where"), rows)
 
 
 def _as_json(info: SamplerInfo | ScheduleInfo | PluginStatus, **more: Any) -> dict[str, Any]:
@@ -105,14 +81,15 @@ def _option_text(option: Option) -> str:
     return f"{option.name} = {default} ({option.low:g} to {option.high:g})"
 
 
-def _console() -> Console:
-    """As wide as the terminal; where there is none, wide enough that nothing is cut or wrapped."""
+def console() -> Console:
+    """Standard output as wide as the terminal; where there is none, wide enough that nothing is cut or wrapped."""
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else 200)
 
 
-def _table(console: Console, title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def table(console: Console, title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows under a title."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
@@ -124,6 +101,3 @@ def _table(console: Console, title: str, heads: Sequence[str], rows: Iterable[Se
         table.add_row(*map(escape, row))
     console.print(table)
 
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
