@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import json
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from core.models.clip import CLIPTextEncoder
@@ -19,12 +21,9 @@ from core.models.config import NoiseConfig, TextConfig, UNetConfig, VAEConfig
 from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
 from core.prompt import Tokenizer
-from core.request import Defaults
-from core.training.export import save_model
-from core.training.vocabulary import learn_vocabulary
+from core.training.vocabulary import learn_vocabulary, save_tokenizer
 from core.weights.convert import convert
-from core.weights.folder import NOTES
-from tests.small import SENTENCES, recipe
+from tests.small import SENTENCES
 
 Base = Literal["SD1", "SD2"]
 LIGHTNING = "pytorch_lightning.callbacks.model_checkpoint"
@@ -56,25 +55,31 @@ def configs(base: Base = "SD1", channels: int = 4) -> tuple[TextConfig, VAEConfi
     return text, vae, unet
 
 
+@cache
+def tokenizer() -> Tokenizer:
+    """A small vocabulary, learned once."""
+    return Tokenizer(*learn_vocabulary(SENTENCES * 3, 600), 48, None)
+
+
 def write_folder(folder: Path, base: Base = "SD1", channels: int = 4, seed: int = 0) -> Path:
     """A diffusers folder with random weights in float16, without notes of its own."""
     text, vae, unet = configs(base, channels)
-    vocab, merges = learn_vocabulary(SENTENCES * 3, 600)
-    size = len(vocab)
+    size = len(tokenizer().vocab)
     text = dataclasses.replace(text, vocab_size=size, bos_token_id=size - 2, eos_token_id=size - 1)
+    save_tokenizer(tokenizer(), folder / "tokenizer")
     torch.manual_seed(seed)
-    made = dataclasses.replace(
-        recipe(),
-        text=text,
-        vae=vae,
-        unet=unet,
-        noise=NoiseConfig(),
-        defaults=Defaults(sampler="ddim", schedule="leading", steps=3, cfg_scale=3.0, width=64, height=64),
-    )
-    save_model(
-        folder, made, Tokenizer(vocab, merges, 48, None), CLIPTextEncoder(text), AutoencoderKL(vae), UNet(unet)
-    )
-    (folder / NOTES).unlink()
+    for part, module, config in (
+        ("text_encoder/model", CLIPTextEncoder(text), text),
+        ("vae/diffusion_pytorch_model", AutoencoderKL(vae), vae),
+        ("unet/diffusion_pytorch_model", UNet(unet), unet),
+    ):
+        path = folder / f"{part}.safetensors"
+        path.parent.mkdir(parents=True)
+        save_file({name: tensor.half() for name, tensor in module.state_dict().items()}, path)
+        (path.parent / "config.json").write_text(json.dumps(dataclasses.asdict(config)))
+    (folder / "scheduler").mkdir()
+    noise = json.dumps(dataclasses.asdict(NoiseConfig()))
+    (folder / "scheduler" / "scheduler_config.json").write_text(noise)
     return folder
 
 

@@ -110,6 +110,8 @@ def _channels(checkpoint: Checkpoint) -> int | None:
 
 
 def _is_vae(checkpoint: Checkpoint) -> bool:
+    if any(name.startswith((UNET, CLIP, OPEN_CLIP)) for name in checkpoint.entries):
+        return False
     names = {name.removeprefix(VAE) for name in checkpoint.entries}
     return {"decoder.conv_in.weight", "post_quant_conv.weight"} <= names
 

@@ -22,7 +22,8 @@ def generate(
     prompt: Annotated[str | None, typer.Argument(help="What to draw; may be left out with --from.")] = None,
     negative: Annotated[str | None, typer.Option(help="What to steer away from.")] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A model by name, or its folder or file. [default: tiny]")
+        str | None,
+        typer.Option(metavar="NAME", help="A model by name, or its folder or file. [default: tiny]"),
     ] = None,
     vae: options.Vae = None,
     ema: options.Ema = False,

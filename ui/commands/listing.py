@@ -35,7 +35,7 @@ def samplers(
         }
         print(json.dumps(content, indent=2))
         return
-    console = console()
+    console = terminal()
     heads = ["name", "title", "kind", "order", "evals", "options", "plugin", "version"]
     table(console, "Samplers", heads, map(_sampler_row, found.samplers.values()))
     heads = ["name", "title", "", "plugin", "version"]
@@ -81,8 +81,8 @@ def _option_text(option: Option) -> str:
     return f"{option.name} = {default} ({option.low:g} to {option.high:g})"
 
 
-def console() -> Console:
-    """Standard output as wide as the terminal; where there is none, wide enough that nothing is cut or wrapped."""
+def terminal() -> Console:
+    """As wide as the terminal; where there is none, wide enough that nothing is cut or wrapped."""
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else 200)
@@ -100,4 +100,3 @@ def table(console: Console, title: str, heads: Sequence[str], rows: Iterable[Seq
     for row in rows:
         table.add_row(*map(escape, row))
     console.print(table)
-

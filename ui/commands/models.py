@@ -10,7 +10,7 @@ import typer
 
 from core.errors import UserError
 from ui.commands import options
-from ui.commands.listing import console, table
+from ui.commands.listing import table, terminal
 
 if TYPE_CHECKING:
     from core.weights.inspect import Inspection
@@ -44,7 +44,7 @@ def listed(context: typer.Context, as_json: options.Json = False) -> None:
         (model["name"], f"{model['bytes'] / 1e6:.1f} MB", "embedded" if model["embedded"] else model["path"])
         for model in found
     ]
-    table(console(), "Models", ("name", "size", "where"), rows)
+    table(terminal(), "Models", ("name", "size", "where"), rows)
 
 
 @models.command()
