@@ -217,7 +217,7 @@ def _check_index(folder: Path) -> None:
     path = folder / "model_index.json"
     if path.exists():
         kind = str(read_json(path).get("_class_name", "StableDiffusionPipeline"))
-        if kind.removesuffix("Pipeline").removesuffix("Legacy") not in _PIPELINES:
+        if kind.removesuffix("Legacy").removesuffix("Pipeline") not in _PIPELINES:
             raise UserError(f"{folder} is a {kind}: only Stable Diffusion 1.x and 2.x can be run.")
 
 

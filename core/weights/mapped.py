@@ -124,7 +124,7 @@ class Entry:
 
 def check_entry(name: str, entry: Entry) -> Entry:
     """The entry, when it lies inside its file and no element is told twice. Raises Damaged."""
-    if len(name) > MAX_NAME or len(entry.shape) > MAX_SIDES:
+    if len(name) > MAX_NAME or not name.isprintable() or len(entry.shape) > MAX_SIDES:
         raise Damaged(f"is damaged: {shown(name)} is no name or shape of a weight")
     if any(n < 0 for n in entry.shape) or any(stride < 0 for stride in entry.strides or ()):
         raise Damaged(f"is damaged: the shape of {shown(name)} cannot be")

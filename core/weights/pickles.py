@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any, Protocol, cast
 
-from core.weights.mapped import Damaged, shown
+from core.weights.mapped import MAX_NAME, Damaged, shown
 
 MAX_OPCODES = 500_000  # the largest training checkpoints of SD have a tenth of it
 
@@ -223,6 +223,8 @@ class _Machine:
     def _named(self, module: str, name: str) -> None:
         # Python 2's name of it, which protocols below 3 still write.
         name = f"{'builtins' if module == '__builtin__' else module}.{name}"
+        if len(name) > MAX_NAME or not name.isprintable():
+            raise Damaged("is damaged or made to harm: its pickle asks Python for a name that is none")
         if name not in self.result.globals:
             self.result.globals.append(name)
         self.stack.append(Global(name))
