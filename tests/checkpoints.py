@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from core.models.clip import CLIPTextEncoder
-from core.models.config import NoiseConfig, TextConfig, UNetConfig, VAEConfig
+from core.models.config import DownKind, NoiseConfig, TextConfig, UNetConfig, UpKind, VAEConfig
 from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
 from core.prompt import Tokenizer
@@ -42,11 +42,14 @@ def configs(base: Base = "SD1", channels: int = 4) -> tuple[TextConfig, VAEConfi
         hidden_act="gelu" if new else "quick_gelu",
     )
     vae = VAEConfig(block_out_channels=(32, 32, 64, 64), layers_per_block=1)
+    attending = 2 if new else 1  # levels with transformers, the finest ones
+    down: list[DownKind] = ["CrossAttnDownBlock2D"] * attending
+    up: list[UpKind] = ["CrossAttnUpBlock2D"] * attending
     unet = UNetConfig(
         in_channels=channels,
         block_out_channels=(32, 64, 128) if new else (32, 64),
-        down_block_types=("CrossAttnDownBlock2D",) * (2 if new else 1) + ("DownBlock2D",),
-        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * (2 if new else 1),
+        down_block_types=(*down, "DownBlock2D"),
+        up_block_types=("UpBlock2D", *up),
         layers_per_block=1,
         cross_attention_dim=width,
         attention_head_dim=(1, 1, 2) if new else 8,

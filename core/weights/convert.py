@@ -35,7 +35,7 @@ class Written:
     dtype: str
     shape: tuple[int, ...]
     pieces: Pieces
-    release: Callable[[], None]
+    release: Callable[[], None] = lambda: None
 
     @property
     def nbytes(self) -> int:
@@ -57,7 +57,7 @@ def convert(source: Path, target: Path) -> int:
     if target.exists() and source.exists() and target.resolve() == source.resolve():
         raise UserError(f"{target} is the file to be converted: choose another name.")
     tensors = _folder(source) if source.is_dir() else _file(source)
-    return write_stream(target, _safetensors(tensors))
+    return write_stream(target, safetensors_blocks(tensors))
 
 
 def _file(path: Path) -> dict[str, Written]:
@@ -132,10 +132,10 @@ def _zeros(like: Written) -> Written:
     def zeros() -> Tensor:
         return torch.zeros(like.shape, dtype=getattr(torch, like.dtype))
 
-    return Written(like.dtype, like.shape, (zeros,), lambda: None)
+    return Written(like.dtype, like.shape, (zeros,))
 
 
-def _safetensors(tensors: Mapping[str, Written]) -> Iterator[bytes | memoryview]:
+def safetensors_blocks(tensors: Mapping[str, Written]) -> Iterator[bytes | memoryview]:
     """The file in blocks: the length of the table, the table, and the numbers, the widest first."""
     order = sorted(tensors, key=lambda name: (-ITEM_BYTES[tensors[name].dtype], name))
     table: dict[str, object] = {"__metadata__": {"format": "pt"}}

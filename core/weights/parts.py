@@ -2,7 +2,7 @@
 
 Modules are built on the meta device, without memory of their own, and the file's tensors put in their places.
 What already has the wanted dtype and device stays mapped from the file; what has not is converted one tensor
-at a time, and the pages that were read for it are let go.
+at a time. The pages of the file that were read for it are let go: they come back when the network runs.
 """
 
 from __future__ import annotations
@@ -70,8 +70,14 @@ def load_part(build: type[M], config: Any, part: Part, device: torch.device, dty
     """
     module, expected = _built(build, config)
     check_part(expected, part)
-    tensors = {key: _placed(part.sources[key], shape, device, dtype) for key, shape in expected.items()}
-    _check_numbers(tensors, part)
+    tensors, ends = {}, []
+    for key, shape in expected.items():
+        source = part.sources[key]
+        tensors[key] = source.tensor().to(device, dtype).contiguous().view(shape)
+        # A NaN or an infinity survives in the smallest or the largest: one quick pass finds it.
+        ends.append(torch.stack(torch.aminmax(tensors[key])))
+        source.entry.release()
+    _check_numbers(list(tensors), ends, part)
     module.load_state_dict(tensors, assign=True)
     return module.eval().requires_grad_(False)
 
@@ -123,22 +129,11 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[:2] if shape[2:] == (1, 1) else shape
 
 
-def _placed(source: Source, shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    mapped = source.tensor()
-    placed = mapped.to(device, dtype).contiguous().view(shape)
-    if placed.data_ptr() != mapped.data_ptr() or placed.device != mapped.device:
-        source.entry.release()
-    return placed
-
-
-def _check_numbers(tensors: Mapping[str, Tensor], part: Part) -> None:
-    """One pass over all weights, about 0.15 s a gigabyte: a NaN or infinity survives smallest and largest."""
-    names = [key for key, tensor in tensors.items() if tensor.numel()]
-    ends = torch.stack([torch.stack(torch.aminmax(tensors[key])).float() for key in names])
-    bad = (~ends.isfinite().all(dim=1)).nonzero().flatten().tolist()
+def _check_numbers(names: list[str], ends: list[Tensor], part: Part) -> None:
+    """Raises UserError when the smallest or largest number of a weight is none; one look at the device."""
+    bad = (~torch.stack(ends).isfinite().all(dim=1)).nonzero().flatten().tolist()
     if bad:
-        where = some([names[i] for i in bad])
         raise UserError(
-            f"{part.path} holds values that are not numbers (in {where}): it was damaged when it was made or "
-            "merged, or does not fit the dtype."
+            f"{part.path} holds values that are not numbers (in {some([names[i] for i in bad])}): it was "
+            "damaged when it was made or merged, or does not fit the dtype."
         )
