@@ -75,9 +75,10 @@ def load_part(build: type[M], config: Any, part: Part, device: torch.device, dty
         source = part.sources[key]
         tensors[key] = source.tensor().to(device, dtype).contiguous().view(shape)
         # A NaN or an infinity survives in the smallest or the largest: one quick pass finds it.
-        ends.append(torch.stack(torch.aminmax(tensors[key])))
+        if tensors[key].numel():
+            ends.append(torch.stack(torch.aminmax(tensors[key])))
         source.entry.release()
-    _check_numbers(list(tensors), ends, part)
+    _check_numbers([key for key, tensor in tensors.items() if tensor.numel()], ends, part)
     module.load_state_dict(tensors, assign=True)
     return module.eval().requires_grad_(False)
 

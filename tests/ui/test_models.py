@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
+from core.images import ModelRef, png_bytes, read_recipe
 from tests.checkpoints import lightning, write_ckpt
 from tests.ui.commandline import LoadedPipeline, failure, run
 
@@ -66,6 +69,23 @@ def test_convert_writes_safetensors(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_what_is_not_there_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert "is not there" in failure(capsys, "models", "inspect", "nothing.ckpt")
     assert "write --json after inspect" in failure(capsys, "models", "--json", "inspect", "x")
+
+
+def test_a_recipe_remembers_the_averaged_copy_and_asks_for_its_vae(
+    pipeline: type[LoadedPipeline], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made_with = ModelRef(name="fake", sha256="0" * 64, vae_sha256="1" * 64, ema=True)
+    run(capsys, "generate", "x", "--steps", "1", "--out", "made")
+    [path] = Path("made").iterdir()
+    recipe = replace(read_recipe(path), model=made_with)
+    path.write_bytes(png_bytes(Image.new("RGB", (8, 8)), recipe))
+    assert recipe.model == read_recipe(path).model
+    _, _, err = run(capsys, "generate", "--from", str(path))
+    assert pipeline.parts[-1] == (None, True)
+    assert "made with another VAE: give the same one as --vae" in err
+    monkeypatch.setattr(pipeline, "model_ref", made_with)
+    _, _, err = run(capsys, "generate", "--from", str(path), "--vae", "v.pt")
+    assert "another VAE" not in err
 
 
 def test_generate_passes_vae_and_ema_on(
