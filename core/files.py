@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -50,6 +50,18 @@ def write_whole(path: Path, data: bytes) -> None:
         _sync_folder(path.parent)
 
 
+def write_stream(path: Path, blocks: Iterable[bytes | memoryview]) -> int:
+    """The same for what is too large to be held in memory: block after block. Returns the bytes written.
+
+    What `blocks` raises goes through, and then the file is as it was.
+    """
+    with plain_errors(path), _temporary(path.parent, blocks) as temporary:
+        size = temporary.stat().st_size
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+        return size
+
+
 def write_numbered(folder: Path, data: bytes, suffix: str = ".png") -> Path:
     """Write a new file under the next free number (000001.png, 000002.png, ...) and give its path.
 
@@ -69,12 +81,15 @@ def write_numbered(folder: Path, data: bytes, suffix: str = ".png") -> Path:
 
 
 @contextmanager
-def _temporary(folder: Path, data: bytes) -> Iterator[Path]:
-    """A dot-file in `folder` that holds `data` on the disk; gone afterwards, unless it was renamed."""
+def _temporary(folder: Path, data: bytes | Iterable[bytes | memoryview]) -> Iterator[Path]:
+    """A dot-file in `folder` that holds `data` (or blocks of it) on the disk; gone afterwards, unless it was
+    renamed.
+    """
     path = folder / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(8)}{_SUFFIX}"
     try:
         with open(path, "xb") as file:
-            file.write(data)
+            for block in (data,) if isinstance(data, bytes) else data:
+                file.write(block)
             file.flush()
             os.fsync(file.fileno())
         yield path

@@ -41,14 +41,29 @@ _BLOCK = 64 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRef:
-    """Which model: its name, and the SHA-256 of its weights in 64 small hexadecimal digits."""
+    """Which model: its name, and the SHA-256 of its weights in 64 small hexadecimal digits.
+
+    vae_sha256: the same of a VAE that was put in place of the model's own, or empty. ema: whether the UNet is
+    the averaged copy that some files also hold.
+    """
 
     name: str
     sha256: str
+    vae_sha256: str = ""
+    ema: bool = False
 
     def __post_init__(self) -> None:
         check_text("model name", self.name, empty=False)
         check_sha256("model sha256", self.sha256)
+        if self.vae_sha256 != "":
+            check_sha256("model vae_sha256", self.vae_sha256)
+        if not isinstance(self.ema, bool):
+            raise UserError(f"model ema {self.ema!r}: must be true or false")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name; those that say nothing unusual are left out."""
+        fields = dataclasses.asdict(self)
+        return {name: value for name, value in fields.items() if value not in ("", False)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +138,8 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """The content of the `latentcanvas` chunk."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        nested = {name: dataclasses.asdict(fields[name]) for name in ("model", "plugin", "schedule_plugin")}
+        nested = {name: dataclasses.asdict(fields[name]) for name in ("plugin", "schedule_plugin")}
+        nested["model"] = self.model.to_dict()
         return {"format": FORMAT, **fields, **nested, "settings": self.settings.to_dict()}
 
     @classmethod

@@ -65,6 +65,7 @@ def infotext(recipe: Recipe) -> str:
         "Size": f"{settings.width}x{settings.height}",
         "Model hash": recipe.model.sha256[:10],
         "Model": recipe.model.name,
+        "VAE hash": recipe.model.vae_sha256[:10] or None,
         "Denoising strength": settings.strength,
         "Clip skip": settings.clip_skip if settings.clip_skip > 1 else None,
         "RNG": "CPU",

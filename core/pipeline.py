@@ -26,27 +26,17 @@ from core.errors import UserError
 from core.images import ModelRef, Recipe
 from core.inputs import Inputs, Source
 from core.models.clip import CLIPTextEncoder, weigh
-from core.models.config import ModelConfig
 from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
 from core.noise import start_noise
 from core.pixels import to_images
 from core.preview import Previewer, fit
-from core.prompt import Chunk, TokenCount, Tokenizer
+from core.prompt import END, OPENCLIP_PAD, Chunk, TokenCount, Tokenizer
 from core.request import Request, Settings
 from core.run import Result, Run
 from core.weights.find import find_model
-from core.weights.folder import (
-    TEXT,
-    UNET,
-    VAE,
-    WEIGHTS,
-    ModelNotes,
-    load_weights,
-    read_config,
-    read_notes,
-    sha256,
-)
+from core.weights.model import ModelFiles, open_model
+from core.weights.parts import load_part
 
 
 class Pipeline:
@@ -54,52 +44,71 @@ class Pipeline:
 
     def __init__(
         self,
-        config: ModelConfig,
-        notes: ModelNotes,
+        files: ModelFiles,
         tokenizer: Tokenizer,
         parts: tuple[CLIPTextEncoder, AutoencoderKL, UNet],
-        model_hash: str,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        self.config, self.notes, self.tokenizer = config, notes, tokenizer
+        self.files, self.config, self.notes, self.tokenizer = files, files.config, files.notes, tokenizer
         self.text_encoder, self.vae, self.unet = parts
-        self.name, self.sha256, self.defaults, self.examples = (
-            notes.name,
-            model_hash,
-            notes.defaults,
-            notes.examples,
-        )
+        self.name, self.about = self.notes.name, files.about
+        self.defaults, self.examples = self.notes.defaults, self.notes.examples
         self.device, self.dtype = device, dtype
         self.load_seconds = 0.0
-        self.noise_schedule = config.noise.schedule()
+        self.noise_schedule = self.config.noise.schedule()
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the model's weights. The files are read for it when it is first wanted."""
+        return self.files.sha256
+
+    @property
+    def model_ref(self) -> ModelRef:
+        """What a recipe says of the model."""
+        files = self.files
+        return ModelRef(name=self.name, sha256=files.sha256, vae_sha256=files.vae_sha256, ema=files.ema)
 
     @classmethod
     def load(
-        cls, source: str | Path = "tiny", *, device: str | None = None, dtype: str | None = None
+        cls,
+        source: str | Path = "tiny",
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        vae: str | Path | None = None,
+        ema: bool = False,
     ) -> Pipeline:
-        """A model folder as diffusers writes it, by its path or by its name: "tiny", or one in data/models.
+        """A model: a folder as diffusers writes it, or a .safetensors or .ckpt file; by its path or its name
+        ("tiny", or one in data/models). `about` says what was found.
 
         device: "cpu", "cuda", "mps"; the best one that is there when None. dtype: "float32", "float16",
-        "bfloat16"; float32 on a CPU and float16 elsewhere when None. Raises UserError, also for files that
-        are damaged.
+        "bfloat16"; float32 on a CPU and float16 elsewhere when None. vae: a file or folder with a VAE to take
+        instead of the model's own. ema: take the averaged copy of the UNet that some files hold. Raises
+        UserError, also for files that are damaged.
         """
         began = time.perf_counter()
-        folder = find_model(source)
         where = find_device(device)
         kind = find_dtype(dtype, where)
-        config = read_config(folder)
-        notes = read_notes(folder, config)
-        words = None if notes.words is None else frozenset(notes.words)
-        tokenizer = Tokenizer.load(folder / "tokenizer", config.text.max_position_embeddings, words)
+        files = open_model(find_model(source), ema=ema, vae=None if vae is None else Path(vae))
+        config, words = files.config, files.notes.words
+        tokenizer = Tokenizer.load(
+            files.tokenizer,
+            config.text.max_position_embeddings,
+            None if words is None else frozenset(words),
+            pad=OPENCLIP_PAD if config.text.hidden_act == "gelu" else END,
+        )
+        if max(tokenizer.vocab.values()) >= config.text.vocab_size:
+            raise UserError(
+                f"The tokenizer in {files.tokenizer} is of another model: it knows more tokens than "
+                f"{files.notes.name}'s text encoder."
+            )
         parts = (
-            load_weights(CLIPTextEncoder, config.text, folder / TEXT, where, kind),
-            load_weights(AutoencoderKL, config.vae, folder / VAE, where, kind),
-            load_weights(UNet, config.unet, folder / UNET, where, kind),
+            load_part(CLIPTextEncoder, config.text, files.text, where, kind),
+            load_part(AutoencoderKL, config.vae, files.vae, where, kind),
+            load_part(UNet, config.unet, files.unet, where, kind),
         )
-        pipeline = cls(
-            config, notes, tokenizer, parts, sha256(folder / name for name in WEIGHTS), where, kind
-        )
+        pipeline = cls(files, tokenizer, parts, where, kind)
         pipeline.load_seconds = time.perf_counter() - began
         return pipeline
 
@@ -210,7 +219,7 @@ class Pipeline:
         return Recipe.of(
             settings,
             plugins.registry(),
-            model=ModelRef(name=self.name, sha256=self.sha256),
+            model=self.model_ref,
             device=str(self.device),
             dtype=str(self.dtype).removeprefix("torch."),
             versions=versions | {"python": platform.python_version()},

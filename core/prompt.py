@@ -24,6 +24,7 @@ from core.errors import UserError
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
+OPENCLIP_PAD = "!"  # of SD 2.x, whose text encoder saw token 0 behind the end mark
 SINGLE_TOKENS = 2 * 256 + 2  # what no merge makes: each byte, also at a word's end, and the two marks
 PIECES = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 COMMA = "," + WORD_END

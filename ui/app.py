@@ -32,6 +32,8 @@ class PageOptions:
     """What the command line says about the page. `auth` is "user:password"; a port of None means 7860."""
 
     model: str = "tiny"
+    vae: Path | None = None
+    ema: bool = False
     device: str | None = None
     dtype: str | None = None
     share: bool = False
@@ -114,7 +116,9 @@ def _page(options: PageOptions, load: Callable[[], PagePipeline]) -> tuple[gr.Bl
 def _load(options: PageOptions) -> PagePipeline:
     from core.pipeline import Pipeline
 
-    return Pipeline.load(options.model, device=options.device, dtype=options.dtype)
+    return Pipeline.load(
+        options.model, device=options.device, dtype=options.dtype, vae=options.vae, ema=options.ema
+    )
 
 
 def _launch(page: gr.Blocks, host: str, port: int, auth: tuple[str, str] | None, share: bool) -> str | None:

@@ -20,7 +20,7 @@ from ui.commands.bench import bench
 from ui.commands.checks import test
 from ui.commands.download import download
 from ui.commands.generate import generate
-from ui.commands.listing import models
+from ui.commands.models import models
 from ui.commands.samplers import app as samplers
 from ui.commands.samplers import listing
 from ui.commands.train import train
@@ -30,7 +30,7 @@ BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.command()(generate)
-app.command()(models)
+app.add_typer(models, name="models")
 app.command()(download)
 app.command()(train)
 app.command()(bench)
@@ -62,6 +62,8 @@ def page(
         int, typer.Option(min=1, max=65535, help="Port of the page; the next free one if it is taken.")
     ] = 7860,
     outputs: Annotated[Path, typer.Option(metavar="DIR", help="Where pictures are saved.")] = Path("outputs"),
+    vae: options.Vae = None,
+    ema: options.Ema = False,
     device: options.Device = None,
     dtype: options.Dtype = None,
     plugins_dir: options.PluginsDir = None,
@@ -83,6 +85,8 @@ def page(
     serve(
         PageOptions(
             model=model,
+            vae=vae,
+            ema=ema,
             device=device,
             dtype=dtype,
             share=share,

@@ -122,6 +122,11 @@ class ModelConfig:
     unet: UNetConfig = field(default_factory=UNetConfig)
     noise: NoiseConfig = field(default_factory=NoiseConfig)
 
+    @property
+    def inpaints(self) -> bool:
+        """Whether the UNet also reads a mask and the masked picture's latents, as SD's inpainting ones do."""
+        return self.unet.in_channels == 2 * self.vae.latent_channels + 1
+
     def __post_init__(self) -> None:
         """Raises UserError unless each part can be built and the parts fit each other."""
         text, vae, unet = self.text, self.vae, self.unet
@@ -147,7 +152,8 @@ class ModelConfig:
             == text.hidden_size,
             "the UNet must predict the VAE's latents": unet.out_channels == vae.latent_channels,
             "the UNet must read latents, alone or with a mask and a masked picture's": unet.in_channels
-            in (vae.latent_channels, 2 * vae.latent_channels + 1),
+            == vae.latent_channels
+            or self.inpaints,
         }
         broken = [rule for rule, holds in rules.items() if not holds]
         if broken:

@@ -1,4 +1,4 @@
-"""Where models are: the embedded one, and the folders that a user puts into `data/models`."""
+"""Where models are: the embedded one, and the folders and files that a user puts into `data/models`."""
 
 from __future__ import annotations
 
@@ -9,22 +9,51 @@ from core.errors import UserError
 DATA = Path(__file__).resolve().parents[2] / "data"
 EMBEDDED = DATA / "tiny"
 MODELS = DATA / "models"
+SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+# The tokenizer's two files, and the names that some tools save them under.
+_VOCABULARY, _MERGES = ("vocab.json", "vocab"), ("merges.txt", "merges")
 
 
 def installed() -> list[Path]:
-    """The folders of the models that can be named without a path, the embedded one first."""
+    """The models that can be named without a path, the embedded one first: folders, and files of weights."""
     found = [path for path in (EMBEDDED, *sorted(MODELS.glob("*"))) if not path.name.startswith(".")]
-    return [folder for folder in found if folder.is_dir()]
+    return [path for path in found if path.is_dir() or (path.is_file() and path.suffix in SUFFIXES)]
+
+
+def model_name(path: Path) -> str:
+    """What a model is called: its folder, or its file without the suffix."""
+    return path.name if path.is_dir() else path.stem
 
 
 def find_model(source: str | Path) -> Path:
-    """The folder of a model, by its name or its path. Raises UserError when there is none."""
-    for folder in installed():
-        if str(source) == folder.name:
-            return folder
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder
-    what = "is a file, and only model folders can be loaded" if folder.is_file() else "is not there"
-    known = ", ".join(path.name for path in installed()) or f"none in {DATA}"
-    raise UserError(f"Model {str(source)!r} {what}: name a model folder, or one of those here: {known}.")
+    """The folder or file of a model, by its name or its path. Raises UserError when there is none."""
+    known = installed()
+    for path in known:
+        if str(source) in (model_name(path), path.name):
+            return path
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    there = ", ".join(dict.fromkeys(map(model_name, known))) or f"none in {DATA}"
+    raise UserError(
+        f"Model {str(source)!r} is not there: name a model's folder or file, or one of those here: {there}."
+    )
+
+
+def find_tokenizer(model: Path) -> Path:
+    """The folder with the tokenizer's vocabulary and merges for a model, given its folder or file.
+
+    That is the folder's own `tokenizer`; without one, wherever the two files lie: beside the model or in
+    `data/`, in a folder `tokenizer` in either of them or not. Raises UserError when they are nowhere.
+    """
+    if (model / "tokenizer").is_dir():
+        return model / "tokenizer"
+    homes = [model] if model.is_dir() else [model.parent, model.with_suffix("")]
+    for home in (*homes, DATA, MODELS):
+        for folder in (home / "tokenizer", home):
+            if all(any((folder / name).is_file() for name in names) for names in (_VOCABULARY, _MERGES)):
+                return folder
+    raise UserError(
+        f"{model} comes without a tokenizer: put vocab.json and merges.txt of CLIP, which any Stable "
+        f"Diffusion folder has under tokenizer, beside it or in {DATA}."
+    )

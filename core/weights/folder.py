@@ -1,25 +1,24 @@
-"""Model folders as diffusers writes them: a sub-folder a part, each with `config.json` and safetensors.
+"""Model folders as diffusers writes them: a sub-folder a part, each with `config.json` and its weights.
 
 What this project adds is one optional file, `latentcanvas.json`: what the model is good at (`ModelNotes`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
-
+from core.checks import MAX_SIDE, MIN_SIDE, SIDE_MULTIPLE
 from core.errors import UserError
 from core.models.config import ModelConfig, NoiseConfig, TextConfig, UNetConfig, VAEConfig
 from core.request import Defaults
 from core.settings import build
+from core.weights.checkpoint import INDEX, open_checkpoint
+from core.weights.mapped import Entry
+from core.weights.parts import Part, Source
 
 NOTES = "latentcanvas.json"
 TEXT, VAE, UNET = (
@@ -27,8 +26,53 @@ TEXT, VAE, UNET = (
     "vae/diffusion_pytorch_model.safetensors",
     "unet/diffusion_pytorch_model.safetensors",
 )
-WEIGHTS = (TEXT, VAE, UNET)
-M = TypeVar("M", bound=nn.Module)
+# What weights are called, without suffix: by safetensors and by the older .bin.
+_NAMES = {
+    "text_encoder": ("model", "pytorch_model"),
+    "vae": ("diffusion_pytorch_model", "diffusion_pytorch_model"),
+    "unet": ("diffusion_pytorch_model", "diffusion_pytorch_model"),
+}
+_VARIANTS = ("", "fp16", "bf16")  # in the order of preference: the whole weights come first
+_PIPELINES = ("StableDiffusion", "StableDiffusionImg2Img", "StableDiffusionInpaint", "LatentConsistencyModel")
+_SPACINGS = ("leading", "linspace", "trailing")
+# What a config may say of things that are the same in all models of this architecture.
+_FIXED: dict[str, dict[str, Any]] = {
+    "unet": {
+        "act_fn": "silu",
+        "addition_embed_type": None,
+        "attention_type": "default",
+        "center_input_sample": False,
+        "class_embed_type": None,
+        "conv_in_kernel": 3,
+        "conv_out_kernel": 3,
+        "cross_attention_norm": None,
+        "downsample_padding": 1,
+        "dual_cross_attention": False,
+        "encoder_hid_dim": None,
+        "flip_sin_to_cos": True,
+        "freq_shift": 0,
+        "mid_block_scale_factor": 1,
+        "mid_block_type": "UNetMidBlock2DCrossAttn",
+        "num_class_embeds": None,
+        "only_cross_attention": False,
+        "resnet_time_scale_shift": "default",
+        "time_cond_proj_dim": None,
+        "time_embedding_type": "positional",
+        "transformer_layers_per_block": 1,
+    },
+    "vae": {
+        "act_fn": "silu",
+        "down_block_types": "DownEncoderBlock2D",
+        "latents_mean": None,
+        "mid_block_add_attention": True,
+        "shift_factor": None,
+        "up_block_types": "UpDecoderBlock2D",
+        "use_post_quant_conv": True,
+        "use_quant_conv": True,
+    },
+    "text_encoder": {},
+    "scheduler": {"rescale_betas_zero_snr": False, "trained_betas": None},
+}
 T = TypeVar("T")
 
 
@@ -52,8 +96,9 @@ def read_config(folder: Path) -> ModelConfig:
     """The configuration of all parts. Raises UserError when a file is missing or is not of this
     architecture.
     """
+    _check_index(folder)
     text = _config(TextConfig, folder / "text_encoder" / "config.json")
-    vae = _config(VAEConfig, folder / "vae" / "config.json")
+    vae = read_vae_config(folder / "vae")
     unet = _config(UNetConfig, folder / "unet" / "config.json")
     noise = _config(NoiseConfig, folder / "scheduler" / "scheduler_config.json")
     try:
@@ -63,16 +108,24 @@ def read_config(folder: Path) -> ModelConfig:
         raise UserError(f"{folder}: {error}") from None
 
 
+def read_vae_config(folder: Path) -> VAEConfig:
+    """The configuration of a VAE's folder. Raises UserError."""
+    return _config(VAEConfig, folder / "config.json", "vae")
+
+
 def read_notes(folder: Path, config: ModelConfig) -> ModelNotes:
     """The model's notes, or sensible ones where the folder has none. Raises UserError for damaged ones."""
     path = folder / NOTES
     if not path.exists():
-        side = 64 * config.vae.reduction
-        defaults = Defaults(
-            sampler="ddim", schedule="leading", steps=20, cfg_scale=7.5, width=side, height=side
+        cells = read_json(folder / "unet" / "config.json").get("sample_size")
+        spacing = read_json(folder / "scheduler" / "scheduler_config.json").get("timestep_spacing")
+        return plain_notes(
+            folder.resolve().name,
+            config,
+            cells=cells if type(cells) is int else 64,
+            schedule=spacing if spacing in _SPACINGS else "leading",
         )
-        return ModelNotes(name=folder.resolve().name, defaults=defaults)
-    values = _json(path)
+    values = read_json(path)
     try:
         words, preview = values.get("words"), values.get("preview")
         return ModelNotes(
@@ -88,73 +141,94 @@ def read_notes(folder: Path, config: ModelConfig) -> ModelNotes:
         ) from None
 
 
-def load_weights(build: type[M], config: Any, path: Path, device: torch.device, dtype: torch.dtype) -> M:
-    """A module with the weights of one safetensors file, in evaluation mode.
-
-    Built without memory of its own; tensors are mapped from the file and converted only where device or dtype
-    differ. Raises UserError when the file is damaged or a key or shape is not what the architecture expects.
-    """
-    with torch.device("meta"):
-        module = build(config)
-    tensors = {key: value.to(device, dtype) for key, value in read_tensors(path).items()}
-    check_shapes(module.state_dict(), tensors, path)
-    module.load_state_dict(tensors, assign=True)
-    return module.eval().requires_grad_(False)
+def plain_notes(name: str, config: ModelConfig, *, cells: int = 64, schedule: str = "leading") -> ModelNotes:
+    """Notes for a model that has none: Stable Diffusion's usual settings, at `cells` latents a side."""
+    side = min(max(cells * config.vae.reduction, MIN_SIDE), MAX_SIDE) // SIDE_MULTIPLE * SIDE_MULTIPLE
+    defaults = Defaults(sampler="ddim", schedule=schedule, steps=20, cfg_scale=7.5, width=side, height=side)
+    return ModelNotes(name=name, defaults=defaults)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, mapped from disk. Raises UserError when it is missing or damaged."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: copy the model again.") from None
-    except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"{path} is damaged or no safetensors file ({error}): copy the model again."
-        ) from None
+def read_part(folder: Path) -> Part:
+    """The weights in a part's folder, `text_encoder`, `vae` or `unet`, by our names. Raises UserError."""
+    checkpoint = open_checkpoint(_weights(folder))
+    entries = checkpoint.entries
+    if folder.name == "text_encoder":
+        return Part(checkpoint.path, _text(entries))
+    return Part(checkpoint.path, diffusers_vae(entries) if folder.name == "vae" else _as_they_are(entries))
 
 
-def check_shapes(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
-    """Raises UserError unless both have the same keys and shapes."""
-    for what, keys in (
-        ("lacks", expected.keys() - found.keys()),
-        ("has unexpected", found.keys() - expected.keys()),
-    ):
-        if keys:
-            raise UserError(f"{path} {what} {_some(sorted(keys))}: it does not belong to this model.")
-    for key, tensor in expected.items():
-        if tensor.shape != found[key].shape:
-            shapes = f"{tuple(found[key].shape)}, not {tuple(tensor.shape)}"
-            raise UserError(f"{path}: {key} has shape {shapes}: it does not belong to this model.")
+def read_vae_part(folder: Path) -> Part:
+    """The weights of a VAE's folder, whatever the folder is called. Raises UserError."""
+    checkpoint = open_checkpoint(_weights(folder, "vae"))
+    return Part(checkpoint.path, diffusers_vae(checkpoint.entries))
 
 
-def sha256(paths: Iterable[Path]) -> str:
-    """One hash over the contents of several files, in their order."""
-    total = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                total.update(block)
-    return total.hexdigest()
+def diffusers_vae(entries: Mapping[str, Entry]) -> dict[str, Source]:
+    """Our names for those of a diffusers VAE, whose attention was called otherwise in its first year."""
+    old = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+    found = {}
+    for name, entry in entries.items():
+        head, _, last = name.rpartition(".")
+        layer, _, what = head.rpartition(".")
+        attends = layer.endswith("mid_block.attentions.0") and what in old
+        found[f"{layer}.{old[what]}.{last}" if attends else name] = Source(entry)
+    return found
 
 
-def _config(kind: type[T], path: Path) -> T:
-    # A file describes more than this architecture needs, such as names of classes.
-    return build(kind, _json(path), str(path), unknown="ignore")
-
-
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises UserError."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing: this is no model folder, or the copy is not complete.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}): copy the model again.") from None
     if not isinstance(values, dict):
         raise UserError(f"{path} is damaged: it holds no object.")
     return values
 
 
-def _some(keys: list[str]) -> str:
-    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+def _text(entries: Mapping[str, Entry]) -> dict[str, Source]:
+    """Newer files leave `text_model.` out; older ones also hold a table of positions or a projection."""
+    unused = ("embeddings.position_ids", "text_projection.weight", "logit_scale")
+    short = {name.removeprefix("text_model."): entry for name, entry in entries.items()}
+    return {f"text_model.{name}": Source(entry) for name, entry in short.items() if name not in unused}
+
+
+def _as_they_are(entries: Mapping[str, Entry]) -> dict[str, Source]:
+    return {name: Source(entry) for name, entry in entries.items()}
+
+
+def _weights(folder: Path, part: str | None = None) -> Path:
+    """The file with a part's weights, or the index of its files; safetensors win over .bin."""
+    stems = zip(_NAMES[part or folder.name], ("safetensors", "bin"), strict=True)
+    tried = []
+    for stem, suffix in stems:
+        for variant in _VARIANTS:
+            dotted = f".{variant}" if variant else ""
+            tried += [f"{stem}{dotted}.{suffix}", f"{stem}.{suffix}{INDEX.replace('.json', '')}{dotted}.json"]
+    for name in tried:
+        if (folder / name).exists():
+            return folder / name
+    raise UserError(f"{folder / tried[0]} is missing: copy the model again.")
+
+
+def _check_index(folder: Path) -> None:
+    """`model_index.json` names the pipeline that the folder was saved from, where it is there."""
+    path = folder / "model_index.json"
+    if path.exists():
+        kind = str(read_json(path).get("_class_name", "StableDiffusionPipeline"))
+        if kind.removesuffix("Legacy").removesuffix("Pipeline") not in _PIPELINES:
+            raise UserError(f"{folder} is a {kind}: only Stable Diffusion 1.x and 2.x can be run.")
+
+
+def _config(kind: type[T], path: Path, part: str | None = None) -> T:
+    values = read_json(path)
+    for key, fixed in _FIXED[part or path.parent.name].items():
+        said = values.get(key, fixed)
+        if any(value != fixed for value in (said if isinstance(said, list) else [said])):
+            raise UserError(f"{path}: {key} is {said!r}, and models of this architecture have {fixed!r}.")
+    if kind is UNetConfig and values.get("num_attention_heads") is not None:
+        values["attention_head_dim"] = values["num_attention_heads"]
+    # A file describes more than this architecture needs, such as names of classes.
+    return build(kind, values, str(path), unknown="ignore")

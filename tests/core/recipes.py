@@ -67,7 +67,9 @@ def any_recipe(prompts: st.SearchStrategy[str] = texts) -> st.SearchStrategy[Rec
     return st.builds(
         Recipe,
         settings=any_settings(prompts, largest_batch=1),
-        model=st.builds(ModelRef, name=names, sha256=digests),
+        model=st.builds(
+            ModelRef, name=names, sha256=digests, vae_sha256=digests | st.just(""), ema=st.booleans()
+        ),
         plugin=plugins,
         schedule_plugin=plugins,
         device=names,

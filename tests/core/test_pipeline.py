@@ -262,7 +262,7 @@ def test_weights_of_another_model_are_refused_by_name(tmp_path: Path) -> None:
         ({"source": "nothing/here"}, "not there"),
         ({"device": "warp"}, "warp"),
         ({"device": "meta"}, "meta"),
-        ({"source": __file__}, "only model folders"),
+        ({"source": __file__}, "no file of weights"),
         ({"dtype": "float8"}, "float32"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ from core.models.vae import AutoencoderKL
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
 
+M = TypeVar("M", bound=nn.Module)
 UNETS: dict[str, dict[str, Any]] = {
     "like SD 1.x": {"attention_head_dim": 4, "cross_attention_dim": 24},
     "like SD 2.x": {
@@ -63,6 +64,91 @@ def test_unet(kind: str, height: int) -> None:
     timesteps = torch.tensor([3.0, 980.5])
     context = torch.randn(2, 7, numbers["cross_attention_dim"])
     assert relative(ours(x, timesteps, context), theirs(x, timesteps, context).sample) < 1e-5
+
+
+# As the folders of the published models say it: 1.5, 2.1 and 2 for inpainting.
+FULL_UNETS: dict[str, dict[str, Any]] = {
+    "SD 1.5": {"attention_head_dim": 8, "cross_attention_dim": 768},
+    "SD 2.1": {
+        "attention_head_dim": (5, 10, 20, 20),
+        "cross_attention_dim": 1024,
+        "use_linear_projection": True,
+    },
+    "SD 2 inpainting": {
+        "attention_head_dim": (5, 10, 20, 20),
+        "cross_attention_dim": 1024,
+        "use_linear_projection": True,
+        "in_channels": 9,
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FULL_UNETS)
+@torch.no_grad()
+def test_unet_in_full_size(kind: str) -> None:
+    numbers = {"in_channels": 4, **FULL_UNETS[kind]}
+    theirs = diffusers.UNet2DConditionModel(**numbers).eval()
+    randomise(theirs)
+    ours = without_memory(UNet, UNetConfig(**numbers))
+    ours.load_state_dict(theirs.state_dict(), assign=True)
+    x = torch.randn(1, numbers["in_channels"], 16, 16)
+    timesteps, context = torch.tensor([501.0]), torch.randn(1, 77, numbers["cross_attention_dim"])
+    found, expected = ours(x, timesteps, context), theirs(x, timesteps, context).sample
+    assert largest(found, expected) < 1e-4
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_vae_in_full_size() -> None:
+    theirs = diffusers.AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512),
+        layers_per_block=2,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+    ).eval()
+    randomise(theirs)
+    ours = without_memory(AutoencoderKL, VAEConfig())
+    ours.load_state_dict(theirs.state_dict(), assign=True)
+    pictures, latents = torch.rand(1, 3, 128, 128) * 2 - 1, torch.randn(1, 4, 16, 16)
+    assert largest(ours.moments(pictures)[0], theirs.encode(pictures).latent_dist.mean) < 1e-4
+    assert largest(ours.decode(latents), theirs.decode(latents / 0.18215).sample) < 1e-4
+
+
+FULL_TOWERS: dict[str, dict[str, Any]] = {
+    "CLIP ViT-L/14": {},
+    "OpenCLIP ViT-H/14, up to the last layer but one": {
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 23,
+        "num_attention_heads": 16,
+        "hidden_act": "gelu",
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FULL_TOWERS)
+@torch.no_grad()
+def test_text_encoder_in_full_size(kind: str) -> None:
+    numbers = vars(TextConfig(**FULL_TOWERS[kind]))
+    theirs = transformers.CLIPTextModel(transformers.CLIPTextConfig(**numbers)).eval()
+    ours = without_memory(CLIPTextEncoder, TextConfig(**FULL_TOWERS[kind]))
+    weights = {f"text_model.{key.removeprefix('text_model.')}": v for key, v in theirs.state_dict().items()}
+    ours.load_state_dict(weights, assign=True)
+    ids = torch.randint(0, 49406, (2, 77))
+    assert largest(ours(ids), theirs(ids).last_hidden_state) < 1e-5
+
+
+def without_memory(build: type[M], config: Any) -> M:
+    """Our module on the meta device, for weights that another already holds."""
+    with torch.device("meta"):
+        return build(config).eval()
+
+
+def largest(ours: Tensor, theirs: Tensor) -> float:
+    """The largest difference, relative to the largest value."""
+    return float((ours - theirs).abs().max() / theirs.abs().max())
 
 
 @pytest.mark.parametrize("layers", [1, 2])

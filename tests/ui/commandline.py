@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
 
 import core.plugins
+from core.images import ModelRef
 from tests.ui.fakes import FakePipeline
 from ui import cli
 
@@ -16,15 +18,27 @@ class LoadedPipeline(FakePipeline):
     """A FakePipeline that is loaded as the command line does it, and remembers how."""
 
     load_seconds = 0.5
+    about = "a fake"
+    model_ref = ModelRef(name="fake", sha256="0" * 64)
     device = SimpleNamespace(type="cpu")
     loaded: ClassVar[list[tuple[str, str | None, str | None]]] = []
+    parts: ClassVar[list[tuple[Path | None, bool]]] = []
     error: ClassVar[BaseException | None] = None
 
     @classmethod
-    def load(cls, source: str, *, device: str | None = None, dtype: str | None = None) -> LoadedPipeline:
+    def load(
+        cls,
+        source: str,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        vae: Path | None = None,
+        ema: bool = False,
+    ) -> LoadedPipeline:
         if cls.error is not None:
             raise cls.error
         cls.loaded.append((source, device, dtype))
+        cls.parts.append((vae, ema))
         return cls(core.plugins.registry())
 
 

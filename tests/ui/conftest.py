@@ -18,6 +18,7 @@ def pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[L
     """The fake in place of core.pipeline, in an empty current folder."""
     monkeypatch.setitem(sys.modules, "core.pipeline", SimpleNamespace(Pipeline=LoadedPipeline))
     monkeypatch.setattr(LoadedPipeline, "loaded", [])
+    monkeypatch.setattr(LoadedPipeline, "parts", [])
     monkeypatch.setattr(LoadedPipeline, "error", None)
     monkeypatch.chdir(tmp_path)
     core.plugins.configure()

@@ -123,10 +123,13 @@ def test_the_page_gets_its_options(
     run(
         capsys,
         *("--share", "--auth", "me:secret", "--listen", "--port", "8000", "--model", "m", "--device", "cpu"),
+        *("--vae", "v", "--ema"),
         *("--dtype", "float32", "--outputs", "o", "--plugins-dir", "p", "--no-plugins"),
     )
     assert vars(served[0]) == {
         "model": "tiny",
+        "vae": None,
+        "ema": False,
         "device": None,
         "dtype": None,
         "share": False,
@@ -139,6 +142,8 @@ def test_the_page_gets_its_options(
     }
     assert vars(served[1]) == {
         "model": "m",
+        "vae": Path("v"),
+        "ema": True,
         "device": "cpu",
         "dtype": "float32",
         "share": True,

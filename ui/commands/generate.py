@@ -28,8 +28,11 @@ def generate(
         int | None, typer.Option(help="Layer of the text encoder to stop at, from the last. [default: 1]")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A model by name, or its folder. [default: tiny]")
+        str | None,
+        typer.Option(metavar="NAME", help="A model by name, or its folder or file. [default: tiny]"),
     ] = None,
+    vae: options.Vae = None,
+    ema: options.Ema = False,
     sampler: Annotated[str | None, typer.Option(help="A name that `samplers` lists.")] = None,
     schedule: Annotated[str | None, typer.Option(help="A schedule that `samplers` lists.")] = None,
     sigmas: Annotated[
@@ -157,7 +160,7 @@ def generate(
     _check_names(request)
     check_writable(out)
 
-    pipeline = _load(recipe, model, device, dtype)
+    pipeline = _load(recipe, model, vae, ema, device, dtype)
     result = _run(pipeline, request, inputs)
     paths = result.save(out)
     if as_json:
@@ -226,17 +229,33 @@ def _warn_of_other_pictures(request: Request, inputs: Inputs | None) -> None:
             _warn(f"the recipe had another {name} (SHA-256 of its pixels {wanted[:12]}...): this will differ")
 
 
-def _load(recipe: Recipe | None, model: str | None, device: str | None, dtype: str | None) -> Pipeline:
+def _load(
+    recipe: Recipe | None,
+    model: str | None,
+    vae: Path | None,
+    ema: bool,
+    device: str | None,
+    dtype: str | None,
+) -> Pipeline:
     """The asked model, or the recipe's with its device and number format, for the very same picture."""
     from core.pipeline import Pipeline
 
     if recipe is None:
-        return Pipeline.load(model or "tiny", device=device, dtype=dtype)
+        return _told(Pipeline.load(model or "tiny", device=device, dtype=dtype, vae=vae, ema=ema))
     if device is None and dtype is None:
         device, dtype = _place_of(recipe)
-    pipeline = Pipeline.load(model or recipe.model.name, device=device, dtype=dtype)
+    name, ema = model or recipe.model.name, ema or (model is None and recipe.model.ema)
+    pipeline = _told(Pipeline.load(name, device=device, dtype=dtype, vae=vae, ema=ema))
     if pipeline.sha256 != recipe.model.sha256:
         _warn(f"the picture was made with other weights of {recipe.model.name}: this one will differ")
+    elif pipeline.model_ref.vae_sha256 != recipe.model.vae_sha256:
+        _warn("the picture was made with another VAE: give the same one as --vae, or this one will differ")
+    return pipeline
+
+
+def _told(pipeline: Pipeline) -> Pipeline:
+    """Say what was found under the model's name, as it may be anything that people have on disk."""
+    print(f"model {pipeline.name}: {pipeline.about}", file=sys.stderr)
     return pipeline
 
 

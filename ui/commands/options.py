@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
-Model = Annotated[str, typer.Option(metavar="NAME", help="A model by name, or its folder.")]
+Model = Annotated[str, typer.Option(metavar="NAME", help="A model by name, or its folder or file.")]
+Vae = Annotated[
+    Path | None, typer.Option(metavar="PATH", help="A VAE (file or folder) in place of the model's own.")
+]
+Ema = Annotated[
+    bool, typer.Option("--ema", help="Take the averaged copy of the weights, where the file holds one.")
+]
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1, mps, ...; the fastest that is there if left out.")
 ]

@@ -1,0 +1,155 @@
+"""A model as it lies on disk, whatever its form: what `Pipeline.load` builds from."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from core.errors import UserError
+from core.models.config import ModelConfig, VAEConfig
+from core.weights.checkpoint import INDEX, open_checkpoint
+from core.weights.find import find_tokenizer, model_name
+from core.weights.folder import (
+    ModelNotes,
+    plain_notes,
+    read_config,
+    read_notes,
+    read_part,
+    read_vae_config,
+    read_vae_part,
+)
+from core.weights.parts import Part
+from core.weights.prediction import SIZES
+from core.weights.recognise import recognise
+from core.weights.single import read_single, read_vae_file
+
+_HASH_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """Everything that a model's files say before a network is built.
+
+    about: one line for people; hashed: the files of the model's own weights; vae_path: of a VAE that was
+    given with it, None for its own; ema: whether the UNet is the averaged copy.
+    """
+
+    path: Path
+    about: str
+    config: ModelConfig
+    notes: ModelNotes
+    text: Part
+    vae: Part
+    unet: Part
+    hashed: tuple[Path, ...]
+    vae_path: Path | None = None
+    ema: bool = False
+
+    @property
+    def tokenizer(self) -> Path:
+        """The folder with its tokenizer. Raises UserError when there is none."""
+        return find_tokenizer(self.path)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Over the model's files of weights, one after the other: text encoder, VAE, UNet. For a single file
+        that is the file's own, whose first ten digits A1111 calls the model hash.
+        """
+        return hash_files(self.hashed)
+
+    @cached_property
+    def vae_sha256(self) -> str:
+        """The same of a VAE that was given with the model; empty without one."""
+        return "" if self.vae_path is None else hash_files(self.vae.files)
+
+
+def open_model(path: Path, *, ema: bool = False, vae: Path | None = None) -> ModelFiles:
+    """A model folder or a single file, with a VAE of its own when `vae` names one. Raises UserError."""
+    if path.is_dir():
+        if ema:
+            raise UserError(f"{path} is a folder, which holds no averaged copy: leave --ema out.")
+        model = _folder(path)
+    else:
+        model = _file(path, ema=ema)
+    return model if vae is None else _with_vae(model, vae.expanduser())
+
+
+def hash_files(paths: tuple[Path, ...] | list[Path]) -> str:
+    """One SHA-256 over the contents of several files, in their order."""
+    total = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(_HASH_BLOCK):
+                total.update(block)
+    return total.hexdigest()
+
+
+def _folder(path: Path) -> ModelFiles:
+    config = read_config(path)
+    notes = read_notes(path, config)
+    text, vae, unet = (read_part(path / name) for name in ("text_encoder", "vae", "unet"))
+    files = tuple(file for part in (text, vae, unet) for file in part.files)
+    about = f"a model folder, {_dtypes(text, vae, unet)}, predicts {config.noise.prediction_type}"
+    return ModelFiles(path, about, config, notes, text, vae, unet, files)
+
+
+def _file(path: Path, *, ema: bool) -> ModelFiles:
+    checkpoint = open_checkpoint(path)
+    model = read_single(checkpoint, ema=ema)
+    prediction = model.config.noise.prediction_type
+    base = recognise(checkpoint)
+    cells = SIZES.get((base.base, prediction), 64)
+    about = (
+        f"{base.words} ({checkpoint.format}), {_dtypes(model.text, model.vae, model.unet)}, predicts "
+        f"{prediction}{', averaged weights' if ema else ''}"
+    )
+    name = path.name.removesuffix(INDEX).removesuffix(".safetensors") if path.name.endswith(INDEX) else ""
+    return ModelFiles(
+        path,
+        about,
+        model.config,
+        plain_notes(name or model_name(path), model.config, cells=cells),
+        model.text,
+        model.vae,
+        model.unet,
+        tuple(dict.fromkeys(entry.file.path for entry in checkpoint.entries.values())),
+        ema=ema,
+    )
+
+
+def _with_vae(model: ModelFiles, path: Path) -> ModelFiles:
+    """The model with another VAE, which must make and read the same latents."""
+    config, part = _read_vae(path)
+    own = model.config.vae
+    if (config.latent_channels, config.reduction) != (own.latent_channels, own.reduction):
+        raise UserError(
+            f"{path} is a VAE of {config.latent_channels} channels at 1/{config.reduction} of a picture's "
+            f"side, and {model.notes.name} needs {own.latent_channels} at 1/{own.reduction}."
+        )
+    if not path.is_dir():  # no file says its scale, so that it is the model's
+        config = replace(config, scaling_factor=own.scaling_factor)
+    notes = replace(model.notes, preview=None)  # it was fitted to the other one
+    about = f"{model.about}, with the VAE {path.name}"
+    return replace(
+        model,
+        about=about,
+        config=replace(model.config, vae=config),
+        notes=notes,
+        vae=part,
+        vae_path=path,
+    )
+
+
+def _read_vae(path: Path) -> tuple[VAEConfig, Part]:
+    if not path.exists():
+        raise UserError(f"The VAE {str(path)!r} is not there: give --vae a file or a folder.")
+    if not path.is_dir():
+        return read_vae_file(path)
+    folder = path / "vae" if (path / "vae").is_dir() else path
+    return read_vae_config(folder), read_vae_part(folder)
+
+
+def _dtypes(*parts: Part) -> str:
+    return " and ".join(sorted(set().union(*(part.dtypes for part in parts))))

@@ -1,0 +1,150 @@
+"""What a file of weights is, by the names and shapes of its tensors.
+
+Most of what people try to load as a model is a real file of another kind: each gets a sentence of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+from core.weights.checkpoint import Checkpoint
+from core.weights.compvis import CLIP, EMA, OPEN_CLIP, UNET, VAE
+
+Architecture = Literal["SD1", "SD2", "inpainting", "SDXL", "LoRA", "VAE", "embedding", "unknown"]
+
+_LORA = (
+    "lora_up",
+    "lora_down",
+    "lora_A",
+    "lora_B",
+    "lora.up",
+    "lora.down",
+    "hada_w1_a",
+    "lokr_w1",
+    "oft_blocks",
+)
+# Models that are no Stable Diffusion 1.x or 2.x, by how one of their tensors begins.
+_STRANGERS = {
+    "model.diffusion_model.double_blocks.": "a Flux model",
+    "double_blocks.": "a Flux model",
+    "model.diffusion_model.joint_blocks.": "a Stable Diffusion 3 model",
+    "joint_blocks.": "a Stable Diffusion 3 model",
+    "control_model.": "a ControlNet",
+    "controlnet_cond_embedding.": "a ControlNet",
+    "adapter.": "a T2I adapter",
+    "image_proj.": "an IP-Adapter",
+    "concept_embeds": "a safety checker",
+}
+_CHANNELS = {5: "a depth-to-image model", 7: "an upscaler", 8: "an InstructPix2Pix model"}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What was recognised. `base` is "SD1" or "SD2" for a model that can be run, also for inpainting.
+
+    words: as it may stand after "is"; problem: why it cannot be loaded as a model, None where it can.
+    """
+
+    architecture: Architecture
+    words: str
+    base: Literal["SD1", "SD2"] | None = None
+    problem: str | None = None
+
+    @property
+    def loads(self) -> bool:
+        """Whether `Pipeline.load` takes it."""
+        return self.problem is None
+
+
+def recognise(checkpoint: Checkpoint) -> Kind:
+    """What the checkpoint is. Never raises: what is not known is "unknown"."""
+    names = checkpoint.entries
+    if f"{UNET}input_blocks.0.0.weight" in names:
+        return _model(checkpoint)
+    if any(part in name for name in names for part in _LORA):
+        return _other("LoRA", "a LoRA", "it changes a model and is none: give --model the model it is for")
+    if any(name.startswith(("conditioner.embedders.", "add_embedding.")) for name in names):
+        return _sdxl()
+    if _is_vae(checkpoint):
+        return _other("VAE", "a VAE alone", "give it as --vae, beside a --model")
+    if _is_embedding(checkpoint):
+        return _other("embedding", "a textual-inversion embedding", "it is a word for a model, and no model")
+    return _stranger(checkpoint)
+
+
+def _model(checkpoint: Checkpoint) -> Kind:
+    """A file with CompVis' UNet."""
+    names = checkpoint.entries
+    if any(name.startswith((f"{UNET}label_emb.", "conditioner.")) for name in names):
+        return _sdxl()
+    for start, words in _STRANGERS.items():
+        if any(name.startswith(start) for name in names):
+            return _other("unknown", words, "only Stable Diffusion 1.x and 2.x can be run")
+    channels = _channels(checkpoint)
+    if channels in _CHANNELS:
+        return _other("unknown", _CHANNELS[channels], "only text-to-image and inpainting models can be run")
+    open_clip = any(name.startswith(OPEN_CLIP) for name in names)
+    missing = [
+        what
+        for what, there in {
+            "the text encoder": open_clip or any(name.startswith(CLIP) for name in names),
+            "the VAE": any(name.startswith(VAE) for name in names),
+        }.items()
+        if not there
+    ]
+    if missing:
+        words = f"a UNet without {' and '.join(missing)}"
+        return _other("unknown", words, "a model needs all three parts: get the whole checkpoint")
+    base: Literal["SD1", "SD2"] = "SD2" if open_clip else "SD1"
+    version = "2.x" if open_clip else "1.x"
+    if channels == 9:
+        return Kind("inpainting", f"a Stable Diffusion {version} inpainting model", base)
+    return Kind(base, f"a Stable Diffusion {version} model", base)
+
+
+def _channels(checkpoint: Checkpoint) -> int | None:
+    shape = checkpoint.entries[f"{UNET}input_blocks.0.0.weight"].shape
+    return shape[1] if len(shape) > 1 else None
+
+
+def _is_vae(checkpoint: Checkpoint) -> bool:
+    if any(name.startswith((UNET, CLIP, OPEN_CLIP)) for name in checkpoint.entries):
+        return False
+    names = {name.removeprefix(VAE) for name in checkpoint.entries}
+    return {"decoder.conv_in.weight", "post_quant_conv.weight"} <= names
+
+
+def _is_embedding(checkpoint: Checkpoint) -> bool:
+    """A1111's `string_to_param.*`, the newer `emb_params`, or diffusers' one vector by its word."""
+    names = list(checkpoint.entries)
+    if any(name.startswith(("string_to_param.", "emb_params")) for name in names):
+        return True
+    return 1 <= len(names) <= 2 and all(
+        len(entry.shape) in (1, 2) and entry.shape[-1] in (768, 1024, 1280) and prod(entry.shape[:-1]) <= 128
+        for entry in checkpoint.entries.values()
+    )
+
+
+def _stranger(checkpoint: Checkpoint) -> Kind:
+    names = list(checkpoint.entries)
+    for start, words in _STRANGERS.items():
+        if any(name.startswith(start) for name in names):
+            return _other("unknown", words, "only Stable Diffusion 1.x and 2.x can be run")
+    if any(name.startswith(("down_blocks.", "text_model.", "embeddings.token_embedding")) for name in names):
+        return _other("unknown", "one part of a diffusers folder", "give --model the whole folder")
+    if any(name.startswith(EMA) for name in names):
+        return _other("unknown", "an averaged copy without its model", "get the whole checkpoint")
+    if not names:
+        return _other("unknown", "a file without weights", "get the model again")
+    words = f"a file of {len(names)} tensors of no architecture that is known here ({names[0][:60]}, ...)"
+    return _other("unknown", words, "only Stable Diffusion 1.x and 2.x can be run")
+
+
+def _sdxl() -> Kind:
+    return _other("SDXL", "an SDXL model", "only Stable Diffusion 1.x and 2.x can be run")
+
+
+def _other(architecture: Architecture, words: str, advice: str) -> Kind:
+    return Kind(architecture, words, problem=f"is {words}: {advice}")

@@ -1,0 +1,101 @@
+"""Reading safetensors files: eight bytes of length, a JSON table, and the numbers, in that order.
+
+The format is https://huggingface.co/docs/safetensors. Every number of the table is checked against the file.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from core.weights.mapped import Damaged, Entry, MappedFile, check_entry, shown
+
+MAX_HEADER = 16 * 2**20  # a hundred times that of SD
+DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "U16": "uint16",
+    "U32": "uint32",
+    "U64": "uint64",
+    "BOOL": "bool",
+    "C64": "complex64",
+}
+NAMES = {ours: theirs for theirs, ours in DTYPES.items()}
+
+
+def header_length(file: MappedFile) -> int:
+    """What the first eight bytes say of the length of the table."""
+    return int.from_bytes(file.data[:8], "little")
+
+
+def looks_like(file: MappedFile) -> bool:
+    """Whether the file begins as a safetensors file does."""
+    return file.size > 8 and file.data[8:9] == b"{" and header_length(file) <= 100 * 2**20
+
+
+def read_safetensors(file: MappedFile) -> tuple[dict[str, Entry], dict[str, str]]:
+    """The tensors and the metadata. Raises Damaged."""
+    length = header_length(file)
+    if length > MAX_HEADER:
+        raise Damaged("is damaged: its table of tensors is larger than that of any model")
+    if length > file.size - 8:
+        raise Damaged("is cut short: not even its table of tensors is complete")
+    table = _table(file.data[8 : 8 + length])
+    metadata = table.pop("__metadata__", {})
+    if not isinstance(metadata, dict):
+        raise Damaged("is damaged: its metadata is no table")
+    start = 8 + length
+    described = {name: _described(name, value) for name, value in table.items()}
+    _check_lengths(file, start, [offsets for _, _, offsets in described.values()])
+    entries = {}
+    for name, (dtype, shape, (first, end)) in described.items():
+        entry = check_entry(name, Entry(file, start + first, dtype, shape))
+        if entry.nbytes != end - first:
+            raise Damaged(f"is damaged: {shown(name)} has another size than its shape says")
+        entries[name] = entry
+    return entries, {k: v for k, v in metadata.items() if isinstance(v, str)}
+
+
+def _table(data: bytes) -> dict[str, Any]:
+    try:
+        table = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise Damaged("is damaged: its table of tensors cannot be read") from None
+    if not isinstance(table, dict):
+        raise Damaged("is damaged: its table of tensors is none")
+    return table
+
+
+def _described(name: str, value: Any) -> tuple[str, tuple[int, ...], tuple[int, int]]:
+    """(dtype, shape, (first byte, end)) of one line of the table."""
+    try:
+        dtype, shape, (first, end) = value["dtype"], value["shape"], value["data_offsets"]
+        numbers = (*shape, first, end)
+    except (KeyError, TypeError, ValueError):
+        raise Damaged(f"is damaged: {shown(name)} is not described as a tensor is") from None
+    if type(dtype) is not str or dtype not in DTYPES:
+        raise Damaged(f"holds numbers of type {shown(dtype)} ({shown(name)}), which cannot be read here")
+    if not all(type(number) is int and 0 <= number < 2**62 for number in numbers) or end < first:
+        raise Damaged(f"is damaged: {shown(name)} is not described as a tensor is")
+    return DTYPES[dtype], tuple(shape), (first, end)
+
+
+def _check_lengths(file: MappedFile, start: int, spans: list[tuple[int, int]]) -> None:
+    """The tensors must fill the rest of the file, one after the other, as the format asks."""
+    at = 0
+    for first, end in sorted(spans):
+        if first != at:
+            raise Damaged("is damaged: its tensors overlap or leave gaps")
+        at = end
+    if at != file.size - start:
+        said = f"{(start + at) / 1e6:.1f} MB are announced and {file.size / 1e6:.1f} MB are there"
+        raise Damaged(f"is {'cut short' if at > file.size - start else 'damaged'}: {said}")
