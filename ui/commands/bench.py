@@ -32,18 +32,17 @@ def bench(
     from core.bench import Job, medians, ratios
     from core.request import parse_size
     from core.weights.find import find_model
-    from core.weights.folder import read_config, read_notes
+    from core.weights.model import open_model
 
-    folder = find_model(model)
-    config = read_config(folder)
-    notes = read_notes(folder, config)
-    width, height = parse_size(size) if size else (notes.defaults.width, notes.defaults.height)
-    job = Job(model=str(folder.resolve()), dtype=dtype, width=width, height=height, steps=steps)
+    files = open_model(find_model(model))
+    own = files.notes.defaults
+    width, height = parse_size(size) if size else (own.width, own.height)
+    job = Job(model=str(files.path.resolve()), dtype=dtype, width=width, height=height, steps=steps)
     sides: list[Side] = ["ours"] if against is None else ["ours", "peer"]
     samples = _measured(sides, job, rounds)
     middle = {side: medians(each) for side, each in samples.items()}
     relative = ratios(samples["ours"], samples["peer"]) if against else None
-    weights = sum(path.stat().st_size for path in folder.rglob("*.safetensors")) / 2**20
+    weights = sum(path.stat().st_size for path in files.hashed) / 2**20
     if as_json:
         print(json.dumps(_report(job, weights, middle, relative, samples)))
     else:

@@ -288,6 +288,8 @@ def _run(pipeline: Pipeline, request: Request, inputs: Inputs | None) -> Result:
 
 def report(pipeline: Pipeline, result: Result, paths: list[Path]) -> dict[str, Any]:
     """What `--json` prints: the object described in README.md."""
+    from core.memory import peak_memory_mb
+
     plugin = result.recipe.plugin
     return {
         "images": [str(path) for path in paths],
@@ -302,7 +304,7 @@ def report(pipeline: Pipeline, result: Result, paths: list[Path]) -> dict[str, A
         "passes": result.passes,
         "runs": result.words,
         "seconds": {"load": pipeline.load_seconds, **result.seconds},
-        "peak_memory_mb": _peak_memory_mb(pipeline),
+        "peak_memory_mb": peak_memory_mb(pipeline.device),
     }
 
 
@@ -310,17 +312,3 @@ def _print_summary(result: Result) -> None:
     spent = sum(result.seconds.values())
     words = f"{result.words}; " if result.words else ""
     print(f"{words}seed {result.settings.seed}, {result.evals} evals in {spent:.2f} s", file=sys.stderr)
-
-
-def _peak_memory_mb(pipeline: Pipeline) -> float | None:
-    """The most memory held at once: of the accelerator when one was used, else of this process."""
-    if pipeline.device.type == "cuda":
-        import torch
-
-        return round(torch.cuda.max_memory_allocated(pipeline.device) / 2**20, 1)
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
