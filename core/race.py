@@ -114,7 +114,7 @@ class Race:
 
     def _reference(self, info: SamplerInfo, schedule: str) -> _Reference | None:
         if info.draws_noise({}):
-            if getattr(info, "noise", "fresh") == "fresh":
+            if info.noise == "fresh":
                 return None
             return self._made(info.name, schedule)
         known = plugins.registry().samplers

@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from core.noise import SeededNoise, start_noise
+from core.noise import noise_source, start_noise
 from core.options import OptionValue
 from core.registry import SamplerInfo
 from core.sampling import Denoise, Noise, Step
@@ -109,7 +109,7 @@ class Subject:
 
     def noise(self, seed: int = 0, count: int = 1, shape: tuple[int, int, int] = SHAPE) -> Noise:
         """The source that a run with this seed would hand it."""
-        return SeededNoise(seed, count, shape)
+        return noise_source(self.info.noise, seed, count, shape)
 
     def steps(self, denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Step]:
         """The sampler at work, as the engine starts it, without the engine's own checks."""
