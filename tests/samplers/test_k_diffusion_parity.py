@@ -19,7 +19,8 @@ import torch
 from core.noise import BrownianNoise
 from samplers.dpm2 import dpm2, dpm2_a
 from samplers.dpmpp import dpmpp_2m, dpmpp_2s_a
-from samplers.dpmpp_sde import dpmpp_2m_sde, dpmpp_3m_sde, dpmpp_sde
+from samplers.dpmpp_multistep_sde import dpmpp_2m_sde, dpmpp_3m_sde
+from samplers.dpmpp_sde import dpmpp_sde
 from samplers.euler import euler, euler_a
 from samplers.heun import heun
 from samplers.lms import lms

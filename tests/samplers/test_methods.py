@@ -21,8 +21,10 @@ from core.sampling import Noise
 from samplers.cfg_pp import ddim_cfg_pp, euler_cfg_pp
 from samplers.ddim import ddim
 from samplers.ddpm import ddpm
-from samplers.dpm_solver import dpm_adaptive, dpm_fast
-from samplers.dpmpp_sde import dpmpp_2m_sde, dpmpp_3m_sde, dpmpp_sde
+from samplers.dpm_adaptive import dpm_adaptive
+from samplers.dpm_fast import dpm_fast
+from samplers.dpmpp_multistep_sde import dpmpp_2m_sde, dpmpp_3m_sde
+from samplers.dpmpp_sde import dpmpp_sde
 from samplers.er_sde import er_sde
 from samplers.euler import euler, euler_a
 from samplers.gradient_estimation import gradient_estimation
@@ -274,18 +276,18 @@ def test_one_seed_converges_to_one_picture(sampler: Sampler) -> None:
 
 
 def test_a_solver_is_short() -> None:
-    """Median under 40 lines, none over 120, with its docstring; each in a file under 160."""
+    """Median under 40 lines with its docstring, and no file of them over 120."""
     lengths = []
     for info in load_plugins(enabled=False).samplers.values():
         source, _ = inspect.getsourcelines(info.function)
         lengths.append(len(source))
         module = inspect.getmodule(info.function)
         assert module is not None
-        assert len(inspect.getsource(module).splitlines()) < 160
+        assert len(inspect.getsource(module).splitlines()) <= 120
         (tree,) = ast.parse("".join(source)).body
         assert ast.get_docstring(tree)  # type: ignore[arg-type]
     assert statistics.median(lengths) < 40
-    assert max(lengths) <= 120
+    assert max(lengths) <= 60
 
 
 def test_every_file_of_samplers_is_a_plugin_or_shared() -> None:

@@ -166,8 +166,9 @@ def test_every_kind_of_option_becomes_a_control(option: Option, kind: type) -> N
 
 def test_a_samplers_options_are_read_by_its_name(registry: Registry) -> None:
     options = (Option("a", "float", 0.5, 0, 1), Option("b", "bool", False))
-    mine = replace(registry.sampler("ddim"), name="pack/mine", plugin="pack", options=options)
-    full = Registry({**registry.samplers, "pack/mine": mine}, registry.schedules, registry.plugins)
+    ddim = registry.sampler("ddim")
+    mine = replace(ddim, name="pack/mine", plugin="pack", options=options)
+    full = Registry({"ddim": ddim, "pack/mine": mine}, registry.schedules, registry.plugins)
     controls = in_blocks(lambda: sampler_controls.sampler_controls(full, "ddim", "leading"))
     assert controls.read("pack/mine", [0.0, 0.25, True]) == {"a": 0.25, "b": True}
     assert ("DDIM", "ddim") in sampler_controls.sampler_choices(full)
