@@ -270,16 +270,28 @@ def _installed() -> list[Source]:
     """Every entry point of our group: the built-in ones first, the rest in the order of their names."""
     sources: list[Source] = []
     seen = set()
-    for distribution in metadata.distributions():
-        # Read by hand because metadata.entry_points() stops at the first broken file of any package.
-        text = distribution.read_text("entry_points.txt") or ""
-        if f"[{hookspecs.GROUP}]" not in text.replace(" ", ""):
-            continue
+    for distribution in sorted(_with_our_group(), key=_left_by_a_build):
         name, version = distribution.metadata["Name"] or "?", distribution.metadata["Version"] or "?"
         if _normal(name) not in seen:  # what comes later on the path is hidden by the first
             seen.add(_normal(name))
             sources.extend(_entry_points(distribution, name, version))
     return sorted(sources, key=lambda source: (not source.builtin, source.name, source.distribution))
+
+
+def _with_our_group() -> Iterator[metadata.Distribution]:
+    """Read by hand, because metadata.entry_points() stops at the first broken file of any package."""
+    for distribution in metadata.distributions():
+        text = distribution.read_text("entry_points.txt") or ""
+        if f"[{hookspecs.GROUP}]" in text.replace(" ", ""):
+            yield distribution
+
+
+def _left_by_a_build(distribution: metadata.Distribution) -> bool:
+    """Whether this is a .egg-info folder beside the source.
+
+    It is not renewed when the source is, and comes first on the path of whoever starts in that folder.
+    """
+    return distribution.read_text("SOURCES.txt") is not None
 
 
 def _entry_points(distribution: metadata.Distribution, name: str, version: str) -> Iterator[Source]:

@@ -195,6 +195,21 @@ def test_an_interrupt_is_not_a_broken_plugin(install: Install) -> None:
         load_plugins()
 
 
+def test_what_a_build_left_beside_the_source_does_not_hide_what_is_installed(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("stranger", "2.0", waltz=GOOD.format(name="waltz"))
+    left = tmp_path / "checkout" / "stranger.egg-info"
+    left.mkdir(parents=True)
+    (left / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1.0\n")
+    (left / "entry_points.txt").write_text("[latentcanvas]\nold = lcplug_no_such_module\n")
+    (left / "SOURCES.txt").write_text("setup.py\n")
+    monkeypatch.syspath_prepend(str(left.parent))
+    registry = load_plugins()
+    assert registry.sampler("waltz").version == "2.0"
+    assert registry.failed == []
+
+
 def test_broken_metadata_stops_nothing(install: Install, tmp_path: Path) -> None:
     install("good", m_good=GOOD.format(name="w"))
     install("garbled")
