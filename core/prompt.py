@@ -80,19 +80,13 @@ class Tokenizer:
     def load(
         cls, folder: Path, length: int, words: frozenset[str] | None = None, pad: str = END
     ) -> Tokenizer:
-        """From a folder with `vocab.json` and `merges.txt`, also without their suffixes.
+        """From a folder with `vocab.json` and `merges.txt`, also without their suffixes, or `tokenizer.json`.
 
         `tokenizer_config.json` says more where there is one, the padding too, which is `pad` otherwise.
         Raises UserError when a file is missing or damaged.
         """
         try:
-            vocab = dict(json.loads(_either(folder, "vocab.json", "vocab").read_text(encoding="utf-8")))
-            lines = _either(folder, "merges.txt", "merges").read_text(encoding="utf-8").splitlines()
-            merges = [
-                cast("tuple[str, str]", tuple(line.split(" ")))
-                for line in lines
-                if line and not line.startswith("#version")
-            ]
+            vocab, merges = _vocabulary(folder)
             if len(vocab) != len(merges) + SINGLE_TOKENS:
                 raise ValueError(f"{len(vocab)} tokens do not go with {len(merges)} merges")
             special, pad = _special(folder / "tokenizer_config.json", vocab, pad)
@@ -102,7 +96,7 @@ class Tokenizer:
                 f"The tokenizer's file {error.filename} is missing: copy the model again."
             ) from None
         except Exception as error:
-            files = f"{folder / 'vocab.json'}, merges.txt or tokenizer_config.json"
+            files = f"{folder / 'vocab.json'}, merges.txt, tokenizer.json or tokenizer_config.json"
             raise UserError(f"{files} is damaged ({error}): copy the model again.") from None
 
     def ids(self, text: str) -> list[int]:
@@ -175,6 +169,20 @@ def engine(
     # Typed in a prompt they count as the marks they are.
     tokenizer.add_special_tokens(list(special) or [START, END])
     return tokenizer
+
+
+def _vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Ids and merges, from CLIP's own two files or from the one that newer transformers write."""
+    whole, ids = folder / "tokenizer.json", _either(folder, "vocab.json", "vocab")
+    if whole.is_file() and not ids.is_file():
+        model = json.loads(whole.read_text(encoding="utf-8"))["model"]
+        pairs = [line.split(" ") if isinstance(line, str) else line for line in model["merges"]]
+        vocab = dict(model["vocab"])
+    else:
+        vocab = dict(json.loads(ids.read_text(encoding="utf-8")))
+        lines = _either(folder, "merges.txt", "merges").read_text(encoding="utf-8").splitlines()
+        pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
+    return vocab, [cast("tuple[str, str]", tuple(pair)) for pair in pairs]
 
 
 def _either(folder: Path, name: str, other: str) -> Path:
