@@ -49,9 +49,10 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 
 
 def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one line that a command with bad input ends in."""
+    """The one line that a command with bad input ends in; what model it had may be said before."""
     code, out, err = run(capsys, *arguments)
     assert (code, out) == (2, "")
-    [line] = err.splitlines()
+    *said, line = err.splitlines()
+    assert all(before.startswith("model ") for before in said)
     assert line.startswith("latentcanvas: error: ")
     return line.removeprefix("latentcanvas: error: ")

@@ -116,7 +116,7 @@ def edit(path: Path, **values: Any) -> None:
         ("vae/config.json", {"use_quant_conv": False}, "use_quant_conv"),
         ("scheduler/scheduler_config.json", {"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr"),
         ("scheduler/scheduler_config.json", {"beta_schedule": "squaredcos_cap_v2"}, "squaredcos_cap_v2"),
-        ("unet/config.json", {"in_channels": 8}, "must read and predict"),
+        ("unet/config.json", {"in_channels": 8}, "must read latents"),
     ],
 )
 def test_configurations_of_other_architectures_are_refused(
