@@ -52,7 +52,7 @@ def recipe() -> TrainingRecipe:
         ),
         noise=NoiseConfig(),
         train=TrainingSettings(
-            text=loop, vae=loop, decoder=loop, unet=loop, vae_loss=VAELoss(crop=32), unet_loss=DiffusionLoss()
+            text=loop, vae=loop, unet=loop, vae_loss=VAELoss(crop=32), unet_loss=DiffusionLoss()
         ),
         defaults=Defaults(sampler="ddim", schedule="leading", steps=5, cfg_scale=3.0, width=64, height=64),
     )

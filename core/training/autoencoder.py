@@ -98,40 +98,6 @@ class VAEStage:
         return {"psnr": round(float(psnr(self.vae, self.held_out).mean()), 3)}
 
 
-class DecoderStage:
-    """Trains `modules`, the decoder of a VAE whose encoder stays as it is, on whole pictures.
-
-    The latents stay what they are, so a UNet trained on them keeps its meaning.
-    """
-
-    name = "decoder"
-
-    def __init__(
-        self,
-        vae: AutoencoderKL,
-        pictures: NDArray[np.uint8],
-        latents: NDArray[np.float16],
-        *,
-        batch: int,
-        seed: int,
-    ) -> None:
-        self.modules: nn.Module = nn.ModuleList([vae.post_quant_conv, vae.decoder])
-        self.vae, self.pictures, self.latents = vae, pictures, latents
-        self.batch, self.seed = batch, seed
-        self.held_out = _held_out(seed, pictures.shape[1])
-
-    def loss(self, step: int) -> Tensor:
-        indices = np.random.default_rng((self.seed, step)).integers(len(self.pictures), size=self.batch)
-        with mixed_precision(self.vae):
-            y = self.vae.decode(torch.from_numpy(self.latents[indices]).to(home(self.vae)).float())
-        error = y.float() - to_tensor(self.pictures[indices]).to(y.device)
-        # The mean PSNR itself, but for its unit: simple pictures count as much as busy ones.
-        return (error.square().mean(dim=(1, 2, 3)) + 1e-6).log().mean()
-
-    def measure(self) -> Mapping[str, float]:
-        return {"psnr": round(float(psnr(self.vae, self.held_out).mean()), 3)}
-
-
 def _held_out(seed: int, size: int) -> Tensor:
     """64 pictures that no part of the VAE is trained on, (64, 3, size, size)."""
     pool = Pool(seed, "held_out", 64, size)

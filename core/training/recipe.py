@@ -39,11 +39,10 @@ class VocabularySettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """How each part is trained; `decoder` is the VAE's, alone, after its encoder is done."""
+    """How each part is trained."""
 
     text: LoopSettings
     vae: LoopSettings
-    decoder: LoopSettings
     unet: LoopSettings
     vae_loss: VAELoss = field(default_factory=VAELoss)
     unet_loss: DiffusionLoss = field(default_factory=DiffusionLoss)

@@ -12,7 +12,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,7 +27,7 @@ from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
 from core.prompt import Tokenizer
 from core.training import autoencoder, reading
-from core.training.autoencoder import DecoderStage, VAEStage
+from core.training.autoencoder import VAEStage
 from core.training.captions import caption, words
 from core.training.diffusion import DiffusionStage, encode_pool
 from core.training.export import save_model
@@ -68,9 +67,7 @@ def train(
     run = TrainingRun(recipe, folder, resume, where)
     text = run.text_encoder()
     vae = run.vae()
-    latents = run.latents(vae)
-    run.decoder(vae, latents.seen)
-    unet = run.unet(text, latents)
+    unet = run.unet(text, vae)
     return save_model(folder / "model", recipe, run.tokenizer, text.cpu(), vae.cpu(), unet.cpu())
 
 
@@ -85,13 +82,6 @@ def _remember(recipe: TrainingRecipe, path: Path) -> None:
                 f"{path.parent} holds a run with another {changed[0]}: name another folder with --out."
             )
     write_whole(path, (json.dumps(values, indent=2) + "\n").encode())
-
-
-class Latents(NamedTuple):
-    """Scaled latents (N, C, h, w) of the pictures that are trained on, and of those that judge."""
-
-    seen: NDArray[np.float16]
-    held_out: NDArray[np.float16]
 
 
 class TrainingRun:
@@ -126,15 +116,16 @@ class TrainingRun:
         self._train(stage, settings)
         return encoder.eval().requires_grad_(False)
 
-    def unet(self, encoder: CLIPTextEncoder, latents: Latents) -> UNet:
+    def unet(self, encoder: CLIPTextEncoder, vae: AutoencoderKL) -> UNet:
         """The UNet, trained on the VAE's latents."""
+        latents, test = self._latents(vae, self.pool), self._latents(vae, self.test)
         torch.manual_seed(self.recipe.seed)
         unet, settings = UNet(self.recipe.unet), self.recipe.train.unet
         nn.init.zeros_(unet.conv_out.weight)
         unet.to(self.device)
         stage = DiffusionStage(
-            unet, encoder, self.tokenizer, self.recipe.noise, latents.seen, self.pool,
-            (latents.held_out, self.test), self.recipe.train.unet_loss, batch=settings.batch,
+            unet, encoder, self.tokenizer, self.recipe.noise, latents, self.pool,
+            (test, self.test), self.recipe.train.unet_loss, batch=settings.batch,
         )  # fmt: skip
         self._train(stage, settings)
         return unet.eval()
@@ -161,25 +152,13 @@ class TrainingRun:
         vae.config = replace(vae.config, scaling_factor=round(1 / spread, 5))
         return vae
 
-    def latents(self, vae: AutoencoderKL) -> Latents:
-        """The latents of both pools, encoded once."""
-        return Latents(self._latents(vae, self.pool), self._latents(vae, self.test))
-
-    def decoder(self, vae: AutoencoderKL, latents: NDArray[np.float16]) -> None:
-        """Train the VAE's decoder further; what its encoder makes stays the same."""
-        settings, pictures = self.recipe.train.decoder, self._pictures()
-        stage = DecoderStage(vae, pictures, latents, batch=settings.batch, seed=self.recipe.seed)
-        stage.modules.requires_grad_(True)
-        self._train(stage, settings)
-        vae.eval().requires_grad_(False)
-
     def _pictures(self) -> NDArray[np.uint8]:
         count = self.recipe.pictures.vae
         with tqdm(total=count, desc="pictures", mininterval=5) as progress:
             return replace(self.pool, count=count).on_disk(self.folder, progress.update)
 
     def _latents(self, vae: AutoencoderKL, pool: Pool) -> NDArray[np.float16]:
-        """The latents of a pool, (count, C, h, w)."""
+        """The latents of a pool, (count, C, h, w), encoded once."""
         path = self.folder / f"latents-{pool.split}-{_fingerprint(vae)}.npy"
         if not path.exists():
             blocks = []
