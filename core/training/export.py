@@ -46,7 +46,11 @@ def save_model(
     _json(folder / "vae" / "config.json", _vae_config(vae))
     _json(
         folder / "unet" / "config.json",
-        {"_class_name": "UNet2DConditionModel", **dataclasses.asdict(unet.config)},
+        {
+            "_class_name": "UNet2DConditionModel",
+            "sample_size": recipe.pictures.size // vae.config.reduction,
+            **dataclasses.asdict(unet.config),
+        },
     )
     noise = {"_class_name": "DDIMScheduler", "clip_sample": False, "set_alpha_to_one": False}
     _json(folder / "scheduler" / "scheduler_config.json", noise | dataclasses.asdict(recipe.noise))

@@ -44,7 +44,6 @@ def opened(folder: Path, *, inpainting: bool) -> Both:
     """Ours reads the folder as they save it."""
     write_model(folder, inpainting=inpainting)
     theirs = diffusers.StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
-    theirs.unet.register_to_config(sample_size=64)  # they want it before they look at the asked size
     with torch.no_grad():
         for name, weight in theirs.unet.named_parameters():
             if "attn2.to_out.0.weight" in name:
