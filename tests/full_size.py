@@ -16,13 +16,13 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from core.files import write_stream
 from core.models.config import ModelConfig
+from core.training.export import model_index, part_configs
 from core.training.vocabulary import save_tokenizer
 from core.weights.checkpoint import open_checkpoint
 from core.weights.convert import Written, convert, safetensors_blocks
@@ -52,12 +52,13 @@ def write_full_size(home: Path, forms: Iterable[str] = FORMS, seed: int = 0) -> 
 def _folder(folder: Path, seed: int) -> Path:
     config = ModelConfig()
     generator = torch.Generator().manual_seed(seed)
-    configs: tuple[Any, ...] = (config.text, config.vae, config.unet)
-    for part, part_config, shapes in zip(PARTS, configs, expected_shapes(config), strict=True):
+    for part, shapes in zip(PARTS, expected_shapes(config), strict=True):
         path = folder / f"{part}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_stream(path, safetensors_blocks(_drawn(shapes, generator)))
-        (path.parent / "config.json").write_text(json.dumps(dataclasses.asdict(part_config)))
+    for name, values in part_configs(config.text, config.vae, config.unet, 64).items():
+        (folder / name / "config.json").write_text(json.dumps(values))
+    (folder / "model_index.json").write_text(json.dumps(model_index()))
     (folder / "scheduler").mkdir(exist_ok=True)
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(dataclasses.asdict(config.noise)))
     save_tokenizer(tokenizer(), folder / "tokenizer")

@@ -14,6 +14,7 @@ from torch import nn
 
 from core.files import write_whole
 from core.models.clip import CLIPTextEncoder
+from core.models.config import TextConfig, UNetConfig, VAEConfig
 from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
 from core.preview import fit
@@ -39,22 +40,12 @@ def save_model(
     save_tokenizer(tokenizer, folder / "tokenizer")
     for part, path in ((text, TEXT), (vae, VAE), (unet, UNET)):
         _weights(part, folder / path)
-    _json(
-        folder / "text_encoder" / "config.json",
-        {"model_type": "clip_text_model", **dataclasses.asdict(text.config)},
-    )
-    _json(folder / "vae" / "config.json", _vae_config(vae))
-    _json(
-        folder / "unet" / "config.json",
-        {
-            "_class_name": "UNet2DConditionModel",
-            "sample_size": recipe.pictures.size // vae.config.reduction,
-            **dataclasses.asdict(unet.config),
-        },
-    )
+    cells = recipe.pictures.size // vae.config.reduction
+    for name, values in part_configs(text.config, vae.config, unet.config, cells).items():
+        _json(folder / name / "config.json", values)
     noise = {"_class_name": "DDIMScheduler", "clip_sample": False, "set_alpha_to_one": False}
     _json(folder / "scheduler" / "scheduler_config.json", noise | dataclasses.asdict(recipe.noise))
-    _json(folder / "model_index.json", _index())
+    _json(folder / "model_index.json", model_index())
     notes = {
         "name": recipe.name,
         "defaults": dataclasses.asdict(recipe.defaults),
@@ -72,17 +63,27 @@ def _weights(module: nn.Module, path: Path) -> None:
     write_whole(path, save(half, metadata={"format": "pt"}))
 
 
-def _vae_config(vae: AutoencoderKL) -> dict[str, Any]:
-    levels = len(vae.config.block_out_channels)
+def part_configs(text: TextConfig, vae: VAEConfig, unet: UNetConfig, cells: int) -> dict[str, dict[str, Any]]:
+    """What the `config.json` of each part says, by its folder. `cells` is the side of a usual latent."""
+    levels = len(vae.block_out_channels)
     return {
-        "_class_name": "AutoencoderKL",
-        **dataclasses.asdict(vae.config),
-        "down_block_types": ["DownEncoderBlock2D"] * levels,
-        "up_block_types": ["UpDecoderBlock2D"] * levels,
+        "text_encoder": {"model_type": "clip_text_model", **dataclasses.asdict(text)},
+        "vae": {
+            "_class_name": "AutoencoderKL",
+            **dataclasses.asdict(vae),
+            "down_block_types": ["DownEncoderBlock2D"] * levels,
+            "up_block_types": ["UpDecoderBlock2D"] * levels,
+        },
+        "unet": {
+            "_class_name": "UNet2DConditionModel",
+            "sample_size": cells,
+            **dataclasses.asdict(unet),
+        },
     }
 
 
-def _index() -> dict[str, Any]:
+def model_index() -> dict[str, Any]:
+    """What diffusers finds the parts by: the classes that it has for them."""
     return {
         "_class_name": "StableDiffusionPipeline",
         "text_encoder": ["transformers", "CLIPTextModel"],
