@@ -13,14 +13,14 @@ from tests.full_size import WEIGHTS, write_full_size
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SCRIPT = """
-import json, resource, sys
+import json, sys
+from core.memory import peak_memory_mb
 from core.pipeline import Pipeline
 pipe = Pipeline.load(sys.argv[1], device="cpu", dtype=sys.argv[2])
 count = sum(p.numel() for part in (pipe.text_encoder, pipe.vae, pipe.unet) for p in part.parameters())
 if sys.argv[3] == "picture":
     pipe.generate(prompt="a red house", steps=1, width=512, height=512, seed=1, cfg_scale=7.5)
-unit = 1 if sys.platform == "darwin" else 1024
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+peak = peak_memory_mb(pipe.device) * 2**20  # its own: getrusage would tell of the tests before, on Linux
 print(json.dumps({"weights": count, "peak": peak, "seconds": pipe.load_seconds, "about": pipe.about}))
 """
 
