@@ -64,7 +64,31 @@ class Defaults:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class Extras:
+    """What most runs leave as it is, the same in a request and in its settings. `Request` says what each is.
+
+    A recipe that does not name one of them was made with the default.
+    """
+
+    clip_skip: int = 1
+    sigmas: Sequence[float] | None = None
+    cfg_rescale: float = 0.0
+    cfg_from: float = 0.0
+    cfg_to: float = 1.0
+    strength: float | None = None
+    resize: str | None = None
+    outpaint: Sequence[int] = NO_OUTPAINT
+    mask_blur: int | None = None
+    masked_content: str | None = None
+    only_masked: int | None = None
+    keep_unmasked: bool = False
+    invert_mask: bool = False
+    image_sha256: str | None = None
+    mask_sha256: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request(Extras):
     """What was asked for. None leaves the choice to the model (the seed: to chance).
 
     Ranges: steps 1 to 1000, cfg_scale 0 to 100, width and height multiples of 8 from 64 to 2048, batch 1 to
@@ -82,10 +106,8 @@ class Request:
 
     prompt: str = ""
     negative: str = ""
-    clip_skip: int = 1
     sampler: str | None = None
     schedule: str | None = None
-    sigmas: Sequence[float] | None = None
     steps: int | None = None
     cfg_scale: float | None = None
     width: int | None = None
@@ -93,19 +115,6 @@ class Request:
     batch: int = 1
     seed: int | None = None
     options: Mapping[str, OptionValue] = field(default_factory=dict, hash=False)
-    cfg_rescale: float = 0.0
-    cfg_from: float = 0.0
-    cfg_to: float = 1.0
-    strength: float | None = None
-    resize: str | None = None
-    outpaint: Sequence[int] = NO_OUTPAINT
-    mask_blur: int | None = None
-    masked_content: str | None = None
-    only_masked: int | None = None
-    keep_unmasked: bool = False
-    invert_mask: bool = False
-    image_sha256: str | None = None
-    mask_sha256: str | None = None
 
     def __post_init__(self) -> None:
         check_present(self, "prompt", "negative", "clip_skip", "batch", "options")
@@ -161,7 +170,7 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Extras):
     """What runs: a request with nothing left open. The ranges are those of `Request`.
 
     None only for what has no use: everything about pictures when there is none, about masks without a mask.
@@ -170,7 +179,6 @@ class Settings:
 
     prompt: str
     negative: str
-    clip_skip: int = 1  # what a recipe that does not name it was made with
     sampler: str
     schedule: str
     steps: int
@@ -180,20 +188,6 @@ class Settings:
     batch: int
     seed: int
     options: Mapping[str, OptionValue] = field(hash=False)
-    sigmas: Sequence[float] | None = None
-    cfg_rescale: float = 0.0
-    cfg_from: float = 0.0
-    cfg_to: float = 1.0
-    strength: float | None = None
-    resize: str | None = None
-    outpaint: Sequence[int] = NO_OUTPAINT
-    mask_blur: int | None = None
-    masked_content: str | None = None
-    only_masked: int | None = None
-    keep_unmasked: bool = False
-    invert_mask: bool = False
-    image_sha256: str | None = None
-    mask_sha256: str | None = None
 
     def __post_init__(self) -> None:
         check_present(self)
@@ -345,9 +339,7 @@ def _plain(record: Request | Settings) -> dict[str, Any]:
     """The fields by name, those that came later left out where they say nothing: old recipes stay as they
     are.
     """
-    optional = {
-        f.name: f.default for f in dataclasses.fields(Settings) if f.default is not dataclasses.MISSING
-    }
+    optional = {f.name: f.default for f in dataclasses.fields(Extras)}
     values = {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
     said = {name: value for name, value in values.items() if name not in optional or value != optional[name]}
     lists = {name: list(value) for name, value in said.items() if isinstance(value, tuple)}

@@ -23,6 +23,13 @@ from samplers.schedules import karras
 MODEL = NoiseSchedule.from_betas("scaled_linear")
 SHAPE = (2, 4, 6, 6)
 COUNTS = [10, 30]
+SINGLE, DOUBLE = 1e-5, 1e-9  # how near a final state must be, by what the other side computes in
+
+# diffusers makes its tables, which are not used here, in a way that new numpy warns of.
+NUMPY_WARNINGS = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning"),
+]
 
 Sampler = Callable[..., Iterator[Step]]
 

@@ -26,7 +26,10 @@ from samplers.heun import heun
 from samplers.lms import lms
 from tests.samplers.references import (
     COUNTS,
+    DOUBLE,
+    NUMPY_WARNINGS,
     SHAPE,
+    SINGLE,
     Sampler,
     by_step,
     doubled,
@@ -42,13 +45,7 @@ from tests.samplers.references import (
     table,
 )
 
-SINGLE, DOUBLE = 1e-5, 1e-9
-
-# diffusers makes its tables, which are not used here, in a way that new numpy warns of.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning"),
-]
+pytestmark = NUMPY_WARNINGS
 
 
 @pytest.mark.parametrize("count", COUNTS)

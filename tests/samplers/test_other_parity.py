@@ -17,7 +17,10 @@ from samplers.unipc import unipc
 from tests.samplers.references import (
     COUNTS,
     DENOISE,
+    DOUBLE,
     MODEL,
+    NUMPY_WARNINGS,
+    SINGLE,
     by_step,
     draw_from,
     drive,
@@ -30,13 +33,7 @@ from tests.samplers.references import (
     table,
 )
 
-SINGLE, DOUBLE = 1e-5, 1e-9
-
-# diffusers makes its tables, which are not used here, in a way that new numpy warns of.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning"),
-]
+pytestmark = NUMPY_WARNINGS
 
 
 @pytest.mark.parametrize("count", COUNTS)
