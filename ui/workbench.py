@@ -60,6 +60,7 @@ class Workbench:
         self.following = gr.State(Following())
         self.owner = gr.BrowserState("", storage_key="latentcanvas-owner", secret="latentcanvas")
         self.kept_form = gr.BrowserState({}, storage_key="latentcanvas-form", secret="latentcanvas")
+        self.tab = gr.BrowserState(TABS[0], storage_key="latentcanvas-tab", secret="latentcanvas")
         with gr.Row(elem_id="workbench", equal_height=False):
             with gr.Column(elem_id="form", scale=0, min_width=320):
                 with gr.Column(elem_id="asked"):

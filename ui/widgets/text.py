@@ -57,3 +57,8 @@ def _saved(names: tuple[str, ...]) -> str:
         return "not saved"
     first = f"saved <b>{escape(names[0])}</b>"
     return first if len(names) == 1 else f"{first} to <b>{escape(names[-1])}</b>"
+
+
+def note(sentence: str) -> str:
+    """One sentence that is good to know; nothing for an empty one."""
+    return f'<p class="lc-note" role="status">{escape(sentence[0].upper() + sentence[1:])}</p>' if sentence else ""
