@@ -9,31 +9,27 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from core.request import Defaults
-from core.weights import find
 from ui.viewer import Viewer
-from ui.workbench import TABS, Workbench
+from ui.workbench import TABS, Workbench, model_names
 
 if TYPE_CHECKING:
     from core.registry import Registry
-    from ui.engine import Engine
     from ui.jobs import Jobs
     from ui.styles import Styles
 
 FIRST = Defaults(sampler="ddim", schedule="leading", steps=20, cfg_scale=5.0, width=128, height=128)
 
 
-def build_page(
-    engine: Engine, jobs: Jobs, registry: Registry, styles: Callable[[str], Styles] | None = None
-) -> gr.Blocks:
+def build_page(jobs: Jobs, registry: Registry, styles: Callable[[str], Styles] | None = None) -> gr.Blocks:
     """The page over a model that may still be loading. `styles` gives the store of an owner's styles."""
     page = gr.Blocks(title="LatentCanvas", analytics_enabled=False, fill_width=True)
     with page:
-        model, status = _header(engine, registry)
+        model, status = _header(registry)
         with gr.Tabs(elem_id="tabs") as tabs:
             strip = {name: gr.Tab(name, id=name) for name in TABS}
             panels = _panels(registry)
-        viewer = Viewer(engine, jobs.runs)
-        bench = Workbench(engine, jobs, registry, viewer, first_defaults(registry), styles or _one_store())
+        viewer = Viewer(jobs.engine, jobs.runs)
+        bench = Workbench(jobs, registry, viewer, first_defaults(registry), styles or _one_store())
         bench.connect(page, tabs, model, status)
         viewer.connect(bench.owner)
         for name, tab in {**strip, **panels}.items():
@@ -49,17 +45,21 @@ def _connect_tab(name: str, tab: gr.Tab, bench: Workbench) -> None:
     shows = "{__type__: 'update', visible: true}" if name == "inpaint" else "{__type__: 'update'}"
     script = f"() => {{ window.latentcanvas.tab({name!r}); return [{name!r}, {shows}]; }}"
     tab.select(
-        None, None, [bench.tab, bench.pictures.painting], js=script, show_progress="hidden", api_visibility="private"
+        None,
+        None,
+        [bench.tab, bench.pictures.painting],
+        js=script,
+        show_progress="hidden",
+        api_visibility="private",
     )
 
 
-def _header(engine: Engine, registry: Registry) -> tuple[gr.Dropdown, gr.HTML]:
-    names = list(dict.fromkeys([*map(find.model_name, find.installed()), engine.wanted]))
+def _header(registry: Registry) -> tuple[gr.Dropdown, gr.HTML]:
     with gr.Row(elem_id="header"):
         gr.HTML("<h1>LatentCanvas</h1>", elem_id="brand")
         model = gr.Dropdown(
-            names,
-            value=engine.wanted,
+            model_names(),
+            value=None,
             label="Model",
             info="Another one is loaded when its turn in the queue comes; if it cannot be, this one stays",
             container=False,

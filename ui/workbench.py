@@ -6,6 +6,7 @@ stay. A run is a job of the queue, and belongs to the owner whose token the brow
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from core.registry import Registry
     from core.request import Defaults, Request
-    from ui.engine import Engine
     from ui.jobs import Jobs
     from ui.styles import Styles
     from ui.viewer import Viewer
@@ -48,15 +48,14 @@ class Workbench:
 
     def __init__(
         self,
-        engine: Engine,
         jobs: Jobs,
         registry: Registry,
         viewer: Viewer,
         first: Defaults,
         styles: Callable[[str], Styles],
     ) -> None:
-        self.engine, self.jobs, self.registry, self.viewer = engine, jobs, registry, viewer
-        self.watcher = Watcher(engine, jobs, viewer)
+        self.engine, self.jobs, self.registry, self.viewer = jobs.engine, jobs, registry, viewer
+        self.watcher = Watcher(jobs.engine, jobs, viewer)
         self.following = gr.State(Following())
         self.owner = gr.BrowserState("", storage_key="latentcanvas-owner", secret="latentcanvas")
         self.kept_form = gr.BrowserState({}, storage_key="latentcanvas-form", secret="latentcanvas")
@@ -65,10 +64,10 @@ class Workbench:
             with gr.Column(elem_id="form", scale=0, min_width=320):
                 with gr.Column(elem_id="asked"):
                     self.kept = KeptWords(styles)
-                    self.form = Form(engine, registry, first)
+                    self.form = Form(jobs.engine, registry, first)
                 self._build_actions()
             with gr.Column(elem_id="inputs", scale=0, min_width=280):
-                self.pictures = Pictures(engine, registry)
+                self.pictures = Pictures(jobs.engine, registry)
             with gr.Column(elem_id="result", scale=1, min_width=320):
                 self.player = viewer.build()
         self.fields: dict[str, Component] = {
@@ -82,7 +81,11 @@ class Workbench:
             with gr.Row():
                 self.generate = {
                     tab: gr.Button(
-                        "Generate", variant="primary", scale=3, min_width=120, elem_classes=["lc-generate", f"lc-{tab}"]
+                        "Generate",
+                        variant="primary",
+                        scale=3,
+                        min_width=120,
+                        elem_classes=["lc-generate", f"lc-{tab}"],
                     )
                     for tab in TABS
                 }
@@ -104,9 +107,7 @@ class Workbench:
         method = self.form.method
         self.pictures.connect([method.schedule, self.form.steps, self.form.sigmas], QUICK)
         everything = list(self.fields.values())
-        self.kept.connect(
-            self.owner, [self.form.prompt, self.form.negative], QUICK, everything, self._named
-        )
+        self.kept.connect(self.owner, [self.form.prompt, self.form.negative], QUICK, everything, self._named)
         self.kept.preset.input(
             self.on_preset, [self.owner, self.kept.preset], [*everything, self.notice], **QUICK
         )
@@ -129,9 +130,9 @@ class Workbench:
         for tab, button in self.generate.items():
             submitted = button.click(handlers[tab], [*asked, *own[tab]], answers, **QUICK)
             self._then_watch(submitted)
-        self._then_watch(self.model.input(self.on_model, [self.following, self.owner, self.model], answers, **QUICK)).then(
-            self.on_other_model, None, [self.model, self.form.chips, self.player], **QUICK
-        )
+        self._then_watch(
+            self.model.input(self.on_model, [self.following, self.owner, self.model], answers, **QUICK)
+        ).then(self.on_other_model, None, [self.model, self.form.chips, self.player], **QUICK)
         line = [self.owner, *self._line()]
         self.stop.click(self.on_stop, self.owner, line[1:], **QUICK)
         self.skip.click(self.on_skip, self.owner, line[1:], **QUICK)
@@ -150,7 +151,9 @@ class Workbench:
             [self.owner, self.following, self.kept.chosen, self.kept.preset, *everything],
             **QUICK,
         )
-        shown = opened.then(self.on_loaded, None, [self.form.chips, self.player, self.notice, self.model], **QUICK)
+        shown = opened.then(
+            self.on_loaded, None, [self.form.chips, self.player, self.notice, self.model], **QUICK
+        )
         shown = shown.then(self.on_defaults, [self.following, *fields], fields, **QUICK)
         shown = shown.then(self.form.on_prompt, self.form.prompt, self.form.tokens, **QUICK)
         shown = shown.then(self.on_link, self.owner, [self.player, self.tabs, *everything], **QUICK)
@@ -177,8 +180,16 @@ class Workbench:
     def fill(self, request: Request) -> list[Any]:
         """Updates for `filled()`: the form asks for this request. Raises UserError for options that cannot be."""
         wanted = [name for name in ("image", "mask") if getattr(request, f"{name}_sha256") is not None]
-        note = f"this run began from a {' and a '.join(wanted)} of yours: give it again to repeat it" if wanted else ""
-        return [gr.Tabs(selected=tab_of(request)), *fields.updates(self.fields, self.values_of(request)), text.note(note)]
+        note = (
+            f"this run began from a {' and a '.join(wanted)} of yours: give it again to repeat it"
+            if wanted
+            else ""
+        )
+        return [
+            gr.Tabs(selected=tab_of(request)),
+            *fields.updates(self.fields, self.values_of(request)),
+            text.note(note),
+        ]
 
     def filled(self) -> list[Any]:
         """The outputs of an event that fills the form."""
@@ -186,7 +197,9 @@ class Workbench:
 
     def read(self, owner: str, named: Mapping[str, Any], said: Mapping[str, Any]) -> Request:
         """The request of the form's values, with what is `said` of pictures. Raises UserError."""
-        prompt, negative = self.kept.applied(owner, named["styles"], named["prompt"] or "", named["negative"] or "")
+        prompt, negative = self.kept.applied(
+            owner, named["styles"], named["prompt"] or "", named["negative"] or ""
+        )
         return self.form.read({**named, "prompt": prompt, "negative": negative}, **said)
 
     # Asking for runs.
@@ -220,7 +233,9 @@ class Workbench:
         inputs = Inputs.read(*given)
         check_inputs(request, inputs)
         if self.engine.ready:
-            request.resolve(self.engine.pipeline.defaults, self.registry, None if inputs is None else inputs.given)
+            request.resolve(
+                self.engine.pipeline.defaults, self.registry, None if inputs is None else inputs.given
+            )
         image, mask = (None, None) if inputs is None else (inputs.image, inputs.mask)
         for one in repeated(request, runs):
             following.add(self.jobs.submit_run(owner, one, image=image, mask=mask).id)
@@ -272,10 +287,8 @@ class Workbench:
 
     def on_cancel(self, owner: str, event: gr.EventData) -> tuple[Any, ...]:
         """Take one job out of the line."""
-        try:
+        with contextlib.suppress(UserError):  # it has ended meanwhile
             self.jobs.cancel(owner, str(event.job))
-        except UserError:  # it has ended meanwhile
-            pass
         return self._told(owner)
 
     def on_look(self, owner: str) -> tuple[Any, ...]:
@@ -292,7 +305,11 @@ class Workbench:
 
     def on_open(self, owner: str, form: Any, following: Following) -> list[Any]:
         """Who this is, and the form as it was left."""
-        owner = owner if isinstance(owner, str) and 20 <= len(owner) <= LONGEST_TOKEN else secrets.token_urlsafe(24)
+        owner = (
+            owner
+            if isinstance(owner, str) and 20 <= len(owner) <= LONGEST_TOKEN
+            else secrets.token_urlsafe(24)
+        )
         values = form if isinstance(form, dict) else {}
         following.restored = bool(values)
         chosen, preset = self.kept.choices(owner)
@@ -310,7 +327,7 @@ class Workbench:
         pipeline = self.engine.pipeline
         prompts = list(pipeline.examples)
         player = gr.HTML(examples=cards(prompts, EXAMPLE_PICTURES, pipeline.name))
-        return prompts, player, "", gr.Dropdown(value=self.engine.name)
+        return prompts, player, "", gr.Dropdown(choices=model_names(self.engine.name), value=self.engine.name)
 
     def on_defaults(self, following: Following, *values: Any) -> Any:
         """The model's defaults, in a form that nobody has touched."""
@@ -329,8 +346,15 @@ class Workbench:
             return [*[gr.skip()] * (len(self.fields) + 2), text.error(str(error))]
 
 
+def model_names(*more: str) -> list[str]:
+    """The models to choose from: those that are installed, and others by their paths."""
+    from core.weights import find
+
+    return list(dict.fromkeys([*map(find.model_name, find.installed()), *more]))
+
+
 def repeated(request: Request, runs: object) -> list[Request]:
-    """The request as often as it is to run, its seed going on where the batch before ended. Raises UserError."""
+    """The request as often as it is to run, its seed going on where the one before ended. Raises UserError."""
     if not isinstance(runs, int) or not 1 <= runs <= MAX_RUNS:
         raise UserError(f"runs: must be a whole number between 1 and {MAX_RUNS}")
     if request.seed is None:

@@ -133,14 +133,22 @@ class Form:
                     "Guide from", (0, 1, 0.01), 0.0, "Guidance acts from this fraction of the steps on"
                 )
                 self.cfg_to = fields.slider(
-                    "Guide to", (0, 1, 0.01), 1.0, "And up to this one; where it does not act, a step costs half"
+                    "Guide to",
+                    (0, 1, 0.01),
+                    1.0,
+                    "And up to this one; where it does not act, a step costs half",
                 )
             with gr.Row():
                 self.cfg_rescale = fields.slider(
-                    "CFG rescale", (0, 1, 0.01), 0.0, "Takes back the contrast that strong guidance adds; 0 is off"
+                    "CFG rescale",
+                    (0, 1, 0.01),
+                    0.0,
+                    "Takes back the contrast that strong guidance adds; 0 is off",
                 )
                 self.clip_skip = fields.number(
-                    "Clip skip", 1, "The text encoder's layer to stop at, counted from the last; 1 is all of it"
+                    "Clip skip",
+                    1,
+                    "The text encoder's layer to stop at, counted from the last; 1 is all of it",
                 )
             self.sigmas = gr.Textbox(
                 label="Sigmas",

@@ -43,7 +43,9 @@ class KeptWords:
                 scale=2,
                 elem_id="preset",
             )
-            self.toggle = gr.Button("Save", size="sm", min_width=56, scale=0, elem_id="keep", elem_classes="lc-small")
+            self.toggle = gr.Button(
+                "Save", size="sm", min_width=56, scale=0, elem_id="keep", elem_classes="lc-small"
+            )
         with gr.Column(visible=False, elem_id="drawer") as self.drawer:
             self.name = gr.Textbox(
                 label="Name", max_lines=1, placeholder="Name of the style or preset", elem_id="keep-name"
@@ -75,7 +77,12 @@ class KeptWords:
         return self._styles(owner).preset(name)
 
     def connect(
-        self, owner: Any, words: list[Any], quick: dict[str, Any], values: list[Any], named: Callable[..., dict[str, Any]]
+        self,
+        owner: Any,
+        words: list[Any],
+        quick: dict[str, Any],
+        values: list[Any],
+        named: Callable[..., dict[str, Any]],
     ) -> None:
         """Wire the drawer. `words`: both prompts; `values`: the whole form, which `named` makes a mapping of."""
         lists = [self.chosen, self.preset, self.said]

@@ -128,7 +128,9 @@ class Pictures:
 
     def _build_mask(self) -> None:
         with gr.Row():
-            self.blur = fields.slider("Mask blur", (0, MAX_BLUR, 1), BLUR, "Softens the mask's edge by so many pixels")
+            self.blur = fields.slider(
+                "Mask blur", (0, MAX_BLUR, 1), BLUR, "Softens the mask's edge by so many pixels"
+            )
             self.content = gr.Dropdown(
                 [(_CONTENTS[name], name) for name in CONTENTS],
                 value=CONTENTS[0],
@@ -146,7 +148,9 @@ class Pictures:
                 elem_id="area",
                 min_width=150,
             )
-            self.padding = fields.number("Padding", PADDING, "Pixels around the masked part that are cut out with it")
+            self.padding = fields.number(
+                "Padding", PADDING, "Pixels around the masked part that are cut out with it"
+            )
         with gr.Row(elem_classes="lc-ticks"):
             self.keep = gr.Checkbox(
                 False,
@@ -164,7 +168,9 @@ class Pictures:
             )
         with gr.Row(elem_id="outpaint"):
             self.sides = [
-                fields.number(f"Add {side}", 0, f"Paint so many pixels beyond the picture's {side} side", step=8)
+                fields.number(
+                    f"Add {side}", 0, f"Paint so many pixels beyond the picture's {side} side", step=8
+                )
                 for side in SIDES
             ]
 
@@ -181,7 +187,12 @@ class Pictures:
             None, self.own_size, self.resize, js="(own) => ({__type__: 'update', visible: !own})", **quick
         )
         for side in self.sides:
-            side.input(self.on_outpaint, [*self.sides, self.strength, self.content], [self.strength, self.content], **latest)
+            side.input(
+                self.on_outpaint,
+                [*self.sides, self.strength, self.content],
+                [self.strength, self.content],
+                **latest,
+            )
 
     def on_strength(self, schedule: str, steps: object, sigmas: str, value: float) -> str:
         """The line under the strength."""
@@ -272,7 +283,9 @@ def _painted(painted: Mapping[str, Any]) -> Image.Image | None:
     return mask
 
 
-def _together(painted: Image.Image | None, mask_file: str | None, size: tuple[int, int]) -> Image.Image | str | None:
+def _together(
+    painted: Image.Image | None, mask_file: str | None, size: tuple[int, int]
+) -> Image.Image | str | None:
     """The mask of both sources. A file alone stays one: its shape is checked where it is read."""
     if mask_file is None or painted is None:
         return painted if mask_file is None else mask_file

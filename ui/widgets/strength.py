@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT, EDGE = 240.0, 54.0, 4.0
 
 
-def grid(registry: Registry, noise: NoiseSchedule | None, schedule: str, steps: object, sigmas: str) -> list[float]:
+def grid(
+    registry: Registry, noise: NoiseSchedule | None, schedule: str, steps: object, sigmas: str
+) -> list[float]:
     """The noise levels that the form asks for, falling to 0. `noise` is the model's table, SD's when None.
 
     Raises UserError.
