@@ -61,7 +61,6 @@ def _header(registry: Registry) -> tuple[gr.Dropdown, gr.HTML]:
             model_names(),
             value=None,
             label="Model",
-            info="Another one is loaded when its turn in the queue comes; if it cannot be, this one stays",
             container=False,
             min_width=120,
             elem_id="model",

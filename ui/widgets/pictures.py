@@ -48,15 +48,16 @@ class Pictures:
 
     def __init__(self, engine: Engine, registry: Registry) -> None:
         self.engine, self.registry = engine, registry
-        self.image = gr.Image(
-            type="filepath",
-            image_mode=None,
-            sources=SOURCES,
-            label="Picture to start from",
-            buttons=[],
-            elem_id="picture",
-            elem_classes="lc-img2img",
-        )
+        with gr.Column(elem_classes="lc-img2img"):
+            self.image = gr.Image(
+                type="filepath",
+                image_mode=None,
+                sources=SOURCES,
+                label="Picture to start from",
+                buttons=[],
+                height=320,
+                elem_id="picture",
+            )
         # The editor is heavy: it comes to the page when its tab is first opened.
         with gr.Column(visible=False, elem_classes="lc-inpaint", elem_id="painting") as self.painting:
             self._build_editor()
@@ -87,6 +88,7 @@ class Pictures:
             label="Picture; paint over what is to change",
             buttons=[],
             placeholder="Drop a picture here, then paint over what is to change",
+            height=400,
             elem_id="editor",
         )
         with gr.Accordion("A mask from a file", open=False, elem_id="mask-file"):
