@@ -171,7 +171,8 @@ def listing_html(registry: Registry, tracebacks: bool = True) -> str:
     shown = "".join(failed + others)
     if not shown:
         shown = '<p class="lc-teach">No plugins from outside are installed. What you write shows up here.</p>'
-    return f'<h3 class="lc-title">Installed</h3><div class="lc-plugins">{shown}</div>{_builtin(builtin, registry)}'
+    title = '<h3 class="lc-title">Installed</h3>'
+    return f'{title}<div class="lc-plugins">{shown}</div>{_builtin(builtin, registry)}'
 
 
 def _builtin(statuses: Sequence[PluginStatus], registry: Registry) -> str:
@@ -201,12 +202,13 @@ def _plugin(status: PluginStatus, tracebacks: bool) -> str:
                 "<details><summary>Traceback</summary>"
                 f'<pre tabindex="0"><code>{escape(status.traceback)}</code></pre></details>'
             )
-    state = ("failed", "lc-bad") if status.error and not _things(status) else ("loaded", "lc-good")
-    state = ("loaded in part", "lc-bad") if status.error and _things(status) else state
+    state, look = "loaded", "lc-good"
+    if status.error:
+        state, look = "loaded in part" if _things(status) else "failed", "lc-bad"
     where = " ".join(filter(None, (status.distribution, status.version)))
     module = f" · <code>{escape(status.module)}</code>" if status.module and tracebacks else ""
     return (
-        f'<article class="lc-plugin"><h4>{escape(status.name)} <span class="{state[1]}">{state[0]}</span></h4>'
+        f'<article class="lc-plugin"><h4>{escape(status.name)} <span class="{look}">{state}</span></h4>'
         f'<p class="lc-quiet">from {escape(where)}{module}</p>{wrong}{_gave(status)}</article>'
     )
 
@@ -256,7 +258,8 @@ def _finding(finding: Mapping[str, Any]) -> str:
     word, look = _VERDICTS[finding["passed"]]
     figure = "" if finding["figure"] is None else f"<b>{finding['figure']:.3g}</b> "
     return (
-        f'<tr><th scope="row">{finding["number"]} {escape(finding["name"])}</th><td class="{look}">{word}</td>'
+        f'<tr><th scope="row">{finding["number"]} {escape(finding["name"])}</th>'
+        f'<td class="{look}">{word}</td>'
         f"<td>{figure}{escape(finding['sentence'])}</td></tr>"
     )
 
