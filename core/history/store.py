@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import sqlite3
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -43,16 +45,15 @@ _INSERT = (
 class History:
     """The runs whose pictures are in `folder`. Any number of threads and processes may use one at once.
 
-    Making one never fails. Where the folder may not be written, reading works all the same (from the pictures,
-    if there is no database), and `trouble` is the sentence that every writing raises. Whoever names an `owner`
-    finds, changes and deletes only that owner's runs; the id of another's run is as good as none.
+    Making one never fails. Where the folder may not be written, reading works all the same (of the pictures,
+    if there is no database), and `trouble` is the sentence that every writing raises. Who names an `owner`
+    finds, changes and deletes only that owner's runs; any other id is as good as none.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.trouble = ""
         self._database = Database(folder / FILE)
-        self._stand_in: tempfile.TemporaryDirectory[str] | None = None
         self._open()
 
     # Finding.
@@ -156,10 +157,8 @@ class History:
         A row that `sync` made of one of these pictures in the meantime gives way. Raises UserError, and then
         nothing is kept.
         """
-        with plain_errors(self.folder):
-            content = self.path(names[0]).read_bytes() if names else b""
         row = RunRow(
-            id=run_id(names[0] if names else "", content),
+            id=self._id(names),
             created=time.time() if created is None else created,
             names=tuple(names),
             settings=settings,
@@ -239,12 +238,13 @@ class History:
             log.warning("%s", error)
 
     def _read_only(self, trouble: str, *, damaged: bool = False) -> None:
-        """Go on without writing. A database that is not to be had here is made elsewhere, from the pictures."""
+        """Go on without writing. A database that cannot be had here is made elsewhere, of the pictures."""
         log.warning("the history can only be read: %s", trouble)
         self.trouble = trouble
         if damaged or not self._database.path.exists():
-            self._stand_in = tempfile.TemporaryDirectory(prefix="latentcanvas-")
-            self._database = Database(Path(self._stand_in.name) / FILE)
+            elsewhere = tempfile.mkdtemp(prefix="latentcanvas-")
+            weakref.finalize(self, shutil.rmtree, elsewhere, ignore_errors=True)
+            self._database = Database(Path(elsewhere) / FILE)
             self._database.create()
             rows = list(found_pictures(self.folder, set()))
             self._database.write(lambda connection: sum(_insert_found(connection, row) for row in rows))
@@ -278,6 +278,12 @@ class History:
         except DamagedError:
             self._rebuild()
             return self._database.write(work)
+
+    def _id(self, names: Sequence[str]) -> str:
+        try:
+            return run_id(names[0], self.path(names[0]).read_bytes()) if names else ""
+        except OSError as error:
+            raise UserError(f"{self.path(names[0])}: is not there, so its run cannot be kept") from error
 
     def _distinct(self, column: str, owner: str | None) -> list[str]:
         condition, values = Filter(owner=owner).sql()
