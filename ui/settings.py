@@ -13,16 +13,13 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from core.checks import MAX_SIDE, MIN_SIDE, check_flag, check_number, check_text, check_whole
 from core.errors import UserError
 from core.files import write_whole
 from core.request import MAX_BATCH, MAX_STEPS
 from core.settings import build, read_toml
-
-if TYPE_CHECKING:
-    from core.request import Settings
 
 FILE_NAME = "latentcanvas.toml"
 SectionName = Literal["page", "guests"]
@@ -65,34 +62,31 @@ class PageSettings(_Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits(_Section):
-    """The table [guests]: what those may ask for who use a shared page. `alone` are those of nobody else."""
+class GuestLimits(_Section):
+    """The table [guests]: what those may ask for who use a shared page."""
 
     queue: int = _setting(24, "Most jobs that wait, of all together", low=1, high=10_000, live=True)
-    queue_per_owner: int = _setting(4, "Most jobs of one guest that wait", low=1, high=10_000, live=True)
-    side: int = _setting(1024, "Largest width and height, in pixels", low=MIN_SIDE, high=MAX_SIDE, live=True)
+    queue_owner: int = _setting(4, "Most jobs of one guest that wait", low=1, high=10_000, live=True)
+    side: int = _setting(
+        1024,
+        "Largest picture: as many pixels as a square of this side",
+        low=MIN_SIDE,
+        high=MAX_SIDE,
+        live=True,
+    )
     steps: int = _setting(100, "Most steps of a run", low=1, high=MAX_STEPS, live=True)
     batch: int = _setting(4, "Most pictures of a run", low=1, high=MAX_BATCH, live=True)
-    upload_mb: int = _setting(50, "Largest file that is taken, in megabytes", low=1, high=1000)
+    upload_mb: int = _setting(50, "Largest file that anybody may upload, in megabytes", low=1, high=1000)
 
-    @classmethod
-    def alone(cls) -> Limits:
-        """Those of a person who has the page for himself: what the engine itself can do."""
-        return cls(queue=1000, queue_per_owner=1000, side=MAX_SIDE, steps=MAX_STEPS, batch=MAX_BATCH)
+    @property
+    def pixels(self) -> int:
+        """The largest picture, in pixels."""
+        return self.side**2
 
     @property
     def upload_bytes(self) -> int:
         """The largest file that is taken, in bytes."""
         return self.upload_mb * 1024**2
-
-    def check(self, settings: Settings) -> None:
-        """Raise UserError, one sentence, for a run that is larger than this page allows."""
-        largest = max(settings.width, settings.height)
-        asked = (("steps", settings.steps), ("batch", settings.batch), ("side", largest))
-        for name, value in asked:
-            most = getattr(self, name)
-            if value > most:
-                raise UserError(f"{name} {value}: on this shared page it may be at most {most}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,21 +94,12 @@ class PageConfig:
     """The whole file."""
 
     page: PageSettings = field(default_factory=PageSettings)
-    guests: Limits = field(default_factory=Limits)
+    guests: GuestLimits = field(default_factory=GuestLimits)
 
     @property
     def shared(self) -> bool:
         """Whether others than the person at this machine can reach the page."""
         return self.page.listen or self.page.share
-
-    @property
-    def limits(self) -> Limits:
-        """What one may ask for: the guests' limits on a shared page."""
-        return (
-            self.guests
-            if self.shared
-            else dataclasses.replace(Limits.alone(), upload_mb=self.guests.upload_mb)
-        )
 
     def with_values(self, given: Given) -> PageConfig:
         """The same with these values by section and name instead. Raises UserError."""
@@ -197,7 +182,7 @@ def to_toml(config: PageConfig) -> str:
 
 
 def _fields(section: SectionName) -> dict[str, dataclasses.Field[Any]]:
-    kind: type = PageSettings if section == "page" else Limits
+    kind: type = PageSettings if section == "page" else GuestLimits
     return {item.name: item for item in dataclasses.fields(kind)}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tomli
@@ -12,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import UserError
-from core.request import Settings
 from ui.settings import (
     FILE_NAME,
-    Limits,
+    GuestLimits,
     PageConfig,
     PageSettings,
     SettingsStore,
@@ -30,23 +28,6 @@ from ui.settings import (
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path / FILE_NAME
-
-
-def settings(**changed: Any) -> Settings:
-    values: dict[str, Any] = {
-        "prompt": "",
-        "negative": "",
-        "sampler": "ddim",
-        "schedule": "leading",
-        "steps": 20,
-        "cfg_scale": 5.0,
-        "width": 512,
-        "height": 512,
-        "batch": 1,
-        "seed": 1,
-        "options": {},
-    }
-    return Settings(**{**values, **changed})
 
 
 # Reading.
@@ -160,7 +141,7 @@ def test_a_file_that_cannot_be_written_leaves_everything(tmp_path: Path) -> None
 def test_the_written_file_explains_itself() -> None:
     text = to_toml(PageConfig(page=PageSettings(port=8000)))
     assert tomli.loads(text) == {"page": {"port": 8000}, "guests": {}}
-    for section, kind in (("page", PageSettings), ("guests", Limits)):
+    for section, kind in (("page", PageSettings), ("guests", GuestLimits)):
         for item in dataclasses.fields(kind):
             assert help_of(section, item.name) in text  # type: ignore[arg-type]
 
@@ -178,7 +159,7 @@ def test_what_is_written_is_read_again(
     share: bool,
 ) -> None:
     page = PageSettings(model=model, device=device, port=port, previews_per_second=rate, share=share)
-    config = PageConfig(page=page, guests=Limits(side=512))
+    config = PageConfig(page=page, guests=GuestLimits(side=512))
     path = tmp_path_factory.mktemp("settings") / FILE_NAME
     path.write_text(to_toml(config), encoding="utf-8", newline="")
     assert read(path) == config
@@ -187,19 +168,15 @@ def test_what_is_written_is_read_again(
 # What guests may ask for.
 
 
-def test_guests_have_limits_and_who_is_alone_has_none() -> None:
-    alone = PageConfig(guests=Limits(steps=10, upload_mb=7))
-    shared = dataclasses.replace(alone, page=PageSettings(share=True))
-    large = settings(steps=1000, width=2048, batch=64)
-    alone.limits.check(large)
-    assert alone.limits.upload_bytes == 7 * 1024**2
-    with pytest.raises(UserError, match="steps 1000: on this shared page it may be at most 10"):
-        shared.limits.check(large)
-    with pytest.raises(UserError, match="side 1032"):
-        Limits().check(settings(height=1032))
-    with pytest.raises(UserError, match="batch 5"):
-        Limits().check(settings(batch=5))
-    Limits().check(settings(steps=100, batch=4, width=1024))
+def test_limits_in_pixels_and_bytes() -> None:
+    limits = GuestLimits(side=512, upload_mb=7)
+    assert (limits.pixels, limits.upload_bytes) == (512 * 512, 7 * 1024**2)
+
+
+def test_a_page_is_shared_by_a_link_or_by_listening() -> None:
+    assert not PageConfig().shared
+    assert PageConfig(page=PageSettings(share=True)).shared
+    assert PageConfig(page=PageSettings(listen=True)).shared
 
 
 def test_what_needs_a_restart_is_known() -> None:
