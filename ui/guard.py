@@ -70,7 +70,7 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and not same_site(origin, headers):
             raise Refused(403, "This page takes no requests from pages of other sites.")
-        path = _path(scope)
+        path = _path(scope).lower()
         for name in ("/file=", "/proxy="):
             if path.startswith(f"{API}{name}http"):
                 raise Refused(403, "This page fetches nothing from elsewhere.")

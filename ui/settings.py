@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -125,12 +125,18 @@ class SettingsStore:
             raise UserError(f"--config {path}: there is no such file; leave it out for the usual settings")
         self.path = path or Path(FILE_NAME)
         self._lock = threading.Lock()
+        self._watchers: list[Callable[[PageConfig], None]] = []
         self._current = read(self.path).with_values(given or {})
 
     @property
     def current(self) -> PageConfig:
         """What is in force now."""
         return self._current
+
+    def watch(self, watcher: Callable[[PageConfig], None]) -> None:
+        """Tell `watcher` what is in force: now, and after each change."""
+        self._watchers.append(watcher)
+        watcher(self._current)
 
     def change(self, section: SectionName, values: Mapping[str, Any]) -> list[str]:
         """Write these values into the file and put those in force that can be; the names of the others.
@@ -146,6 +152,8 @@ class SettingsStore:
             if changed != written:
                 write_whole(self.path, to_toml(changed).encode())
             self._current = current
+            for watcher in self._watchers:
+                watcher(current)
         return [name for name in values if name not in live and getattr(before, name) != getattr(after, name)]
 
 

@@ -71,7 +71,7 @@ def test_a_failure_takes_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
-    monkeypatch.setattr(accounts.asyncio, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     known = read_accounts("ann:one")
     assert known is not None
     assert asyncio.run(known.check("ann", "one"))
