@@ -200,11 +200,12 @@ class Pipeline:
 
     def preview(self, latents: Tensor) -> list[Image.Image]:
         """Quick pictures of latents (B, C, h, w), without the VAE."""
-        return self._previewer(latents)
+        return self.previewer(latents)
 
     @cached_property
     @torch.no_grad()
-    def _previewer(self) -> Previewer:
+    def previewer(self) -> Previewer:
+        """The linear map behind previews."""
         cell = self.config.vae.reduction
         if self.notes.preview is not None:
             return Previewer(self.notes.preview, cell)

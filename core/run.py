@@ -42,6 +42,7 @@ class RunStep(Step):
     unconditional: Tensor | None  # the same from the negative prompt; None without guidance
     evals: int  # evaluations until now
     passes: int  # of the network an image until now: an evaluation with guidance is two, one without is one
+    scale: float | None  # of the guidance; None where there is no unconditional estimate
     pipeline: Pipeline
 
     def preview(self, image: int = 0, view: Literal["denoised", "noisy"] = "denoised") -> Image.Image:
@@ -62,7 +63,9 @@ class Run:
     """One run: an iterator of RunSteps. `settings` says what runs, `total` how many steps are due.
 
     `sigmas` is the part of the grid that it takes, and `words` says so where that is not all of it:
-    "strength 0.6 x 20 = 12 steps, from sigma 3.4". Raises UserError for a mask that is empty.
+    "strength 0.6 x 20 = 12 steps, from sigma 3.4". `start` is the state that it begins with, None until it
+    does; `before` steps were made by a run that this one goes on from. Raises UserError for a mask that is
+    empty.
     """
 
     def __init__(
@@ -86,6 +89,8 @@ class Run:
         self.words = "" if settings.strength is None else strength_words(grid, settings.strength)
         self._cfg_interval = interval(grid, settings.cfg_from, settings.cfg_to)
         self.total = len(self.sigmas) - 1
+        self.before = 0
+        self.start: Tensor | None = None
         self.steps: list[RunStep] = []
         self.seconds = {"encode": 0.0, "denoise": 0.0, "decode": 0.0}
         self._running = self._run()
@@ -104,6 +109,16 @@ class Run:
     def close(self) -> None:
         """End the run; the steps made so far stay."""
         self._running.close()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it has not come to its end, or ended before its last step."""
+        return not self._complete
+
+    @property
+    def settings_so_far(self) -> Settings:
+        """The settings that make again what was made until now."""
+        return self.settings
 
     def result(self) -> Result:
         """Take the steps that are left, decode the last one, and give everything.
@@ -148,6 +163,7 @@ class Run:
         shape = self._shape()
         settings, device = self.settings, self.pipeline.device
         x = start.state(start_noise(settings.seed, settings.batch, shape).to(device), self.sigmas[0])
+        self.start = x
         noise = noise_source(self._sampler.noise, settings.seed, settings.batch, shape, device)
         steps = run_sampler(self._sampler, denoiser, x, self.sigmas, noise, settings.options)
         while True:
@@ -202,6 +218,7 @@ class Run:
             estimate.unconditional,
             denoiser.evals,
             denoiser.passes,
+            None if estimate.unconditional is None else self.settings.cfg_scale,
             self.pipeline,
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gradio as gr
@@ -13,21 +12,22 @@ from ui.tabs.txt2img import Txt2img
 
 if TYPE_CHECKING:
     from core.registry import Registry
-    from ui.model import ModelThread
+    from ui.engine import Engine
+    from ui.jobs import Jobs
 
 FIRST = Defaults(sampler="ddim", schedule="leading", steps=20, cfg_scale=5.0, width=128, height=128)
 
 
-def build_page(model: ModelThread, registry: Registry, outputs: Path) -> gr.Blocks:
-    """The page over a model that may still be loading. Pictures go to the folder `outputs`."""
+def build_page(jobs: Jobs, registry: Registry) -> gr.Blocks:
+    """The page over a model that may still be loading."""
     page = gr.Blocks(title="LatentCanvas", analytics_enabled=False, fill_width=True)
     with page:
         header = gr.HTML(header_html("loading the model", registry), elem_id="header")
         with gr.Tabs(elem_id="tabs"), gr.Tab("txt2img", id="txt2img"):
-            tab = Txt2img(model, registry, outputs, first_defaults(registry))
+            tab = Txt2img(jobs, registry, first_defaults(registry))
         tab.connect(page)
         page.load(
-            lambda: _loaded_header(model, registry),
+            lambda: _loaded_header(jobs.engine, registry),
             None,
             header,
             show_progress="hidden",
@@ -75,7 +75,7 @@ def header_html(model: str, registry: Registry) -> str:
     )
 
 
-def _loaded_header(model: ModelThread, registry: Registry) -> str:
-    model.wait()
-    name = model.pipeline.name if model.ready else "none: it could not be loaded"
+def _loaded_header(engine: Engine, registry: Registry) -> str:
+    engine.wait()
+    name = engine.pipeline.name if engine.ready else "none: it could not be loaded"
     return header_html(name, registry)

@@ -20,8 +20,10 @@ from core.images import read_recipe
 from core.options import Option
 from core.registry import Registry
 from core.request import Request
-from tests.ui.fakes import FakePipeline, FakeRun, FakeTokens, in_blocks, loaded
-from ui.model import ModelThread
+from tests.ui.fakes import FakePipeline, FakeRun, FakeTokens, in_blocks, jobs_of
+from ui.engine import Engine
+from ui.jobs import Jobs
+from ui.keeping import Runs
 from ui.page import first_defaults
 from ui.session import Session
 from ui.tabs.txt2img import Txt2img
@@ -42,8 +44,8 @@ def pipeline(registry: Registry) -> FakePipeline:
 
 @pytest.fixture
 def tab(pipeline: FakePipeline, registry: Registry, tmp_path: Path) -> Txt2img:
-    model = loaded(pipeline)
-    return in_blocks(lambda: Txt2img(model, registry, tmp_path / "outputs", first_defaults(registry)))
+    jobs = jobs_of(pipeline, tmp_path / "outputs")
+    return in_blocks(lambda: Txt2img(jobs, registry, first_defaults(registry)))
 
 
 def values(tab: Txt2img, **changed: Any) -> list[Any]:
@@ -103,7 +105,7 @@ def test_a_bad_form_gets_one_sentence_and_starts_nothing(
     notice = tab.on_generate(session, *values(tab, **changed))[0]
     assert 'role="alert"' in notice
     assert said in notice.replace("&#x27;", "'").lower()
-    assert session.waiting is None
+    assert session.job_id is None
     assert len(list(tab.on_run(session))) == 1
 
 
@@ -136,7 +138,7 @@ def test_the_line_of_tokens_says_what_cannot_be_read(tab: Txt2img, monkeypatch: 
     def refuse(prompt: str) -> None:
         raise UserError(f"the weight 1000 of {prompt} is too large")
 
-    monkeypatch.setattr(tab.model.pipeline, "tokens", refuse)
+    monkeypatch.setattr(tab.engine.pipeline, "tokens", refuse)
     assert "The weight 1000 of x is too large" in tab.form.on_prompt("x")
 
 
@@ -210,7 +212,7 @@ def test_a_batch_shows_each_picture_when_asked(tab: Txt2img, pipeline: FakePipel
     assert done["names"] == ["000001.png", "000002.png", "000003.png"]
     assert len(done["thumbnails"]) == 3
     assert [bool(final) for final in done["finals"]] == [True, False, False]
-    answer = player.frames_answer(session.run(done["run"]), 2, "clean", pipeline)
+    answer = player.frames_answer(tab.runs.open(session.owner, done["run"]), 2, "clean", pipeline)
     saved = (tmp_path / "outputs" / "000003.png").read_bytes()
     assert base64.b64decode(answer["final"].split(",")[1]) == saved
     assert read_recipe(tmp_path / "outputs" / "000003.png").settings.seed == 7
@@ -219,7 +221,7 @@ def test_a_batch_shows_each_picture_when_asked(tab: Txt2img, pipeline: FakePipel
 @pytest.mark.parametrize("view", ["clean", "noisy", "prompted", "unprompted", "difference"])
 def test_every_view_of_every_step_is_a_small_jpeg(tab: Txt2img, pipeline: FakePipeline, view: str) -> None:
     session = Session()
-    kept = session.run(run(tab, session, steps=3)[-1][0]["run"])
+    kept = tab.runs.open(session.owner, run(tab, session, steps=3)[-1][0]["run"])
     frames = player.frames(kept, 0, view, pipeline)
     assert len(frames) == 3
     image = Image.open(io.BytesIO(base64.b64decode(frames[0].split(",")[1])))
@@ -233,7 +235,7 @@ def test_without_guidance_there_is_no_unprompted_view(tab: Txt2img) -> None:
 
 def test_any_step_decodes_in_full(tab: Txt2img) -> None:
     session = Session()
-    kept = session.run(run(tab, session, steps=4)[-1][0]["run"])
+    kept = tab.runs.open(session.owner, run(tab, session, steps=4)[-1][0]["run"])
     answer = player.decode_answer(kept, 0, 2)
     assert answer["step"] == 2
     image = Image.open(io.BytesIO(base64.b64decode(answer["uri"].split(",")[1])))
@@ -247,7 +249,7 @@ def test_stop_keeps_what_was_made(tab: Txt2img, pipeline: FakePipeline, tmp_path
     sent = []
     for message in tab.on_run(session):
         sent.append(message)
-        session.stop()
+        tab.on_stop(session)
     done, report, notice = sent[-1]
     assert done["stopped"]
     assert 1 <= len(done["steps"]) < 20
@@ -257,27 +259,29 @@ def test_stop_keeps_what_was_made(tab: Txt2img, pipeline: FakePipeline, tmp_path
     assert not (tmp_path / "outputs").exists()
 
 
-def test_stopped_in_line_makes_nothing(tab: Txt2img) -> None:
+def test_stopped_in_line_makes_nothing(tab: Txt2img, pipeline: FakePipeline) -> None:
+    pipeline.delay = 0.1
+    tab.jobs.submit_run("another", Request(steps=5))
     session = Session()
     tab.on_generate(session, *values(tab))
-    session.stop()
+    tab.on_stop(session)
     message, _, notice = list(tab.on_run(session))[-1]
     assert message == {"phase": "back"}
     assert "Stopped before the first step" in notice
 
 
-def test_a_page_that_goes_away_stops_its_run(tab: Txt2img, pipeline: FakePipeline) -> None:
+def test_a_run_goes_on_without_its_page(tab: Txt2img, pipeline: FakePipeline) -> None:
     pipeline.delay = 0.05
     session = Session()
-    tab.on_generate(session, *values(tab, steps=150))
+    tab.on_generate(session, *values(tab, steps=20))
     sending = tab.on_run(session)
     next(sending)
-    assert session.live is not None
-    live = session.live
+    job = tab.jobs.live(session.owner)
+    assert job is not None
     assert isinstance(sending, Iterator)
     getattr(sending, "close")()  # noqa: B009  (an Iterator to the caller, a generator here)
-    assert live.ended.wait(10)
-    assert live.stopped
+    assert job.ended.wait(20)
+    assert job.state == "done"
 
 
 def test_outputs_that_cannot_be_written_lose_no_picture(tab: Txt2img, tmp_path: Path) -> None:
@@ -302,15 +306,15 @@ def test_a_sampler_that_breaks_gives_a_sentence(
 
 
 def test_generate_without_a_model_says_why(registry: Registry, tmp_path: Path) -> None:
-    def load() -> Any:
+    def load(name: str) -> Any:
         raise UserError("Model 'x' is not there.")
 
-    model = ModelThread(load)
-    tab = in_blocks(lambda: Txt2img(model, registry, tmp_path, first_defaults(registry)))
+    jobs = Jobs(Engine(load), Runs(tmp_path))
+    tab = in_blocks(lambda: Txt2img(jobs, registry, first_defaults(registry)))
     session = Session()
     message = tab.on_generate(session, *values(tab))[1]
     assert message == {"phase": "wait", "text": "Loading the model"}
-    model.start()
+    tab.engine.start()
     back, _, notice = list(tab.on_run(session))[-1]
     assert back == {"phase": "back"}
     assert "is not there" in notice

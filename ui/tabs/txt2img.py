@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from core.errors import UserError
-from ui.session import KeptRun, LiveRun, Session
+from ui.jobs import Job, Jobs
+from ui.session import Session
 from ui.widgets import player as messages
 from ui.widgets import text
 from ui.widgets.examples import cards
@@ -20,7 +21,6 @@ from ui.widgets.form import Form
 if TYPE_CHECKING:
     from core.registry import Registry
     from core.request import Defaults
-    from ui.model import ModelThread
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +37,14 @@ QUICK: dict[str, Any] = {
 
 
 class Txt2img:
-    """The tab, made inside the caller's layout; `connect` wires it to the page. Pictures go to `outputs`."""
+    """The tab, made inside the caller's layout; `connect` wires it to the page."""
 
-    def __init__(self, model: ModelThread, registry: Registry, outputs: Path, first: Defaults) -> None:
-        self.model, self.outputs = model, outputs
-        self.session = gr.State(Session(), delete_callback=Session.close)
+    def __init__(self, jobs: Jobs, registry: Registry, first: Defaults) -> None:
+        self.jobs, self.engine, self.runs = jobs, jobs.engine, jobs.runs
+        self.session = gr.State(Session())
         with gr.Row(elem_id="workbench", equal_height=False):
             with gr.Column(elem_id="form", scale=4, min_width=320):
-                self.form = Form(model, registry, first)
+                self.form = Form(jobs.engine, registry, first)
                 self._build_actions()
             with gr.Column(elem_id="result", scale=7, min_width=320):
                 self.player = messages.player()
@@ -58,7 +58,7 @@ class Txt2img:
             self.notice = gr.HTML("", elem_id="notice")
 
     def connect(self, page: gr.Blocks) -> None:
-        """Wire the controls. The model has one slot; everything else never waits for it."""
+        """Wire the controls. None of them waits for another one's run."""
         self.form.connect(QUICK)
         self.form.reuse.click(self.on_reuse, self.session, self.form.seed, **QUICK)
         self._connect_run()
@@ -83,14 +83,11 @@ class Txt2img:
                 self.on_run,
                 self.session,
                 [self.player, self.report, self.notice],
-                show_progress="hidden",
-                concurrency_id="model",
-                concurrency_limit=1,
-                api_visibility="private",
+                **QUICK,
             )
             .then(_idle_buttons, None, buttons, **QUICK)
         )
-        self.stop.click(Session.stop, self.session, None, **QUICK)
+        self.stop.click(self.on_stop, self.session, None, **QUICK)
 
     def _connect_player(self) -> None:
         answers = [self.player, self.notice]
@@ -103,10 +100,10 @@ class Txt2img:
 
     def on_loaded(self) -> tuple[Any, Any, str]:
         """When the model is there: its examples; or the sentence why it is not."""
-        self.model.wait()
-        if not self.model.ready:
-            return gr.skip(), gr.skip(), text.error(self.model.error)
-        pipeline = self.model.pipeline
+        self.engine.wait()
+        if not self.engine.ready:
+            return gr.skip(), gr.skip(), text.error(self.engine.error)
+        pipeline = self.engine.pipeline
         prompts = list(pipeline.examples)
         return prompts, gr.HTML(examples=cards(prompts, EXAMPLE_PICTURES, pipeline.name)), ""
 
@@ -117,72 +114,57 @@ class Txt2img:
     def on_generate(self, session: Session, *values: Any) -> tuple[Any, Any, Any, Any]:
         """Check the form at once; a good one waits in line for the model."""
         try:
-            session.ask(self.form.read(values))
+            job = self.jobs.submit_run(session.owner, self.form.read(values))
+            session.job_id = job.id
         except UserError as error:
             return text.error(str(error)), gr.skip(), gr.skip(), gr.skip()
-        sentence = "Waiting for the model" if self.model.ready else "Loading the model"
+        sentence = "Waiting for the model" if self.engine.ready else "Loading the model"
         return "", messages.waiting(sentence), gr.Button(interactive=False), gr.Button(interactive=True)
 
+    def on_stop(self, session: Session) -> None:
+        """Stop what this tab runs and what waits."""
+        self.jobs.stop(session.owner)
+
     def on_run(self, session: Session) -> Iterator[tuple[Any, Any, Any]]:
-        """Run what waits in line: (player, report, notice), four times a second at most, and at the end."""
-        run = session.take()
-        if run is None:
+        """Watch this tab's job: (player, report, notice), four times a second at most, and at the end."""
+        job_id, session.job_id = session.job_id, None
+        if job_id is None:
             yield gr.skip(), gr.skip(), gr.skip()
             return
         try:
-            yield from self._watch(run)
-            yield self._finish(session, run)
+            job = self.jobs.get(session.owner, job_id)
+            yield from self._watch(job)
+            yield self._finish(session, job)
         except UserError as error:
             yield messages.back(), gr.skip(), text.error(str(error))
         except Exception as error:
             log.exception("the run could not be shown")
             sentence = f"the run could not be shown: {type(error).__name__}: {error}"
             yield messages.back(), gr.skip(), text.error(sentence)
-        finally:
-            run.cancel.set()  # the page may be gone in the middle of a run
-            session.live = None
 
-    def _watch(self, run: LiveRun) -> Iterator[tuple[Any, Any, Any]]:
-        while not self.model.wait(LIVE_SECONDS):
-            if run.cancel.is_set():
-                raise UserError(NOT_STARTED)
-        if not self.model.ready:
-            raise UserError(self.model.error)
-        run.start(self.model)
+    def _watch(self, job: Job) -> Iterator[tuple[Any, Any, Any]]:
         shown = 0
-        while not run.ended.wait(LIVE_SECONDS):
-            if len(run.steps) > shown:
-                shown = len(run.steps)
-                yield messages.live_message(run), gr.skip(), gr.skip()
+        while not job.ended.wait(LIVE_SECONDS):
+            steps = job.steps
+            if len(steps) > shown:
+                shown = len(steps)
+                yield messages.live_message(job, steps), gr.skip(), gr.skip()
 
-    def _finish(self, session: Session, run: LiveRun) -> tuple[Any, Any, Any]:
-        if run.error:
-            raise UserError(run.error)
-        if not run.steps:
-            raise UserError(NOT_STARTED)
+    def _finish(self, session: Session, job: Job) -> tuple[Any, Any, Any]:
+        if job.error or job.run_id is None:
+            raise UserError(job.error or NOT_STARTED)
         started = time.perf_counter()
-        kept, trouble = self._keep(run)
-        session.keep(kept)
-        message = messages.done_message(kept, self.model.pipeline)
-        return message, text.report(run, kept, time.perf_counter() - started), text.error(trouble)
-
-    def _keep(self, run: LiveRun) -> tuple[KeptRun, str]:
-        """The ended run with its picture files, and what went wrong when they were written."""
-        if run.result is None:
-            return _keep_stopped(run), ""
-        try:
-            paths = run.result.save(self.outputs)
-        except UserError as error:
-            pngs = run.result.pngs()
-            return KeptRun(run, ["not-saved.png"] * len(pngs), pngs), f"the picture is not saved: {error}"
-        return KeptRun(run, [path.name for path in paths], [path.read_bytes() for path in paths]), ""
+        kept = self.runs.open(session.owner, job.run_id)
+        session.last_seed = kept.settings.seed
+        message = messages.done_message(kept, self.engine.pipeline)
+        return message, text.report(kept, time.perf_counter() - started), text.error(job.trouble)
 
     def on_frames(self, session: Session, event: gr.EventData) -> tuple[Any, Any]:
         """Another view or another picture of a kept run."""
         try:
-            kept = session.run(event.run)
+            kept = self.runs.open(session.owner, event.run)
             image = _index(event.image, len(kept.pngs))
-            answer = messages.frames_answer(kept, image, str(event.view), self.model.pipeline)
+            answer = messages.frames_answer(kept, image, str(event.view), self.engine.pipeline)
         except UserError as error:
             return gr.skip(), text.error(str(error))
         return gr.HTML(answer=answer), gr.skip()
@@ -190,21 +172,13 @@ class Txt2img:
     def on_decode(self, session: Session, event: gr.EventData) -> tuple[Any, Any]:
         """One step of a kept run through the full decoder."""
         try:
-            kept = session.run(event.run)
+            kept = self.runs.open(session.owner, event.run)
             image = _index(event.image, len(kept.pngs))
             index = _index(event.step, len(kept.steps) + 1)
             answer = messages.decode_answer(kept, image, max(index, 1))
         except UserError as error:
             return gr.skip(), text.error(str(error))
         return gr.HTML(answer=answer), gr.skip()
-
-
-def _keep_stopped(run: LiveRun) -> KeptRun:
-    """What was made until the stop. It is no picture of its recipe, so it is not written to a file."""
-    last, count = run.steps[-1], len(run.steps)
-    images = range(run.request.batch)
-    names = [f"stopped-at-step-{count}-of-{run.total}-picture-{i + 1}.png" for i in images]
-    return KeptRun(run, names, [messages.png(last.decode(i)) for i in images])
 
 
 def _idle_buttons() -> tuple[Any, Any]:

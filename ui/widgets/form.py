@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from core.registry import Registry
     from core.request import Defaults
-    from ui.model import ModelThread
+    from ui.engine import Engine
 
 MAX_STEPS = 150
 NUMBERS = ("steps", "cfg scale", "width", "height", "batch")
@@ -28,8 +28,8 @@ DEFAULTED = ("sampler", "schedule", "steps", "cfg_scale", "width", "height")
 class Form:
     """The form's controls, made inside the caller's layout with the values of `first`."""
 
-    def __init__(self, model: ModelThread, registry: Registry, first: Defaults) -> None:
-        self.model, self.registry, self.first = model, registry, first
+    def __init__(self, engine: Engine, registry: Registry, first: Defaults) -> None:
+        self.engine, self.registry, self.first = engine, registry, first
         self._build_words()
         self.method: SamplerControls = sampler_controls(registry, first.sampler, first.schedule)
         self._build_amounts()
@@ -162,9 +162,9 @@ class Form:
 
     def on_defaults(self, *values: Any) -> list[Any]:
         """The loaded model's defaults for `DEFAULTED`, where nobody has changed the form meanwhile."""
-        if not self.model.ready:
+        if not self.engine.ready:
             return [gr.skip()] * len(values)
-        defaults = self.model.pipeline.defaults
+        defaults = self.engine.pipeline.defaults
         return [
             getattr(defaults, name) if value == getattr(self.first, name) else gr.skip()
             for name, value in zip(DEFAULTED, values, strict=True)
@@ -172,10 +172,10 @@ class Form:
 
     def on_prompt(self, prompt: str) -> str:
         """The line under the prompt: tokens, and words that the model does not know."""
-        if not self.model.ready:
-            return text.plain("" if self.model.error else "Loading the model")
+        if not self.engine.ready:
+            return text.plain("" if self.engine.error else "Loading the model")
         try:
-            return text.tokens(self.model.pipeline.tokens(prompt or ""))
+            return text.tokens(self.engine.pipeline.tokens(prompt or ""))
         except UserError as error:
             return text.error(str(error))
 

@@ -1,0 +1,350 @@
+"""The history itself: what is kept of each run, how it is found again, and how it goes.
+
+Files come first: a run's pictures and steps are written before its row, and go before it. So a process that
+is killed leaves at worst a picture without a row, and `sync` gives it one. The database can be lost
+altogether: it is made anew from the recipes in the pictures.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from core.errors import UserError
+from core.files import plain_errors
+from core.history import export
+from core.history.database import DamagedError, Database, UnwritableError
+from core.history.found import found_pictures, salvaged
+from core.history.rows import COLUMNS, SEARCHED, RunRow, check_name, run_id
+from core.history.search import Filter
+from core.history.thumbnails import thumbnail
+from core.images import ModelRef
+from core.request import Settings
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+FILE = "history.sqlite"
+_GONE = "this run is not in the history; it was deleted, or it is someone else's"
+_SELECT = f"SELECT number, {', '.join(COLUMNS)} FROM runs"
+_INSERT = (
+    f"INSERT INTO runs ({', '.join((*COLUMNS, *SEARCHED))}) "
+    f"VALUES ({', '.join(f':{name}' for name in (*COLUMNS, *SEARCHED))})"
+)
+
+
+class History:
+    """The runs whose pictures are in `folder`. Any number of threads and processes may use one at once.
+
+    Making one never fails. Where the folder may not be written, reading works all the same (from the pictures,
+    if there is no database), and `trouble` is the sentence that every writing raises. Whoever names an `owner`
+    finds, changes and deletes only that owner's runs; the id of another's run is as good as none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.trouble = ""
+        self._database = Database(folder / FILE)
+        self._stand_in: tempfile.TemporaryDirectory[str] | None = None
+        self._open()
+
+    # Finding.
+
+    def get(self, run: str, owner: str | None = None) -> RunRow:
+        """The run with this id. Raises UserError when it is gone."""
+
+        def work(connection: sqlite3.Connection) -> list[RunRow]:
+            condition, values = _of_ids([run], owner)
+            return _rows(connection, f"{_SELECT} WHERE {condition}", values, strict=True)
+
+        rows = self._read(work)
+        if not rows:
+            raise UserError(_GONE)
+        return rows[0]
+
+    def search(self, text: str = "", *, limit: int = 60, offset: int = 0, **filters: Any) -> list[RunRow]:
+        """The runs that fit, newest first. Text and filters are those of `Filter`."""
+        condition, values = Filter(text=text, **filters).sql()
+        query = f"{_SELECT} WHERE {condition} ORDER BY created DESC, number DESC LIMIT ? OFFSET ?"
+        return self._read(lambda connection: _rows(connection, query, [*values, limit, offset]))
+
+    def count(self, text: str = "", **filters: Any) -> int:
+        """How many fit."""
+        condition, values = Filter(text=text, **filters).sql()
+        query = f"SELECT count(*) FROM runs WHERE {condition}"
+        return int(self._read(lambda connection: connection.execute(query, values).fetchone()[0]))
+
+    def models(self, owner: str | None = None) -> list[str]:
+        """The models that runs were made with, by name."""
+        return self._distinct("model", owner)
+
+    def samplers(self, owner: str | None = None) -> list[str]:
+        """The samplers that runs were made with, by name."""
+        return self._distinct("sampler", owner)
+
+    def branches(self, run: str, owner: str | None = None) -> list[RunRow]:
+        """The runs that branched from this one, oldest first."""
+        condition, values = Filter(owner=owner).sql()
+        query = f"{_SELECT} WHERE parent = ? AND {condition} ORDER BY created, number"
+        return self._read(lambda connection: _rows(connection, query, [run, *values]))
+
+    def tree(self, run: str, owner: str | None = None) -> list[RunRow]:
+        """The whole family: everything that came from the first ancestor that is known, oldest first."""
+        condition, values = Filter(owner=owner).sql()
+        query = f"""
+            WITH RECURSIVE
+            above (id, height) AS (
+                SELECT ?, 0 UNION
+                SELECT parent, height + 1 FROM runs JOIN above USING (id)
+                WHERE parent IS NOT NULL AND height < 1000),
+            family (id) AS (
+                SELECT id FROM (SELECT id FROM above ORDER BY height DESC LIMIT 1) UNION
+                SELECT runs.id FROM runs JOIN family ON runs.parent = family.id)
+            {_SELECT} WHERE id IN family AND {condition} ORDER BY created, number"""
+        return self._read(lambda connection: _rows(connection, query, [run, *values]))
+
+    # Pictures.
+
+    def path(self, name: str) -> Path:
+        """Where a run's file is. Raises UserError for a name that leads out of the folder."""
+        return self.folder / check_name(name)
+
+    def thumbnails(self, run: str, owner: str | None = None) -> list[bytes]:
+        """A JPEG of each picture, 256 pixels at most; empty for one that is gone."""
+        condition, values = _of_ids([run], owner)
+        query = (
+            "SELECT name, thumbnail FROM pictures JOIN runs ON run = number "
+            f"WHERE {condition} ORDER BY position"
+        )
+        return [small for _, small in self._thumbnails(query, values)]
+
+    def covers(self, runs: Iterable[str], owner: str | None = None) -> dict[str, bytes]:
+        """The JPEG of each run's first picture, by the run's id; empty for one that is gone."""
+        condition, values = _of_ids(runs, owner)
+        query = (
+            "SELECT name, thumbnail, id FROM pictures JOIN runs ON run = number "
+            f"WHERE position = 0 AND {condition}"
+        )
+        return {row["id"]: small for row, small in self._thumbnails(query, values)}
+
+    # Changing.
+
+    def add(
+        self,
+        *,
+        names: Sequence[str],
+        settings: Settings,
+        model: ModelRef,
+        steps: str | None = None,
+        evals: int = 0,
+        seconds: float = 0.0,
+        stopped: bool = False,
+        owner: str = "",
+        parent: str | None = None,
+        parent_step: int | None = None,
+        created: float | None = None,
+    ) -> RunRow:
+        """Keep a run whose files (names in the folder) are there. `RunRow` says what each is.
+
+        A row that `sync` made of one of these pictures in the meantime gives way. Raises UserError, and then
+        nothing is kept.
+        """
+        with plain_errors(self.folder):
+            content = self.path(names[0]).read_bytes() if names else b""
+        row = RunRow(
+            id=run_id(names[0] if names else "", content),
+            created=time.time() if created is None else created,
+            names=tuple(names),
+            settings=settings,
+            model=model.name,
+            model_sha256=model.sha256,
+            steps=steps,
+            evals=evals,
+            seconds=seconds,
+            stopped=stopped,
+            owner=owner,
+            parent=parent,
+            parent_step=parent_step,
+        )
+        small = [thumbnail(self.path(name)) for name in names]
+        self._write(lambda connection: _insert(connection, row, small))
+        return row
+
+    def star(self, run: str, on: bool = True, owner: str | None = None) -> None:
+        """Mark a run, or take the mark away. Raises UserError."""
+        condition, values = _of_ids([run], owner)
+        query = f"UPDATE runs SET starred = ? WHERE {condition}"
+        if not self._write(lambda connection: connection.execute(query, [on, *values]).rowcount):
+            raise UserError(_GONE)
+
+    def delete(self, runs: Iterable[str], owner: str | None = None) -> int:
+        """Delete runs with their pictures and steps; how many there were.
+
+        Branches of them stay. Raises UserError when a file cannot be deleted, and then the rows are all there
+        still.
+        """
+        condition, values = _of_ids(runs, owner)
+        if self.trouble:
+            raise UnwritableError(self.trouble)
+        rows = self._read(lambda connection: _rows(connection, f"{_SELECT} WHERE {condition}", values))
+        for row in rows:
+            for name in (*row.names, *([row.steps] if row.steps else [])):
+                with plain_errors(self.path(name)):
+                    self.path(name).unlink(missing_ok=True)
+        query = f"DELETE FROM runs WHERE {condition}"
+        return int(self._write(lambda connection: connection.execute(query, values).rowcount))
+
+    def export_zip(self, runs: Iterable[str], path: Path, owner: str | None = None) -> int:
+        """Write the runs' pictures, byte for byte, and a list of them into a zip file; its size.
+
+        The file is whole or not there at all. Raises UserError.
+        """
+        condition, values = _of_ids(runs, owner)
+        query = f"{_SELECT} WHERE {condition} ORDER BY created, number"
+        rows = self._read(lambda connection: _rows(connection, query, values))
+        return export.write_zip(self.folder, rows, path)
+
+    def sync(self) -> int:
+        """Give pictures in the folder that have no row one; how many there were. Raises UserError."""
+        known = self._read(
+            lambda connection: {name for [name] in connection.execute("SELECT name FROM pictures")}
+        )
+        rows = list(found_pictures(self.folder, known))
+
+        def work(connection: sqlite3.Connection) -> int:
+            return sum(_insert_found(connection, row) for row in rows)
+
+        return self._write(work) if rows else 0
+
+    # The database.
+
+    def _open(self) -> None:
+        try:
+            with suppress(OSError):
+                self.folder.mkdir(parents=True, exist_ok=True)
+            if self._database.create():
+                self.sync()
+        except DamagedError:
+            self._rebuild()
+        except UnwritableError as error:
+            self._read_only(str(error))
+        except UserError as error:  # locked, full or newer: whatever is asked of it next will say so
+            log.warning("%s", error)
+
+    def _read_only(self, trouble: str, *, damaged: bool = False) -> None:
+        """Go on without writing. A database that is not to be had here is made elsewhere, from the pictures."""
+        log.warning("the history can only be read: %s", trouble)
+        self.trouble = trouble
+        if damaged or not self._database.path.exists():
+            self._stand_in = tempfile.TemporaryDirectory(prefix="latentcanvas-")
+            self._database = Database(Path(self._stand_in.name) / FILE)
+            self._database.create()
+            rows = list(found_pictures(self.folder, set()))
+            self._database.write(lambda connection: sum(_insert_found(connection, row) for row in rows))
+
+    def _rebuild(self) -> None:
+        """Set a damaged database aside; what can be read of it, and the pictures, make the new one."""
+        try:
+            aside = self._database.set_aside()
+        except UnwritableError as error:
+            self._read_only(str(error), damaged=True)
+            return
+        if aside is None:
+            return
+        log.warning("%s was damaged: it is kept as %s and made anew", self._database.path, aside.name)
+        rows = salvaged(aside)
+        self._database.write(lambda connection: sum(_insert_found(connection, row) for row in rows))
+        self.sync()
+
+    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return self._database.read(work)
+        except DamagedError:
+            self._rebuild()
+            return self._database.read(work)
+
+    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self.trouble:
+            raise UnwritableError(self.trouble)
+        try:
+            return self._database.write(work)
+        except DamagedError:
+            self._rebuild()
+            return self._database.write(work)
+
+    def _distinct(self, column: str, owner: str | None) -> list[str]:
+        condition, values = Filter(owner=owner).sql()
+        query = f"SELECT DISTINCT {column} FROM runs WHERE {condition} ORDER BY {column}"
+        return self._read(lambda connection: [name for [name] in connection.execute(query, values)])
+
+    def _thumbnails(self, query: str, values: Sequence[Any]) -> list[tuple[sqlite3.Row, bytes]]:
+        """Each row with its thumbnail; those that are missing are made, and kept if that is possible."""
+
+        def work(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+            connection.row_factory = sqlite3.Row
+            return connection.execute(query, values).fetchall()
+
+        found, made = [], []
+        for row in self._read(work):
+            small = row["thumbnail"]
+            if small is None:
+                small = thumbnail(self.path(row["name"])) or b""
+                made.append((small, row["name"]))
+            found.append((row, small))
+        kept = [pair for pair in made if pair[0]]
+        if kept and not self.trouble:
+            with suppress(UserError):  # they are made again the next time
+                update = "UPDATE pictures SET thumbnail = ? WHERE name = ?"
+                self._write(lambda connection: connection.executemany(update, kept))
+        return found
+
+
+def _of_ids(runs: Iterable[str], owner: str | None) -> tuple[str, list[Any]]:
+    """(condition, values) for these ids, as one value: there may be more of them than SQL has room for."""
+    condition, values = Filter(owner=owner).sql()
+    wanted = json.dumps([str(run) for run in runs])
+    return f"id IN (SELECT value FROM json_each(?)) AND {condition}", [wanted, *values]
+
+
+def _rows(
+    connection: sqlite3.Connection, query: str, values: Sequence[Any], *, strict: bool = False
+) -> list[RunRow]:
+    """The runs of a query. One whose settings a newer program wrote is left out of a listing, or raised."""
+    connection.row_factory = sqlite3.Row
+    names = "SELECT name FROM pictures WHERE run = ? ORDER BY position"
+    rows = []
+    for row in connection.execute(query, values).fetchall():
+        pictures = connection.execute(names, [row["number"]]).fetchall()
+        try:
+            rows.append(RunRow.of(row, tuple(name for [name] in pictures)))
+        except (UserError, ValueError) as error:
+            if strict:
+                raise UserError(f"this run of the history cannot be read ({error})") from error
+            log.warning("run %s of the history cannot be read: %s", row["id"], error)
+    return rows
+
+
+def _insert(connection: sqlite3.Connection, row: RunRow, thumbnails: Sequence[bytes | None]) -> None:
+    """Add a run in place of whatever else had its pictures."""
+    connection.executemany("DELETE FROM pictures WHERE name = ?", [[name] for name in row.names])
+    connection.execute("DELETE FROM runs WHERE id = ? OR number NOT IN (SELECT run FROM pictures)", [row.id])
+    number = connection.execute(_INSERT, row.values()).lastrowid
+    padded = [*thumbnails, *[None] * (len(row.names) - len(thumbnails))]
+    pictures = [(name, number, i, padded[i]) for i, name in enumerate(row.names)]
+    connection.executemany("INSERT INTO pictures VALUES (?, ?, ?, ?)", pictures)
+
+
+def _insert_found(connection: sqlite3.Connection, row: RunRow) -> bool:
+    """Add a run that `sync` found, unless someone has added its picture in the meantime."""
+    known = "SELECT 1 FROM pictures WHERE name = ? UNION SELECT 1 FROM runs WHERE id = ?"
+    if connection.execute(known, [row.names[0], row.id]).fetchone():
+        return False
+    _insert(connection, row, [])
+    return True
