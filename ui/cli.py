@@ -21,6 +21,7 @@ from ui.commands.checks import test
 from ui.commands.download import download
 from ui.commands.generate import generate
 from ui.commands.models import models
+from ui.commands.recipe import recipe
 from ui.commands.samplers import app as samplers
 from ui.commands.samplers import listing
 from ui.commands.train import train
@@ -32,6 +33,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 app.command()(generate)
 app.add_typer(models, name="models")
 app.command()(download)
+app.command()(recipe)
 app.command()(train)
 app.command()(bench)
 app.add_typer(samplers, name="samplers")

@@ -98,7 +98,13 @@ def _address(server: subprocess.Popen[str]) -> str:
 
 
 @pytest.fixture
-def open_page(chromium: Any, site: Site) -> Iterator[Callable[..., Any]]:
+def ready() -> str:
+    """What is on the page once it can be used; here: the model's examples, so it is loaded."""
+    return "#examples button"
+
+
+@pytest.fixture
+def open_page(chromium: Any, site: Site, ready: str) -> Iterator[Callable[..., Any]]:
     """Open the page in a window of its own; options are those of a Playwright context.
 
     Fails the test when a page says an error on its console, or asks any other server for anything.
@@ -116,7 +122,7 @@ def open_page(chromium: Any, site: Site) -> Iterator[Callable[..., Any]]:
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("request", lambda request: troubles.extend(filter(_is_foreign, [request.url])))
         page.goto(site.url)
-        page.locator("#examples button").first.wait_for()  # the model is loaded
+        page.locator(ready).first.wait_for()
         return page
 
     with _closing(contexts):
