@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
+from ui.handing import TEMPORARY
 from ui.settings import PageConfig, SettingsStore
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from ui.jobs import Jobs
 
 PORTS_TRIED = 100
-TEMPORARY = "GRADIO_TEMP_DIR"  # where Gradio keeps what visitors upload, and what it hands out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +164,7 @@ def _page(
     options: PageOptions, store: SettingsStore, load: Callable[[str], PagePipeline]
 ) -> tuple[gr.Blocks, Jobs]:
     from core import plugins
+    from ui.api import Api
     from ui.engine import Engine
     from ui.jobs import Jobs
     from ui.keeping import Runs
@@ -175,7 +176,7 @@ def _page(
     page_settings = store.current.page
     jobs = Jobs(Engine(load, page_settings.model), Runs(Path(page_settings.outputs)))
     store.watch(lambda config: put_in_force(config, jobs))
-    return build_page(jobs, registry), jobs
+    return build_page(jobs, registry, Api(jobs, registry, store).build), jobs
 
 
 def put_in_force(config: PageConfig, jobs: Jobs) -> None:

@@ -1,4 +1,4 @@
-"""How a method becomes a named endpoint, with types and texts that programs can read; what endpoints answer."""
+"""How a method becomes a named endpoint, with types and texts that programs read; what endpoints answer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import gradio as gr
+from gradio.events import api
 
 from core.errors import UserError
 
@@ -111,7 +112,7 @@ def endpoint(method: Callable[..., Any], returns: Any) -> None:
     texts = [f"    {name}: {HELP[name]}" for name in signature.parameters]
     call.__doc__ = "\n".join([inspect.getdoc(method) or "", "", *(["Args:"] if texts else []), *texts])
     call.__signature__ = signature.replace(return_annotation=returns)  # type: ignore[attr-defined]
-    gr.api(call, api_name=method.__name__, concurrency_limit=None)
+    api(call, api_name=method.__name__, concurrency_limit=None)
 
 
 def _function(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -18,14 +19,15 @@ if TYPE_CHECKING:
 FIRST = Defaults(sampler="ddim", schedule="leading", steps=20, cfg_scale=5.0, width=128, height=128)
 
 
-def build_page(jobs: Jobs, registry: Registry) -> gr.Blocks:
-    """The page over a model that may still be loading."""
+def build_page(jobs: Jobs, registry: Registry, endpoints: Callable[[], None] = lambda: None) -> gr.Blocks:
+    """The page over a model that may still be loading. `endpoints` adds those for programs."""
     page = gr.Blocks(title="LatentCanvas", analytics_enabled=False, fill_width=True)
     with page:
         header = gr.HTML(header_html("loading the model", registry), elem_id="header")
         with gr.Tabs(elem_id="tabs"), gr.Tab("txt2img", id="txt2img"):
             tab = Txt2img(jobs, registry, first_defaults(registry))
         tab.connect(page)
+        endpoints()
         page.load(
             lambda: _loaded_header(jobs.engine, registry),
             None,
