@@ -14,7 +14,7 @@ from PIL import Image, ImageChops
 
 from core.errors import UserError
 from core.inputs import Source, read_mask
-from core.picture_settings import BLUR, CONTENTS, MAX_BLUR, NO_OUTPAINT, RESIZES, SIDES, STRENGTH
+from core.picture_settings import BLUR, CONTENTS, MAX_BLUR, NO_OUTPAINT, SIDES, STRENGTH
 from ui.widgets import fields, strength, text
 
 if TYPE_CHECKING:
