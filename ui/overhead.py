@@ -1,4 +1,4 @@
-"""What the page adds to a run: the same run from Python, and through the queue while a page watches, in turns.
+"""What the page adds to a run: the same one from Python and through the queue, watched by a page, in turns.
 
 Each pair is compared with itself, so that a machine that slows down slows both. The clock says what a person
 waits; the processor's time says the same where the machine is busy with something else, too.
@@ -39,11 +39,16 @@ class Cost:
 
 @dataclass(frozen=True)
 class Overhead:
-    """The same runs from Python and watched; `looks` is how many previews there were in all."""
+    """The same runs from Python and watched.
+
+    `looks` is how often a page was sent previews in all of them, four times a second by the clock, and
+    `look_seconds` the processor's time for one: a machine that is busy looks more often during a run.
+    """
 
     plain: list[Cost]
     watched: list[Cost]
     looks: int
+    look_seconds: float
 
     @property
     def clock(self) -> float:
@@ -64,12 +69,13 @@ class Overhead:
 def measure(
     pipeline: Pipeline, request: Request, rounds: int, told: Callable[[], object] = lambda: None
 ) -> Overhead:
-    """`rounds` pairs, each with its own seed, and one before that does not count. `told` is called after each.
+    """`rounds` pairs, each with its own seed, and one before them to warm up. `told` is called after each.
 
     Both write their pictures; the watched one keeps its steps and a row of the history besides. Raises
     UserError when a run fails.
     """
-    plain, watched, looks = [], [], 0
+    plain, watched = [], []
+    looks: list[float] = []
     with tempfile.TemporaryDirectory(prefix="latentcanvas-bench-") as name:
         folder = Path(name)
         engine = Engine(lambda name: pipeline)
@@ -83,20 +89,21 @@ def measure(
             looked = _watch(jobs, asked)
             plain.append(_cost(began, between))
             watched.append(_cost(between, _now()))
-            looks += looked if seed else 0
+            looks += looked if seed else []
             told()
-    return Overhead(plain[1:], watched[1:], looks)
+    return Overhead(plain[1:], watched[1:], len(looks), statistics.fmean(looks or [0.0]))
 
 
-def _watch(jobs: Jobs, request: Request) -> int:
-    """Run it as the page does, and how often it was looked at."""
-    looks = 0
+def _watch(jobs: Jobs, request: Request) -> list[float]:
+    """Run it as the page does: the processor's seconds of each look at it."""
+    looks = []
     job = jobs.submit_run(OWNER, request)
     while not job.ended.wait(WATCH_SECONDS):
         steps = job.steps
         if steps:
-            looks += 1
+            began = time.thread_time()
             _look(steps[-1], request.batch)
+            looks.append(time.thread_time() - began)
     if job.error or job.trouble:
         raise UserError(job.error or job.trouble)
     return looks

@@ -20,13 +20,14 @@ def test_a_watched_run_is_measured_beside_the_same_run_alone() -> None:
     assert len(found.plain) == len(found.watched) == 1
     assert found.looks >= 1
     assert found.plain[0].clock > 0.6
-    # The network sleeps here, so what is left is what the page does: it must be small beside the run.
-    assert 0.3 < found.clock < 3
+    assert found.watched[0].clock > 0.6
+    assert found.processor > 0
+    assert 0 < found.look_seconds < 0.25
 
 
 def test_ratios_are_medians_of_pairs() -> None:
     costs = [Cost(1.0, 2.0), Cost(2.0, 2.0), Cost(4.0, 2.0)]
-    found = Overhead(costs, [Cost(1.1, 2.2), Cost(2.1, 2.2), Cost(40.0, 2.2)], 3)
+    found = Overhead(costs, [Cost(1.1, 2.2), Cost(2.1, 2.2), Cost(40.0, 2.2)], 3, 0.001)
     assert round(found.clock, 3) == 1.1
     assert round(found.processor, 3) == 1.1
     assert found.to_dict()["ratio"] == found.clock

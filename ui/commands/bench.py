@@ -74,10 +74,9 @@ def _watched(model: str, dtype: str, width: int, height: int, steps: int, rounds
     if as_json:
         print(json.dumps(found.to_dict()))
         return
-    print(
-        f"{width}x{height}, {steps} steps, {rounds} pairs: a watched run takes {found.clock:.3f} times as long"
-    )
-    print(f"as the same from Python ({found.processor:.3f} times the processor), {found.looks} previews")
+    ratios = f"{found.clock:.3f} times as long ({found.processor:.3f} times the processor)"
+    print(f"{width}x{height}, {steps} steps, {rounds} pairs: a watched run takes {ratios}")
+    print(f"as the same run from Python; {found.looks} looks of {1000 * found.look_seconds:.1f} ms each")
 
 
 def _measured(sides: list[Side], job: Any, rounds: int) -> dict[Side, list[Figures]]:
