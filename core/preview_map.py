@@ -106,7 +106,7 @@ def _beside(pipeline: Pipeline) -> Path:
 
 
 def _mark(pipeline: Pipeline) -> str:
-    """What tells one VAE from another without reading its gigabytes: sizes and times of its files, its scale."""
+    """What tells one VAE from another without reading it all: sizes and times of its files, its scale."""
     seen = [f"{FORMAT} {pipeline.config.vae.scaling_factor}"]
     for path in pipeline.files.vae.files:
         stat = path.stat()
