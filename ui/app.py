@@ -94,10 +94,10 @@ def serve(options: PageOptions, load: Callable[[str], PagePipeline] | None = Non
             page, jobs = _page(options, store, load or (lambda name: _load(options, store, name)))
             if page_settings.share:  # asking for a link takes a while, and the page is up before
                 print("Asking for a share link ...", flush=True)
-                jobs.engine.start()
+                _start(jobs)
             shared = _launch(page, store.current, host, port, accounts)
         if not page_settings.share:
-            jobs.engine.start()
+            _start(jobs)
         for line in lines(store.current, port, shared, asks=accounts is not None):
             print(line, flush=True)
         _until_interrupted(page)
@@ -173,27 +173,19 @@ def _page(
     plugins.configure(directory=options.plugins_dir, enabled=not options.no_plugins)
     registry = plugins.registry()
     print(registry.summary(), flush=True)
-    page_settings = store.current.page
-    jobs = Jobs(Engine(load, page_settings.model), Runs(Path(page_settings.outputs)))
-    store.watch(lambda config: put_in_force(config, jobs))
+    runs = Runs(
+        Path(store.current.page.outputs),
+        keep_steps=lambda: store.current.page.keep_steps,
+        see_all=lambda: store.current.everybody_sees_all,
+    )
+    jobs = Jobs(Engine(load, store.current.page.model), runs, lambda: store.current.limits)
     return build_page(jobs, registry, Api(jobs, registry, store).build), jobs
 
 
-def put_in_force(config: PageConfig, jobs: Jobs) -> None:
-    """Tell the queue and what is kept about the settings: at the start and after each change."""
-    from ui.jobs import Limits
-
-    guests = config.guests
-    jobs.runs.see_all = config.page.shared_history or not config.shared
-    jobs.limits = Limits()
-    if config.shared:
-        jobs.limits = Limits(
-            queue=guests.queue,
-            queue_owner=guests.queue_owner,
-            pixels=guests.pixels,
-            steps=guests.steps,
-            batch=guests.batch,
-        )
+def _start(jobs: Jobs) -> None:
+    """Load the model and bring the history up to date, both in the background."""
+    jobs.engine.start()
+    jobs.runs.start()
 
 
 def _load(options: PageOptions, store: SettingsStore, name: str) -> PagePipeline:
