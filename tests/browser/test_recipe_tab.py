@@ -37,7 +37,8 @@ THEIRS = (
     "masterpiece, a lighthouse on a cliff at dusk, (warm light:1.2), <lora:coast:0.7>, waves, gulls\n"
     "Negative prompt: blurry, lowres\n"
     "Steps: 28, Sampler: DPM++ 2M Karras, CFG scale: 7, Seed: 965400086, Size: 510x768, "
-    "Model hash: 45dee52b12, Model: v1-5-pruned-emaonly, Denoising strength: 0.4, Clip skip: 2, Hires upscale: 2, Hires steps: 12, "
+    "Model hash: 45dee52b12, Model: v1-5-pruned-emaonly, Denoising strength: 0.4, Clip skip: 2, "
+    "Hires upscale: 2, Hires steps: 12, "
     'Lora hashes: "coast: 1a2b3c4d", Version: v1.9.4'
 )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import gradio as gr
+from gradio.events import api
 
 from core.errors import UserError
 from core.picture_settings import STRENGTH
@@ -28,10 +29,10 @@ Where = Literal["txt2img", "img2img", "inpaint"]
 _HEADS = "".join(f'<th scope="col">{head}</th>' for head in ("Key", "Value", "Fate", "Became, and why"))
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif")
 _TEACH = """<section class="lc-recipe-teach"><h3>What made this picture?</h3>
-<p>Most programs write it into the file: the prompt, the sampler, the seed. Drop a picture of LatentCanvas,
-A1111 or Forge, ComfyUI, InvokeAI or Fooocus, or paste the text that came with one. A list says which of its keys
-can be <b>kept</b> here, which are <b>mapped</b> to something alike, and which are <b>ignored</b>, each with the
-reason.</p>
+<p>Most programs write it into the file: the prompt, the sampler, the seed. Drop a picture of
+LatentCanvas, A1111 or Forge, ComfyUI, InvokeAI or Fooocus, or paste the text that came with one. A list says
+which of its keys can be <b>kept</b> here, which are <b>mapped</b> to something alike, and which are
+<b>ignored</b>, each with the reason.</p>
 <p>Screenshots, and pictures sent through most messengers, have lost it.</p></section>"""
 _PLACEHOLDER = "a red house\nNegative prompt: blurry\nSteps: 20, Sampler: DPM++ 2M Karras, ..."
 _QUICK: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
@@ -119,7 +120,7 @@ class RecipeTab:
         self.text.change(self.on_text, self.text, shown, trigger_mode="always_last", **_QUICK)
         for button, asked in ((self.open, self.recipe_opening), (self.start, self.picture_opening)):
             button.click(_opener(opened, asked, len(outputs)), self.shown, [*outputs, self.notice], **_QUICK)
-        gr.api(self.recipe, api_name="recipe", concurrency_limit=None)
+        api(self.recipe, api_name="recipe", concurrency_limit=None)
 
     def on_file(self, path: str | None) -> list[Any]:
         """What is in the file that was dropped."""
