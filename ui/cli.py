@@ -20,6 +20,7 @@ from ui.commands.bench import bench
 from ui.commands.checks import test
 from ui.commands.download import download
 from ui.commands.generate import generate
+from ui.commands.history import app as history
 from ui.commands.models import models
 from ui.commands.samplers import app as samplers
 from ui.commands.samplers import listing
@@ -31,6 +32,7 @@ BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.command()(generate)
 app.add_typer(models, name="models")
+app.add_typer(history, name="history")
 app.command()(download)
 app.command()(train)
 app.command()(bench)

@@ -156,15 +156,15 @@ class Txt2img:
         started = time.perf_counter()
         kept = self.runs.open(session.owner, job.run_id)
         session.last_seed = kept.settings.seed
-        message = messages.done_message(kept, self.engine.pipeline)
+        message = messages.done_message(kept)
         return message, text.report(kept, time.perf_counter() - started), text.error(job.trouble)
 
     def on_frames(self, session: Session, event: gr.EventData) -> tuple[Any, Any]:
         """Another view or another picture of a kept run."""
         try:
             kept = self.runs.open(session.owner, event.run)
-            image = _index(event.image, len(kept.pngs))
-            answer = messages.frames_answer(kept, image, str(event.view), self.engine.pipeline)
+            image = _index(event.image, len(kept.names))
+            answer = messages.frames_answer(kept, image, str(event.view))
         except UserError as error:
             return gr.skip(), text.error(str(error))
         return gr.HTML(answer=answer), gr.skip()
@@ -173,9 +173,9 @@ class Txt2img:
         """One step of a kept run through the full decoder."""
         try:
             kept = self.runs.open(session.owner, event.run)
-            image = _index(event.image, len(kept.pngs))
-            index = _index(event.step, len(kept.steps) + 1)
-            answer = messages.decode_answer(kept, image, max(index, 1))
+            image = _index(event.image, len(kept.names))
+            index = _index(event.step, len(kept.trajectory.steps if kept.trajectory else ()) + 1)
+            answer = messages.decode_answer(kept, image, max(index, 1), self.engine.pipeline)
         except UserError as error:
             return gr.skip(), text.error(str(error))
         return gr.HTML(answer=answer), gr.skip()

@@ -68,67 +68,54 @@ def live_message(job: Job, steps: Sequence[PageStep]) -> Message:
     }
 
 
-def done_message(run: KeptRun, pipeline: PagePipeline) -> Message:
+def done_message(run: KeptRun) -> Message:
     """A finished run: the frames of its first picture, the finished pictures small, the first one whole."""
-    last = run.steps[-1]
+    steps = run.trajectory.steps if run.trajectory else ()
     return {
         "phase": "done",
         "run": run.id,
         "prompt": run.settings.prompt or "picture without a prompt",
         "stopped": run.stopped,
-        "steps": [{"sigma": step.sigma, "evals": step.evals} for step in run.steps],
-        "views": views(last),
-        "frames": {"0/clean": frames(run, 0, "clean", pipeline)},
-        "thumbnails": [jpeg_uri(Image.open(io.BytesIO(png)), 96) for png in run.pngs],
-        "finals": [png_uri(run.pngs[0])] + [""] * (len(run.pngs) - 1),
+        "steps": [{"sigma": step.sigma, "evals": step.evals} for step in steps],
+        "views": views(run),
+        "frames": {"0/clean": frames(run, 0, "clean")},
+        "thumbnails": [jpeg_uri(Image.open(io.BytesIO(run.png(i))), 96) for i in range(len(run.names))],
+        "finals": [png_uri(run.png(0))] + [""] * (len(run.names) - 1),
         "names": list(run.names),
     }
 
 
-def views(step: PageStep) -> list[str]:
+def views(run: KeptRun) -> list[str]:
     """The views that this run can show: without guidance there is no unprompted estimate."""
-    known = ["clean", "noisy"]
-    if step.conditional is not None and step.unconditional is not None:
-        known += ["prompted", "unprompted", "difference"]
-    return known
+    known = run.trajectory.views() if run.trajectory else []
+    return ["clean", "noisy", *(["prompted", "unprompted", "difference"] if "difference" in known else [])]
 
 
-def frames(run: KeptRun, image: int, view: str, pipeline: PagePipeline) -> list[str]:
+def frames(run: KeptRun, image: int, view: str) -> list[str]:
     """Every step of a run in one view, as small JPEGs."""
-    return [jpeg_uri(frame(step, image, view, pipeline)) for step in run.steps]
+    steps = run.trajectory
+    if steps is None:
+        return []
+    known = {"prompted": "conditional", "unprompted": "unconditional"}.get(view, view)
+    return [jpeg_uri(steps.preview(k + 1, known, image)) for k in range(len(steps.steps))]
 
 
-def frame(step: PageStep, image: int, view: str, pipeline: PagePipeline) -> Image.Image:
-    """One step in one view. The views are linear in the latents, and so is the preview."""
-    here = slice(image, image + 1)
-    if view == "prompted":
-        return pipeline.preview(step.conditional[here])[0]
-    if view == "unprompted":
-        return pipeline.preview(step.unconditional[here])[0]
-    if view == "difference":
-        return pipeline.preview(step.conditional[here] - step.unconditional[here])[0]
-    return step.preview(image, "noisy" if view == "noisy" else "denoised")
-
-
-def frames_answer(run: KeptRun, image: int, view: str, pipeline: PagePipeline) -> Message:
+def frames_answer(run: KeptRun, image: int, view: str) -> Message:
     """What the player asked for: another view, or another picture of the batch, with the finished picture."""
     return {
         "run": run.id,
         "image": image,
         "view": view,
-        "frames": frames(run, image, view, pipeline),
-        "final": png_uri(run.pngs[image]),
+        "frames": frames(run, image, view),
+        "final": png_uri(run.png(image)),
     }
 
 
-def decode_answer(run: KeptRun, image: int, step: int) -> Message:
+def decode_answer(run: KeptRun, image: int, step: int, pipeline: PagePipeline) -> Message:
     """Step `step` (counted from 1) through the full decoder."""
-    return {
-        "run": run.id,
-        "image": image,
-        "step": step,
-        "uri": png_uri(png(run.steps[step - 1].decode(image))),
-    }
+    assert run.trajectory is not None
+    picture = pipeline.decode(run.trajectory.latents(step, "clean", image))[0]
+    return {"run": run.id, "image": image, "step": step, "uri": png_uri(png(picture))}
 
 
 def jpeg_uri(image: Image.Image, limit: int = MAX_PREVIEW) -> str:

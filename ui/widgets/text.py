@@ -37,23 +37,20 @@ def tokens(count: Tokens) -> str:
 
 def report(kept: KeptRun, shown: float) -> str:
     """What it took and where it went: evaluations, seconds by part, the file, the seed."""
-    evals = kept.steps[-1].evals
-    calls = f"{evals} evaluation{'' if evals == 1 else 's'}"
-    seed = f"seed <b>{kept.settings.seed}</b>"
-    if kept.stopped:
-        said = f"stopped after step {len(kept.steps)} of {kept.total}, {calls}; not saved"
-        return f'<p class="lc-report"><span>{said}</span><span>{seed}</span></p>'
+    calls = f"{kept.evals} evaluation{'' if kept.evals == 1 else 's'}"
     seconds = {**kept.seconds, "preview": shown}
     total = sum(seconds.values())
     parts = ", ".join(f"{escape(name)} {value:.2f}" for name, value in seconds.items())
+    made = len(kept.trajectory.steps) if kept.trajectory else 0
+    stopped = f"stopped after step {made}, " if kept.stopped else ""
     return (
-        f'<p class="lc-report"><span><b>{calls}</b> in <b>{total:.2f} s</b>: {parts}</span>'
-        f"<span>{seed}</span><span>{_saved(kept.names)}</span></p>"
+        f'<p class="lc-report"><span>{stopped}<b>{calls}</b> in <b>{total:.2f} s</b>: {parts}</span>'
+        f"<span>seed <b>{kept.settings.seed}</b></span><span>{_saved(kept)}</span></p>"
     )
 
 
-def _saved(names: tuple[str, ...]) -> str:
-    if names[0] == "not-saved.png":
+def _saved(kept: KeptRun) -> str:
+    if not kept.saved:
         return "not saved"
-    first = f"saved <b>{escape(names[0])}</b>"
-    return first if len(names) == 1 else f"{first} to <b>{escape(names[-1])}</b>"
+    first = f"saved <b>{escape(kept.names[0])}</b>"
+    return first if len(kept.names) == 1 else f"{first} to <b>{escape(kept.names[-1])}</b>"
