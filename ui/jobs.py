@@ -163,11 +163,15 @@ class Jobs:
         image, mask: what it starts from. parent: (run id, step) that it branches from. Raises UserError when
         the line is full, and for what is beyond the limits.
         """
-        check_limits(self._limits(), request)
+        self.check(request)
         kind: Kind = "run" if parent is None else "branch"
         title = request.prompt or NO_PROMPT
         job = Job(owner, kind, title, request=request, image=image, mask=mask, parent=parent, model=model)
         return self._submit(job, self._run)
+
+    def check(self, asked: Request | Settings) -> None:
+        """Raises UserError for a run that is beyond the limits, before it is submitted."""
+        check_limits(self._limits(), asked)
 
     def submit_task(
         self,
