@@ -97,7 +97,7 @@ def test_all_of_a_list_words_and_examples(open_page: Open) -> None:
     expect(page.locator("#values-0 textarea")).to_have_value("tiny, small")
     fill(page, values_1="1")
     expect(page.locator("#compare-cost")).to_contain_text("1 model to load")
-    choose(page, 0, "Prompt search and replace")
+    choose(page, 0, "Prompt S/R")
     expect(page.locator("#values-0 textarea")).to_have_value("")
     fill(page, values_0='red, "blue, dark"')
     expect(page.locator("#compare-cost")).to_contain_text("2 pictures (2 × 1)")
@@ -139,15 +139,13 @@ def test_a_race_gives_each_the_same_evaluations(open_page: Open) -> None:
 def test_how_it_looks(open_page: Open, screenshots: Path, name: str, options: dict[str, Any]) -> None:
     page = open_page(**options)
     page.screenshot(path=screenshots / f"compare-{name}-before.png", full_page=name == "phone")
-    choose(page, 1, "Prompt search and replace")
-    fill(page, values_0="2, 5-10 (+5)", values_1='red, "a dark and rather dirty shade of green", blue')
+    choose(page, 1, "Prompt S/R")
+    fill(page, values_0="5, 10-20 (+10)", values_1='red, "a dark and rather dirty shade of green", blue')
     expect(page.locator("#compare-cost")).to_contain_text("9 pictures")
     page.locator("#compare-start").click()
     page.locator(".lc-grid[data-state=running]").wait_for()
     page.screenshot(path=screenshots / f"compare-{name}-running.png", full_page=name == "phone")
     done(page)
     page.screenshot(path=screenshots / f"compare-{name}-done.png", full_page=name == "phone")
-    height, width = page.evaluate(
-        "[document.documentElement.scrollHeight, document.documentElement.scrollWidth]"
-    )
+    width = page.evaluate("document.documentElement.scrollWidth")
     assert width <= page.viewport_size["width"]

@@ -1,18 +1,16 @@
 """The compare tab: a grid over any settings, or samplers at equal evaluations, costed before it starts.
 
-Everything that is not compared comes from the workbench's form, which the page hands over as `Asked`. Each cell
-is a run in the history; a click on it opens it in the workbench.
+Everything that is not compared comes from the workbench's form, which the page hands over as `Base`. Each
+cell is a run in the history; a click on it opens it in the workbench.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +24,7 @@ from core.request import Request
 from ui.grids import GridRun, Grids
 from ui.widgets import grid as grid_widget
 from ui.widgets import text
+from ui.widgets.plan_words import base_html, cost_html, failures_html, mistakes_html
 from ui.widgets.sampler_controls import sampler_choices
 
 if TYPE_CHECKING:
@@ -35,15 +34,12 @@ if TYPE_CHECKING:
     from core.registry import Registry, SamplerInfo
     from ui.jobs import Jobs
 
-log = logging.getLogger(__name__)
-
 QUICK: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
 GRID, RACE = "Grid of settings", "Equal evaluations"
 EACH_ITS_OWN = "What each prefers"
 LIVE_SECONDS = 0.3
 AXES = (("Columns", "steps"), ("Rows", "cfg_scale"), ("Sheets", ""))
 RACERS = ("ddim", "euler", "heun", "dpmpp_2m", "unipc")
-NO_RUN = "this run is gone; it was deleted"
 
 
 @dataclass(frozen=True)
@@ -185,8 +181,8 @@ class CompareTab:
         """Wire the tab.
 
         owner: holds whose page it is. base(owner, *values of base_inputs): what the form asks for; raises
-        UserError. shown: the event of the tab being chosen, `gr.Tab.select`. open_run(owner, run id): updates for
-        `open_outputs`, the workbench with that run; open_js runs after it, to show the workbench.
+        UserError. shown: the event of the tab being chosen, `gr.Tab.select`. open_run(owner, run id): updates
+        for `open_outputs`, the workbench with that run; open_js runs after it, to show the workbench.
         """
         self._base = base
         asked = [owner, *self.controls(), *base_inputs]
@@ -236,10 +232,8 @@ class CompareTab:
         if mode == RACE:
             plan = self._race(base, rest[-3:], around)
         else:
-            axes = [
-                Asked(setting or "", typed or "")
-                for setting, typed in zip(rest[0:6:2], rest[1:6:2], strict=True)
-            ]
+            pairs = zip(rest[0:6:2], rest[1:6:2], strict=True)
+            axes = [Asked(setting or "", typed or "") for setting, typed in pairs]
             plan = plan_grid(base.request, axes, around)
         self._check(plan)
         return base, plan
@@ -254,18 +248,16 @@ class CompareTab:
         evals, samplers, schedule = values
         if not isinstance(evals, int | float):
             raise Mistakes(["evaluations: enter a number"])
-        strength = base.request.strength if base.inputs is not None else None
 
-        def fit(info: SamplerInfo, chosen: str) -> tuple[int, int]:
-            return self._fit(
-                around.loaded, int(evals), info.name, chosen, 1.0 if strength is None else strength
-            )
+        def fit(info: SamplerInfo, chosen: str, strength: float) -> tuple[int, int]:
+            return self._fit(around.loaded, int(evals), info.name, chosen, strength)
 
         return plan_race(base.request, samplers or [], int(evals), around, fit, schedule=schedule or None)
 
     def _fitted(
         self, model: str, evals: int, sampler: str, schedule: str, strength: float
     ) -> tuple[int, int]:
+        """Remembered by all of these: the model is the loaded one, and stands for its noise levels."""
         from core.race import fit
 
         levels = self.jobs.engine.pipeline.noise_schedule  # type: ignore[attr-defined]
@@ -287,20 +279,24 @@ class CompareTab:
 
     def on_plan(self, owner: str, *values: Any) -> tuple[str, str]:
         """What the form gives, and what it all comes to or what is wrong."""
+        mode, typed = values[0], values[2 : 2 * len(self.axes) + 1 : 2]
+        if mode == GRID and not any(typed):
+            return self._from(owner, values), text.plain("Type values, and what they come to is said here.")
         try:
             base, plan = self.plan(owner, *values)
         except Mistakes as error:
             return self._from(owner, values), mistakes_html(error)
         except UserError as error:
             return self._from(owner, values), text.plain(str(error))
-        return base_html(base, self.registry), cost_html(plan, cost_words(plan, self.grids.speed(owner)))
+        words = cost_words(plan, self.grids.speed(owner))
+        return base_html(base.request, base.inputs, self.registry), cost_html(words)
 
     def _from(self, owner: str, values: Sequence[Any]) -> Any:
         try:
             base = self._base(owner, *values[len(self.controls()) :])
         except UserError:
             return gr.skip()
-        return base_html(base, self.registry)
+        return base_html(base.request, base.inputs, self.registry)
 
     def on_setting(self, setting: str) -> tuple[Any, Any]:
         """Another setting on an axis: what may be typed, and whether there is a list of all."""
@@ -376,7 +372,7 @@ class CompareTab:
         ended = run.ended.is_set()
         return (
             grid_widget.whole(run, self._thumbnail(run)),
-            _failures(run),
+            failures_html(run),
             gr.Button(interactive=ended),
             gr.Button(interactive=not ended),
             gr.Button(interactive=run.made > 0),
@@ -384,39 +380,6 @@ class CompareTab:
 
     def _thumbnail(self, run: GridRun) -> Callable[[str], bytes]:
         return lambda run_id: self.jobs.runs.open(run.owner, run_id).thumbnail(0)
-
-
-def base_html(base: Base, registry: Registry) -> str:
-    """What comes from the form, in a sentence."""
-    request = base.request
-    words = f"<b>{escape(request.prompt)}</b>" if request.prompt else "<b>no prompt</b>"
-    sampler = registry.samplers.get(request.sampler or "")
-    said = [sampler.title if sampler else request.sampler or "the model's sampler"]
-    said += [f"{request.steps} steps"] if request.steps else []
-    said += [f"CFG {request.cfg_scale:g}"] if request.cfg_scale is not None else []
-    said += [f"{request.width}×{request.height}"] if request.width and request.height else []
-    said.append("one random seed for all" if request.seed is None else f"seed {request.seed}")
-    if base.inputs is not None:
-        said.append("from a picture" if base.inputs.mask is None else "from a picture with a mask")
-    return f'<p class="lc-from">From the form: {words}, {escape(", ".join(said))}</p>'
-
-
-def cost_html(plan: Plan, words: str) -> str:
-    """What a good plan comes to."""
-    alone = " One picture a cell, whatever the form's batch." if len(plan.cells) > 1 else ""
-    return f'<p class="lc-cost" role="status" title="{escape(alone.strip(), quote=True)}">{escape(words)}</p>'
-
-
-def mistakes_html(error: Mistakes) -> str:
-    """A line for each mistake."""
-    lines = "".join(f"<li>{escape(line[0].upper() + line[1:])}</li>" for line in error.sentences)
-    return f'<ul class="lc-mistakes" role="alert">{lines}</ul>'
-
-
-def _failures(run: GridRun) -> str:
-    """Why cells failed, each reason once."""
-    reasons = dict.fromkeys(spot.error for spot in run.spots if spot.error)
-    return mistakes_html(Mistakes(list(reasons)[:4])) if reasons else ""
 
 
 def _opener(open_run: Callable[[str, str], Any]) -> Callable[..., Any]:
