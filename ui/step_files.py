@@ -1,4 +1,4 @@
-"""Files of a run's steps to save: one step as a PNG that says what it is, all steps as a GIF or on a sheet."""
+"""Files of a run's steps: one step as a PNG that says what it is, all steps as a GIF or on a sheet."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def build() -> gr.Blocks:
         for name, button in buttons.items():
             button.click(partial(viewer.show, kept.OWNER, name), None, player, **EVENTS)
         watching.click(partial(watch, viewer), None, player, **EVENTS)
-        viewer.connect()
+        viewer.connect(gr.State(kept.OWNER))
         for event in (player.branch, player.start):
             event(heard_of, None, heard, **EVENTS)
 

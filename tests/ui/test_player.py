@@ -148,7 +148,7 @@ def test_the_model_that_made_a_run_is_the_one_to_decode_it(runs: kept.FakeRuns) 
 def test_what_the_browser_says_is_not_trusted(viewer: Viewer, values: Any) -> None:
     component = in_blocks(viewer.build)
     assert isinstance(component, gr.HTML)
-    answer = component.fetch_frames(values)  # type: ignore[operator]
+    answer = component.fetch_frames(values)
     assert list(answer) == ["error"]
     assert answer["error"][0].isupper()
 
