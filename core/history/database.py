@@ -7,6 +7,8 @@ Every error of SQLite becomes a `UserError` of one sentence; `DamagedError` is o
 
 from __future__ import annotations
 
+import os
+import secrets
 import sqlite3
 import time
 from collections.abc import Callable
@@ -117,14 +119,17 @@ class Database:
         self.read(sound)
 
     def set_aside(self) -> Path | None:
-        """Give a damaged file another name in its folder; None if another process has done so already.
+        """Give a damaged file another name in its folder; None where the file is sound.
 
-        The log beside the file goes first: a new file must never find the log of an old one.
+        Then another process has made a new one already, or the damage is in the index of words alone: that is
+        made anew here. The log beside the file goes first: a new file must never find the log of an old one.
         """
         with suppress(UserError):
             self.check()
+            self.write(lambda connection: connection.execute("INSERT INTO words (words) VALUES ('rebuild')"))
             return None
-        aside = self.path.with_name(f"{self.path.stem}.damaged-{time.strftime('%Y%m%d-%H%M%S')}.sqlite")
+        when = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        aside = self.path.with_name(f"{self.path.stem}.damaged-{when}.sqlite")
         try:
             for ending in ("-wal", "-shm", ""):
                 with suppress(FileNotFoundError):
@@ -135,23 +140,22 @@ class Database:
 
     def _reader(self) -> sqlite3.Connection:
         """A connection that finds the tables; those of an empty database in memory where there is no file."""
-        with suppress(FileNotFoundError):
-            connection = self._readable()
+        connection = self._readable() if os.path.exists(self.path) else _empty()
+        try:
             if _format(connection, self.path):
                 return connection
+        except BaseException:
             connection.close()
-        connection = sqlite3.connect(":memory:", isolation_level=None)
-        _make_tables(connection)
-        return connection
+            raise
+        connection.close()
+        return _empty()
 
     def _readable(self) -> sqlite3.Connection:
         """SQLite reads its own log only where it may write, unless it is told that nobody else is there."""
-        if not self.path.exists():
-            raise FileNotFoundError
         try:
             return self._probed("rw")
         except sqlite3.OperationalError as error:
-            if "locked" in str(error) or not self.path.exists():
+            if "locked" in str(error):
                 raise
             return self._probed("ro&immutable=1")
 
@@ -198,7 +202,8 @@ def explained(path: Path, error: sqlite3.Error) -> UserError:
         return UserError(f"{path}: there is no space left on the disk; free some and try again")
     if "readonly" in said or "unable to open" in said:
         return UnwritableError(f"{path}: may not be written; change its permissions or choose another folder")
-    if isinstance(error, sqlite3.OperationalError) and "malformed" not in said:
+    damaged = "malformed" in said or "no such" in said  # a table or column that this format has
+    if isinstance(error, sqlite3.OperationalError) and not damaged:
         return UserError(f"{path}: SQLite says {said!r}; try again, or look at its folder and disk")
     return DamagedError(f"{path}: is damaged; rename it, and the history is made anew from the pictures")
 
@@ -209,6 +214,12 @@ def _format(connection: sqlite3.Connection, path: Path) -> int:
     if version > FORMAT:
         raise UserError(f"{path}: was made by a newer LatentCanvas; update this one")
     return int(version)
+
+
+def _empty() -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    _make_tables(connection)
+    return connection
 
 
 def _make_tables(connection: sqlite3.Connection) -> None:

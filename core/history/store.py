@@ -7,22 +7,25 @@ altogether: it is made anew from the recipes in the pictures.
 
 from __future__ import annotations
 
-import json
 import logging
+import shutil
 import sqlite3
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from core.checks import shown
 from core.errors import UserError
 from core.files import plain_errors
 from core.history import export
 from core.history.database import DamagedError, Database, UnwritableError
 from core.history.found import found_pictures, salvaged
-from core.history.rows import COLUMNS, SEARCHED, RunRow, check_name, run_id
+from core.history.queries import SELECT, insert, insert_found, of_ids, rows_of
+from core.history.rows import RunRow, check_name, run_id
 from core.history.search import Filter
 from core.history.thumbnails import thumbnail
 from core.images import ModelRef
@@ -33,26 +36,20 @@ log = logging.getLogger(__name__)
 
 FILE = "history.sqlite"
 _GONE = "this run is not in the history; it was deleted, or it is someone else's"
-_SELECT = f"SELECT number, {', '.join(COLUMNS)} FROM runs"
-_INSERT = (
-    f"INSERT INTO runs ({', '.join((*COLUMNS, *SEARCHED))}) "
-    f"VALUES ({', '.join(f':{name}' for name in (*COLUMNS, *SEARCHED))})"
-)
 
 
 class History:
     """The runs whose pictures are in `folder`. Any number of threads and processes may use one at once.
 
-    Making one never fails. Where the folder may not be written, reading works all the same (from the pictures,
-    if there is no database), and `trouble` is the sentence that every writing raises. Whoever names an `owner`
-    finds, changes and deletes only that owner's runs; the id of another's run is as good as none.
+    Making one never fails. Where the folder may not be written, reading works all the same (of the pictures,
+    if there is no database), and `trouble` is the sentence that every writing raises. Who names an `owner`
+    finds, changes and deletes only that owner's runs; any other id is as good as none.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.trouble = ""
         self._database = Database(folder / FILE)
-        self._stand_in: tempfile.TemporaryDirectory[str] | None = None
         self._open()
 
     # Finding.
@@ -61,19 +58,36 @@ class History:
         """The run with this id. Raises UserError when it is gone."""
 
         def work(connection: sqlite3.Connection) -> list[RunRow]:
-            condition, values = _of_ids([run], owner)
-            return _rows(connection, f"{_SELECT} WHERE {condition}", values, strict=True)
+            condition, values = of_ids([run], owner)
+            return rows_of(connection, f"{SELECT} WHERE {condition}", values, strict=True)
 
         rows = self._read(work)
         if not rows:
             raise UserError(_GONE)
         return rows[0]
 
+    def named(self, name: str, owner: str | None = None) -> RunRow:
+        """The run that a person means: by its id, the beginning of it, or its picture's name or number.
+
+        Raises UserError when there is none, or more than one.
+        """
+        condition, values = Filter(owner=owner).sql()
+        query = f"""{SELECT} WHERE {condition} AND (substr(id, 1, ?) = ? OR number IN (
+            SELECT run FROM pictures WHERE name IN (?, ? || '.png', printf('%06d.png', ?))))"""
+        number = int(name) if name.isascii() and name.isdigit() and len(name) < 10 else -1
+        values = [*values, max(len(name), 4), name, name, name, number]
+        rows = self._read(lambda connection: rows_of(connection, query, values))
+        if not rows:
+            raise UserError(f"run {shown(name)}: there is none of this id or picture in the history")
+        if len(rows) > 1:
+            raise UserError(f"run {shown(name)}: more than one id begins so; write more of it")
+        return rows[0]
+
     def search(self, text: str = "", *, limit: int = 60, offset: int = 0, **filters: Any) -> list[RunRow]:
         """The runs that fit, newest first. Text and filters are those of `Filter`."""
         condition, values = Filter(text=text, **filters).sql()
-        query = f"{_SELECT} WHERE {condition} ORDER BY created DESC, number DESC LIMIT ? OFFSET ?"
-        return self._read(lambda connection: _rows(connection, query, [*values, limit, offset]))
+        query = f"{SELECT} WHERE {condition} ORDER BY created DESC, number DESC LIMIT ? OFFSET ?"
+        return self._read(lambda connection: rows_of(connection, query, [*values, limit, offset]))
 
     def count(self, text: str = "", **filters: Any) -> int:
         """How many fit."""
@@ -92,8 +106,8 @@ class History:
     def branches(self, run: str, owner: str | None = None) -> list[RunRow]:
         """The runs that branched from this one, oldest first."""
         condition, values = Filter(owner=owner).sql()
-        query = f"{_SELECT} WHERE parent = ? AND {condition} ORDER BY created, number"
-        return self._read(lambda connection: _rows(connection, query, [run, *values]))
+        query = f"{SELECT} WHERE parent = ? AND {condition} ORDER BY created, number"
+        return self._read(lambda connection: rows_of(connection, query, [run, *values]))
 
     def tree(self, run: str, owner: str | None = None) -> list[RunRow]:
         """The whole family: everything that came from the first ancestor that is known, oldest first."""
@@ -107,8 +121,8 @@ class History:
             family (id) AS (
                 SELECT id FROM (SELECT id FROM above ORDER BY height DESC LIMIT 1) UNION
                 SELECT runs.id FROM runs JOIN family ON runs.parent = family.id)
-            {_SELECT} WHERE id IN family AND {condition} ORDER BY created, number"""
-        return self._read(lambda connection: _rows(connection, query, [run, *values]))
+            {SELECT} WHERE id IN family AND {condition} ORDER BY created, number"""
+        return self._read(lambda connection: rows_of(connection, query, [run, *values]))
 
     # Pictures.
 
@@ -118,7 +132,7 @@ class History:
 
     def thumbnails(self, run: str, owner: str | None = None) -> list[bytes]:
         """A JPEG of each picture, 256 pixels at most; empty for one that is gone."""
-        condition, values = _of_ids([run], owner)
+        condition, values = of_ids([run], owner)
         query = (
             "SELECT name, thumbnail FROM pictures JOIN runs ON run = number "
             f"WHERE {condition} ORDER BY position"
@@ -127,7 +141,7 @@ class History:
 
     def covers(self, runs: Iterable[str], owner: str | None = None) -> dict[str, bytes]:
         """The JPEG of each run's first picture, by the run's id; empty for one that is gone."""
-        condition, values = _of_ids(runs, owner)
+        condition, values = of_ids(runs, owner)
         query = (
             "SELECT name, thumbnail, id FROM pictures JOIN runs ON run = number "
             f"WHERE position = 0 AND {condition}"
@@ -156,10 +170,8 @@ class History:
         A row that `sync` made of one of these pictures in the meantime gives way. Raises UserError, and then
         nothing is kept.
         """
-        with plain_errors(self.folder):
-            content = self.path(names[0]).read_bytes() if names else b""
         row = RunRow(
-            id=run_id(names[0] if names else "", content),
+            id=self._id(names),
             created=time.time() if created is None else created,
             names=tuple(names),
             settings=settings,
@@ -174,12 +186,12 @@ class History:
             parent_step=parent_step,
         )
         small = [thumbnail(self.path(name)) for name in names]
-        self._write(lambda connection: _insert(connection, row, small))
+        self._write(lambda connection: insert(connection, row, small))
         return row
 
     def star(self, run: str, on: bool = True, owner: str | None = None) -> None:
         """Mark a run, or take the mark away. Raises UserError."""
-        condition, values = _of_ids([run], owner)
+        condition, values = of_ids([run], owner)
         query = f"UPDATE runs SET starred = ? WHERE {condition}"
         if not self._write(lambda connection: connection.execute(query, [on, *values]).rowcount):
             raise UserError(_GONE)
@@ -190,10 +202,10 @@ class History:
         Branches of them stay. Raises UserError when a file cannot be deleted, and then the rows are all there
         still.
         """
-        condition, values = _of_ids(runs, owner)
+        condition, values = of_ids(runs, owner)
         if self.trouble:
             raise UnwritableError(self.trouble)
-        rows = self._read(lambda connection: _rows(connection, f"{_SELECT} WHERE {condition}", values))
+        rows = self._read(lambda connection: rows_of(connection, f"{SELECT} WHERE {condition}", values))
         for row in rows:
             for name in (*row.names, *([row.steps] if row.steps else [])):
                 with plain_errors(self.path(name)):
@@ -206,9 +218,9 @@ class History:
 
         The file is whole or not there at all. Raises UserError.
         """
-        condition, values = _of_ids(runs, owner)
-        query = f"{_SELECT} WHERE {condition} ORDER BY created, number"
-        rows = self._read(lambda connection: _rows(connection, query, values))
+        condition, values = of_ids(runs, owner)
+        query = f"{SELECT} WHERE {condition} ORDER BY created, number"
+        rows = self._read(lambda connection: rows_of(connection, query, values))
         return export.write_zip(self.folder, rows, path)
 
     def sync(self) -> int:
@@ -219,7 +231,7 @@ class History:
         rows = list(found_pictures(self.folder, known))
 
         def work(connection: sqlite3.Connection) -> int:
-            return sum(_insert_found(connection, row) for row in rows)
+            return sum(insert_found(connection, row) for row in rows)
 
         return self._write(work) if rows else 0
 
@@ -239,15 +251,16 @@ class History:
             log.warning("%s", error)
 
     def _read_only(self, trouble: str, *, damaged: bool = False) -> None:
-        """Go on without writing. A database that is not to be had here is made elsewhere, from the pictures."""
+        """Go on without writing. A database that cannot be had here is made elsewhere, of the pictures."""
         log.warning("the history can only be read: %s", trouble)
         self.trouble = trouble
         if damaged or not self._database.path.exists():
-            self._stand_in = tempfile.TemporaryDirectory(prefix="latentcanvas-")
-            self._database = Database(Path(self._stand_in.name) / FILE)
+            elsewhere = tempfile.mkdtemp(prefix="latentcanvas-")
+            weakref.finalize(self, shutil.rmtree, elsewhere, ignore_errors=True)
+            self._database = Database(Path(elsewhere) / FILE)
             self._database.create()
             rows = list(found_pictures(self.folder, set()))
-            self._database.write(lambda connection: sum(_insert_found(connection, row) for row in rows))
+            self._database.write(lambda connection: sum(insert_found(connection, row) for row in rows))
 
     def _rebuild(self) -> None:
         """Set a damaged database aside; what can be read of it, and the pictures, make the new one."""
@@ -260,7 +273,7 @@ class History:
             return
         log.warning("%s was damaged: it is kept as %s and made anew", self._database.path, aside.name)
         rows = salvaged(aside)
-        self._database.write(lambda connection: sum(_insert_found(connection, row) for row in rows))
+        self._database.write(lambda connection: sum(insert_found(connection, row) for row in rows))
         self.sync()
 
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -278,6 +291,12 @@ class History:
         except DamagedError:
             self._rebuild()
             return self._database.write(work)
+
+    def _id(self, names: Sequence[str]) -> str:
+        try:
+            return run_id(names[0], self.path(names[0]).read_bytes()) if names else ""
+        except OSError as error:
+            raise UserError(f"{self.path(names[0])}: is not there, so its run cannot be kept") from error
 
     def _distinct(self, column: str, owner: str | None) -> list[str]:
         condition, values = Filter(owner=owner).sql()
@@ -304,47 +323,3 @@ class History:
                 update = "UPDATE pictures SET thumbnail = ? WHERE name = ?"
                 self._write(lambda connection: connection.executemany(update, kept))
         return found
-
-
-def _of_ids(runs: Iterable[str], owner: str | None) -> tuple[str, list[Any]]:
-    """(condition, values) for these ids, as one value: there may be more of them than SQL has room for."""
-    condition, values = Filter(owner=owner).sql()
-    wanted = json.dumps([str(run) for run in runs])
-    return f"id IN (SELECT value FROM json_each(?)) AND {condition}", [wanted, *values]
-
-
-def _rows(
-    connection: sqlite3.Connection, query: str, values: Sequence[Any], *, strict: bool = False
-) -> list[RunRow]:
-    """The runs of a query. One whose settings a newer program wrote is left out of a listing, or raised."""
-    connection.row_factory = sqlite3.Row
-    names = "SELECT name FROM pictures WHERE run = ? ORDER BY position"
-    rows = []
-    for row in connection.execute(query, values).fetchall():
-        pictures = connection.execute(names, [row["number"]]).fetchall()
-        try:
-            rows.append(RunRow.of(row, tuple(name for [name] in pictures)))
-        except (UserError, ValueError) as error:
-            if strict:
-                raise UserError(f"this run of the history cannot be read ({error})") from error
-            log.warning("run %s of the history cannot be read: %s", row["id"], error)
-    return rows
-
-
-def _insert(connection: sqlite3.Connection, row: RunRow, thumbnails: Sequence[bytes | None]) -> None:
-    """Add a run in place of whatever else had its pictures."""
-    connection.executemany("DELETE FROM pictures WHERE name = ?", [[name] for name in row.names])
-    connection.execute("DELETE FROM runs WHERE id = ? OR number NOT IN (SELECT run FROM pictures)", [row.id])
-    number = connection.execute(_INSERT, row.values()).lastrowid
-    padded = [*thumbnails, *[None] * (len(row.names) - len(thumbnails))]
-    pictures = [(name, number, i, padded[i]) for i, name in enumerate(row.names)]
-    connection.executemany("INSERT INTO pictures VALUES (?, ?, ?, ?)", pictures)
-
-
-def _insert_found(connection: sqlite3.Connection, row: RunRow) -> bool:
-    """Add a run that `sync` found, unless someone has added its picture in the meantime."""
-    known = "SELECT 1 FROM pictures WHERE name = ? UNION SELECT 1 FROM runs WHERE id = ?"
-    if connection.execute(known, [row.names[0], row.id]).fetchone():
-        return False
-    _insert(connection, row, [])
-    return True

@@ -1,0 +1,70 @@
+"""How runs stand in the tables: what is put in, and what is taken out as `RunRow`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from core.errors import UserError
+from core.history.rows import COLUMNS, SEARCHED, RunRow
+from core.history.search import Filter
+
+log = logging.getLogger(__name__)
+
+SELECT = f"SELECT number, {', '.join(COLUMNS)} FROM runs"
+_INSERT = (
+    f"INSERT INTO runs ({', '.join((*COLUMNS, *SEARCHED))}) "
+    f"VALUES ({', '.join(f':{name}' for name in (*COLUMNS, *SEARCHED))})"
+)
+
+
+def of_ids(runs: Iterable[str], owner: str | None) -> tuple[str, list[Any]]:
+    """(condition, values) for these ids, as one value: there may be more of them than SQL has room for."""
+    condition, values = Filter(owner=owner).sql()
+    wanted = json.dumps([str(run) for run in runs])
+    return f"id IN (SELECT value FROM json_each(?)) AND {condition}", [wanted, *values]
+
+
+def rows_of(
+    connection: sqlite3.Connection, query: str, values: Sequence[Any], *, strict: bool = False
+) -> list[RunRow]:
+    """The runs of a query. One whose settings a newer program wrote is left out of a listing, or raised."""
+    connection.row_factory = sqlite3.Row
+    names = "SELECT name FROM pictures WHERE run = ? ORDER BY position"
+    rows = []
+    for row in connection.execute(query, values).fetchall():
+        pictures = connection.execute(names, [row["number"]]).fetchall()
+        try:
+            rows.append(RunRow.of(row, tuple(name for [name] in pictures)))
+        except (UserError, ValueError) as error:
+            if strict:
+                raise UserError(f"this run of the history cannot be read ({error})") from error
+            log.warning("run %s of the history cannot be read: %s", row["id"], error)
+    return rows
+
+
+def insert(connection: sqlite3.Connection, row: RunRow, thumbnails: Sequence[bytes | None] = ()) -> None:
+    """Add a run in place of whatever else had its pictures."""
+    connection.execute("DELETE FROM runs WHERE id = ?", [row.id])
+    earlier: set[tuple[int]] = set()
+    for name in row.names:
+        earlier |= set(connection.execute("SELECT run FROM pictures WHERE name = ?", [name]))
+        connection.execute("DELETE FROM pictures WHERE name = ?", [name])
+    unless = "(SELECT count(*) FROM pictures WHERE run = number)"
+    connection.executemany(f"DELETE FROM runs WHERE number = ? AND NOT {unless}", earlier)
+    number = connection.execute(_INSERT, row.values()).lastrowid
+    padded = [*thumbnails, *[None] * (len(row.names) - len(thumbnails))]
+    pictures = [(name, number, i, padded[i]) for i, name in enumerate(row.names)]
+    connection.executemany("INSERT INTO pictures VALUES (?, ?, ?, ?)", pictures)
+
+
+def insert_found(connection: sqlite3.Connection, row: RunRow) -> bool:
+    """Add a run that `sync` found, unless someone has added its picture in the meantime."""
+    known = "SELECT 1 FROM pictures WHERE name = ? UNION SELECT 1 FROM runs WHERE id = ?"
+    if connection.execute(known, [row.names[0], row.id]).fetchone():
+        return False
+    insert(connection, row)
+    return True
