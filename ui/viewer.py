@@ -181,9 +181,12 @@ class Viewer:
                 data = step_files.step_png(picture, steps, asked.step, view, image, run.names[image])
                 name = f"{stem}-step-{asked.step}-{view}.png"
             case "gif":
-                data, name = step_files.gif(steps, view, image), f"{stem}-{view}.gif"
+                data, name = step_files.gif(steps, view, image, run.png(image)), f"{stem}-{view}.gif"
             case "sheet":
-                data, name = step_files.sheet(steps, view, image), f"{stem}-{view}-sheet.png"
+                data, name = (
+                    step_files.sheet(steps, view, image, run.names[image]),
+                    f"{stem}-{view}-sheet.png",
+                )
             case _:
                 raise UserError(f"file {asked.kind!r:.40}: there is no such file of a run")
         kind = "image/gif" if name.endswith(".gif") else "image/png"
@@ -202,14 +205,14 @@ class Viewer:
     def _verify(self, owner: str, run: str) -> Iterator[Any]:
         from ui import verifying
 
-        steps = _steps(self._shown(owner, run))
+        shown = self._shown(owner, run)
         if self.jobs is None:
             raise UserError("there is no queue here, so nothing can be run again")
-        job = self.jobs.submit_task(owner, "verify a run", verifying.task(steps))
-        shown = -1
+        job = self.jobs.submit_task(owner, "verify a run", verifying.task(_steps(shown), shown.png(0)))
+        seen = -1
         while not job.ended.wait(WATCH_SECONDS):
-            if job.evals != shown and job.state == "running":
-                shown = job.evals
+            if job.evals != seen and job.state == "running":
+                seen = job.evals
                 yield _verdict(run, verifying.progress(job))
         if job.state != "done":
             raise UserError(job.error or "the verification was stopped")

@@ -309,7 +309,9 @@ def test_every_control_has_a_name_and_a_place_in_the_order(open_page: Open) -> N
         page.keyboard.press("Tab")
         order.append(page.evaluate("document.activeElement.getAttribute('aria-label')"))
     assert order[:3] == ["Picture 1 of 3", "Picture 2 of 3", "Picture 3 of 3"]
-    assert page.evaluate("[...document.querySelectorAll('.lc-player [tabindex]')].every((n) => n.tabIndex < 1)")
+    assert page.evaluate(
+        "[...document.querySelectorAll('.lc-player [tabindex]')].every((n) => n.tabIndex < 1)"
+    )
 
 
 @pytest.mark.parametrize(
