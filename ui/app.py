@@ -168,32 +168,24 @@ def _page(
     from ui.engine import Engine
     from ui.jobs import Jobs
     from ui.keeping import Runs
+    from ui.limits import OwnLimits
     from ui.page import build_page
 
     plugins.configure(directory=options.plugins_dir, enabled=not options.no_plugins)
     registry = plugins.registry()
     print(registry.summary(), flush=True)
     page_settings = store.current.page
-    jobs = Jobs(Engine(load, page_settings.model), Runs(Path(page_settings.outputs)))
-    store.watch(lambda config: put_in_force(config, jobs))
+    runs = Runs(
+        Path(page_settings.outputs),
+        keep_steps=lambda: store.current.page.keep_steps,
+        see_all=lambda: store.current.page.shared_history or not store.current.shared,
+    )
+    jobs = Jobs(
+        Engine(load, page_settings.model),
+        runs,
+        lambda: store.current.guests if store.current.shared else OwnLimits(),
+    )
     return build_page(jobs, registry, Api(jobs, registry, store).build), jobs
-
-
-def put_in_force(config: PageConfig, jobs: Jobs) -> None:
-    """Tell the queue and what is kept about the settings: at the start and after each change."""
-    from ui.jobs import Limits
-
-    guests = config.guests
-    jobs.runs.see_all = config.page.shared_history or not config.shared
-    jobs.limits = Limits()
-    if config.shared:
-        jobs.limits = Limits(
-            queue=guests.queue,
-            queue_owner=guests.queue_owner,
-            pixels=guests.pixels,
-            steps=guests.steps,
-            batch=guests.batch,
-        )
 
 
 def _load(options: PageOptions, store: SettingsStore, name: str) -> PagePipeline:

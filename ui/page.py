@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from core.request import Defaults
-from ui.tabs.history import HistoryPanel
 from ui.tabs.plugins import PluginsTab
 from ui.tabs.recipe import RecipeTab
 from ui.viewer import Viewer
@@ -56,13 +55,10 @@ class _Panels:
     """The tabs that have a panel of their own, made inside the strip."""
 
     def __init__(self, jobs: Jobs, registry: Registry) -> None:
-        runs = jobs.runs
-        self.history = HistoryPanel(lambda: runs.history, lambda token: runs.scope(token) if token else "")
         self.recipe = RecipeTab(registry, loaded=lambda: _loaded(jobs.engine))
         self.plugins = PluginsTab(registry)
         self.tabs: dict[str, gr.Tab] = {}
         for name, build in (
-            ("history", self.history.build),
             ("recipe", self.recipe.build),
             ("plugins", self.plugins.build),
             ("learn", _learn),
@@ -72,7 +68,6 @@ class _Panels:
 
     def connect(self, bench: Workbench) -> None:
         """Wire them to each other and to the workbench."""
-        self.history.connect(bench.owner, bench.opened_run, bench.run_outputs(), self.tabs["history"])
         self.recipe.connect(bench.opened_recipe, bench.recipe_outputs())
         self.plugins.connect()
 

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from core.checks import MAX_SIDE, MIN_SIDE, check_flag, check_number, check_text, check_whole
 from core.errors import UserError
@@ -22,7 +22,6 @@ from core.request import MAX_BATCH, MAX_STEPS
 from core.settings import build, read_toml
 
 FILE_NAME = "latentcanvas.toml"
-SectionName = Literal["page", "guests"]
 Given = Mapping[str, Mapping[str, Any]]
 _HEAD = "# LatentCanvas's settings. What stands behind # is the default. The page writes this file, too."
 
@@ -138,23 +137,37 @@ class SettingsStore:
         self._watchers.append(watcher)
         watcher(self._current)
 
-    def change(self, section: SectionName, values: Mapping[str, Any]) -> list[str]:
-        """Write these values into the file and put those in force that can be; the names of the others.
+    def written(self) -> PageConfig:
+        """What the next start begins with, if the command line says nothing. Raises UserError."""
+        return read(self.path)
+
+    def change(self, given: Given) -> list[str]:
+        """Write these values, by section and name, and put those in force that can be; the names of those
+        others that are new.
 
         Raises UserError for a bad value or a file that cannot be written, and then nothing has changed.
         """
+        live: dict[str, dict[str, Any]] = {}
+        for section, values in given.items():
+            live[section] = {name: value for name, value in values.items() if is_live(section, name)}
         with self._lock:
-            written = read(self.path)  # it may have been edited since
-            changed = written.with_values({section: values})
-            before, after = getattr(written, section), getattr(changed, section)
-            live = {name: value for name, value in values.items() if is_live(section, name)}
-            current = self._current.with_values({section: live})
+            written = self.written()  # it may have been edited since
+            changed = written.with_values(given)
+            current = self._current.with_values(live)
             if changed != written:
                 write_whole(self.path, to_toml(changed).encode())
             self._current = current
             for watcher in self._watchers:
                 watcher(current)
-        return [name for name in values if name not in live and getattr(before, name) != getattr(after, name)]
+        return [
+            name
+            for section, values in given.items()
+            for name in values.keys() - live[section].keys()
+            if getattr(getattr(written, section), name) != getattr(getattr(changed, section), name)
+        ]
+
+
+SECTIONS: dict[str, type[PageSettings] | type[GuestLimits]] = {"page": PageSettings, "guests": GuestLimits}
 
 
 def read(path: Path) -> PageConfig:
@@ -164,12 +177,12 @@ def read(path: Path) -> PageConfig:
     return build(PageConfig, read_toml(path), str(path))
 
 
-def is_live(section: SectionName, name: str) -> bool:
+def is_live(section: str, name: str) -> bool:
     """Whether a change of this setting takes effect at once."""
     return bool(_fields(section)[name].metadata["live"])
 
 
-def help_of(section: SectionName, name: str) -> str:
+def help_of(section: str, name: str) -> str:
     """The sentence of a setting."""
     return str(_fields(section)[name].metadata["help"])
 
@@ -177,8 +190,7 @@ def help_of(section: SectionName, name: str) -> str:
 def to_toml(config: PageConfig) -> str:
     """The whole file: each setting under its sentence, those that have their default behind a #."""
     lines = [_HEAD]
-    sections: tuple[SectionName, ...] = ("page", "guests")
-    for section in sections:
+    for section in SECTIONS:
         lines += ["", f"[{section}]"]
         values = getattr(config, section)
         for item in _fields(section).values():
@@ -189,9 +201,8 @@ def to_toml(config: PageConfig) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _fields(section: SectionName) -> dict[str, dataclasses.Field[Any]]:
-    kind: type = PageSettings if section == "page" else GuestLimits
-    return {item.name: item for item in dataclasses.fields(kind)}
+def _fields(section: str) -> dict[str, dataclasses.Field[Any]]:
+    return {item.name: item for item in dataclasses.fields(SECTIONS[section])}
 
 
 def _check(item: dataclasses.Field[Any], value: object) -> None:

@@ -92,8 +92,8 @@ def test_settings_are_put_in_force(pipeline: FakePipeline, tmp_path: Path) -> No
     store.path = tmp_path / FILE_NAME
     store.watch(lambda config: app.put_in_force(config, jobs))
     assert (jobs.limits.steps, jobs.limits.pixels, jobs.runs.see_all) == (30, 1024 * 1024, False)
-    store.change("guests", {"steps": 40, "side": 512})
-    store.change("page", {"shared_history": True})
+    store.change({"guests": {"steps": 40, "side": 512}})
+    store.change({"page": {"shared_history": True}})
     assert (jobs.limits.steps, jobs.limits.pixels, jobs.runs.see_all) == (40, 512 * 512, True)
     app.put_in_force(PageConfig(guests=GuestLimits(steps=1)), jobs)  # nobody else is there
     assert (jobs.limits.steps, jobs.runs.see_all) == (1000, True)

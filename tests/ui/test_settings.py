@@ -81,7 +81,7 @@ def test_the_command_line_wins_and_is_not_written(file: Path) -> None:
     file.write_text("[page]\nport = 8000\nshare = true")
     store = SettingsStore(given={"page": {"port": 9000, "share": False}})
     assert (store.current.page.port, store.current.page.share) == (9000, False)
-    store.change("page", {"keep_steps": False})
+    store.change({"page": {"keep_steps": False}})
     assert read(file).page == PageSettings(port=8000, share=True, keep_steps=False)
 
 
@@ -95,14 +95,14 @@ def test_a_bad_value_of_the_command_line_is_refused(file: Path) -> None:
 
 def test_a_live_setting_is_in_force_at_once_and_written(file: Path) -> None:
     store = SettingsStore(given={"page": {"keep_steps": True}})
-    assert store.change("page", {"keep_steps": False, "previews_per_second": 2.0}) == []
+    assert store.change({"page": {"keep_steps": False, "previews_per_second": 2.0}}) == []
     assert store.current.page.keep_steps is False
     assert SettingsStore().current.page.previews_per_second == 2.0
 
 
 def test_a_setting_for_the_next_start_is_written_and_named(file: Path) -> None:
     store = SettingsStore()
-    assert store.change("page", {"port": 8000, "keep_steps": False}) == ["port"]
+    assert store.change({"page": {"port": 8000, "keep_steps": False}}) == ["port"]
     assert store.current.page.port == PageSettings().port
     assert SettingsStore().current.page.port == 8000
 
@@ -110,7 +110,7 @@ def test_a_setting_for_the_next_start_is_written_and_named(file: Path) -> None:
 def test_a_bad_change_changes_nothing(file: Path) -> None:
     store = SettingsStore()
     with pytest.raises(UserError, match="steps 0"):
-        store.change("guests", {"queue": 3, "steps": 0})
+        store.change({"guests": {"queue": 3, "steps": 0}})
     assert store.current == PageConfig()
     assert not file.exists()
 
@@ -118,7 +118,7 @@ def test_a_bad_change_changes_nothing(file: Path) -> None:
 def test_what_somebody_wrote_meanwhile_stays(file: Path) -> None:
     store = SettingsStore()
     file.write_text("[page]\nport = 8123")
-    store.change("page", {"keep_steps": False})
+    store.change({"page": {"keep_steps": False}})
     assert read(file).page == PageSettings(port=8123, keep_steps=False)
 
 
@@ -131,7 +131,7 @@ def test_a_file_that_cannot_be_written_leaves_everything(tmp_path: Path) -> None
     path.unlink()
     folder.rmdir()
     with pytest.raises(UserError, match="does not exist"):
-        store.change("page", {"keep_steps": False})
+        store.change({"page": {"keep_steps": False}})
     assert store.current == PageConfig()
 
 
@@ -143,7 +143,7 @@ def test_the_written_file_explains_itself() -> None:
     assert tomli.loads(text) == {"page": {"port": 8000}, "guests": {}}
     for section, kind in (("page", PageSettings), ("guests", GuestLimits)):
         for item in dataclasses.fields(kind):
-            assert help_of(section, item.name) in text  # type: ignore[arg-type]
+            assert help_of(section, item.name) in text
 
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
