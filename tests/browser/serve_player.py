@@ -76,7 +76,8 @@ def build() -> gr.Blocks:
     runs, model = runs_and_model()
     viewer = Viewer(kept.FakeEngine(model), runs)
     examples = [{"prompt": "a red circle on a blue background"}, {"prompt": "a house on a hill"}]
-    with gr.Blocks(title="player", analytics_enabled=False, fill_width=True) as page:
+    page = gr.Blocks(title="player", analytics_enabled=False, fill_width=True)
+    with page:
         with gr.Row(elem_id="workbench", equal_height=False):
             with gr.Column(elem_id="form", scale=4, min_width=320):
                 buttons = {name: gr.Button(name, elem_id=f"show-{name}") for name in runs.runs}

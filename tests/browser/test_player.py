@@ -73,7 +73,7 @@ def test_six_views_each_say_what_they_are(open_page: Open) -> None:
     page = open_page()
     show(page, "first")
     slider(page).fill("9")
-    seen = set()
+    seen: set[str] = set()
     for name in ("Clean", "Noisy", "Noise", "Conditional", "Unconditional", "Difference"):
         label = page.locator(".lc-view label").filter(has=page.get_by_text(name, exact=True))
         assert len(label.get_attribute("title")) > 30

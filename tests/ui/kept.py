@@ -120,8 +120,8 @@ def family(model: Pipeline | None = None, size: int = 64) -> FakeRuns:
         [
             make("first", first),
             make("guided", other, parent="first", parent_step=8),
-            make("blue", blue, parent="first", parent_step=12),
-            make("deep", replace(other, seed=9), parent="guided", parent_step=14),
+            make("blue", replace(blue, batch=1), parent="first", parent_step=12),
+            make("deep", replace(other, seed=9, batch=1), parent="guided", parent_step=14),
             make("theirs", replace(first, batch=1), owner="somebody else"),
             make("plain", replace(first, cfg_scale=1.0, width=size + 64, batch=1)),
             make("bare", replace(first, batch=1), steps=False),

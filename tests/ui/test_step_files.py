@@ -41,7 +41,7 @@ def viewer(pipeline: Pipeline, run: kept.FakeKept) -> Viewer:
 
 
 def saved(answer: dict[str, Any], folder: Path) -> Path:
-    path = folder / answer["name"]
+    path = folder / str(answer["name"])
     path.write_bytes(kept.decoded(answer["uri"]))
     return path
 
