@@ -43,7 +43,7 @@ def build_page(
         viewer = Viewer(jobs.engine, jobs.runs, jobs)
         bench = Workbench(jobs, registry, viewer, first_defaults(registry), styles or _one_store())
         bench.connect(page, tabs, model, status)
-        viewer.connect()
+        viewer.connect(bench.owner)
         panels.connect(bench)
         for name, tab in {**strip, **panels.tabs}.items():
             _connect_tab(name, tab, bench)

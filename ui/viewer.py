@@ -19,6 +19,8 @@ from ui.widgets import player as messages
 from ui.widgets.player import Branch, Message, Shown
 
 if TYPE_CHECKING:
+    from gradio.components import Component
+
     from core.history import RunRow
     from core.request import Settings
     from core.trajectory import Trajectory
@@ -95,8 +97,9 @@ class Asked:
             if not isinstance(value, int) or value < default:
                 raise UserError(f"the page asked for {name} {value!r:.40}, which no run has; load it again")
             known[name] = value
-        words = {name: str(values.get(name) or "") for name in ("owner", "run", "other", "kind")}
-        return cls(**known, **words, view=str(values.get("view") or "clean"))
+        for name in ("owner", "run", "other", "kind"):
+            known[name] = str(values.get(name) or "")
+        return cls(**known, view=str(values.get("view") or "clean"))
 
 
 class Viewer:
@@ -113,9 +116,9 @@ class Viewer:
         self.player = messages.player(examples, self._fetchers())
         return self.player
 
-    def connect(self) -> None:
-        """Wire the events that are its own. `start`, `branch` and `open` are the page's."""
-        self.player.verify(self.on_verify, None, self.player, **EVENTS)
+    def connect(self, owner: Component) -> None:
+        """Wire its own events; `owner` holds who looks. `start`, `branch` and `open` are the page's."""
+        self.player.verify(self.on_verify, owner, self.player, **EVENTS)
 
     def live(self, job: Job) -> Message:
         """The newest step of a job, for the player."""
@@ -178,9 +181,12 @@ class Viewer:
                 data = step_files.step_png(picture, steps, asked.step, view, image, run.names[image])
                 name = f"{stem}-step-{asked.step}-{view}.png"
             case "gif":
-                data, name = step_files.gif(steps, view, image), f"{stem}-{view}.gif"
+                data, name = step_files.gif(steps, view, image, run.png(image)), f"{stem}-{view}.gif"
             case "sheet":
-                data, name = step_files.sheet(steps, view, image), f"{stem}-{view}-sheet.png"
+                data, name = (
+                    step_files.sheet(steps, view, image, run.names[image]),
+                    f"{stem}-{view}-sheet.png",
+                )
             case _:
                 raise UserError(f"file {asked.kind!r:.40}: there is no such file of a run")
         kind = "image/gif" if name.endswith(".gif") else "image/png"
@@ -188,30 +194,30 @@ class Viewer:
 
     # Verification: it takes the model, so it waits in the queue like a run.
 
-    def on_verify(self, event: gr.EventData) -> Iterator[Any]:
+    def on_verify(self, owner: str, event: gr.EventData) -> Iterator[Any]:
         """Run it again and compare; the player is told how far it is, and then the verdict."""
+        run = str(event.run)
         try:
-            asked = Asked.of({"owner": event.owner, "run": event.run})
-            yield from self._verify(asked)
+            yield from self._verify(owner, run)
         except UserError as error:
-            yield _verdict(str(event.run), str(error), trouble=True)
+            yield _verdict(run, str(error), trouble=True)
 
-    def _verify(self, asked: Asked) -> Iterator[Any]:
+    def _verify(self, owner: str, run: str) -> Iterator[Any]:
         from ui import verifying
 
-        steps = _steps(self._shown(asked.owner, asked.run))
+        shown = self._shown(owner, run)
         if self.jobs is None:
             raise UserError("there is no queue here, so nothing can be run again")
-        job = self.jobs.submit_task(asked.owner, "verify a run", verifying.task(steps))
-        shown = -1
+        job = self.jobs.submit_task(owner, "verify a run", verifying.task(_steps(shown), shown.png(0)))
+        seen = -1
         while not job.ended.wait(WATCH_SECONDS):
-            if job.evals != shown and job.state == "running":
-                shown = job.evals
-                yield _verdict(asked.run, verifying.progress(job))
+            if job.evals != seen and job.state == "running":
+                seen = job.evals
+                yield _verdict(run, verifying.progress(job))
         if job.state != "done":
             raise UserError(job.error or "the verification was stopped")
         text, good = job.value
-        yield _verdict(asked.run, text, trouble=not good)
+        yield _verdict(run, text, trouble=not good)
 
     # From what is kept to what is shown.
 
@@ -255,7 +261,7 @@ class Viewer:
         made_by = steps.recipe.model
         if made_by.sha256 != pipeline.sha256:
             raise UserError(
-                f"this run was made by the model {made_by.name}; choose that model to decode its steps in full"
+                f"this run was made by the model {made_by.name}; choose that one to decode its steps in full"
             )
         return pipeline.decode(steps.latents(asked.step, _view(run, asked), _image(run, asked)))[0]
 

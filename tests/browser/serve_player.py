@@ -17,6 +17,7 @@ from typing import Any
 import gradio as gr
 
 from core import plugins
+from core.pipeline import Pipeline
 from core.request import Request, Settings
 from tests.browser.conftest import EMBEDDED
 from tests.ui import kept
@@ -50,7 +51,9 @@ def watch(viewer: Viewer) -> Iterator[Any]:
     """A run of a fake model as the page shows it."""
     yield messages.waiting("Waiting for the model")
     time.sleep(0.4)
-    run = kept.pipeline().stream(Request(prompt="a green star", batch=2, steps=12, seed=4))
+    run = kept.pipeline().stream(
+        Request(prompt="a green star", batch=2, steps=12, seed=4, width=64, height=64)
+    )
     job = FakeJob(run.settings, run.total)
     for step in run:
         job.steps.append(step)
@@ -59,18 +62,12 @@ def watch(viewer: Viewer) -> Iterator[Any]:
     yield viewer.show(kept.OWNER, "first")
 
 
-def runs_and_model() -> tuple[kept.FakeRuns, Any]:
+def runs_and_model() -> tuple[kept.FakeRuns, Pipeline]:
     """Kept runs of the embedded model where it is there, else of the fake one."""
-    long = Request(prompt="a yellow star", seed=3, steps=150, batch=8)
-    if EMBEDDED.exists():
-        from core.pipeline import Pipeline
-
-        model: Any = Pipeline.load("tiny")
-        runs = kept.family(partial(kept.really_kept, model))
-    else:
-        model, runs = kept.pipeline(), kept.family()
-    for run in (kept.kept("long", long), kept.kept("stopped", long, stopped_at=9)):
-        runs.runs[run.id] = run
+    model: Pipeline = Pipeline.load("tiny") if EMBEDDED.exists() else kept.pipeline()
+    runs = kept.family(model, size=128)
+    long = Request(prompt="a yellow star", seed=3, steps=150, batch=8, width=64, height=64)
+    runs.runs["long"] = kept.kept("long", long)  # of the small model: it is only to be long
     return runs, model
 
 
@@ -79,7 +76,8 @@ def build() -> gr.Blocks:
     runs, model = runs_and_model()
     viewer = Viewer(kept.FakeEngine(model), runs)
     examples = [{"prompt": "a red circle on a blue background"}, {"prompt": "a house on a hill"}]
-    with gr.Blocks(title="player", analytics_enabled=False, fill_width=True) as page:
+    page = gr.Blocks(title="player", analytics_enabled=False, fill_width=True)
+    with page:
         with gr.Row(elem_id="workbench", equal_height=False):
             with gr.Column(elem_id="form", scale=4, min_width=320):
                 buttons = {name: gr.Button(name, elem_id=f"show-{name}") for name in runs.runs}
@@ -90,7 +88,7 @@ def build() -> gr.Blocks:
         for name, button in buttons.items():
             button.click(partial(viewer.show, kept.OWNER, name), None, player, **EVENTS)
         watching.click(partial(watch, viewer), None, player, **EVENTS)
-        viewer.connect()
+        viewer.connect(gr.State(kept.OWNER))
         for event in (player.branch, player.start):
             event(heard_of, None, heard, **EVENTS)
 

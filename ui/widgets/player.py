@@ -2,8 +2,9 @@
 
 The player runs in the browser (player*.js, player.html, player.css). It gets a finished run in one message,
 with the frames of one image in one view as small JPEGs, so that the slider and the playback never wait for
-the server; other views, other images, full decodes and a second run are fetched when they are wanted, through
-the functions that `player` is given. Messages are plain dictionaries with a `phase`: wait, live, done or back.
+the server; other views, other images, full decodes and a second run are fetched when they are wanted,
+through the functions that `player` is given. Messages are plain dictionaries with a `phase`: wait, live, done
+or back.
 """
 
 from __future__ import annotations
