@@ -20,7 +20,7 @@ from core.errors import UserError
 if TYPE_CHECKING:
     import gradio as gr
 
-    from ui.model import ModelThread, PagePipeline
+    from ui.engine import Engine, PagePipeline
 
 DEFAULT_PORT = 7860
 PORTS_TRIED = 100
@@ -45,7 +45,7 @@ class PageOptions:
     no_plugins: bool = False
 
 
-def serve(options: PageOptions, load: Callable[[], PagePipeline] | None = None) -> None:
+def serve(options: PageOptions, load: Callable[[str], PagePipeline] | None = None) -> None:
     """Serve the page until it is interrupted. `load` gives another model than the one that `options` names.
 
     Raises UserError for an option that cannot be met.
@@ -57,9 +57,9 @@ def serve(options: PageOptions, load: Callable[[], PagePipeline] | None = None) 
     host = "0.0.0.0" if options.listen else "127.0.0.1"
     port = free_port(host, options.port or DEFAULT_PORT)
     _settle_gradio()
-    page, model = _page(options, load or (lambda: _load(options)))
+    page, engine = _page(options, load or (lambda name: _load(options, name)))
     shared = _launch(page, host, port, auth, options.share)
-    model.start()
+    engine.start()
     for line in lines(options, port, shared):
         print(line, flush=True)
     with contextlib.suppress(KeyboardInterrupt):
@@ -101,24 +101,24 @@ def _settle_gradio() -> None:
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost")))
 
 
-def _page(options: PageOptions, load: Callable[[], PagePipeline]) -> tuple[gr.Blocks, ModelThread]:
+def _page(options: PageOptions, load: Callable[[str], PagePipeline]) -> tuple[gr.Blocks, Engine]:
     from core import plugins
-    from ui.model import ModelThread
+    from ui.engine import Engine
+    from ui.jobs import Jobs
+    from ui.keeping import Runs
     from ui.page import build_page
 
     plugins.configure(directory=options.plugins_dir, enabled=not options.no_plugins)
     registry = plugins.registry()
     print(registry.summary(), flush=True)
-    model = ModelThread(load)
-    return build_page(model, registry, options.outputs), model
+    engine = Engine(load, options.model)
+    return build_page(Jobs(engine, Runs(options.outputs)), registry), engine
 
 
-def _load(options: PageOptions) -> PagePipeline:
+def _load(options: PageOptions, name: str) -> PagePipeline:
     from core.pipeline import Pipeline
 
-    return Pipeline.load(
-        options.model, device=options.device, dtype=options.dtype, vae=options.vae, ema=options.ema
-    )
+    return Pipeline.load(name, device=options.device, dtype=options.dtype, vae=options.vae, ema=options.ema)
 
 
 def _launch(page: gr.Blocks, host: str, port: int, auth: tuple[str, str] | None, share: bool) -> str | None:

@@ -15,7 +15,7 @@ SECONDS_A_STEP = 0.08
 def main() -> None:
     """As the command does, with another model."""
     options = PageOptions(port=int(sys.argv[1]), outputs=Path(sys.argv[2]))
-    serve(options, lambda: FakePipeline(plugins.registry(), SECONDS_A_STEP))
+    serve(options, lambda name: FakePipeline(plugins.registry(), SECONDS_A_STEP))
 
 
 if __name__ == "__main__":

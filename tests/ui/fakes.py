@@ -26,7 +26,9 @@ from core.images import ModelRef, PluginRef, Recipe, png_bytes
 from core.inputs import Inputs
 from core.registry import Registry
 from core.request import Defaults, Request, Settings
-from ui.model import ModelThread
+from ui.engine import Engine
+from ui.jobs import Jobs
+from ui.keeping import Runs
 
 Array = NDArray[np.float32]
 T = TypeVar("T")
@@ -82,6 +84,8 @@ class FakeResult:
 
 class FakeRun:
     """An iterator of the steps."""
+
+    words = ""
 
     def __init__(self, settings: Settings, cancel: threading.Event | None, delay: float) -> None:
         self.settings, self.total = settings, settings.steps
@@ -186,11 +190,15 @@ def to_image(values: Array) -> Image.Image:
     return Image.fromarray(pixels).resize((width * 8, height * 8), Image.Resampling.BICUBIC)
 
 
-def loaded(pipeline: FakePipeline) -> ModelThread:
-    model = ModelThread(lambda: pipeline)
-    model.start()
-    assert model.wait(60)
-    return model
+def loaded(pipeline: FakePipeline) -> Engine:
+    engine = Engine(lambda name: pipeline)
+    engine.start()
+    assert engine.wait(60)
+    return engine
+
+
+def jobs_of(pipeline: FakePipeline, outputs: Path) -> Jobs:
+    return Jobs(loaded(pipeline), Runs(outputs))
 
 
 def in_blocks(build: Callable[[], T]) -> T:

@@ -1,16 +1,12 @@
-"""Around the tabs: what a session keeps, the model's thread, and how the page starts."""
+"""Around the tabs: how the page starts."""
 
 from __future__ import annotations
 
-import copy
 import socket
 import subprocess
 import sys
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 import pytest
@@ -18,12 +14,9 @@ import pytest
 from core import plugins
 from core.errors import UserError
 from core.registry import PluginStatus, Registry
-from core.request import Request
-from tests.ui.fakes import FakePipeline, in_blocks, loaded
+from tests.ui.fakes import FakePipeline, in_blocks, jobs_of
 from ui import app
-from ui.model import ModelThread
 from ui.page import build_page, header_html
-from ui.session import KeptRun, LiveRun, Session
 from ui.widgets import text
 
 
@@ -37,84 +30,6 @@ def pipeline(registry: Registry) -> FakePipeline:
     return FakePipeline(registry)
 
 
-# What a session keeps.
-
-
-def kept_run(pipeline: FakePipeline) -> KeptRun:
-    live = LiveRun(Request(steps=2, seed=1))
-    stream = pipeline.stream(live.request)
-    live.settings, live.steps = stream.settings, list(stream)
-    return KeptRun(live, ["a.png"], [b"png"])
-
-
-def test_a_session_keeps_its_newest_runs(pipeline: FakePipeline) -> None:
-    session = Session(max_runs=2)
-    runs = [kept_run(pipeline) for _ in range(3)]
-    for one in runs:
-        session.keep(one)
-    assert session.run(runs[2].id) is runs[2]
-    assert session.run(runs[1].id) is runs[1]
-    with pytest.raises(UserError, match="no longer in memory"):
-        session.run(runs[0].id)
-
-
-def test_a_session_is_bounded_in_memory_but_keeps_the_newest(pipeline: FakePipeline) -> None:
-    session = Session(max_bytes=1)
-    runs = [kept_run(pipeline) for _ in range(2)]
-    for one in runs:
-        session.keep(one)
-    assert runs[1].nbytes > 1
-    assert session.run(runs[1].id) is runs[1]
-    with pytest.raises(UserError):
-        session.run(runs[0].id)
-
-
-def test_each_tab_has_a_session_of_its_own(pipeline: FakePipeline) -> None:
-    first = Session()
-    one = kept_run(pipeline)
-    first.keep(one)
-    with pytest.raises(UserError):
-        copy.deepcopy(first).run(one.id)
-    first.close()
-    with pytest.raises(UserError):
-        first.run(one.id)
-
-
-# The model's thread.
-
-
-def test_a_model_that_cannot_be_loaded_leaves_a_sentence() -> None:
-    def load() -> Any:
-        raise UserError("Model 'x' is not there: name a model folder, or tiny.")
-
-    model = ModelThread(load)
-    model.start()
-    assert model.wait(10)
-    assert not model.ready
-    with pytest.raises(UserError, match="is not there"):
-        _ = model.pipeline
-
-
-def test_the_models_thread_runs_one_thing_at_a_time(pipeline: FakePipeline) -> None:
-    model = loaded(pipeline)
-    inside, most = 0, 0
-    ended = threading.Semaphore(0)
-
-    def job(_: Any) -> None:
-        nonlocal inside, most
-        inside += 1
-        most = max(most, inside)
-        time.sleep(0.02)
-        inside -= 1
-        ended.release()
-
-    for _ in range(4):
-        model.submit(job)
-    for _ in range(4):
-        assert ended.acquire(timeout=10)
-    assert most == 1
-
-
 # Starting.
 
 
@@ -123,8 +38,8 @@ def test_the_page_builds_and_names_failed_plugins(
 ) -> None:
     broken = PluginStatus("broken", "broken", "broken-pack", "1", False, error="ImportError: no <thing>")
     full = Registry(registry.samplers, registry.schedules, [*registry.plugins, broken])
-    model = loaded(pipeline)
-    assert isinstance(in_blocks(lambda: build_page(model, full, tmp_path)), gr.Blocks)
+    jobs = jobs_of(pipeline, tmp_path)
+    assert isinstance(in_blocks(lambda: build_page(jobs, full)), gr.Blocks)
     header = header_html("tiny", full)
     assert "1 plugin failed" in header
     assert "no &lt;thing&gt;" in header

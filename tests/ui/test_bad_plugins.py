@@ -16,7 +16,7 @@ from core.pipeline import Pipeline
 from tests.small import write_model
 from tests.strangers import TEN_REASONS, Install, install_ten
 from tests.ui.commandline import failure, run
-from tests.ui.fakes import in_blocks, loaded
+from tests.ui.fakes import in_blocks, jobs_of
 from ui.page import build_page, first_defaults, header_html
 from ui.session import Session
 from ui.tabs.txt2img import Txt2img
@@ -102,8 +102,8 @@ def test_eight_broken_plugins_are_named_by_the_command_line(
 def test_eight_broken_plugins_are_named_by_the_page(install: Install, model: Path, tmp_path: Path) -> None:
     install_ten(install)
     registry = plugins.registry()
-    thread: Any = loaded(Pipeline.load(model, device="cpu"))  # type: ignore[arg-type]
-    in_blocks(lambda: build_page(thread, registry, tmp_path))
+    jobs = jobs_of(Pipeline.load(model, device="cpu"), tmp_path)  # type: ignore[arg-type]
+    in_blocks(lambda: build_page(jobs, registry))
     header = header_html("small", registry)
     assert "8 plugins failed" in header
     assert all(f"{name}: " in header for name, _ in TEN_REASONS)
@@ -127,8 +127,8 @@ def test_a_bad_sampler_ends_a_command_in_one_sentence(
 def test_the_page_outlives_bad_samplers(folder: Path, model: Path, tmp_path: Path) -> None:
     plugins.configure(directory=folder)
     registry, outputs = plugins.registry(), tmp_path / "outputs"
-    thread: Any = loaded(Pipeline.load(model, device="cpu"))  # type: ignore[arg-type]
-    tab = in_blocks(lambda: Txt2img(thread, registry, outputs, first_defaults(registry)))
+    jobs = jobs_of(Pipeline.load(model, device="cpu"), outputs)  # type: ignore[arg-type]
+    tab = in_blocks(lambda: Txt2img(jobs, registry, first_defaults(registry)))
     session = Session()
     for name, (_, reason) in BAD_SAMPLERS.items():
         notice = generate(tab, session, sampler=name)

@@ -1,15 +1,21 @@
-"""What is asked for: words, method, amount, size, chance, in the order in which one thinks of them."""
+"""What is asked for: words, method, amount, size, chance, in the order in which one thinks of them.
+
+Controls are known by name: `fields` says which there are, and everything that fills, reads or keeps the form goes
+by it. The names are those of `Request`; a sampler's options are named `sampler.option`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from core import aliases
 from core.errors import UserError
+from core.levels import parse_sigmas
 from core.request import Request, parse_seed
-from ui.widgets import text
+from ui.widgets import fields, text
 from ui.widgets.examples import chips
 from ui.widgets.sampler_controls import SamplerControls, cost, sampler_controls
 
@@ -18,27 +24,49 @@ if TYPE_CHECKING:
 
     from core.registry import Registry
     from core.request import Defaults
-    from ui.model import ModelThread
+    from ui.engine import Engine
 
-MAX_STEPS = 150
-NUMBERS = ("steps", "cfg scale", "width", "height", "batch")
+MAX_STEPS, MAX_CFG_SCALE = 150, 30
+MAX_RUNS = 100
+NUMBERS = ("steps", "cfg_scale", "width", "height", "batch", "cfg_rescale", "cfg_from", "cfg_to", "clip_skip")
 DEFAULTED = ("sampler", "schedule", "steps", "cfg_scale", "width", "height")
 
 
 class Form:
     """The form's controls, made inside the caller's layout with the values of `first`."""
 
-    def __init__(self, model: ModelThread, registry: Registry, first: Defaults) -> None:
-        self.model, self.registry, self.first = model, registry, first
+    def __init__(self, engine: Engine, registry: Registry, first: Defaults) -> None:
+        self.engine, self.registry, self.first = engine, registry, first
         self._build_words()
         self.method: SamplerControls = sampler_controls(registry, first.sampler, first.schedule)
         self._build_amounts()
+        self._build_size()
         self._build_chance()
+        self._build_more()
+        self.fields: dict[str, Component] = {
+            "prompt": self.prompt,
+            "negative": self.negative,
+            "sampler": self.method.sampler,
+            "schedule": self.method.schedule,
+            "steps": self.steps,
+            "cfg_scale": self.cfg_scale,
+            "width": self.width,
+            "height": self.height,
+            "batch": self.batch,
+            "seed": self.seed,
+            "cfg_rescale": self.cfg_rescale,
+            "cfg_from": self.cfg_from,
+            "cfg_to": self.cfg_to,
+            "clip_skip": self.clip_skip,
+            "sigmas": self.sigmas,
+            "runs": self.runs,
+            **self.method.fields(),
+        }
 
     def _build_words(self) -> None:
         self.prompt = gr.Textbox(
             label="Prompt",
-            info="What the picture should show, in plain words",
+            info="What the picture should show, in plain words; (word:1.2) weighs a word",
             lines=2,
             max_lines=4,
             placeholder="What should be in the picture?",
@@ -57,35 +85,32 @@ class Form:
 
     def _build_amounts(self) -> None:
         with gr.Row():
-            self.steps = gr.Slider(
-                1,
-                MAX_STEPS,
+            self.steps = fields.slider(
+                "Steps",
+                (1, MAX_STEPS, 1),
                 self.first.steps,
-                step=1,
-                precision=0,
-                label="Steps",
-                info="How finely the way from noise to picture is cut; time grows with it",
-                buttons=[],
-                elem_id="steps",
+                "How finely the way from noise to picture is cut; time grows with it",
             )
-            self.cfg_scale = gr.Slider(
-                0,
-                20,
+            self.cfg_scale = fields.slider(
+                "CFG scale",
+                (0, MAX_CFG_SCALE, 0.1),
                 self.first.cfg_scale,
-                step=0.1,
-                label="CFG scale",
-                info="How hard the prompt pulls: low is loose and varied, high literal and garish; 1 is none",
-                buttons=[],
-                elem_id="cfg-scale",
+                "How hard the prompt pulls: low is loose and varied, high literal and garish; 1 is none",
             )
         words = cost(self.registry, self.first.sampler, self.first.steps)
         self.cost = gr.HTML(text.plain(words), elem_id="cost")
+
+    def _build_size(self) -> None:
         with gr.Row():
             size = "Pixels, a multiple of 8; the model is best at its own size"
-            self.width = _number("Width", self.first.width, 8, size)
-            self.height = _number("Height", self.first.height, 8, size)
-            batch = "Pictures at once, with seeds that count up; time grows with it"
-            self.batch = _number("Batch", 1, 1, batch)
+            self.width = fields.number("Width", self.first.width, size, step=8)
+            self.height = fields.number("Height", self.first.height, size, step=8)
+            self.batch = fields.number(
+                "Batch", 1, "Pictures at once, with seeds that count up; time grows with it"
+            )
+            self.runs = fields.number(
+                "Runs", 1, "How many times to run this, one after the other; seeds go on counting"
+            )
 
     def _build_chance(self) -> None:
         with gr.Row():
@@ -98,55 +123,89 @@ class Form:
                 min_width=120,
                 elem_id="seed",
             )
-            self.random = _small_button("Random", "seed-random")
-            self.reuse = _small_button("Reuse", "seed-reuse")
+            self.random = fields.small_button("Random", "seed-random")
+            self.reuse = fields.small_button("Reuse", "seed-reuse")
+
+    def _build_more(self) -> None:
+        with gr.Accordion("More", open=False, elem_id="more"):
+            with gr.Row():
+                self.cfg_from = fields.slider(
+                    "Guide from", (0, 1, 0.01), 0.0, "Guidance acts from this fraction of the steps on"
+                )
+                self.cfg_to = fields.slider(
+                    "Guide to",
+                    (0, 1, 0.01),
+                    1.0,
+                    "And up to this one; where it does not act, a step costs half",
+                )
+            with gr.Row():
+                self.cfg_rescale = fields.slider(
+                    "CFG rescale",
+                    (0, 1, 0.01),
+                    0.0,
+                    "Takes back the contrast that strong guidance adds; 0 is off",
+                )
+                self.clip_skip = fields.number(
+                    "Clip skip",
+                    1,
+                    "The text encoder's layer to stop at, counted from the last; 1 is all of it",
+                )
+            self.sigmas = gr.Textbox(
+                label="Sigmas",
+                info="Noise levels in place of the schedule and steps: falling numbers, such as 14.6, 7, 3, 1, 0.3",
+                max_lines=2,
+                placeholder="the schedule's",
+                elem_id="sigmas",
+            )
 
     def controls(self) -> list[Component]:
-        """The controls whose values make a request, in the order that `read` takes them."""
-        return [
-            self.prompt,
-            self.negative,
-            self.method.sampler,
-            self.method.schedule,
-            self.steps,
-            self.cfg_scale,
-            self.width,
-            self.height,
-            self.batch,
-            self.seed,
-            *self.method.components(),
-        ]
+        """All of them, in the order of `fields`."""
+        return list(self.fields.values())
+
+    def named(self, values: Sequence[Any]) -> dict[str, Any]:
+        """The values of `controls` by name."""
+        return dict(zip(self.fields, values, strict=True))
 
     def defaulted(self) -> list[Component]:
         """The controls that a model has defaults for, in the order of `DEFAULTED`."""
-        return [
-            self.method.sampler,
-            self.method.schedule,
-            self.steps,
-            self.cfg_scale,
-            self.width,
-            self.height,
-        ]
+        return [self.fields[name] for name in DEFAULTED]
 
-    def read(self, values: Sequence[Any]) -> Request:
-        """The request that the form asks for. Raises UserError."""
-        prompt, negative, sampler, schedule, steps, cfg_scale, width, height, batch, seed, *options = values
-        for name, value in zip(NUMBERS, (steps, cfg_scale, width, height, batch), strict=True):
-            if value is None:
-                raise UserError(f"{name}: is empty; enter a number")
+    def read(self, named: Mapping[str, Any], **picture: Any) -> Request:
+        """The request that the form's values ask for, with what is asked of pictures. Raises UserError."""
+        for name in NUMBERS:
+            if named[name] is None and picture.get(name, 0) is not None:
+                raise UserError(f"{name.replace('_', ' ')}: is empty; enter a number")
+        asked = {name: named[name] for name in (*NUMBERS, "sampler", "schedule")}
+        if (named["sigmas"] or "").strip():
+            asked |= {"sigmas": parse_sigmas(named["sigmas"]), "steps": None}
         return Request(
-            prompt=prompt or "",
-            negative=negative or "",
-            sampler=sampler,
-            schedule=schedule,
-            steps=steps,
-            cfg_scale=cfg_scale,
-            width=width,
-            height=height,
-            batch=batch,
-            seed=parse_seed(str(seed or "")),
-            options=self.method.read(sampler, options),
+            prompt=named["prompt"] or "",
+            negative=named["negative"] or "",
+            seed=parse_seed(str(named["seed"] or "")),
+            options=self.method.read(named["sampler"], named),
+            **{**asked, **picture},
         )
+
+    def values_of(self, request: Request) -> dict[str, Any]:
+        """The form's values that `read` makes this request from; without those that it leaves to the model.
+
+        Names of samplers and schedules are looked up; the options of a sampler that is not here are dropped.
+        """
+        meant = aliases.resolve(request.sampler, request.schedule, self.registry)
+        said = {name: getattr(request, name) for name in NUMBERS}
+        said |= {"sampler": meant.sampler, "schedule": meant.schedule}
+        values = {name: value for name, value in said.items() if value is not None}
+        if meant.sampler in self.registry.samplers:
+            info = self.registry.samplers[meant.sampler]
+            options = info.check_options({**meant.options, **request.options})
+            values |= {f"{meant.sampler}.{name}": value for name, value in options.items()}
+        sigmas = ", ".join(f"{sigma!r}" for sigma in request.sigmas) if request.sigmas else ""
+        return values | {
+            "prompt": request.prompt,
+            "negative": request.negative,
+            "seed": "-1" if request.seed is None else str(request.seed),
+            "sigmas": sigmas,
+        }
 
     def connect(self, quick: dict[str, Any]) -> None:
         """Wire what the form does by itself; `quick` are the event settings of what never waits for a run."""
@@ -156,15 +215,14 @@ class Form:
         sampler, steps = self.method.sampler, self.steps
         if self.method.groups:
             sampler.change(self.method.show, sampler, list(self.method.groups.values()), **quick)
-        for control in (sampler, steps):
-            control.change(self.on_cost, [sampler, steps], self.cost, **latest)
-        self.random.click(_random_seed, None, self.seed, **quick)
+        gr.on([sampler.change, steps.change], self.on_cost, [sampler, steps], self.cost, **latest)
+        self.random.click(None, None, self.seed, js="() => '-1'", **quick)
 
     def on_defaults(self, *values: Any) -> list[Any]:
         """The loaded model's defaults for `DEFAULTED`, where nobody has changed the form meanwhile."""
-        if not self.model.ready:
+        if not self.engine.ready:
             return [gr.skip()] * len(values)
-        defaults = self.model.pipeline.defaults
+        defaults = self.engine.pipeline.defaults
         return [
             getattr(defaults, name) if value == getattr(self.first, name) else gr.skip()
             for name, value in zip(DEFAULTED, values, strict=True)
@@ -172,10 +230,10 @@ class Form:
 
     def on_prompt(self, prompt: str) -> str:
         """The line under the prompt: tokens, and words that the model does not know."""
-        if not self.model.ready:
-            return text.plain("" if self.model.error else "Loading the model")
+        if not self.engine.ready:
+            return text.plain("" if self.engine.error else "Loading the model")
         try:
-            return text.tokens(self.model.pipeline.tokens(prompt or ""))
+            return text.tokens(self.engine.pipeline.tokens(prompt or ""))
         except UserError as error:
             return text.error(str(error))
 
@@ -184,20 +242,5 @@ class Form:
         return text.plain(cost(self.registry, sampler, steps))
 
 
-def _number(label: str, value: int, step: int, info: str) -> gr.Number:
-    """A whole number without bounds: what is out of range gets our own sentence, not a pop-up."""
-    return gr.Number(
-        value, label=label, info=info, precision=0, step=step, min_width=70, elem_id=label.lower()
-    )
-
-
-def _small_button(label: str, elem_id: str) -> gr.Button:
-    return gr.Button(label, size="sm", min_width=80, elem_id=elem_id, elem_classes="lc-small")
-
-
 def _picked(event: gr.EventData) -> str:
     return str(event.prompt)
-
-
-def _random_seed() -> str:
-    return "-1"

@@ -1,20 +1,42 @@
 () => {
+  const body = document.body;
+  const seen = (selector) => [...document.querySelectorAll(selector)].find((node) => node.offsetParent !== null);
   const click = (selector) => {
-    const button = document.querySelector(selector);
+    const button = seen(selector);
     if (button && !button.disabled) button.click();
+    return Boolean(button);
   };
+  body.dataset.tab = body.dataset.tab || "txt2img";
+  window.latentcanvas = {
+    tab: (name) => { body.dataset.tab = name; },
+    generate: () => setTimeout(() => click(".lc-generate"), 30),
+  };
+  const store = "latentcanvas-theme";
+  const remembered = localStorage.getItem(store);
+  if (remembered) body.classList.toggle("dark", remembered === "dark");
+
+  // A field that is being typed in tells its value when it is left, so leave it first.
+  const settle = () => {
+    if (document.activeElement instanceof HTMLInputElement) document.activeElement.blur();
+  };
+  const popups = "[role=listbox], [aria-modal=true], .lc-pop:not([hidden])";
   document.addEventListener(
     "keydown",
     (event) => {
-      if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
-      event.preventDefault();
-      event.stopPropagation();
-      if (document.activeElement instanceof HTMLInputElement) document.activeElement.blur();
-      setTimeout(() => click("#generate"), 30);
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+        event.preventDefault();
+        event.stopPropagation();
+        settle();
+        window.latentcanvas.generate();
+      } else if (event.key === "Escape" && !seen(popups)) {
+        click("#stop");
+      }
     },
     true,
   );
   document.addEventListener("click", (event) => {
-    if (event.target.closest("#theme-switch")) document.body.classList.toggle("dark");
+    if (!event.target.closest("#theme-switch")) return;
+    const dark = body.classList.toggle("dark");
+    localStorage.setItem(store, dark ? "dark" : "light");
   });
 }

@@ -18,8 +18,9 @@ import gradio as gr
 from PIL import Image
 
 if TYPE_CHECKING:
-    from ui.model import PagePipeline, PageStep
-    from ui.session import KeptRun, LiveRun
+    from ui.engine import PagePipeline, PageStep
+    from ui.jobs import Job
+    from ui.keeping import KeptRun
 
 HERE = Path(__file__).parent
 MAX_PREVIEW = 256
@@ -50,15 +51,16 @@ def back() -> Message:
     return {"phase": "back"}
 
 
-def live_message(run: LiveRun) -> Message:
+def live_message(job: Job, steps: Sequence[PageStep]) -> Message:
     """The newest step of a run in progress: the clean estimate and the noisy state of each picture."""
-    count = len(run.steps)
-    step = run.steps[count - 1]
-    images = range(min(run.request.batch, MAX_LIVE_IMAGES))
+    count = len(steps)
+    step = steps[count - 1]
+    assert job.request is not None
+    images = range(min(job.request.batch, MAX_LIVE_IMAGES))
     return {
         "phase": "live",
         "step": count,
-        "total": max(run.total, count),
+        "total": max(job.total, count),
         "sigma": step.sigma,
         "evals": step.evals,
         "clean": [jpeg_uri(step.preview(i)) for i in images],

@@ -7,7 +7,7 @@ set for it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -30,18 +30,17 @@ class SamplerControls:
     groups: dict[str, gr.Row] = field(default_factory=dict)
     options: dict[str, dict[str, Component]] = field(default_factory=dict)
 
-    def components(self) -> list[Component]:
-        """Every option control of every sampler, in the order that `read` takes their values."""
-        return [control for controls in self.options.values() for control in controls.values()]
+    def fields(self) -> dict[str, Component]:
+        """Every option control of every sampler, by `sampler.option`."""
+        return {
+            f"{sampler}.{name}": control
+            for sampler, controls in self.options.items()
+            for name, control in controls.items()
+        }
 
-    def read(self, sampler: str, values: Sequence[Any]) -> dict[str, OptionValue]:
-        """The chosen sampler's options out of the values of all controls."""
-        at = 0
-        for name, controls in self.options.items():
-            if name == sampler:
-                return dict(zip(controls, values[at : at + len(controls)], strict=True))
-            at += len(controls)
-        return {}
+    def read(self, sampler: str, values: Mapping[str, Any]) -> dict[str, OptionValue]:
+        """The chosen sampler's options out of all values by name."""
+        return {name: values[f"{sampler}.{name}"] for name in self.options.get(sampler, {})}
 
     def show(self, sampler: str) -> Any:
         """Updates for all groups: only the chosen sampler's is visible."""

@@ -6,8 +6,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ui.model import Tokens
-    from ui.session import KeptRun, LiveRun
+    from ui.engine import Tokens
+    from ui.keeping import KeptRun
 
 
 def plain(words: str) -> str:
@@ -35,15 +35,15 @@ def tokens(count: Tokens) -> str:
     )
 
 
-def report(run: LiveRun, kept: KeptRun, shown: float) -> str:
+def report(kept: KeptRun, shown: float) -> str:
     """What it took and where it went: evaluations, seconds by part, the file, the seed."""
     evals = kept.steps[-1].evals
     calls = f"{evals} evaluation{'' if evals == 1 else 's'}"
     seed = f"seed <b>{kept.settings.seed}</b>"
-    if run.result is None:
-        said = f"stopped after step {len(kept.steps)} of {run.total}, {calls}; not saved"
+    if kept.stopped:
+        said = f"stopped after step {len(kept.steps)} of {kept.total}, {calls}; not saved"
         return f'<p class="lc-report"><span>{said}</span><span>{seed}</span></p>'
-    seconds = {**run.result.seconds, "preview": shown}
+    seconds = {**kept.seconds, "preview": shown}
     total = sum(seconds.values())
     parts = ", ".join(f"{escape(name)} {value:.2f}" for name, value in seconds.items())
     return (
@@ -57,3 +57,12 @@ def _saved(names: tuple[str, ...]) -> str:
         return "not saved"
     first = f"saved <b>{escape(names[0])}</b>"
     return first if len(names) == 1 else f"{first} to <b>{escape(names[-1])}</b>"
+
+
+def note(sentence: str) -> str:
+    """One sentence that is good to know; nothing for an empty one."""
+    return (
+        f'<p class="lc-note" role="status">{escape(sentence[0].upper() + sentence[1:])}</p>'
+        if sentence
+        else ""
+    )

@@ -1,0 +1,231 @@
+"""The model behind the page: what the page needs of a pipeline, and the one thread that loads and runs it.
+
+Nothing here imports torch, so that the page is up before the model is: `Engine` loads in the background.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from core.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from core.request import Defaults, Request, Settings
+
+log = logging.getLogger(__name__)
+
+Work = Callable[[], None]
+
+
+class Tokens(Protocol):
+    """How a prompt is read: tokens used and a chunk has, chunks, and words that the model has not learned."""
+
+    @property
+    def used(self) -> int: ...
+    @property
+    def limit(self) -> int: ...
+    @property
+    def chunks(self) -> int: ...
+    @property
+    def unknown(self) -> Sequence[str]: ...
+
+
+class PageStep(Protocol):
+    """One step of a run; tensors are (B, C, h, w)."""
+
+    @property
+    def sigma(self) -> float: ...
+    @property
+    def evals(self) -> int: ...
+    @property
+    def conditional(self) -> Any: ...
+    @property
+    def unconditional(self) -> Any: ...
+    def preview(self, image: int = 0, view: Any = "denoised") -> Image: ...
+    def decode(self, image: int = 0) -> Image: ...
+
+
+class PageResult(Protocol):
+    """A finished run."""
+
+    @property
+    def images(self) -> Sequence[Image]: ...
+    @property
+    def seconds(self) -> dict[str, float]: ...
+    @property
+    def evals(self) -> int: ...
+    def pngs(self) -> Sequence[bytes]: ...
+    def save(self, folder: Path) -> Sequence[Path]: ...
+
+
+class PageRun(Protocol):
+    """A run in progress: an iterator of its steps."""
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def words(self) -> str: ...
+    def __iter__(self) -> Iterator[Any]: ...
+    def close(self) -> None: ...
+    def result(self) -> Any: ...
+
+
+class PagePipeline(Protocol):
+    """A loaded model, as far as the page uses it: `core.pipeline.Pipeline`, or the tests' small fake."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def defaults(self) -> Defaults: ...
+    @property
+    def examples(self) -> Sequence[str]: ...
+    def tokens(self, prompt: str) -> Any: ...
+    def stream(
+        self, request: Request, *, image: Any = None, mask: Any = None, cancel: threading.Event
+    ) -> Any: ...
+    def preview(self, latents: Any) -> Sequence[Image]: ...
+
+
+class Engine:
+    """The model's thread: loads the model in the background, then does what is submitted, one by one.
+
+    `load` makes a pipeline of a model's name, and `name` is the first one's. `fits` says whether a model can
+    be in memory beside the one that is there; where it cannot, `switch` lets that one go first.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[str], PagePipeline],
+        name: str = "tiny",
+        fits: Callable[[str], bool] = lambda name: True,
+    ) -> None:
+        self._load, self._first, self._fits = load, name, fits
+        self._queue: deque[Work] = deque()
+        self._changed = threading.Condition()
+        self._loaded = threading.Event()
+        self._pipeline: PagePipeline | None = None
+        self.name = ""
+        self.error = ""
+        self.switching: str | None = None
+        self._thread = threading.Thread(target=self._work, name="model", daemon=True)
+
+    def start(self) -> None:
+        """Begin to load."""
+        self._thread.start()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the model can be used now."""
+        return self._pipeline is not None
+
+    @property
+    def pipeline(self) -> PagePipeline:
+        """The loaded model; its `name` is what it calls itself, `self.name` what it is loaded by.
+
+        Raises UserError while there is none.
+        """
+        pipeline = self._pipeline
+        if pipeline is None:
+            raise UserError(self.error or "the model is still loading; try again in a moment")
+        return pipeline
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until the first load has ended, well or badly; False if it has not within `seconds`."""
+        return self._loaded.wait(seconds)
+
+    def submit(self, work: Work) -> None:
+        """Run `work()` on the model's thread, after what came before it. It must not raise."""
+        with self._changed:
+            self._queue.append(work)
+            self._changed.notify()
+
+    def withdraw(self, work: Work) -> bool:
+        """Take back what was submitted; False if it has begun, or is over."""
+        with self._changed:
+            if work not in self._queue:
+                return False
+            self._queue.remove(work)
+            return True
+
+    def switch(self, name: str) -> PagePipeline:
+        """Load another model and use it from now on; only on the model's own thread. Nothing is done for the
+        one that is there already.
+
+        The earlier one is let go when the new one is there. Where memory has no room for both it goes first,
+        and is loaded again if the new one cannot be. Raises UserError, and then the earlier one works on.
+        """
+        if name == self.name:
+            return self.pipeline
+        self.switching = f"loading {name}"
+        try:
+            if self._pipeline is None or self._fits(name):
+                self._use(name, self._load(name))
+            else:
+                self._switch_in_turn(name)
+        finally:
+            self.switching = None
+        return self.pipeline
+
+    def _switch_in_turn(self, name: str) -> None:
+        earlier = self.name
+        self._pipeline, self.error = None, f"{name} is loading; try again in a moment"
+        release_memory()
+        try:
+            self._use(name, self._load(name))
+        except BaseException:
+            self.switching = f"loading {earlier} again"
+            self._load_first(earlier)
+            raise
+
+    def _use(self, name: str, pipeline: PagePipeline) -> None:
+        self._pipeline, self.name, self.error = pipeline, name, ""
+        release_memory()
+
+    def _load_first(self, name: str) -> None:
+        """Load a model when there is none; what is wrong is kept as a sentence."""
+        self.name = ""
+        try:
+            self._use(name, self._load(name))
+        except Exception as error:
+            self.error = sentence_of(error, f"the model {name} could not be loaded")
+
+    def _work(self) -> None:
+        self._load_first(self._first)
+        self._loaded.set()
+        while True:
+            with self._changed:
+                while not self._queue:
+                    self._changed.wait()
+                work = self._queue.popleft()
+            try:
+                work()
+            except BaseException:  # whatever it lets through, the next one must find the thread alive
+                log.exception("work on the model failed")
+            del work  # and with it what it holds, while the queue is empty
+
+
+def sentence_of(error: BaseException, what: str) -> str:
+    """One sentence for the page: a UserError's own, else what failed and how; that goes to the log, too."""
+    if isinstance(error, UserError):
+        return str(error)
+    log.error(what, exc_info=error)
+    return f"{what}: {type(error).__name__}: {error}"
+
+
+def release_memory() -> None:
+    """Give back what a model that was let go held."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

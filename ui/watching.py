@@ -1,0 +1,147 @@
+"""Following one's jobs from a page: what runs is shown live, what has ended is shown whole.
+
+A page has one watcher at a time, however many events would start one. It ends when none of the owner's jobs is left,
+and a reloaded page starts another: the jobs do not mind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from core.errors import UserError
+from ui.widgets import player as messages
+
+if TYPE_CHECKING:
+    from ui.engine import Engine
+    from ui.jobs import Job, JobLine, Jobs
+
+log = logging.getLogger(__name__)
+
+LIVE_SECONDS = 0.25  # at most four previews a second
+LOOK_SECONDS = 0.05
+RUNS = ("run", "branch")
+NOT_STARTED = "stopped before the first step"
+
+
+class Shows(Protocol):
+    """Who makes the player's messages: `ui.viewer.Viewer`."""
+
+    def live(self, job: Job) -> messages.Message: ...
+    def show(self, owner: str, run_id: str, step: int | None = None) -> messages.Message: ...
+
+
+@dataclass
+class Following:
+    """What one page follows, and what it last saw. Jobs that it submitted are added from any thread."""
+
+    jobs: deque[str] = field(default_factory=deque)
+    watched: bool = False
+    restored: bool = False  # the form came back from an earlier visit
+    last_seed: int | None = None
+
+    def add(self, *jobs: str) -> None:
+        """Follow these too."""
+        self.jobs.extend(job for job in jobs if job not in self.jobs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sight:
+    """What the page is told at one moment; None where nothing is new."""
+
+    lines: list[JobLine]
+    message: messages.Message | None = None
+    error: str | None = None
+    running: bool = False
+    waiting: bool = False
+
+
+class Watcher:
+    """Follows jobs for pages."""
+
+    def __init__(self, engine: Engine, jobs: Jobs, viewer: Shows) -> None:
+        self.engine, self.jobs, self.viewer = engine, jobs, viewer
+
+    async def watch(self, following: Following, owner: str) -> AsyncIterator[Sight]:
+        """What happens to the owner's jobs until none is left. Nothing while another watcher is at it."""
+        if following.watched:
+            return
+        following.watched = True
+        try:
+            while (job := self._next(following, owner)) is not None:
+                async for sight in self._follow(job, owner):
+                    yield sight
+                if job.settings is not None:
+                    following.last_seed = job.settings.seed
+            # Nothing is awaited between the last look and the end: a job that comes now finds no watcher.
+            following.watched = False
+            yield self._sight(owner)
+        finally:
+            following.watched = False
+
+    def _next(self, following: Following, owner: str) -> Job | None:
+        """The next job to show: in the order of the queue, also those that have ended meanwhile."""
+        following.add(*(line.id for line in self.jobs.listing(owner) if line.mine))
+        while following.jobs:
+            try:
+                return self.jobs.get(owner, following.jobs.popleft())
+            except UserError:  # it ended long ago
+                continue
+        return None
+
+    async def _follow(self, job: Job, owner: str) -> AsyncIterator[Sight]:
+        shown, said, at = 0, "", 0.0
+        while not job.ended.is_set():
+            await asyncio.sleep(LOOK_SECONDS)
+            now = time.monotonic()
+            if now - at < LIVE_SECONDS or job.ended.is_set():
+                continue
+            if len(job.steps) > shown:
+                shown, at = len(job.steps), now
+                message = await asyncio.to_thread(self.viewer.live, job)
+                yield self._sight(owner, message if job.kind in RUNS else None)
+            elif (words := self._waits(job, owner)) != said and not shown:
+                said, at = words, now
+                yield self._sight(owner, messages.waiting(words) if job.kind in RUNS else None)
+            elif now - at > 1:
+                at = now
+                yield self._sight(owner)
+        yield await asyncio.to_thread(self._ended, job, owner)
+
+    def _waits(self, job: Job, owner: str) -> str:
+        if not self.engine.ready and not self.engine.error:
+            return "Loading the model"
+        if job.state == "running":
+            return "Starting"
+        place = next((line.position for line in self.jobs.listing(owner) if line.id == job.id), 1)
+        return "Next in line" if place < 2 else f"In line, {place - 1} before it"
+
+    def _ended(self, job: Job, owner: str) -> Sight:
+        """The end of a job: what it made, or why it made nothing."""
+        try:
+            if job.run_id is not None and job.kind in RUNS:
+                return self._sight(owner, self.viewer.show(owner, job.run_id), job.trouble or None)
+            error = job.error or (NOT_STARTED if job.state == "stopped" else "")
+            return self._sight(owner, messages.back() if job.kind in RUNS else None, error or None)
+        except UserError as error:
+            return self._sight(owner, messages.back(), str(error))
+        except Exception as error:
+            log.exception("the run could not be shown")
+            sentence = f"the run could not be shown: {type(error).__name__}: {error}"
+            return self._sight(owner, messages.back(), sentence)
+
+    def _sight(self, owner: str, message: Any = None, error: str | None = None) -> Sight:
+        lines = self.jobs.listing(owner)
+        mine = [line for line in lines if line.mine]
+        return Sight(
+            lines=lines,
+            message=message,
+            error=error,
+            running=any(line.state == "running" for line in mine),
+            waiting=bool(mine),
+        )
