@@ -19,7 +19,7 @@ def look() -> dict[str, Any]:
     """The keyword arguments of `Blocks.launch` that make the look."""
     return {
         "theme": _theme(),
-        "css_paths": [HERE / "page.css", HERE / "player.css"],
+        "css_paths": [HERE / "page.css", HERE / "player.css", HERE / "history.css"],
         "js": (HERE / "page.js").read_text(encoding="utf-8"),
     }
 
