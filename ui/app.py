@@ -169,6 +169,7 @@ def _page(
     from ui.jobs import Jobs
     from ui.keeping import Runs
     from ui.page import build_page
+    from ui.tabs.plugins import PluginsTab
 
     plugins.configure(directory=options.plugins_dir, enabled=not options.no_plugins)
     registry = plugins.registry()
@@ -179,7 +180,14 @@ def _page(
         see_all=lambda: store.current.everybody_sees_all,
     )
     jobs = Jobs(Engine(load, store.current.page.model), runs, lambda: store.current.limits)
-    return build_page(jobs, registry, Api(jobs, registry, store).build), jobs
+    tab = PluginsTab(
+        registry,
+        directory=options.plugins_dir,
+        enabled=not options.no_plugins,
+        tracebacks=not store.current.shared,
+    )
+    endpoints = Api(jobs, registry, store).build
+    return build_page(jobs, registry, endpoints, settings=store, plugins=tab), jobs
 
 
 def _start(jobs: Jobs) -> None:
