@@ -165,7 +165,7 @@ def _page(
 ) -> tuple[gr.Blocks, Jobs]:
     from core import plugins
     from ui.api import Api
-    from ui.engine import Engine
+    from ui.engine import Engine, fits_beside
     from ui.jobs import Jobs
     from ui.keeping import Runs
     from ui.limits import OwnLimits
@@ -180,8 +180,9 @@ def _page(
         keep_steps=lambda: store.current.page.keep_steps,
         see_all=lambda: store.current.page.shared_history or not store.current.shared,
     )
+    runs.start()
     jobs = Jobs(
-        Engine(load, page_settings.model),
+        Engine(load, page_settings.model, fits_beside),
         runs,
         lambda: store.current.guests if store.current.shared else OwnLimits(),
     )
