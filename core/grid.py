@@ -135,14 +135,14 @@ def plan_race(
     samplers: Sequence[str],
     evals: int,
     around: Surroundings,
-    fit: Callable[[SamplerInfo, str], tuple[int, int]],
+    fit: Callable[[SamplerInfo, str, float], tuple[int, int]],
     *,
     schedule: str | None = None,
 ) -> Plan:
     """Samplers at the same number of evaluations. Raises Mistakes.
 
-    fit: (steps, evaluations that they take) for a sampler and a schedule. schedule: for all of them; None for
-    what each prefers.
+    fit: (steps, evaluations that they take) for a sampler, a schedule and a strength (1 without a picture).
+    schedule: for all of them; None for what each prefers.
     """
     base = dataclasses.replace(_settled(base), steps=None, sigmas=None, schedule=schedule)
     if evals < 1:
@@ -154,9 +154,9 @@ def plan_race(
         try:
             info = around.registry.sampler(name)
             request = _with_sampler(base, info.name, around.registry)
-            chosen = request.resolve(around.defaults, around.registry, around.given).schedule
-            steps, takes = fit(info, chosen)
-            request = dataclasses.replace(request, schedule=chosen, steps=steps)
+            first = request.resolve(around.defaults, around.registry, around.given)
+            steps, takes = fit(info, first.schedule, first.strength or 1.0)
+            request = dataclasses.replace(request, schedule=first.schedule, steps=steps)
             settings = request.resolve(around.defaults, around.registry, around.given)
             cells.append(Cell((i, 0, 0), request, settings, around.loaded or None, takes))
             values.append(Value(info.name, f"{info.title}, {_race_words(info, steps, takes)}"))

@@ -23,7 +23,7 @@ TITLES = {
     "steps": "Steps",
     "cfg_scale": "CFG scale",
     "seed": "Seed",
-    "prompt": "Prompt search and replace",
+    "prompt": "Prompt S/R",
     "strength": "Strength",
     "cfg_rescale": "CFG rescale",
     "cfg_from": "CFG from",

@@ -94,10 +94,10 @@ def serve(options: PageOptions, load: Callable[[str], PagePipeline] | None = Non
             page, jobs = _page(options, store, load or (lambda name: _load(options, store, name)))
             if page_settings.share:  # asking for a link takes a while, and the page is up before
                 print("Asking for a share link ...", flush=True)
-                jobs.engine.start()
+                _start(jobs)
             shared = _launch(page, store.current, host, port, accounts)
         if not page_settings.share:
-            jobs.engine.start()
+            _start(jobs)
         for line in lines(store.current, port, shared, asks=accounts is not None):
             print(line, flush=True)
         _until_interrupted(page)
@@ -165,28 +165,27 @@ def _page(
 ) -> tuple[gr.Blocks, Jobs]:
     from core import plugins
     from ui.api import Api
-    from ui.engine import Engine, fits_beside
+    from ui.engine import Engine
     from ui.jobs import Jobs
     from ui.keeping import Runs
-    from ui.limits import OwnLimits
     from ui.page import build_page
 
     plugins.configure(directory=options.plugins_dir, enabled=not options.no_plugins)
     registry = plugins.registry()
     print(registry.summary(), flush=True)
-    page_settings = store.current.page
     runs = Runs(
-        Path(page_settings.outputs),
+        Path(store.current.page.outputs),
         keep_steps=lambda: store.current.page.keep_steps,
-        see_all=lambda: store.current.page.shared_history or not store.current.shared,
+        see_all=lambda: store.current.everybody_sees_all,
     )
-    runs.start()
-    jobs = Jobs(
-        Engine(load, page_settings.model, fits_beside),
-        runs,
-        lambda: store.current.guests if store.current.shared else OwnLimits(),
-    )
+    jobs = Jobs(Engine(load, store.current.page.model), runs, lambda: store.current.limits)
     return build_page(jobs, registry, Api(jobs, registry, store).build), jobs
+
+
+def _start(jobs: Jobs) -> None:
+    """Load the model and bring the history up to date, both in the background."""
+    jobs.engine.start()
+    jobs.runs.start()
 
 
 def _load(options: PageOptions, store: SettingsStore, name: str) -> PagePipeline:

@@ -167,7 +167,7 @@ class Jobs:
         one of its images, None for all of them. Raises UserError when the line is full, and for what is
         beyond the limits.
         """
-        check_limits(self._limits(), request)
+        self.check(request)
         kind: Kind = "run" if parent is None else "branch"
         title = request.prompt or NO_PROMPT
         job = Job(
@@ -182,6 +182,10 @@ class Jobs:
             model=model,
         )
         return self._submit(job, self._run)
+
+    def check(self, asked: Request | Settings) -> None:
+        """Raises UserError for a run that is beyond the limits, before it is submitted."""
+        check_limits(self._limits(), asked)
 
     def submit_task(
         self,

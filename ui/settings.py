@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from core.errors import UserError
 from core.files import write_whole
 from core.request import MAX_BATCH, MAX_STEPS
 from core.settings import build, read_toml
+from ui.limits import Limits, OwnLimits
 
 FILE_NAME = "latentcanvas.toml"
 Given = Mapping[str, Mapping[str, Any]]
@@ -100,6 +101,16 @@ class PageConfig:
         """Whether others than the person at this machine can reach the page."""
         return self.page.listen or self.page.share
 
+    @property
+    def limits(self) -> Limits:
+        """The most that one may ask for: the guests' limits on a shared page, for everybody."""
+        return self.guests if self.shared else OwnLimits()
+
+    @property
+    def everybody_sees_all(self) -> bool:
+        """Whether each sees everybody's runs, not only their own."""
+        return self.page.shared_history or not self.shared
+
     def with_values(self, given: Given) -> PageConfig:
         """The same with these values by section and name instead. Raises UserError."""
         return PageConfig(
@@ -124,18 +135,12 @@ class SettingsStore:
             raise UserError(f"--config {path}: there is no such file; leave it out for the usual settings")
         self.path = path or Path(FILE_NAME)
         self._lock = threading.Lock()
-        self._watchers: list[Callable[[PageConfig], None]] = []
         self._current = read(self.path).with_values(given or {})
 
     @property
     def current(self) -> PageConfig:
         """What is in force now."""
         return self._current
-
-    def watch(self, watcher: Callable[[PageConfig], None]) -> None:
-        """Tell `watcher` what is in force: now, and after each change."""
-        self._watchers.append(watcher)
-        watcher(self._current)
 
     def written(self) -> PageConfig:
         """What the next start begins with, if the command line says nothing. Raises UserError."""
@@ -157,8 +162,6 @@ class SettingsStore:
             if changed != written:
                 write_whole(self.path, to_toml(changed).encode())
             self._current = current
-            for watcher in self._watchers:
-                watcher(current)
         return [
             name
             for section, values in given.items()

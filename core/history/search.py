@@ -49,14 +49,19 @@ class Filter:
         for piece in literal:
             parts.append(("instr(lower(prompt || char(10) || negative), ?) > 0", piece))
         conditions = " AND ".join(part for part, _ in parts) or "1"
-        return conditions, [value for _, value in parts]
+        return conditions, [clean(value) if isinstance(value, str) else value for _, value in parts]
+
+
+def clean(text: str) -> str:
+    """Text that SQLite can be given: without the halves of surrogate pairs."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def parsed(text: str) -> tuple[str, list[str]]:
     """(query of FTS5, empty if there are no words in the text; what is to be looked for letter by letter)."""
-    clean = text[:MAX_TEXT].encode("utf-8", "ignore").decode().replace("\0", " ")
+    said = text[:MAX_TEXT].encode("utf-8", "ignore").decode().replace("\0", " ")
     words, literal = [], []
-    for match in list(_PIECES.finditer(clean))[:MAX_WORDS]:
+    for match in list(_PIECES.finditer(said))[:MAX_WORDS]:
         piece = (match["phrase"] or match["word"] or "").strip()
         if _has_words(piece):
             words.append(f'"{piece}"' + ("" if match["end"] else " *"))

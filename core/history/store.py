@@ -26,7 +26,7 @@ from core.history.database import DamagedError, Database, UnwritableError
 from core.history.found import found_pictures, salvaged
 from core.history.queries import SELECT, insert, insert_found, of_ids, rows_of
 from core.history.rows import RunRow, check_name, run_id
-from core.history.search import Filter
+from core.history.search import Filter, clean
 from core.history.thumbnails import thumbnail
 from core.images import ModelRef
 from core.request import Settings
@@ -75,7 +75,7 @@ class History:
         query = f"""{SELECT} WHERE {condition} AND (substr(id, 1, ?) = ? OR number IN (
             SELECT run FROM pictures WHERE name IN (?, ? || '.png', printf('%06d.png', ?))))"""
         number = int(name) if name.isascii() and name.isdigit() and len(name) < 10 else -1
-        values = [*values, max(len(name), 4), name, name, name, number]
+        values = [*values, max(len(name), 4), *[clean(name)] * 3, number]
         rows = self._read(lambda connection: rows_of(connection, query, values))
         if not rows:
             raise UserError(f"run {shown(name)}: there is none of this id or picture in the history")
@@ -107,7 +107,7 @@ class History:
         """The runs that branched from this one, oldest first."""
         condition, values = Filter(owner=owner).sql()
         query = f"{SELECT} WHERE parent = ? AND {condition} ORDER BY created, number"
-        return self._read(lambda connection: rows_of(connection, query, [run, *values]))
+        return self._read(lambda connection: rows_of(connection, query, [clean(run), *values]))
 
     def tree(self, run: str, owner: str | None = None) -> list[RunRow]:
         """The whole family: everything that came from the first ancestor that is known, oldest first."""
@@ -122,7 +122,7 @@ class History:
                 SELECT id FROM (SELECT id FROM above ORDER BY height DESC LIMIT 1) UNION
                 SELECT runs.id FROM runs JOIN family ON runs.parent = family.id)
             {SELECT} WHERE id IN family AND {condition} ORDER BY created, number"""
-        return self._read(lambda connection: rows_of(connection, query, [run, *values]))
+        return self._read(lambda connection: rows_of(connection, query, [clean(run), *values]))
 
     # Pictures.
 

@@ -50,6 +50,7 @@ _OPTIONS = {
     "rtol": "rtol",
     "atol": "atol",
 }
+_MASKS = ("SetLatentNoiseMask", "VAEEncodeForInpaint")
 _TEXTS = ("text", "text_g", "t5xxl", "prompt", "text_l", "clip_l", "string", "value")
 _MODELS = ("ckpt_name", "unet_name", "model_name", "base_ckpt_name")
 _REASONS = {
@@ -333,9 +334,13 @@ class _Reader:
                     note = "a recipe is of one picture: the first of theirs"
                     self.sheet.ignore(f"{node.kind}.batch_size", node.inputs["batch_size"], note)
                 return
-            if node.kind.lower().startswith("vaeencode") or node.kind == "SetLatentNoiseMask":
+            if node.kind in _MASKS:
                 self.read_nodes.add(node.id)
-                self.sheet.ignore(node.kind, "(linked)", "give the picture, and its mask where there is one")
+                note = "give the picture and its mask"
+                self.sheet.map(node.kind, "(linked)", "inpainting, mask blur 0", note, mask_blur=0)
+            elif node.kind.lower().startswith("vaeencode"):
+                self.read_nodes.add(node.id)
+                self.sheet.ignore(node.kind, "(linked)", "give the picture")
 
     def _model(self) -> None:
         """What the run's model and words come from, and what changes them on the way."""

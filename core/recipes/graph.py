@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 MAX_NODES = 5000
 _HOPS = 50
+_MOST_JOINTS = 100  # of texts: each may join two that do the same
 _CONTROL = ("fixed", "increment", "decrement", "randomize")
 
 # The order of a node's widgets in `workflow`, for files that do not name them. None: what follows a seed.
@@ -68,6 +69,7 @@ class Graph:
 
     def __init__(self, nodes: Mapping[str, Node]) -> None:
         self.nodes = dict(nodes)
+        self._joints = 0
 
     @classmethod
     def of_prompt(cls, data: Mapping[str, Any]) -> Graph:
@@ -138,7 +140,8 @@ class Graph:
         return value if isinstance(value, kinds) and not isinstance(value, bool) else None
 
     def _in(self, node: Node, kinds: tuple[type, ...]) -> object:
-        if str in kinds and "string_a" in node.inputs:
+        if str in kinds and "string_a" in node.inputs and self._joints < _MOST_JOINTS:
+            self._joints += 1
             parts = [self.literal(node.inputs.get(name), kinds) for name in ("string_a", "string_b")]
             node.used |= {"string_a", "string_b", "delimiter"}
             delimiter = node.inputs.get("delimiter")

@@ -92,13 +92,22 @@ def read_old(data: Mapping[str, Any], registry: Registry) -> Found:
 
 
 def read_dream(text: str, registry: Registry) -> Found | None:
-    """What the line of a `Dream` chunk says, such as `"a cat" -s 50 -S 7 -W 512 -H 512 -C 7.5 -A k_lms`."""
-    match = re.fullmatch(r'\s*"(.*?)"((?:\s+-\w+\s*[^\s"-][^\s"]*)+)\s*', text[:20_000], re.DOTALL)
-    if match is None:
+    """What the line of a `Dream` chunk says, such as `"a cat" -s 50 -S 7 -W 512 -H 512 -C 7.5 -A k_lms`.
+
+    None for a text that is no such line.
+    """
+    quoted, _, rest = text.strip().rpartition('"')
+    words = rest.split()
+    if not quoted.startswith('"') or not words:
         return None
-    flags = re.findall(r"-(\w)\s*(\S+)", match[2])
-    image = {_DREAM.get(flag, f"-{flag}"): value for flag, value in flags}
-    return read_old({"image": {"prompt": match[1], **image}}, registry)
+    image: dict[str, object] = {"prompt": quoted[1:]}
+    while words:
+        flag = words.pop(0)
+        if not re.match("-[a-zA-Z]", flag):
+            return None
+        value = flag[2:] or (words.pop(0) if words else "")
+        image[_DREAM.get(flag[1], flag[:2])] = value
+    return read_old({"image": image}, registry)
 
 
 def _settings(sheet: Sheet, data: Mapping[str, Any], sampler: str, automatic: Mapping[str, str]) -> None:
@@ -130,6 +139,9 @@ def _prompt(sheet: Sheet, key: str, value: object, field: str) -> None:
 
 
 def _weights(text: str) -> str:
+    if len(text) > MAX_TEXT:
+        return text
+
     def anew(match: re.Match[str]) -> str:
         words, mark = match[1] or match[3], match[2] or match[4]
         factor = float(mark) if mark[0].isdigit() else (1.1 if mark[0] == "+" else 0.9) ** len(mark)
@@ -155,7 +167,7 @@ def _bracketed(sheet: Sheet, prompt: object) -> None:
     if not negative:
         _prompt(sheet, "prompt", prompt, "prompt")
         return
-    plain = _weights(re.sub(r"\s*\[[^\[\]]*\]\s*", " ", prompt).strip().rstrip(","))
+    plain = _weights(re.sub(r" ?\[[^\[\]]*\]", "", prompt).strip().rstrip(","))
     sheet.prompt("prompt", plain, "prompt")
     sheet.lines.pop()
     note = "what stands in square brackets there is a negative prompt here"

@@ -1,4 +1,7 @@
-"""Serve the recipe tab alone: `python -m tests.browser.serve_recipe PORT`. What is opened stands beside it."""
+"""Serve the recipe tab alone: `python -m tests.browser.serve_recipe PORT`.
+
+What is opened stands beside it, as text.
+"""
 
 from __future__ import annotations
 

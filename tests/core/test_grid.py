@@ -225,7 +225,7 @@ def test_any_list_of_steps_comes_back(registry: Registry, steps: list[int]) -> N
 # Races.
 
 
-def fit(info: Any, schedule: str) -> tuple[int, int]:
+def fit(info: Any, schedule: str, strength: float) -> tuple[int, int]:
     return 20 // info.evals, 20 // info.evals * info.evals
 
 
@@ -242,6 +242,19 @@ def test_a_race_gives_each_the_steps_that_fit(around: Surroundings) -> None:
     assert plan.cells[1].settings.schedule == preferred
     chosen = plan_race(BASE, ["ddim", "heun"], 20, around, fit, schedule="exponential")
     assert {cell.settings.schedule for cell in chosen.cells} == {"exponential"}
+
+
+def test_a_race_from_a_picture_counts_what_is_run(registry: Registry) -> None:
+    given, strengths = Given(128, 128, "0" * 64), []
+
+    def note(info: Any, schedule: str, strength: float) -> tuple[int, int]:
+        strengths.append(strength)
+        return 10, 5
+
+    plan_race(replace(BASE, strength=0.5), ["ddim"], 5, Surroundings(registry, DEFAULTS, given=given), note)
+    plan_race(BASE, ["ddim"], 5, Surroundings(registry, DEFAULTS, given=given), note)
+    plan_race(BASE, ["ddim"], 5, Surroundings(registry, DEFAULTS), note)
+    assert strengths == [0.5, 0.75, 1.0]
 
 
 def test_an_adaptive_sampler_makes_the_cost_a_guess(around: Surroundings) -> None:

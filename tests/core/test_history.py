@@ -143,6 +143,19 @@ def test_search_marks_no_bounds_of_words_in_weights(history: History) -> None:
     assert prompts(history, "ouse") == []
 
 
+def test_half_characters_find_nothing(history: History) -> None:
+    keep(history)
+    odd = "\ud800"
+    for name in ("model", "sampler", "owner"):
+        assert prompts(history, **{name: odd}) == []
+    assert history.branches(odd) == history.tree(odd) == history.thumbnails(odd) == []
+    assert history.covers([odd]) == {}
+    assert history.delete([odd]) == 0
+    for look in (history.get, history.named, history.star):
+        with pytest.raises(UserError):
+            look(odd)
+
+
 def test_a_filter_is_values_and_never_sql() -> None:
     condition, values = Filter(text="a ' b", model="x' OR 1 --", owner="").sql()
     assert "x'" not in condition

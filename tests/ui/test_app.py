@@ -17,7 +17,7 @@ from core.registry import PluginStatus, Registry
 from tests.ui.fakes import FakePipeline, in_blocks, jobs_of
 from ui import app
 from ui.page import build_page, header_html
-from ui.settings import FILE_NAME, GuestLimits, PageConfig, PageSettings, SettingsStore
+from ui.settings import FILE_NAME, PageConfig, PageSettings
 from ui.widgets import text
 
 
@@ -84,19 +84,6 @@ def test_the_command_line_wins_over_the_settings_file(
     assert (said.port, said.model, said.share, said.outputs) == (9000, "a", False, "o")
     with pytest.raises(UserError, match="no such file"):
         app.PageOptions(config=Path("none.toml")).settings()
-
-
-def test_settings_are_put_in_force(pipeline: FakePipeline, tmp_path: Path) -> None:
-    jobs = jobs_of(pipeline, tmp_path)
-    store = SettingsStore(None, {"page": {"share": True}, "guests": {"steps": 30}})
-    store.path = tmp_path / FILE_NAME
-    store.watch(lambda config: app.put_in_force(config, jobs))
-    assert (jobs.limits.steps, jobs.limits.pixels, jobs.runs.see_all) == (30, 1024 * 1024, False)
-    store.change({"guests": {"steps": 40, "side": 512}})
-    store.change({"page": {"shared_history": True}})
-    assert (jobs.limits.steps, jobs.limits.pixels, jobs.runs.see_all) == (40, 512 * 512, True)
-    app.put_in_force(PageConfig(guests=GuestLimits(steps=1)), jobs)  # nobody else is there
-    assert (jobs.limits.steps, jobs.runs.see_all) == (1000, True)
 
 
 def test_mcp_without_its_package_or_with_a_password(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

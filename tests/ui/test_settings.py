@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import UserError
+from ui.limits import OwnLimits
 from ui.settings import (
     FILE_NAME,
     GuestLimits,
@@ -173,10 +174,19 @@ def test_limits_in_pixels_and_bytes() -> None:
     assert (limits.pixels, limits.upload_bytes) == (512 * 512, 7 * 1024**2)
 
 
-def test_a_page_is_shared_by_a_link_or_by_listening() -> None:
-    assert not PageConfig().shared
-    assert PageConfig(page=PageSettings(share=True)).shared
-    assert PageConfig(page=PageSettings(listen=True)).shared
+@pytest.mark.parametrize("how", ["share", "listen"])
+def test_on_a_shared_page_there_are_guests(file: Path, how: str) -> None:
+    store = SettingsStore(given={"page": {how: True}, "guests": {"steps": 30}})
+    assert (store.current.limits.steps, store.current.everybody_sees_all) == (30, False)
+    store.change({"guests": {"steps": 40, "side": 512}, "page": {"shared_history": True}})
+    assert (store.current.limits.steps, store.current.limits.pixels) == (40, 512 * 512)
+    assert store.current.everybody_sees_all
+
+
+def test_who_is_alone_has_no_limits_but_the_programs() -> None:
+    alone = PageConfig(guests=GuestLimits(steps=1))
+    assert alone.limits == OwnLimits()
+    assert alone.everybody_sees_all
 
 
 def test_what_needs_a_restart_is_known() -> None:

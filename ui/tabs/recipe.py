@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import gradio as gr
+from gradio.events import api
 
 from core.errors import UserError
 from core.picture_settings import STRENGTH
@@ -25,12 +26,15 @@ if TYPE_CHECKING:
     from core.registry import Registry
 
 Where = Literal["txt2img", "img2img", "inpaint"]
+_HEADS = "".join(f'<th scope="col">{head}</th>' for head in ("Key", "Value", "Fate", "Became, and why"))
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif")
 _TEACH = """<section class="lc-recipe-teach"><h3>What made this picture?</h3>
-<p>Most programs write it into the file: the prompt, the sampler, the seed. Drop a picture of LatentCanvas, A1111 or
-Forge, ComfyUI, InvokeAI or Fooocus, or paste the text that came with one. A list says which of its keys can be
-<b>kept</b> here, which are <b>mapped</b> to something alike, and which are <b>ignored</b>, each with the reason.</p>
+<p>Most programs write it into the file: the prompt, the sampler, the seed. Drop a picture of
+LatentCanvas, A1111 or Forge, ComfyUI, InvokeAI or Fooocus, or paste the text that came with one. A list says
+which of its keys can be <b>kept</b> here, which are <b>mapped</b> to something alike, and which are
+<b>ignored</b>, each with the reason.</p>
 <p>Screenshots, and pictures sent through most messengers, have lost it.</p></section>"""
+_PLACEHOLDER = "a red house\nNegative prompt: blurry\nSteps: 20, Sampler: DPM++ 2M Karras, ..."
 _QUICK: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
 _OF_PICTURES = {
     *("strength", "resize", "outpaint", "mask_blur", "masked_content", "only_masked"),
@@ -42,8 +46,8 @@ _OF_PICTURES = {
 class Opening:
     """What a button asks the workbench for: a request in one of its tabs.
 
-    `model` is an installed model that is called as the one it was made with; `picture` the file to start from,
-    where that was asked for.
+    `model` is an installed model that is called as the one it was made with; `picture` the file to start
+    from, where that was asked for.
     """
 
     request: Request
@@ -81,7 +85,7 @@ class RecipeTab:
                 )
                 self.text = gr.Textbox(
                     label="Or paste a text",
-                    placeholder="a red house\nNegative prompt: blurry\nSteps: 20, Sampler: DPM++ 2M Karras, ...",
+                    placeholder=_PLACEHOLDER,
                     lines=6,
                     max_lines=12,
                     elem_id="recipe-text",
@@ -113,10 +117,10 @@ class RecipeTab:
         shown += [self.notice, self.report]
         self.file.upload(self.on_file, self.file, shown, **_QUICK)
         self.file.clear(self.on_nothing, None, shown, **_QUICK)
-        self.text.input(self.on_text, self.text, shown, trigger_mode="always_last", **_QUICK)
+        self.text.change(self.on_text, self.text, shown, trigger_mode="always_last", **_QUICK)
         for button, asked in ((self.open, self.recipe_opening), (self.start, self.picture_opening)):
             button.click(_opener(opened, asked, len(outputs)), self.shown, [*outputs, self.notice], **_QUICK)
-        gr.api(self.recipe, api_name="recipe", concurrency_limit=None)
+        api(self.recipe, api_name="recipe", concurrency_limit=None)
 
     def on_file(self, path: str | None) -> list[Any]:
         """What is in the file that was dropped."""
@@ -150,8 +154,8 @@ class RecipeTab:
             text: the recipe as it stands in the picture or beside it.
 
         Returns:
-            source, request (what can be asked for here), model, needs (pictures to give), and the report: each
-            key with its value, its fate (kept, mapped or ignored), what it became, and why.
+            source, request (what can be asked for here), model, needs (pictures to give), and the report:
+            each key with its value, its fate (kept, mapped or ignored), what it became, and why.
         """
         try:
             return read_any(text, self.registry).to_dict()
@@ -196,7 +200,7 @@ def where_of(found: Found) -> Where:
 
 def without_pictures(request: Request) -> Request:
     """The request without all that is about pictures to start from."""
-    plain = {f.name: f.default for f in dataclasses.fields(Extras) if f.name in _OF_PICTURES}
+    plain: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(Extras) if f.name in _OF_PICTURES}
     return dataclasses.replace(request, **plain)
 
 
@@ -238,8 +242,7 @@ def report_html(report: Sequence[Line]) -> str:
     rows = "".join(_row(line) for line in report)
     return (
         f'<div class="lc-recipe-scroll" tabindex="0" role="region" aria-label="Report of every key">'
-        f'<table class="lc-recipe-table"><caption>{said}</caption><thead><tr><th scope="col">Key</th>'
-        f'<th scope="col">Value</th><th scope="col">Fate</th><th scope="col">Became, and why</th></tr></thead>'
+        f'<table class="lc-recipe-table"><caption>{said}</caption><thead><tr>{_HEADS}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )
 
@@ -247,7 +250,8 @@ def report_html(report: Sequence[Line]) -> str:
 def _row(line: Line) -> str:
     became = f'<span class="lc-to">{escape(line.to)}</span>' if line.to else ""
     return (
-        f'<tr><th scope="row">{escape(line.key)}</th><td><div class="lc-value">{escape(line.value)}</div></td>'
+        f'<tr><th scope="row">{escape(line.key)}</th>'
+        f'<td><div class="lc-value">{escape(line.value)}</div></td>'
         f'<td><span class="lc-fate lc-{line.fate}">{line.fate}</span></td>'
         f"<td>{became}{escape(line.note)}</td></tr>"
     )
