@@ -223,7 +223,7 @@ class Workbench:
         return self._do(owner, submit)
 
     def on_branch(
-        self, following: Following, owner: str, rest: Any, *values: Any, event: gr.EventData
+        self, event: gr.EventData, following: Following, owner: str, rest: Any, *values: Any
     ) -> tuple[Any, ...]:
         """Go on from a step of the run that the player shows, with what the form says."""
 
