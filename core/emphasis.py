@@ -26,13 +26,13 @@ _OPENED_BY = {")": "(", "]": "["}
 _MARK = re.compile(
     r"""
       \\(?P<escaped>[()\[\]\\]?)
-    | :\s*(?P<weight>[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))\s*\)
+    | :\s*(?P<weight>[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))\s*\)
     | (?P<bracket>[()\[\]])
     | [^()\[\]\\:]+ | :
     """,
     re.VERBOSE,
 )
-_BREAK = re.compile(r"\s*\bBREAK\b\s*")
+_BREAK = re.compile(r"\bBREAK\b")
 
 
 class Span(NamedTuple):
@@ -103,9 +103,13 @@ def _pieces(prompt: str) -> list[_Piece]:
 
 
 def _at_breaks(text: str) -> list[_Piece]:
+    """The text between BREAKs, without white space beside them. A pattern that took it would be slow."""
     first, *others = _BREAK.split(text)
-    pieces = [_Piece(first)]
-    for other in others:
+    if not others:
+        return [_Piece(text)]
+    *middle, last = others
+    pieces = [_Piece(first.rstrip())]
+    for other in (*(part.strip() for part in middle), last.lstrip()):
         pieces += [_Piece(None), _Piece(other)]
     return pieces
 

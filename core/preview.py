@@ -33,8 +33,11 @@ class Previewer:
     def __init__(self, rows: Sequence[Sequence[float]], cell: int) -> None:
         self.map, self.cell = torch.tensor(rows, dtype=torch.float32), cell
 
-    def __call__(self, latents: Tensor) -> list[Image.Image]:
+    def __call__(self, latents: Tensor, *, constant: bool = True) -> list[Image.Image]:
+        """Without the constant, of a difference of latents: where they are equal it is grey."""
         x = latents.detach().float().cpu()
-        rgb = torch.einsum("bchw,cd->bdhw", x, self.map[:-1]) + self.map[-1][:, None, None]
+        rgb = torch.einsum("bchw,cd->bdhw", x, self.map[:-1])
+        if constant:
+            rgb += self.map[-1][:, None, None]
         size = (x.shape[3] * self.cell, x.shape[2] * self.cell)
         return [image.resize(size, Image.Resampling.BICUBIC) for image in to_images(rgb)]

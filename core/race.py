@@ -21,7 +21,7 @@ from core import plugins
 from core.errors import UserError
 from core.registry import SamplerInfo, ScheduleInfo
 from core.sampling_run import run_sampler
-from core.schedule import NoiseSchedule
+from core.schedule import NoiseSchedule, last_part
 from core.testing import gaussian, seeded_noise
 
 if TYPE_CHECKING:
@@ -133,15 +133,29 @@ class Race:
 
 
 def steps_for(evals: int, info: SamplerInfo, schedule: ScheduleInfo, model: NoiseSchedule) -> int:
-    """The most steps, up to evals over the declared evaluations a step, that keep within `evals`.
+    """The most steps, up to evals over the declared evaluations a step, that fit into `evals`: see `fit`."""
+    return fit(evals, info, schedule, model)[0]
+
+
+def fit(
+    evals: int, info: SamplerInfo, schedule: ScheduleInfo, model: NoiseSchedule, strength: float = 1.0
+) -> tuple[int, int]:
+    """(steps, what they cost): the most steps that keep within `evals`, of which `strength` are run.
 
     Counted by a run on an exact denoiser, which costs no network: a sampler may call it more often at some
-    steps. At least 1; an adaptive sampler chooses for itself, so there the first guess stands.
+    steps. At least one step is run; an adaptive sampler chooses for itself, so there the first guess stands.
     """
-    steps = min(max(evals // info.evals, 1), len(model))
-    while not info.adaptive and steps > 1 and _counted(info, schedule.sigmas(model, steps)) > evals:
+    least, most = math.ceil(1 / strength), max(evals // info.evals, 1)
+    steps = max(min(math.ceil((most + 1) / strength), len(model)), least)
+    while steps > least and int(steps * strength) > most:
         steps -= 1
-    return steps
+    if info.adaptive:
+        return steps, evals
+    while True:
+        cost = _counted(info, last_part(schedule.sigmas(model, steps), strength))
+        if cost <= evals or steps <= least:
+            return steps, cost
+        steps -= 1
 
 
 def _counted(info: SamplerInfo, sigmas: Sequence[float]) -> int:

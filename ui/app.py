@@ -1,4 +1,4 @@
-"""Serve the page: find a port, start the server, then load the model behind it.
+"""Serve the page: settle the settings, find a port, start the server, then load the model behind it.
 
 Gradio is imported when the page is served and torch only in the model's thread, so commands that need neither
 stay quick, and the page is there before the model is.
@@ -7,42 +7,70 @@ stay quick, and the page is there before the model is.
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import os
+import signal
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
+from ui.handing import TEMPORARY
+from ui.settings import PageConfig, SettingsStore
 
 if TYPE_CHECKING:
     import gradio as gr
 
-    from ui.engine import Engine, PagePipeline
+    from ui.accounts import Accounts
+    from ui.engine import PagePipeline
+    from ui.jobs import Jobs
 
-DEFAULT_PORT = 7860
 PORTS_TRIED = 100
-OUTPUTS = Path("outputs")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PageOptions:
-    """What the command line says about the page. `auth` is "user:password"; a port of None means 7860."""
+    """What the command line says about the page; where it says None, the settings file has the word.
 
-    model: str = "tiny"
+    `auth` is "user:password" or the name of a file, `config` another settings file than the usual one.
+    """
+
+    model: str | None = None
     vae: Path | None = None
     ema: bool = False
     device: str | None = None
     dtype: str | None = None
-    share: bool = False
+    share: bool | None = None
     auth: str | None = None
-    listen: bool = False
+    listen: bool | None = None
     port: int | None = None
-    outputs: Path = OUTPUTS
+    outputs: Path | None = None
+    shared_history: bool | None = None
+    mcp: bool | None = None
+    config: Path | None = None
     plugins_dir: Path | None = None
     no_plugins: bool = False
+
+    def settings(self) -> SettingsStore:
+        """The file's settings under what is said here. Raises UserError."""
+        given: dict[str, Any] = {
+            "model": self.model,
+            "device": self.device,
+            "dtype": self.dtype,
+            "share": self.share,
+            "listen": self.listen,
+            "port": self.port,
+            "outputs": None if self.outputs is None else str(self.outputs),
+            "shared_history": self.shared_history,
+            "mcp": self.mcp,
+        }
+        said = {name: value for name, value in given.items() if value is not None}
+        return SettingsStore(self.config, {"page": said})
 
 
 def serve(options: PageOptions, load: Callable[[str], PagePipeline] | None = None) -> None:
@@ -51,29 +79,28 @@ def serve(options: PageOptions, load: Callable[[str], PagePipeline] | None = Non
     Raises UserError for an option that cannot be met.
     """
     from core.files import check_writable
+    from ui.accounts import read_accounts
 
-    auth = parse_auth(options.auth)
-    check_writable(options.outputs)
-    host = "0.0.0.0" if options.listen else "127.0.0.1"
-    port = free_port(host, options.port or DEFAULT_PORT)
-    _settle_gradio()
-    page, engine = _page(options, load or (lambda name: _load(options, name)))
-    shared = _launch(page, host, port, auth, options.share)
-    engine.start()
-    for line in lines(options, port, shared):
-        print(line, flush=True)
-    with contextlib.suppress(KeyboardInterrupt):
-        page.block_thread()
-
-
-def parse_auth(text: str | None) -> tuple[str, str] | None:
-    """(user, password) from "user:password". Raises UserError."""
-    if text is None:
-        return None
-    user, colon, password = text.partition(":")
-    if not colon or not user or not password:
-        raise UserError("--auth: write it as user:password, both not empty")
-    return user, password
+    store = options.settings()
+    page_settings = store.current.page
+    accounts = read_accounts(options.auth, page_settings.auth_file)
+    _check_mcp(page_settings.mcp, accounts)
+    check_writable(Path(page_settings.outputs))
+    host = "0.0.0.0" if page_settings.listen else "127.0.0.1"
+    port = free_port(host, page_settings.port)
+    with TemporaryDirectory(prefix="latentcanvas-", ignore_cleanup_errors=True) as temporary:
+        _settle_gradio(temporary)
+        with _few_collections():
+            page, jobs = _page(options, store, load or (lambda name: _load(options, store, name)))
+            if page_settings.share:  # asking for a link takes a while, and the page is up before
+                print("Asking for a share link ...", flush=True)
+                _start(jobs)
+            shared = _launch(page, store.current, host, port, accounts)
+        if not page_settings.share:
+            _start(jobs)
+        for line in lines(store.current, port, shared, asks=accounts is not None):
+            print(line, flush=True)
+        _until_interrupted(page)
 
 
 def free_port(host: str, wanted: int) -> int:
@@ -94,15 +121,50 @@ def free_port(host: str, wanted: int) -> int:
     raise UserError(f"--port {wanted}: it and the ports after it are taken; choose another")
 
 
-def _settle_gradio() -> None:
-    """Before Gradio is imported: it asks its makers for no news, and itself without a proxy."""
+def _check_mcp(wanted: bool, accounts: Accounts | None) -> None:
+    """Raise UserError where the MCP server cannot be had."""
+    from importlib.util import find_spec
+
+    if not wanted:
+        return
+    if find_spec("mcp") is None:
+        raise UserError(
+            "--mcp needs the package mcp: install it with `.venv/bin/python -m pip install -e '.[mcp]'`"
+        )
+    if accounts is not None:
+        raise UserError("--mcp cannot ask for a password: leave out --mcp, or --auth and auth_file")
+
+
+def _settle_gradio(temporary: str) -> None:
+    """Before Gradio is imported: it asks its makers for no news, and itself without a proxy.
+
+    It serves any file of its temporary folder, so that is one of our own, with nobody else's files in it, and
+    the environment adds no others.
+    """
+    os.environ[TEMPORARY] = temporary
+    for name in ("GRADIO_ALLOWED_PATHS", "GRADIO_VIBE_MODE"):
+        os.environ.pop(name, None)
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost")))
 
 
-def _page(options: PageOptions, load: Callable[[str], PagePipeline]) -> tuple[gr.Blocks, Engine]:
+@contextlib.contextmanager
+def _few_collections() -> Iterator[None]:
+    """Importing Gradio makes objects that stay: looking among them for garbage takes a sixth of the time."""
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()
+
+
+def _page(
+    options: PageOptions, store: SettingsStore, load: Callable[[str], PagePipeline]
+) -> tuple[gr.Blocks, Jobs]:
     from core import plugins
+    from ui.api import Api
     from ui.engine import Engine
     from ui.jobs import Jobs
     from ui.keeping import Runs
@@ -111,32 +173,62 @@ def _page(options: PageOptions, load: Callable[[str], PagePipeline]) -> tuple[gr
     plugins.configure(directory=options.plugins_dir, enabled=not options.no_plugins)
     registry = plugins.registry()
     print(registry.summary(), flush=True)
-    engine = Engine(load, options.model)
-    return build_page(Jobs(engine, Runs(options.outputs)), registry), engine
+    runs = Runs(
+        Path(store.current.page.outputs),
+        keep_steps=lambda: store.current.page.keep_steps,
+        see_all=lambda: store.current.everybody_sees_all,
+    )
+    jobs = Jobs(Engine(load, store.current.page.model), runs, lambda: store.current.limits)
+    return build_page(jobs, registry, Api(jobs, registry, store).build), jobs
 
 
-def _load(options: PageOptions, name: str) -> PagePipeline:
+def _start(jobs: Jobs) -> None:
+    """Load the model and bring the history up to date, both in the background."""
+    jobs.engine.start()
+    jobs.runs.start()
+
+
+def _load(options: PageOptions, store: SettingsStore, name: str) -> PagePipeline:
     from core.pipeline import Pipeline
 
-    return Pipeline.load(name, device=options.device, dtype=options.dtype, vae=options.vae, ema=options.ema)
+    page_settings = store.current.page
+    return Pipeline.load(
+        name, device=page_settings.device, dtype=page_settings.dtype, vae=options.vae, ema=options.ema
+    )
 
 
-def _launch(page: gr.Blocks, host: str, port: int, auth: tuple[str, str] | None, share: bool) -> str | None:
+def _launch(
+    page: gr.Blocks, config: PageConfig, host: str, port: int, accounts: Accounts | None
+) -> str | None:
     """Start the server in the background; the public address, if one was asked for and could be had."""
+    from PIL import Image
+    from starlette.middleware import Middleware
+
+    from core.inputs import MAX_PIXELS
+    from ui.guard import Guard
     from ui.widgets.theme import look
 
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # whatever opens a picture, and wherever it came from
+    upload_bytes = config.guests.upload_bytes
+    guard = Middleware(Guard, upload_bytes=upload_bytes, only_here=not config.shared)
     with contextlib.redirect_stdout(io.StringIO()):  # its words about a failed share link fill the screen
         try:
             page.launch(
                 server_name=host,
                 server_port=port,
-                auth=auth,
-                share=share,
+                auth=None if accounts is None else accounts.check,  # type: ignore[arg-type]  # or awaitable
+                share=config.page.share,
                 quiet=True,
                 prevent_thread_lock=True,
                 show_error=False,
                 ssr_mode=False,
-                footer_links=[],
+                mcp_server=config.page.mcp,
+                max_file_size=upload_bytes,
+                strict_cors=True,
+                run_history=False,
+                enable_monitoring=False,
+                app_kwargs={"middleware": [guard]},
+                footer_links=[{"label": "API", "url": "/gradio_api/openapi.json"}],
                 **look(),
             )
         except ValueError:
@@ -147,21 +239,30 @@ def _launch(page: gr.Blocks, host: str, port: int, auth: tuple[str, str] | None,
     return page.share_url
 
 
-def lines(options: PageOptions, port: int, shared: str | None) -> list[str]:
-    """What the terminal says once the page is up."""
-    wanted = options.port or DEFAULT_PORT
+def _until_interrupted(page: gr.Blocks) -> None:
+    """Ctrl+C ends it, and so does the system's polite request."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt), contextlib.redirect_stdout(io.StringIO()):
+        page.block_thread()
+
+
+def lines(config: PageConfig, port: int, shared: str | None, *, asks: bool) -> list[str]:
+    """What the terminal says once the page is up. asks: whether it wants a name and password."""
     said = []
-    if port != wanted:
-        said.append(f"Port {wanted} is taken, so this is on {port}.")
+    if port != config.page.port:
+        said.append(f"Port {config.page.port} is taken, so this is on {port}.")
     where = f"http://127.0.0.1:{port}"
-    if options.listen:
+    if config.page.listen:
         where += f", and at port {port} of this machine on the network"
     said.append(f"LatentCanvas is at {where} (Ctrl+C ends it)")
     if shared:
         said.append(f"Share link, good for a week: {shared}")
-    elif options.share:
+    elif config.page.share:
         said.append("No share link could be had (it needs the internet); the page works here all the same.")
-    if (options.share or options.listen) and options.auth is None:
+    if config.page.mcp:
+        said.append(f"Language models find it at {shared or f'http://127.0.0.1:{port}'}/gradio_api/mcp/")
+    if config.shared and not asks:
         said.append(
             "Warning: anyone who can reach this page can use it; --auth user:password asks for a password."
         )

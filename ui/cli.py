@@ -22,8 +22,10 @@ from ui.commands.download import download
 from ui.commands.generate import generate
 from ui.commands.history import app as history
 from ui.commands.models import models
+from ui.commands.recipe import recipe
 from ui.commands.samplers import app as samplers
 from ui.commands.samplers import listing
+from ui.commands.steps import steps, verify
 from ui.commands.train import train
 
 PROGRAM = "latentcanvas"
@@ -31,9 +33,12 @@ BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.command()(generate)
+app.command()(steps)
+app.command()(verify)
 app.add_typer(models, name="models")
 app.add_typer(history, name="history")
 app.command()(download)
+app.command()(recipe)
 app.command()(train)
 app.command()(bench)
 app.add_typer(samplers, name="samplers")
@@ -52,18 +57,48 @@ def _version(asked: bool) -> None:
 @app.callback(invoke_without_command=True)
 def page(
     context: typer.Context,
-    model: options.Model = "tiny",
-    share: Annotated[bool, typer.Option("--share", help="Also open a public link, for a week.")] = False,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A model by name, or its folder or file [tiny].")
+    ] = None,
+    share: Annotated[
+        bool | None, typer.Option("--share/--no-share", help="Also open a public link, for a week.")
+    ] = None,
     auth: Annotated[
-        str | None, typer.Option(metavar="USER:PASSWORD", help="Ask for this name and password.")
+        str | None,
+        typer.Option(
+            metavar="USER:PASSWORD|FILE", help="Ask for this name and password, or for one of a file's lines."
+        ),
     ] = None,
     listen: Annotated[
-        bool, typer.Option("--listen", help="Answer other machines of the network too, not this one alone.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--listen/--no-listen", help="Answer other machines of the network, not this one alone."
+        ),
+    ] = None,
     port: Annotated[
-        int, typer.Option(min=1, max=65535, help="Port of the page; the next free one if it is taken.")
-    ] = 7860,
-    outputs: Annotated[Path, typer.Option(metavar="DIR", help="Where pictures are saved.")] = Path("outputs"),
+        int | None,
+        typer.Option(min=1, max=65535, help="Port of the page; the next free one if it is taken [7860]."),
+    ] = None,
+    outputs: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where pictures are saved [outputs].")
+    ] = None,
+    shared_history: Annotated[
+        bool | None,
+        typer.Option(
+            "--shared-history/--no-shared-history",
+            help="On a shared page, show everybody's runs to everybody, not to each only their own.",
+        ),
+    ] = None,
+    mcp: Annotated[
+        bool | None,
+        typer.Option("--mcp/--no-mcp", help="Offer the page's actions to language models (MCP)."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Settings, where options say nothing [latentcanvas.toml in this folder]."
+        ),
+    ] = None,
     vae: options.Vae = None,
     ema: options.Ema = False,
     device: options.Device = None,
@@ -96,6 +131,9 @@ def page(
             listen=listen,
             port=port,
             outputs=outputs,
+            shared_history=shared_history,
+            mcp=mcp,
+            config=config,
             plugins_dir=plugins_dir,
             no_plugins=no_plugins,
         )

@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from core.errors import UserError
@@ -95,10 +96,14 @@ class PagePipeline(Protocol):
         self, request: Request, *, image: Any = None, mask: Any = None, cancel: threading.Event
     ) -> Any: ...
     def preview(self, latents: Any) -> Sequence[Image]: ...
+    def decode(self, latents: Any) -> Sequence[Image]: ...
 
 
 class Engine:
     """The model's thread: loads the model in the background, then does what is submitted, one by one.
+
+    name: what the loaded model is loaded by, empty while there is none. wanted: the same of the model that is
+    loaded or being loaded. switching: what a switch is at, in words. error: why there is no model.
 
     `load` makes a pipeline of a model's name, and `name` is the first one's. `fits` says whether a model can
     be in memory beside the one that is there; where it cannot, `switch` lets that one go first.
@@ -112,13 +117,14 @@ class Engine:
     ) -> None:
         self._load, self._first, self._fits = load, name, fits
         self._queue: deque[Work] = deque()
+        self._current: Work | None = None
         self._changed = threading.Condition()
         self._loaded = threading.Event()
         self._pipeline: PagePipeline | None = None
-        self.name = ""
+        self.name, self.wanted = "", name
         self.error = ""
         self.switching: str | None = None
-        self._thread = threading.Thread(target=self._work, name="model", daemon=True)
+        self._thread = self._new_thread(self._load_and_work)
 
     def start(self) -> None:
         """Begin to load."""
@@ -167,14 +173,14 @@ class Engine:
         """
         if name == self.name:
             return self.pipeline
-        self.switching = f"loading {name}"
+        self.switching, self.wanted = f"loading {name}", name
         try:
             if self._pipeline is None or self._fits(name):
                 self._use(name, self._load(name))
             else:
                 self._switch_in_turn(name)
         finally:
-            self.switching = None
+            self.switching, self.wanted = None, self.name or name
         return self.pipeline
 
     def _switch_in_turn(self, name: str) -> None:
@@ -200,19 +206,68 @@ class Engine:
         except Exception as error:
             self.error = sentence_of(error, f"the model {name} could not be loaded")
 
-    def _work(self) -> None:
+    def leave_behind(self, work: Work) -> bool:
+        """Give up a thread that does not come back from `work`: another one goes on with what waits.
+
+        False if that is not what runs. A thread cannot be ended from outside: it is left to itself, and when
+        it comes back at last it ends.
+        """
+        with self._changed:
+            if self._current is not work:
+                return False
+            self._current = None
+            self._thread = self._new_thread(self._work)
+            self._thread.start()
+            return True
+
+    def where(self, work: Work) -> FrameType | None:
+        """Where the model's thread is in the code just now, if `work` is what it does."""
+        with self._changed:
+            if self._current is not work:
+                return None
+            return sys._current_frames().get(self._thread.ident or 0)
+
+    def _new_thread(self, target: Work) -> threading.Thread:
+        return threading.Thread(target=target, name="model", daemon=True)
+
+    def _load_and_work(self) -> None:
         self._load_first(self._first)
         self._loaded.set()
+        self._work()
+
+    def _work(self) -> None:
         while True:
             with self._changed:
                 while not self._queue:
                     self._changed.wait()
-                work = self._queue.popleft()
+                self._current = work = self._queue.popleft()
             try:
                 work()
             except BaseException:  # whatever it lets through, the next one must find the thread alive
                 log.exception("work on the model failed")
+            with self._changed:
+                if self._current is not work:  # this thread was left behind
+                    return
+                self._current = None
             del work  # and with it what it holds, while the queue is empty
+
+
+def fits_beside(name: str) -> bool:
+    """Whether there is memory for a model beside what is there, by the size of its files. Raises UserError.
+
+    On an accelerator the networks are as large as their files, mostly of float16; elsewhere they are float32.
+    """
+    import torch
+
+    from core.memory import free_memory
+    from core.weights.find import find_model
+    from core.weights.model import open_model
+
+    size = sum(path.stat().st_size for path in open_model(find_model(name)).hashed)
+    if torch.cuda.is_available():
+        return size < torch.cuda.mem_get_info()[0]
+    free = free_memory()
+    return free is None or 2 * size < free
 
 
 def sentence_of(error: BaseException, what: str) -> str:

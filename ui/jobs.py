@@ -12,47 +12,27 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
 from core.errors import Cancelled, UserError
 from ui.engine import sentence_of
+from ui.limits import Limits, OwnLimits, check_limits
 
 if TYPE_CHECKING:
     from core.inputs import Source
     from core.request import Request, Settings
-    from ui.engine import Engine, PagePipeline, PageRun, PageStep
+    from core.run import Run, RunStep
+    from ui.engine import Engine, PagePipeline, Work
     from ui.keeping import Runs
 
 Kind = Literal["run", "branch", "model", "task"]
 State = Literal["waiting", "running", "done", "stopped", "failed"]
 
+LOOK_SECONDS = 0.5
 MAX_ENDED = 256  # jobs that can still be asked about after they ended
 NO_PROMPT = "picture without a prompt"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """The most that one may ask for: jobs in line, in all and of one owner, and the size of a run."""
-
-    queue: int = 64
-    queue_owner: int = 16
-    pixels: int = 2048 * 2048
-    steps: int = 1000
-    batch: int = 64
-
-    def check(self, asked: Request | Settings) -> None:
-        """Raises UserError for a run that is larger. What is left open is checked when it is resolved."""
-        if asked.batch > self.batch:
-            raise UserError(f"batch {asked.batch}: this page makes at most {self.batch} at once")
-        if asked.steps is not None and asked.steps > self.steps:
-            raise UserError(f"steps {asked.steps}: this page runs at most {self.steps}")
-        if asked.width is not None and asked.height is not None and asked.width * asked.height > self.pixels:
-            side = int(self.pixels**0.5) // 8 * 8
-            raise UserError(
-                f"size {asked.width}x{asked.height}: this page makes at most {self.pixels} pixels, "
-                f"such as {side}x{side}"
-            )
 
 
 class Job:
@@ -75,11 +55,13 @@ class Job:
         image: Source | None = None,
         mask: Source | None = None,
         parent: tuple[str, int] | None = None,
+        parent_image: int | None = None,
         model: str | None = None,
     ) -> None:
         self.id = secrets.token_urlsafe(9)
         self.owner, self.kind, self.title = owner, kind, title
-        self.request, self.parent, self.model = request, parent, model
+        self.request, self.model = request, model
+        self.parent, self.parent_image = parent, parent_image
         self.image, self.mask = image, mask
         self.state: State = "waiting"
         self.error = self.trouble = ""
@@ -89,7 +71,7 @@ class Job:
         self.settings: Settings | None = None
         self.total = self.evals_due = self.evals = 0
         self.words = ""
-        self.steps: list[PageStep] = []
+        self.steps: list[RunStep] = []
         self.run_id: str | None = None
         self.value: Any = None
         self._lock = threading.Lock()
@@ -122,7 +104,7 @@ class Job:
             self.ended.set()
             return True
 
-    def follow(self, run: PageRun, evals: int) -> None:
+    def follow(self, run: Run, evals: int) -> None:
         """Take the run's steps as they are made. `evals` is how many evaluations one step takes."""
         self.settings, self.total = run.settings, run.total
         self.words, self.evals_due = run.words, run.total * evals
@@ -153,13 +135,19 @@ class JobLine:
 
 
 class Jobs:
-    """The queue. `engine` is the model that it works on, `runs` where what it makes is kept."""
+    """The queue. `engine` is the model that it works on, `runs` where what it makes is kept.
 
-    def __init__(self, engine: Engine, runs: Runs, limits: Limits | None = None) -> None:
-        self.engine, self.runs, self.limits = engine, runs, limits or Limits()
+    limits: asked each time, for they may change. patience: seconds that a sampler may go on for after it was
+    stopped, while the network does nothing; then its thread is left behind and the next job has another one.
+    """
+
+    def __init__(
+        self, engine: Engine, runs: Runs, limits: Callable[[], Limits] = OwnLimits, patience: float = 10.0
+    ) -> None:
+        self.engine, self.runs, self._limits, self._patience = engine, runs, limits, patience
         self._lock = threading.Lock()
         self._active: OrderedDict[str, Job] = OrderedDict()
-        self._work: dict[str, Callable[[], None]] = {}
+        self._work: dict[str, Work] = {}
         self._ended: OrderedDict[str, Job] = OrderedDict()
 
     def submit_run(
@@ -170,18 +158,34 @@ class Jobs:
         image: Source | None = None,
         mask: Source | None = None,
         parent: tuple[str, int] | None = None,
+        parent_image: int | None = None,
         model: str | None = None,
     ) -> Job:
         """A run at the end of the line: of the loaded model, or of `model`, which is then loaded first.
 
-        image, mask: what it starts from. parent: (run id, step) that it branches from. Raises UserError when
-        the line is full, and for what is beyond the limits.
+        image, mask: what it starts from. parent: (run id, step) that it branches from, and parent_image the
+        one of its images, None for all of them. Raises UserError when the line is full, and for what is
+        beyond the limits.
         """
-        self.limits.check(request)
+        self.check(request)
         kind: Kind = "run" if parent is None else "branch"
         title = request.prompt or NO_PROMPT
-        job = Job(owner, kind, title, request=request, image=image, mask=mask, parent=parent, model=model)
+        job = Job(
+            owner,
+            kind,
+            title,
+            request=request,
+            image=image,
+            mask=mask,
+            parent=parent,
+            parent_image=parent_image,
+            model=model,
+        )
         return self._submit(job, self._run)
+
+    def check(self, asked: Request | Settings) -> None:
+        """Raises UserError for a run that is beyond the limits, before it is submitted."""
+        check_limits(self._limits(), asked)
 
     def submit_task(
         self,
@@ -266,19 +270,38 @@ class Jobs:
         return job
 
     def _check_room(self, owner: str) -> None:
-        jobs = self._active.values()
+        jobs, limits = self._active.values(), self._limits()
         mine = sum(job.owner == owner for job in jobs)
-        if mine >= self.limits.queue_owner:
+        if mine >= limits.queue_owner:
             raise UserError(f"{mine} of your runs are in line already; wait for one, or cancel one")
-        if len(jobs) >= self.limits.queue:
+        if len(jobs) >= limits.queue:
             raise UserError(f"the line is full ({len(jobs)} runs); try again in a moment")
 
     def _stop(self, job: Job) -> None:
+        told_before = job.cancel.is_set()
         job.cancel.set()
         with self._lock:
             work = self._work.get(job.id)
-        if work is not None and self.engine.withdraw(work):
+        if work is None:
+            return
+        if self.engine.withdraw(work):
             self._leave(job)
+        elif not told_before:
+            threading.Thread(target=self._see_end, args=(job, work), name="stopping", daemon=True).start()
+
+    def _see_end(self, job: Job, work: Work) -> None:
+        """Wait until a stopped job ends; one whose sampler never comes back is left behind."""
+        since = time.monotonic()
+        while not job.ended.wait(LOOK_SECONDS):
+            now = time.monotonic()
+            if not _in_sampler(self.engine.where(work)):
+                since = now
+            if now - since > self._patience:
+                name = job.settings.sampler if job.settings else "of this run"
+                if job.end("failed", f"sampler {name} does not stop, and takes time until the next start"):
+                    self.engine.leave_behind(work)
+                    self._leave(job)
+                return
 
     def _leave(self, job: Job) -> None:
         """The job is over, or is so now because it never began."""
@@ -307,22 +330,49 @@ class Jobs:
     def _run(self, job: Job) -> None:
         from core import plugins
 
-        assert job.request is not None
         pipeline = self._pipeline(job)
-        run = pipeline.stream(job.request, image=job.image, mask=job.mask, cancel=job.cancel)
+        run: Run = self._stream(job, pipeline)
         try:
-            self.limits.check(run.settings)
-            result = None
-            try:
-                job.follow(run, plugins.registry().sampler(run.settings.sampler).evals)
-                result = run.result()
-            except Cancelled:
-                if not job.steps:
-                    raise
+            check_limits(self._limits(), run.settings)
+            job.follow(run, plugins.registry().sampler(run.settings.sampler).evals)
+            result = run.result()
+        except Cancelled:
+            if not run.steps or job.ended.is_set():
+                raise
+            result = run.so_far()
         finally:
             run.close()
-        job.run_id, job.trouble = self.runs.keep(job, result)
-        job.end("stopped" if result is None else "done")
+        if job.ended.is_set():  # it was left behind, and came back after all
+            return
+        job.run_id, job.trouble = self.runs.keep(job, run, result)
+        job.end("stopped" if result.stopped and job.cancel.is_set() else "done")
+
+    def _stream(self, job: Job, pipeline: Any) -> Any:
+        """The run that a job asks for, not begun. Raises UserError."""
+        if job.parent is None:
+            return pipeline.stream(job.request, image=job.image, mask=job.mask, cancel=job.cancel)
+        run_id, step = job.parent
+        parent = self.runs.open(job.owner, run_id)
+        steps, image = parent.trajectory, job.parent_image
+        if steps is None:
+            raise UserError("the steps of this run were not kept, so nothing can branch from it")
+        made_by = steps.recipe.model
+        if replace(made_by, name=pipeline.name) != replace(pipeline.model_ref, name=pipeline.name):
+            raise UserError(
+                f"this run was made by the model {made_by.name}; choose that model to branch from it"
+            )
+        picture = parent.picture(image or 0)
+        steps = steps if image is None else steps.alone(image)
+        return pipeline.branch(steps, step, job.request, picture=picture, cancel=job.cancel)
+
+
+def _in_sampler(frame: FrameType | None) -> bool:
+    """Whether a thread is in a sampler's own code: called by the host, and not calling the network."""
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).startswith("core."):
+            return frame.f_globals["__name__"] == "core.sampling_run" and frame.f_code.co_name == "_checked"
+        frame = frame.f_back
+    return False
 
 
 def _line(job: Job, owner: str, position: int) -> JobLine:

@@ -1,108 +1,313 @@
-"""What is kept of runs that have ended: picture files, and their steps."""
+"""What is kept of runs that have ended: picture files, their steps beside them, and a row in the history.
+
+They are written in that order, so whoever is killed in between leaves files that are whole, and pictures that
+the history finds again. What could not be written stays in memory for a while.
+"""
 
 from __future__ import annotations
 
-import secrets
+import io
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from PIL import Image
+
 from core.errors import UserError
+from core.files import write_numbered
+from core.history import History, RunRow
+from core.history.rows import run_id
+from core.history.thumbnails import thumbnail
+from core.inputs import read_picture
+from core.trajectory_file import steps_path
 from ui.engine import sentence_of
 
 if TYPE_CHECKING:
-    from ui.engine import PageResult, PageStep
+    from core.request import Settings
+    from core.run import Result, Run
+    from core.trajectory import Trajectory
     from ui.jobs import Job
 
 MAX_RUNS = 32
-MAX_BYTES = 512 * 2**20
+MAX_BYTES = 256 * 2**20
+MAX_OPEN = 16  # files of steps that stay open
+NOT_SAVED = "not-saved.png"
 
 
+@dataclass(frozen=True, eq=False)
 class KeptRun:
-    """A run that has ended, with every step. `names` are the file names of its pictures."""
+    """A run that is kept.
 
-    def __init__(
-        self, job: Job, names: Sequence[str], pngs: Sequence[bytes], seconds: dict[str, float]
-    ) -> None:
-        assert job.settings is not None
-        self.id = secrets.token_urlsafe(9)
-        self.owner, self.settings, self.total = job.owner, job.settings, job.total
-        self.steps: Sequence[PageStep] = tuple(job.steps)
-        self.stopped = not seconds
-        self.seconds = seconds
-        self.names, self.pngs = tuple(names), tuple(pngs)
+    row: what the history says of it, or would say. trajectory: its steps, None where they were not kept.
+    pngs: the picture files in memory, where they could not be written.
+    """
+
+    row: RunRow
+    trajectory: Trajectory | None
+    folder: Path
+    pngs: tuple[bytes, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """By which it is opened."""
+        return self.row.id
+
+    @property
+    def owner(self) -> str:
+        """Whose it is."""
+        return self.row.owner
+
+    @property
+    def settings(self) -> Settings:
+        """Those of the whole batch."""
+        return self.row.settings
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the picture files."""
+        return self.row.names
+
+    @property
+    def evals(self) -> int:
+        """The evaluations that it took."""
+        return self.row.evals
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was stopped before its last step."""
+        return self.row.stopped
+
+    @property
+    def saved(self) -> bool:
+        """Whether the pictures are files."""
+        return not self.pngs
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """What it took, by part, where that was kept."""
+        return {"total": self.row.seconds} if self.trajectory is None else self.trajectory.seconds
+
+    @property
+    def paths(self) -> list[Path]:
+        """The picture files; none of a run that was not saved."""
+        return [self.folder / name for name in self.names] if self.saved else []
+
+    def png(self, image: int) -> bytes:
+        """A picture file, byte for byte. Raises UserError when it is gone."""
+        if self.pngs:
+            return self.pngs[image]
+        try:
+            return self.paths[image].read_bytes()
+        except FileNotFoundError:
+            raise UserError(
+                f"{self.paths[image]}: the picture is gone; make it again from its seed"
+            ) from None
+        except OSError as error:
+            raise UserError(f"{self.paths[image]}: cannot be read ({error.strerror or error})") from error
+
+    def picture(self, image: int) -> Image.Image | None:
+        """A picture, decoded; None when it is gone."""
+        try:
+            return read_picture(Image.open(io.BytesIO(self.png(image))))
+        except (UserError, OSError):
+            return None
+
+    def thumbnail(self, image: int) -> bytes:
+        """A picture as a small JPEG; empty when it is gone."""
+        return self._thumbnails[image]
+
+    @cached_property
+    def _thumbnails(self) -> list[bytes]:
+        sources = [io.BytesIO(png) for png in self.pngs] or self.paths
+        return [thumbnail(source) or b"" for source in sources]
 
     @property
     def nbytes(self) -> int:
-        """The memory that the steps and pictures take, roughly."""
-        tensors = ("x", "denoised", "conditional", "unconditional")
-        steps = sum(_nbytes(getattr(step, name, None)) for step in self.steps for name in tensors)
-        return steps + sum(len(png) for png in self.pngs)
+        """The memory that it takes, roughly."""
+        return sum(map(len, self.pngs)) + (0 if self.trajectory is None else self.trajectory.nbytes)
 
 
 class Runs:
-    """The runs that are kept. Pictures go to `folder`; a run belongs to its owner, or to all with `see_all`.
+    """The runs in a folder, and their history. All of it may be called from any thread.
 
-    The oldest ones leave the memory beyond `max_runs` and `max_bytes`; the newest one always stays.
+    keep_steps says whether steps go to a file; see_all whether everybody sees everybody's runs, as it is on a
+    page of one's own. Both are asked each time. Of runs that are not on the disk as a whole, memory holds the
+    newest, at most `max_runs` of them and `max_bytes`.
     """
 
     def __init__(
         self,
         folder: Path,
         *,
-        see_all: bool = False,
+        keep_steps: Callable[[], bool] = lambda: True,
+        see_all: Callable[[], bool] = lambda: True,
         max_runs: int = MAX_RUNS,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        self.folder, self.see_all = folder, see_all
+        self.folder, self._keep_steps, self._see_all = folder, keep_steps, see_all
         self._max_runs, self._max_bytes = max_runs, max_bytes
-        self._lock = threading.Lock()
-        self._runs: OrderedDict[str, KeptRun] = OrderedDict()
+        self._lock, self._opening = threading.Lock(), threading.Lock()
+        self._history: History | None = None
+        self._memory: OrderedDict[str, KeptRun] = OrderedDict()
+        self._open: OrderedDict[str, Trajectory] = OrderedDict()
 
-    def keep(self, job: Job, result: PageResult | None) -> tuple[str, str]:
-        """Keep what a job made: (run id, what could not be saved). No result: it was stopped."""
-        run, trouble = self._stopped(job) if result is None else self._saved(job, result)
+    def start(self) -> None:
+        """Open the history in the background, and find the pictures that it does not know."""
+
+        def find() -> None:
+            try:
+                self.history.sync()
+            except Exception as error:
+                sentence_of(error, "the history could not be brought up to date")
+
+        threading.Thread(target=find, name="history", daemon=True).start()
+
+    @property
+    def history(self) -> History:
+        """The history of the folder; the first time it is asked for it is opened, which may take a while."""
+        with self._opening:
+            if self._history is None:
+                self._history = History(self.folder)
+            return self._history
+
+    def scope(self, owner: str) -> str | None:
+        """Whose runs this owner sees, as the history takes it: None is everybody's."""
+        return None if self._see_all() else owner or "\0"  # pictures that were found have an empty owner
+
+    def open(self, owner: str, run: object) -> KeptRun:
+        """A run that the owner may see. Raises UserError if there is none."""
         with self._lock:
-            self._runs[run.id] = run
-            while len(self._runs) > 1 and self._too_much():
-                self._runs.popitem(last=False)
-        return run.id, trouble
-
-    def open(self, owner: str, run_id: object) -> KeptRun:
-        """A run that the owner may see. Raises UserError if it is gone."""
-        with self._lock:
-            run = self._runs.get(str(run_id))
-        if run is None or not (self.see_all or run.owner == owner):
-            raise UserError("this run is no longer in memory; generate it again from its seed")
-        return run
-
-    def _saved(self, job: Job, result: PageResult) -> tuple[KeptRun, str]:
+            kept = self._memory.get(str(run))
+        scope = self.scope(owner)
+        if kept is not None and scope not in (None, kept.owner):
+            kept = None
         try:
-            paths = result.save(self.folder)
+            row = self.history.get(str(run), scope)
+        except UserError:
+            if kept is None:
+                raise
+            return kept
+        if kept is not None:
+            return replace(kept, row=row)
+        return KeptRun(row, self._trajectory(row), self.folder)
+
+    def family(self, owner: str, run: str) -> list[RunRow]:
+        """A run with all that it branched from and all that branched from it, oldest first."""
+        rows = self.history.tree(run, self.scope(owner))
+        return rows or [self.open(owner, run).row]
+
+    def keep(self, job: Job, run: Run, result: Result) -> tuple[str, str]:
+        """Keep what a job made: (run id, what could not be saved, in one sentence)."""
+        from core.trajectory import Trajectory
+
+        trajectory = Trajectory.of(run)
+        pngs = result.pngs()
+        names, trouble = self._write_pictures(pngs)
+        steps = None
+        if names and self._keep_steps():
+            steps, trouble = self._write_steps(trajectory, names[0])
+        row = _row(job, result, names or _unsaved_names(pngs), steps, pngs[0])
+        if names:
+            added, trouble_row = self._add(row, trajectory)
+            trouble = trouble or trouble_row
+        else:
+            added = False
+        if not (added and steps):
+            self._remember(KeptRun(row, trajectory, self.folder, () if names else tuple(pngs)))
+        return row.id, trouble
+
+    # Writing.
+
+    def _write_pictures(self, pngs: Sequence[bytes]) -> tuple[list[str], str]:
+        names: list[str] = []
+        try:
+            for png in pngs:
+                names.append(write_numbered(self.folder, png).name)
         except Exception as error:
-            pngs = result.pngs()
-            reason = sentence_of(error, "writing it failed")
-            return KeptRun(job, ["not-saved.png"] * len(pngs), pngs, result.seconds), (
-                f"the picture is not saved: {reason}"
+            return [], f"the picture is not saved: {sentence_of(error, 'writing it failed')}"
+        return names, ""
+
+    def _write_steps(self, trajectory: Trajectory, picture: str) -> tuple[str | None, str]:
+        path = steps_path(self.folder / picture)
+        try:
+            trajectory.save(path)
+        except Exception as error:
+            return None, f"the steps are not saved: {sentence_of(error, 'writing them failed')}"
+        return path.name, ""
+
+    def _add(self, row: RunRow, trajectory: Trajectory) -> tuple[bool, str]:
+        try:
+            self.history.add(
+                names=row.names,
+                settings=row.settings,
+                model=trajectory.recipe.model,
+                steps=row.steps,
+                evals=row.evals,
+                seconds=row.seconds,
+                stopped=row.stopped,
+                owner=row.owner,
+                parent=row.parent,
+                parent_step=row.parent_step,
+                created=row.created,
             )
-        return KeptRun(job, [p.name for p in paths], [p.read_bytes() for p in paths], result.seconds), ""
+        except Exception as error:
+            reason = sentence_of(error, "writing its row failed")
+            return False, f"the picture is saved, but not in the history yet: {reason}"
+        return True, ""
 
-    def _stopped(self, job: Job) -> tuple[KeptRun, str]:
-        """What was made until the stop. It is no picture of its recipe, so it is not written to a file."""
-        from ui.widgets.player import png
+    # Memory.
 
-        last, count = job.steps[-1], len(job.steps)
-        assert job.settings is not None
-        images = range(job.settings.batch)
-        names = [f"stopped-at-step-{count}-of-{job.total}-picture-{i + 1}.png" for i in images]
-        return KeptRun(job, names, [png(last.decode(i)) for i in images], {}), ""
+    def _remember(self, run: KeptRun) -> None:
+        with self._lock:
+            self._memory[run.id] = run
+            while len(self._memory) > 1 and self._too_much():
+                self._memory.popitem(last=False)
 
     def _too_much(self) -> bool:
-        size = sum(run.nbytes for run in self._runs.values())
-        return len(self._runs) > self._max_runs or size > self._max_bytes
+        size = sum(run.nbytes for run in self._memory.values())
+        return len(self._memory) > self._max_runs or size > self._max_bytes
+
+    def _trajectory(self, row: RunRow) -> Trajectory | None:
+        """The steps in a run's file; None if there is none, or it is gone. Raises UserError if damaged."""
+        from core.trajectory import Trajectory
+
+        if row.steps is None or not (path := self.history.path(row.steps)).exists():
+            return None
+        with self._lock:
+            found = self._open.get(row.id)
+        if found is None:
+            found = Trajectory.open(path)
+        with self._lock:
+            self._open[row.id] = found
+            self._open.move_to_end(row.id)
+            while len(self._open) > MAX_OPEN:
+                self._open.popitem(last=False)
+        return found
 
 
-def _nbytes(tensor: object) -> int:
-    return int(getattr(tensor, "nbytes", 0))
+def _row(job: Job, result: Result, names: Sequence[str], steps: str | None, png: bytes) -> RunRow:
+    model = result.recipe.model
+    return RunRow(
+        id=run_id(names[0], png),
+        created=time.time(),
+        names=tuple(names),
+        settings=result.settings,
+        model=model.name,
+        model_sha256=model.sha256,
+        steps=steps,
+        evals=result.evals,
+        seconds=sum(result.seconds.values()),
+        stopped=result.stopped,
+        owner=job.owner,
+        parent=job.parent[0] if job.parent else None,
+        parent_step=job.parent[1] if job.parent else None,
+    )
+
+
+def _unsaved_names(pngs: Sequence[bytes]) -> list[str]:
+    return [NOT_SAVED if i == 0 else f"not-saved-{i + 1}.png" for i in range(len(pngs))]

@@ -9,49 +9,78 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from core.request import Defaults
+from ui.tabs.plugins import PluginsTab
+from ui.tabs.recipe import RecipeTab
 from ui.viewer import Viewer
 from ui.workbench import TABS, Workbench, model_names
 
 if TYPE_CHECKING:
     from core.registry import Registry
+    from ui.engine import Engine
     from ui.jobs import Jobs
     from ui.styles import Styles
 
 FIRST = Defaults(sampler="ddim", schedule="leading", steps=20, cfg_scale=5.0, width=128, height=128)
 
 
-def build_page(jobs: Jobs, registry: Registry, styles: Callable[[str], Styles] | None = None) -> gr.Blocks:
-    """The page over a model that may still be loading. `styles` gives the store of an owner's styles."""
+def build_page(
+    jobs: Jobs,
+    registry: Registry,
+    endpoints: Callable[[], None] = lambda: None,
+    *,
+    styles: Callable[[str], Styles] | None = None,
+) -> gr.Blocks:
+    """The page over a model that may still be loading.
+
+    endpoints: adds those for programs. styles: gives the store of an owner's styles; one for all when None.
+    """
     page = gr.Blocks(title="LatentCanvas", analytics_enabled=False, fill_width=True)
     with page:
         model, status = _header(registry)
         with gr.Tabs(elem_id="tabs") as tabs:
             strip = {name: gr.Tab(name, id=name) for name in TABS}
-            panels = _panels(registry)
-        viewer = Viewer(jobs.engine, jobs.runs)
+            panels = _Panels(jobs, registry)
+        viewer = Viewer(jobs.engine, jobs.runs, jobs)
         bench = Workbench(jobs, registry, viewer, first_defaults(registry), styles or _one_store())
         bench.connect(page, tabs, model, status)
         viewer.connect(bench.owner)
-        for name, tab in {**strip, **panels}.items():
+        panels.connect(bench)
+        for name, tab in {**strip, **panels.tabs}.items():
             _connect_tab(name, tab, bench)
+        endpoints()
     return page
 
 
+class _Panels:
+    """The tabs that have a panel of their own, made inside the strip."""
+
+    def __init__(self, jobs: Jobs, registry: Registry) -> None:
+        self.recipe = RecipeTab(registry, loaded=lambda: _loaded(jobs.engine))
+        self.plugins = PluginsTab(registry)
+        self.tabs: dict[str, gr.Tab] = {}
+        for name, build in (
+            ("recipe", self.recipe.build),
+            ("plugins", self.plugins.build),
+            ("learn", _learn),
+        ):
+            with gr.Tab(name, id=name) as self.tabs[name]:
+                build()
+
+    def connect(self, bench: Workbench) -> None:
+        """Wire them to each other and to the workbench."""
+        self.recipe.connect(bench.opened_recipe, bench.recipe_outputs())
+        self.plugins.connect()
+
+
 def _connect_tab(name: str, tab: gr.Tab, bench: Workbench) -> None:
-    """Switching is the browser's own work: a name on the body, which the style sheet goes by.
+    """Switching is the browser's own work: a name on the workbench, which the style sheet goes by.
 
     The editor of masks is made when it is first wanted.
     """
     shows = "{__type__: 'update', visible: true}" if name == "inpaint" else "{__type__: 'update'}"
     script = f"() => {{ window.latentcanvas.tab({name!r}); return [{name!r}, {shows}]; }}"
-    tab.select(
-        None,
-        None,
-        [bench.tab, bench.pictures.painting],
-        js=script,
-        show_progress="hidden",
-        api_visibility="private",
-    )
+    outputs = [bench.tab, bench.pictures.painting]
+    tab.select(None, None, outputs, js=script, show_progress="hidden", api_visibility="private")
 
 
 def _header(registry: Registry) -> tuple[gr.Dropdown, gr.HTML]:
@@ -61,7 +90,6 @@ def _header(registry: Registry) -> tuple[gr.Dropdown, gr.HTML]:
             model_names(),
             value=None,
             label="Model",
-            info="Another one is loaded when its turn in the queue comes; if it cannot be, this one stays",
             container=False,
             min_width=120,
             elem_id="model",
@@ -103,12 +131,14 @@ def plugins_html(registry: Registry) -> str:
     return f'<span>{brought}, <span class="lc-warn" title="{escape(names, quote=True)}">{count}</span></span>'
 
 
-def _panels(registry: Registry) -> dict[str, gr.Tab]:
-    """The tabs that have a panel of their own."""
-    panels = {}
-    with gr.Tab("learn", id="learn") as panels["learn"]:
-        gr.HTML(_LEARN, elem_id="learn")
-    return panels
+def _loaded(engine: Engine) -> tuple[str, str] | None:
+    """Name and hash of the model that is there."""
+    pipeline: Any = engine.pipeline if engine.ready else None
+    return None if pipeline is None else (pipeline.name, pipeline.sha256)
+
+
+def _learn() -> None:
+    gr.HTML(_LEARN, elem_id="learn")
 
 
 def _one_store() -> Callable[[str], Styles]:

@@ -1,67 +1,314 @@
-"""The player with what it asks for: other views and images, and full decodes of the steps of kept runs."""
+"""The player with everything that it can ask for: the steps of runs that are kept, read when they are wanted.
+
+What it shows of a finished run comes from the run's kept steps, never from the network; only a full decode
+and a verification use the loaded model. Nothing here imports torch before the model is there.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import gradio as gr
 
 from core.errors import UserError
 from ui.widgets import player as messages
-from ui.widgets import text
+from ui.widgets.player import Branch, Message, Shown
 
 if TYPE_CHECKING:
-    from core.request import Settings
-    from ui.engine import Engine
-    from ui.jobs import Job
-    from ui.keeping import Runs
+    from gradio.components import Component
 
-QUICK: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+    from core.history import RunRow
+    from core.request import Settings
+    from core.trajectory import Trajectory
+    from ui.jobs import Job, Jobs
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS = 0.25
+NOT_KEPT = "the steps of this run were not kept, so there is nothing more to show of it"
+EVENTS: dict[str, Any] = {
+    "show_progress": "hidden",
+    "concurrency_limit": None,
+    "api_visibility": "private",
+}
+
+
+class Kept(Protocol):
+    """A run that is kept: `ui.keeping.KeptRun`. `trajectory` is None where the steps were not kept."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def trajectory(self) -> Trajectory | None: ...
+    @property
+    def names(self) -> Sequence[str]: ...
+    @property
+    def evals(self) -> int: ...
+    @property
+    def stopped(self) -> bool: ...
+    @property
+    def seconds(self) -> Mapping[str, float]: ...
+    @property
+    def saved(self) -> bool: ...
+    def png(self, image: int) -> bytes: ...
+    def thumbnail(self, image: int) -> bytes: ...
+
+
+class Runs(Protocol):
+    """Where runs are kept: `ui.keeping.Runs`. Both raise UserError for what this owner may not see."""
+
+    def open(self, owner: str, run_id: object) -> Any: ...
+    def family(self, owner: str, run_id: str) -> Sequence[RunRow]: ...
+
+
+class Engine(Protocol):
+    """The loaded model; `pipeline` raises UserError while there is none."""
+
+    @property
+    def pipeline(self) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the browser asks for. Nothing in it is trusted: the run is looked up for the owner it names."""
+
+    owner: str
+    run: str
+    image: int = 0
+    view: str = "clean"
+    step: int = 1
+    other: str = ""
+    kind: str = ""
+
+    @classmethod
+    def of(cls, values: object) -> Asked:
+        """From the browser's JSON. Raises UserError."""
+        if not isinstance(values, Mapping):
+            raise UserError("the page asked for something that is not known; load it again")
+        known: dict[str, Any] = {}
+        for name, default in (("image", 0), ("step", 1)):
+            value = values.get(name, default)
+            if not isinstance(value, int) or value < default:
+                raise UserError(f"the page asked for {name} {value!r:.40}, which no run has; load it again")
+            known[name] = value
+        for name in ("owner", "run", "other", "kind"):
+            known[name] = str(values.get(name) or "")
+        return cls(**known, view=str(values.get("view") or "clean"))
 
 
 class Viewer:
-    """Builds the player and answers it."""
+    """The player, and what answers it. `build` it inside the page's layout, then `connect` it.
 
-    def __init__(self, engine: Engine, runs: Runs) -> None:
-        self.engine, self.runs = engine, runs
+    jobs: the queue in which a run is verified; without one there is no verifying.
+    """
 
-    def build(self) -> gr.HTML:
-        """The player, in the caller's layout."""
-        self.player = messages.player()
-        self.report = gr.HTML("", elem_id="report")
+    def __init__(self, engine: Engine, runs: Runs, jobs: Jobs | None = None) -> None:
+        self.engine, self.runs, self.jobs = engine, runs, jobs
+
+    def build(self, examples: Sequence[Message] = ()) -> gr.HTML:
+        """Make the component."""
+        self.player = messages.player(examples, self._fetchers())
         return self.player
 
-    def connect(self, owner: Any) -> None:
-        """Wire its questions."""
-        answers = [self.player, self.report]
-        self.player.frames(self.on_frames, owner, answers, **QUICK)
-        self.player.decode(self.on_decode, owner, answers, **QUICK)
+    def connect(self, owner: Component) -> None:
+        """Wire its own events; `owner` holds who looks. `start`, `branch` and `open` are the page's."""
+        self.player.verify(self.on_verify, owner, self.player, **EVENTS)
 
-    def live(self, job: Job) -> messages.Message:
-        """A run in progress."""
-        return messages.live_message(job, list(job.steps))
+    def live(self, job: Job) -> Message:
+        """The newest step of a job, for the player."""
+        return messages.live_message(job)
 
-    def show(self, owner: str, run_id: str, step: int | None = None) -> messages.Message:
-        """A kept run."""
-        return messages.done_message(self.runs.open(owner, run_id), self.engine.pipeline)
+    def show(self, owner: str, run_id: str, step: int | None = None, image: int = 0) -> Message:
+        """A kept run, for the player. Raises UserError."""
+        run = self._shown(owner, run_id, family=True)
+        return messages.done_message(run, step, min(image, run.settings.batch - 1))
 
     def settings(self, owner: str, run_id: str) -> Settings:
-        """What a kept run was."""
-        return self.runs.open(owner, run_id).settings
+        """What a kept run was made with. Raises UserError."""
+        kept: Kept = self.runs.open(owner, run_id)
+        return kept.settings
 
-    def on_frames(self, owner: str, event: gr.EventData) -> tuple[Any, Any]:
-        """Another view or another picture of a kept run."""
-        try:
-            kept = self.runs.open(owner, event.run)
-            answer = messages.frames_answer(kept, event.image, str(event.view), self.engine.pipeline)
-        except UserError as error:
-            return gr.skip(), text.error(str(error))
-        return gr.HTML(answer=answer), gr.skip()
+    # What the browser fetches: called by these names, in any thread.
 
-    def on_decode(self, owner: str, event: gr.EventData) -> tuple[Any, Any]:
-        """One step of a kept run through the full decoder."""
+    def _fetchers(self) -> list[Callable[[Any], Message]]:
+        def fetch_frames(asked: Any) -> Message:
+            return _answer(self.frames, asked)
+
+        def fetch_decode(asked: Any) -> Message:
+            return _answer(self.decode, asked)
+
+        def fetch_pair(asked: Any) -> Message:
+            return _answer(self.pair, asked)
+
+        def fetch_file(asked: Any) -> Message:
+            return _answer(self.file, asked)
+
+        return [fetch_frames, fetch_decode, fetch_pair, fetch_file]
+
+    def frames(self, asked: Asked) -> Message:
+        """One view of one image, every step."""
+        run = self._shown(asked.owner, asked.run)
+        return messages.frames_answer(run, _image(run, asked), _view(run, asked))
+
+    def decode(self, asked: Asked) -> Message:
+        """One step in one view, through the VAE."""
+        run = self._shown(asked.owner, asked.run)
+        return {"uri": messages.png_uri(messages.png(self._decoded(run, asked)))}
+
+    def pair(self, asked: Asked) -> Message:
+        """Another run to lay beside this one."""
+        run, other = self._shown(asked.owner, asked.run), self._shown(asked.owner, asked.other)
+        if other.steps is None:
+            raise UserError("the steps of that run were not kept, so it cannot be laid beside this one")
+        return messages.pair_answer(run, other, _image(run, asked), _view(run, asked))
+
+    def file(self, asked: Asked) -> Message:
+        """A file to save: this step as a PNG, all steps as a GIF, or a contact sheet."""
+        from ui import step_files
+
+        run = self._shown(asked.owner, asked.run)
+        steps, image, view = _steps(run), _image(run, asked), _view(run, asked)
+        stem = run.names[image].rsplit(".", 1)[0]
+        match asked.kind:
+            case "step":
+                picture = self._decoded(run, asked)
+                data = step_files.step_png(picture, steps, asked.step, view, image, run.names[image])
+                name = f"{stem}-step-{asked.step}-{view}.png"
+            case "gif":
+                data, name = step_files.gif(steps, view, image, run.png(image)), f"{stem}-{view}.gif"
+            case "sheet":
+                data, name = (
+                    step_files.sheet(steps, view, image, run.names[image]),
+                    f"{stem}-{view}-sheet.png",
+                )
+            case _:
+                raise UserError(f"file {asked.kind!r:.40}: there is no such file of a run")
+        kind = "image/gif" if name.endswith(".gif") else "image/png"
+        return {"name": name, "uri": messages.data_uri(data, kind)}
+
+    # Verification: it takes the model, so it waits in the queue like a run.
+
+    def on_verify(self, owner: str, event: gr.EventData) -> Iterator[Any]:
+        """Run it again and compare; the player is told how far it is, and then the verdict."""
+        run = str(event.run)
         try:
-            answer = messages.decode_answer(self.runs.open(owner, event.run), event.image, max(event.step, 1))
+            yield from self._verify(owner, run)
         except UserError as error:
-            return gr.skip(), text.error(str(error))
-        return gr.HTML(answer=answer), gr.skip()
+            yield _verdict(run, str(error), trouble=True)
+
+    def _verify(self, owner: str, run: str) -> Iterator[Any]:
+        from ui import verifying
+
+        shown = self._shown(owner, run)
+        if self.jobs is None:
+            raise UserError("there is no queue here, so nothing can be run again")
+        job = self.jobs.submit_task(owner, "verify a run", verifying.task(_steps(shown), shown.png(0)))
+        seen = -1
+        while not job.ended.wait(WATCH_SECONDS):
+            if job.evals != seen and job.state == "running":
+                seen = job.evals
+                yield _verdict(run, verifying.progress(job))
+        if job.state != "done":
+            raise UserError(job.error or "the verification was stopped")
+        text, good = job.value
+        yield _verdict(run, text, trouble=not good)
+
+    # From what is kept to what is shown.
+
+    def _shown(self, owner: str, run_id: str, family: bool = False) -> Shown:
+        kept: Kept = self.runs.open(owner, run_id)
+        steps = kept.trajectory
+        return Shown(
+            id=kept.id,
+            owner=owner,
+            settings=kept.settings,
+            steps=steps,
+            names=kept.names,
+            png=kept.png,
+            thumbnails=[_thumbnail(kept, i) for i in range(len(kept.names))],
+            evals=kept.evals,
+            stopped=kept.stopped,
+            seconds=kept.seconds,
+            words=steps.words if steps is not None else "",
+            saved=kept.saved,
+            family=self._family(owner, kept.id) if family else (),
+        )
+
+    def _family(self, owner: str, run_id: str) -> list[Branch]:
+        rows = {row.id: row for row in self.runs.family(owner, run_id)}
+        return [
+            Branch(
+                run=row.id,
+                parent=row.parent,
+                step=row.parent_step,
+                changed=_changed(rows, row),
+                thumbnail=_thumbnail(self.runs.open(owner, row.id), 0),
+            )
+            for row in rows.values()
+        ]
+
+    def _decoded(self, run: Shown, asked: Asked) -> Any:
+        """A picture of one step by the VAE of the model that made it."""
+        steps, pipeline = _steps(run), self.engine.pipeline
+        if not 1 <= asked.step <= len(steps.steps):
+            raise UserError(f"step {asked.step}: this run has {len(steps.steps)} steps")
+        made_by = steps.recipe.model
+        if made_by.sha256 != pipeline.sha256:
+            raise UserError(
+                f"this run was made by the model {made_by.name}; choose that one to decode its steps in full"
+            )
+        return pipeline.decode(steps.latents(asked.step, _view(run, asked), _image(run, asked)))[0]
+
+
+def _answer(function: Callable[[Asked], Message], values: Any) -> Message:
+    """What the browser is told, an error too: it has nobody else to ask."""
+    try:
+        return function(Asked.of(values))
+    except UserError as error:
+        return {"error": _sentence(str(error))}
+    except Exception as error:
+        log.exception("the player could not be answered")
+        return {"error": f"This could not be shown: {type(error).__name__}: {error}"}
+
+
+def _verdict(run: str, text: str, trouble: bool = False) -> Any:
+    # The time makes each a new one: the browser hears of changes alone.
+    return gr.HTML(verdict={"run": run, "text": _sentence(text), "trouble": trouble, "at": time.time()})
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _steps(run: Shown) -> Any:
+    if run.steps is None:
+        raise UserError(NOT_KEPT)
+    return run.steps
+
+
+def _image(run: Shown, asked: Asked) -> int:
+    if asked.image >= run.settings.batch:
+        raise UserError(f"picture {asked.image + 1}: this run has {run.settings.batch}")
+    return asked.image
+
+
+def _view(run: Shown, asked: Asked) -> str:
+    if asked.view not in _steps(run).views():
+        raise UserError(f"view {asked.view!r:.40}: this run has no such view")
+    return asked.view
+
+
+def _thumbnail(kept: Kept, image: int) -> str:
+    data = kept.thumbnail(image)
+    return messages.data_uri(data, "image/jpeg") if data else ""
+
+
+def _changed(rows: Mapping[str, RunRow], row: RunRow) -> str:
+    parent = rows.get(row.parent or "")
+    return messages.changes(parent.settings, row.settings) if parent else "the run this began with is gone"

@@ -19,7 +19,6 @@ from core.errors import UserError
 from core.inputs import Inputs, check_inputs
 from ui.watching import Following, Sight, Watcher
 from ui.widgets import fields, text
-from ui.widgets import player as messages
 from ui.widgets import queue as queue_widget
 from ui.widgets.examples import cards
 from ui.widgets.form import MAX_RUNS, Form
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from core.request import Defaults, Request
     from ui.jobs import Jobs
     from ui.styles import Styles
+    from ui.tabs.recipe import Opening
     from ui.viewer import Viewer
 
 EXAMPLE_PICTURES = Path(__file__).parents[1] / "data" / "examples"
@@ -57,6 +57,7 @@ class Workbench:
         self.engine, self.jobs, self.registry, self.viewer = jobs.engine, jobs, registry, viewer
         self.watcher = Watcher(jobs.engine, jobs, viewer)
         self.following = gr.State(Following())
+        self.rest = gr.State({})
         self.owner = gr.BrowserState("", storage_key="latentcanvas-owner", secret="latentcanvas")
         self.kept_form = gr.BrowserState({}, storage_key="latentcanvas-form", secret="latentcanvas")
         self.tab = gr.BrowserState(TABS[0], storage_key="latentcanvas-tab", secret="latentcanvas")
@@ -97,6 +98,9 @@ class Workbench:
                 )
             self.queue = queue_widget.queue_list()
             self.notice = gr.HTML("", elem_id="notice")
+            with gr.Row(visible=False, elem_id="rest") as self.rest_row:
+                self.rest_words = gr.HTML("")
+                self.forget = fields.small_button("Forget", "forget-rest", scale=0)
 
     # Wiring.
 
@@ -119,7 +123,7 @@ class Workbench:
         gr.on(changes, None, everything, self.kept_form, js=keep, **QUICK)
 
     def _connect_runs(self) -> None:
-        asked = [self.following, self.owner, *self.fields.values()]
+        asked = [self.following, self.owner, self.rest, *self.fields.values()]
         own: dict[str, list[Component]] = {
             "txt2img": [],
             "img2img": [self.pictures.image],
@@ -133,6 +137,9 @@ class Workbench:
         self._then_watch(
             self.model.input(self.on_model, [self.following, self.owner, self.model], answers, **QUICK)
         ).then(self.on_other_model, None, [self.model, self.form.chips, self.player], **QUICK)
+        self._then_watch(self.player.branch(self.on_branch, asked, answers, **QUICK))
+        self.player.open(self.on_open_run, self.owner, self.run_outputs(), **QUICK)
+        self.forget.click(lambda: _rest_shown({}), None, [self.rest, self.rest_row, self.rest_words], **QUICK)
         line = [self.owner, *self._line()]
         self.stop.click(self.on_stop, self.owner, line[1:], **QUICK)
         self.skip.click(self.on_skip, self.owner, line[1:], **QUICK)
@@ -156,7 +163,7 @@ class Workbench:
         )
         shown = shown.then(self.on_defaults, [self.following, *fields], fields, **QUICK)
         shown = shown.then(self.form.on_prompt, self.form.prompt, self.form.tokens, **QUICK)
-        shown = shown.then(self.on_link, self.owner, [self.player, self.tabs, *everything], **QUICK)
+        shown = shown.then(self.on_link, self.owner, self.run_outputs(), **QUICK)
         self._then_watch(shown)
 
     def _then_watch(self, event: Any) -> Any:
@@ -179,51 +186,91 @@ class Workbench:
 
     def fill(self, request: Request) -> list[Any]:
         """Updates for `filled()`: the form asks for this request. Raises UserError for options that cannot be."""
-        wanted = [name for name in ("image", "mask") if getattr(request, f"{name}_sha256") is not None]
-        note = (
-            f"this run began from a {' and a '.join(wanted)} of yours: give it again to repeat it"
-            if wanted
-            else ""
-        )
+        rest = rest_of(request)
         return [
             gr.Tabs(selected=tab_of(request)),
             *fields.updates(self.fields, self.values_of(request)),
-            text.note(note),
+            "",
+            *_rest_shown(rest),
         ]
 
     def filled(self) -> list[Any]:
         """The outputs of an event that fills the form."""
-        return [self.tabs, *self.fields.values(), self.notice]
+        return [self.tabs, *self.fields.values(), self.notice, self.rest, self.rest_row, self.rest_words]
 
-    def read(self, owner: str, named: Mapping[str, Any], said: Mapping[str, Any]) -> Request:
-        """The request of the form's values, with what is `said` of pictures. Raises UserError."""
-        prompt, negative = self.kept.applied(
-            owner, named["styles"], named["prompt"] or "", named["negative"] or ""
-        )
-        return self.form.read({**named, "prompt": prompt, "negative": negative}, **said)
+    def opened_run(self, owner: str, run_id: str, step: int | None = None) -> list[Any]:
+        """Updates for `run_outputs()`: a kept run in the player and the form. Raises UserError."""
+        message = self.viewer.show(owner, run_id, step)
+        return [message, *self.fill(self.viewer.settings(owner, run_id).as_request())]
+
+    def run_outputs(self) -> list[Any]:
+        """What opening a run changes."""
+        return [self.player, *self.filled()]
+
+    def opened_recipe(self, opening: Opening) -> list[Any]:
+        """Updates for `recipe_outputs()`: a recipe in the form, perhaps with its picture to start from."""
+        form = self.fill(opening.request)
+        form[0] = gr.Tabs(selected=opening.where)
+        if opening.model and self.engine.ready and opening.model != self.engine.name:
+            form[len(self.fields) + 1] = text.note(
+                f"it was made with {opening.model}: choose that model above"
+            )
+        return [*form, str(opening.picture) if opening.picture else gr.skip()]
+
+    def recipe_outputs(self) -> list[Any]:
+        """What opening a recipe changes."""
+        return [*self.filled(), self.pictures.image]
+
+    def read(
+        self, owner: str, named: Mapping[str, Any], said: Mapping[str, Any], rest: Mapping[str, Any]
+    ) -> Request:
+        """The request of the form's values, with what is `said` of pictures and the `rest` that no control
+        shows. Raises UserError.
+        """
+        words = named["prompt"] or "", named["negative"] or ""
+        prompt, negative = self.kept.applied(owner, named["styles"], *words)
+        return self.form.read({**named, "prompt": prompt, "negative": negative}, **{**said, **rest})
 
     # Asking for runs.
 
-    def on_txt2img(self, following: Following, owner: str, *values: Any) -> tuple[Any, ...]:
+    def on_txt2img(self, following: Following, owner: str, rest: Any, *values: Any) -> tuple[Any, ...]:
         """Generate from words alone."""
-        return self._ask(following, owner, values, lambda named: ({}, Given()))
+        return self._ask(following, owner, rest, values, lambda named: ({}, Given()))
 
-    def on_img2img(self, following: Following, owner: str, *values: Any) -> tuple[Any, ...]:
+    def on_img2img(self, following: Following, owner: str, rest: Any, *values: Any) -> tuple[Any, ...]:
         """Generate from a picture."""
         *asked, image = values
-        return self._ask(following, owner, asked, lambda named: self.pictures.img2img(named, image))
+        return self._ask(following, owner, rest, asked, lambda named: self.pictures.img2img(named, image))
 
-    def on_inpaint(self, following: Following, owner: str, *values: Any) -> tuple[Any, ...]:
+    def on_inpaint(self, following: Following, owner: str, rest: Any, *values: Any) -> tuple[Any, ...]:
         """Generate a part of a picture, or what lies around it."""
         *asked, painted, mask = values
-        return self._ask(following, owner, asked, lambda named: self.pictures.inpaint(named, painted, mask))
+        return self._ask(
+            following, owner, rest, asked, lambda named: self.pictures.inpaint(named, painted, mask)
+        )
 
-    def _ask(self, following: Following, owner: str, values: Any, picture: Any) -> tuple[Any, ...]:
+    def on_branch(
+        self, following: Following, owner: str, rest: Any, *values: Any, event: gr.EventData
+    ) -> tuple[Any, ...]:
+        """Go on from a step of the run that the player shows, with what the form says."""
+        named = self._named(*values)
+        try:
+            said = {"width": None, "height": None, "batch": 1}  # size and pictures are those of the run
+            request = self.read(owner, named, said, {})
+            parent, image = (str(event.run), int(event.step)), int(event.image)
+            following.add(self.jobs.submit_run(owner, request, parent=parent, parent_image=image).id)
+        except UserError as error:
+            return text.error(str(error)), gr.skip(), *self._told(owner)
+        return "", gr.skip(), *self._told(owner)
+
+    def _ask(
+        self, following: Following, owner: str, rest: Mapping[str, Any], values: Any, picture: Any
+    ) -> tuple[Any, ...]:
         """Check the form at once; a good one goes to the end of the line. (notice, player, queue...)"""
         named = self._named(*values)
         try:
             said, given = picture(named)
-            request = self.read(owner, named, said)
+            request = self.read(owner, named, said, rest)
             self._submit(following, owner, request, given, named["runs"])
         except UserError as error:
             return text.error(str(error)), gr.skip(), *self._told(owner)
@@ -337,13 +384,40 @@ class Workbench:
         """The run and step that the address names: `?run=ID&step=K`."""
         run, step = (request.query_params.get(name) for name in ("run", "step"))
         if not run:
-            return [gr.skip()] * (len(self.fields) + 3)
+            return [gr.skip()] * len(self.run_outputs())
+        return self._opened(owner, run, int(step) if step and step.isdecimal() else None)
+
+    def on_open_run(self, owner: str, event: gr.EventData) -> list[Any]:
+        """A run that was clicked in the player's tree."""
+        return self._opened(owner, str(event.run), None)
+
+    def _opened(self, owner: str, run: str, step: int | None) -> list[Any]:
         try:
-            message = self.viewer.show(owner, run, int(step) if step and step.isdecimal() else None)
-            settings = self.viewer.settings(owner, run)
-            return [message, *self.fill(settings.as_request())]
+            return self.opened_run(owner, run, step)
         except UserError as error:
-            return [*[gr.skip()] * (len(self.fields) + 2), text.error(str(error))]
+            nothing = [gr.skip()] * len(self.run_outputs())
+            nothing[self.run_outputs().index(self.notice)] = text.error(str(error))
+            return nothing
+
+
+def rest_of(request: Request) -> dict[str, Any]:
+    """What of a request no control of the form shows: a branch, an early end, and which pictures it had."""
+    names = ("stop_after", "branch", "image_sha256", "mask_sha256")
+    return {name: getattr(request, name) for name in names if getattr(request, name) is not None}
+
+
+def _rest_shown(rest: dict[str, Any]) -> tuple[Any, ...]:
+    said = []
+    if "branch" in rest:
+        said.append(f"goes on after step {rest['branch'].step} of another run")
+    if "stop_after" in rest:
+        said.append(f"ends after step {rest['stop_after']}")
+    pictures = [name for name in ("image", "mask") if f"{name}_sha256" in rest]
+    if pictures and "branch" not in rest:
+        words = {"image": "picture", "mask": "mask"}
+        said.append(f"began from a {' and a '.join(words[name] for name in pictures)}: give the same again")
+    words_ = text.note("this run " + ", ".join(said)) if said else ""
+    return rest, gr.Row(visible=bool(said)), words_
 
 
 def model_names(*more: str) -> list[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 
 SIDE, QUALITY = 256, 85
 
 
-def thumbnail(path: Path) -> bytes | None:
+def thumbnail(path: Path | BinaryIO) -> bytes | None:
     """The picture as a JPEG of 256 pixels at most; None for a file that is gone or cannot be decoded."""
     try:
         with warnings.catch_warnings():

@@ -27,7 +27,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 
 ROOT = Path(__file__).parents[2]
 EMBEDDED = ROOT / "data" / "tiny" / "unet" / "diffusion_pytorch_model.safetensors"
-PATIENCE = 120_000  # milliseconds: for machines that are busy with something else
+PATIENCE = 30_000  # milliseconds: for machines that are busy with something else
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -80,13 +80,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as server:
         try:
-            yield Site(_address(server), outputs)
+            yield Site(address(server), outputs)
         finally:
             server.terminate()
 
 
-def _address(server: subprocess.Popen[str]) -> str:
-    """Read what the server says until it names its address; then keep reading, so that it never blocks."""
+def address(server: subprocess.Popen[str]) -> str:
+    """Read what a server says until it names its address; then keep reading, so that it never blocks."""
     assert server.stdout is not None
     said = []
     for line in server.stdout:
@@ -98,7 +98,13 @@ def _address(server: subprocess.Popen[str]) -> str:
 
 
 @pytest.fixture
-def open_page(chromium: Any, site: Site) -> Iterator[Callable[..., Any]]:
+def ready() -> str:
+    """What is on the page once it can be used: here, that the model is loaded."""
+    return "#examples button"
+
+
+@pytest.fixture
+def open_page(chromium: Any, site: Site, ready: str) -> Iterator[Callable[..., Any]]:
     """Open the page in a window of its own; options are those of a Playwright context.
 
     Fails the test when a page says an error on its console, or asks any other server for anything.
@@ -116,7 +122,7 @@ def open_page(chromium: Any, site: Site) -> Iterator[Callable[..., Any]]:
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("request", lambda request: troubles.extend(filter(_is_foreign, [request.url])))
         page.goto(site.url)
-        page.locator("#examples button").first.wait_for()  # the model is loaded
+        page.locator(ready).first.wait_for()
         return page
 
     with _closing(contexts):

@@ -10,12 +10,12 @@ import pytest
 
 import core.plugins
 from core.images import ModelRef
-from tests.ui.fakes import FakePipeline
+from tests.ui.drawn import DrawnPipeline
 from ui import cli
 
 
-class LoadedPipeline(FakePipeline):
-    """A FakePipeline that is loaded as the command line does it, and remembers how."""
+class LoadedPipeline(DrawnPipeline):
+    """A DrawnPipeline that is loaded as the command line does it, and remembers how."""
 
     load_seconds = 0.5
     about = "a fake"

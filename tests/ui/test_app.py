@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import pytest
@@ -17,6 +17,7 @@ from core.registry import PluginStatus, Registry
 from tests.ui.fakes import FakePipeline, in_blocks, jobs_of
 from ui import app
 from ui.page import build_page, header_html
+from ui.settings import FILE_NAME, PageConfig, PageSettings
 from ui.widgets import text
 
 
@@ -59,26 +60,40 @@ def test_a_port_that_is_none(port: int) -> None:
         app.free_port("127.0.0.1", port)
 
 
-def test_auth_is_user_and_password() -> None:
-    assert app.parse_auth(None) is None
-    assert app.parse_auth("ann:se:cret") == ("ann", "se:cret")
-    for bad in ("ann", "ann:", ":secret", ""):
-        with pytest.raises(UserError, match="user:password"):
-            app.parse_auth(bad)
-
-
 def test_what_the_terminal_says() -> None:
-    plain = app.PageOptions()
-    assert app.lines(plain, 7860, None) == ["LatentCanvas is at http://127.0.0.1:7860 (Ctrl+C ends it)"]
-    moved = app.lines(plain, 7862, None)
-    assert moved[0] == "Port 7860 is taken, so this is on 7862."
-    shared = app.lines(replace(plain, share=True), 7860, None)
-    assert any("No share link" in line for line in shared)
-    assert any(line.startswith("Warning") for line in shared)
-    assert not any(
-        "Warning" in line for line in app.lines(replace(plain, listen=True, auth="a:b"), 7860, None)
-    )
-    assert any("Warning" in line for line in app.lines(replace(plain, listen=True), 7860, None))
+    def said(port: int = 7860, link: str | None = None, asks: bool = False, **page: Any) -> list[str]:
+        return app.lines(PageConfig(page=PageSettings(**page)), port, link, asks=asks)
+
+    assert said() == ["LatentCanvas is at http://127.0.0.1:7860 (Ctrl+C ends it)"]
+    assert said(7862)[0] == "Port 7860 is taken, so this is on 7862."
+    assert any("No share link" in line for line in said(share=True))
+    assert not any("No share link" in line for line in said(share=True, link="https://x.gradio.live"))
+    assert any(line.startswith("Warning") for line in said(share=True))
+    assert any(line.startswith("Warning") for line in said(listen=True))
+    assert not any("Warning" in line for line in said(share=True, listen=True, asks=True))
+
+
+def test_the_command_line_wins_over_the_settings_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(FILE_NAME).write_text('[page]\nport = 8000\nmodel = "a"\nshare = true\n')
+    there = app.PageOptions().settings().current.page
+    assert (there.port, there.model, there.share, there.outputs) == (8000, "a", True, "outputs")
+    said = app.PageOptions(port=9000, share=False, outputs=Path("o")).settings().current.page
+    assert (said.port, said.model, said.share, said.outputs) == (9000, "a", False, "o")
+    with pytest.raises(UserError, match="no such file"):
+        app.PageOptions(config=Path("none.toml")).settings()
+
+
+def test_mcp_without_its_package_or_with_a_password(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="needs the package mcp: install it"):
+        app.serve(app.PageOptions(mcp=True))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    with pytest.raises(UserError, match="cannot ask for a password"):
+        app.serve(app.PageOptions(mcp=True, auth="a:b"))
 
 
 def test_unwritable_outputs_are_refused_at_the_start(tmp_path: Path) -> None:

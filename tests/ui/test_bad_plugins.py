@@ -102,7 +102,7 @@ def test_eight_broken_plugins_are_named_by_the_command_line(
 def test_eight_broken_plugins_are_named_by_the_page(install: Install, model: Path, tmp_path: Path) -> None:
     install_ten(install)
     registry = plugins.registry()
-    jobs = jobs_of(Pipeline.load(model, device="cpu"), tmp_path)  # type: ignore[arg-type]
+    jobs = jobs_of(Pipeline.load(model, device="cpu"), tmp_path)
     in_blocks(lambda: build_page(jobs, registry))
     header = header_html("small", registry)
     assert "8 plugins failed" in header
@@ -127,7 +127,7 @@ def test_a_bad_sampler_ends_a_command_in_one_sentence(
 def test_the_page_outlives_bad_samplers(folder: Path, model: Path, tmp_path: Path) -> None:
     plugins.configure(directory=folder)
     registry, outputs = plugins.registry(), tmp_path / "outputs"
-    jobs = jobs_of(Pipeline.load(model, device="cpu"), outputs)  # type: ignore[arg-type]
+    jobs = jobs_of(Pipeline.load(model, device="cpu"), outputs)
     tab = in_blocks(lambda: Txt2img(jobs, registry, first_defaults(registry)))
     session = Session()
     for name, (_, reason) in BAD_SAMPLERS.items():

@@ -270,7 +270,7 @@ def test_a_race_refuses_before_a_model_is_loaded(
 
 def test_steps_for_a_budget_are_counted() -> None:
     """By the declared evaluations a step, and fewer where a sampler calls more often than it says."""
-    from core.race import steps_for
+    from core.race import fit, steps_for
     from core.schedule import NoiseSchedule
 
     known, model = core.plugins.registry(), NoiseSchedule.from_betas()
@@ -286,6 +286,10 @@ def test_steps_for_a_budget_are_counted() -> None:
         yield from ddim.function(denoise, x, sigmas, noise)
 
     assert steps_for(20, replace(ddim, function=thrice), karras, model) == 18
+    assert fit(20, ddim, karras, model) == (20, 20)
+    assert fit(20, ddim, karras, model, strength=0.6) == (34, 20)
+    assert fit(1, ddim, karras, model, strength=0.3) == (6, 1)
+    assert fit(20, replace(ddim, adaptive=True), karras, model) == (20, 20)
 
 
 def test_the_list_is_there_at_once() -> None:

@@ -6,14 +6,21 @@
     if (button && !button.disabled) button.click();
     return Boolean(button);
   };
-  body.dataset.tab = body.dataset.tab || "txt2img";
   window.latentcanvas = {
-    tab: (name) => { body.dataset.tab = name; },
+    tab: (name) => {
+      const shared = ["txt2img", "img2img", "inpaint"].includes(name);
+      document.querySelector("#workbench").dataset.tab = shared ? name : "none";
+    },
     generate: () => setTimeout(() => click(".lc-generate"), 30),
   };
   const store = "latentcanvas-theme";
   const remembered = localStorage.getItem(store);
   if (remembered) body.classList.toggle("dark", remembered === "dark");
+
+  for (const [list, words] of [["#styles", "Styles"], ["#preset", "Preset"]]) {
+    const input = document.querySelector(list + " input");
+    if (input) input.placeholder = words;
+  }
 
   // A field that is being typed in tells its value when it is left, so leave it first.
   const settle = () => {

@@ -14,7 +14,7 @@ from PIL import Image, ImageChops
 
 from core.errors import UserError
 from core.inputs import Source, read_mask
-from core.picture_settings import BLUR, CONTENTS, MAX_BLUR, NO_OUTPAINT, RESIZES, SIDES, STRENGTH
+from core.picture_settings import BLUR, CONTENTS, MAX_BLUR, NO_OUTPAINT, SIDES, STRENGTH
 from ui.widgets import fields, strength, text
 
 if TYPE_CHECKING:
@@ -48,15 +48,16 @@ class Pictures:
 
     def __init__(self, engine: Engine, registry: Registry) -> None:
         self.engine, self.registry = engine, registry
-        self.image = gr.Image(
-            type="filepath",
-            image_mode=None,
-            sources=SOURCES,
-            label="Picture to start from",
-            buttons=[],
-            elem_id="picture",
-            elem_classes="lc-img2img",
-        )
+        with gr.Column(elem_classes="lc-img2img"):
+            self.image = gr.Image(
+                type="filepath",
+                image_mode=None,
+                sources=SOURCES,
+                label="Picture to start from",
+                buttons=[],
+                height=320,
+                elem_id="picture",
+            )
         # The editor is heavy: it comes to the page when its tab is first opened.
         with gr.Column(visible=False, elem_classes="lc-inpaint", elem_id="painting") as self.painting:
             self._build_editor()
@@ -84,9 +85,11 @@ class Pictures:
             layers=False,
             brush=gr.Brush(default_size=32, colors=[MASK_COLOUR], color_mode="fixed"),
             eraser=gr.Eraser(default_size=32),
-            label="Picture; paint over what is to change",
+            label="Picture to paint on",
+            show_label=False,
             buttons=[],
             placeholder="Drop a picture here, then paint over what is to change",
+            height=340,
             elem_id="editor",
         )
         with gr.Accordion("A mask from a file", open=False, elem_id="mask-file"):
@@ -154,14 +157,14 @@ class Pictures:
         with gr.Row(elem_classes="lc-ticks"):
             self.keep = gr.Checkbox(
                 False,
-                label="Keep the rest to the bit",
+                label="Keep the rest exactly",
                 info="Every pixel outside the mask comes back as it was; else it goes through the model's decoder",
                 elem_id="keep-unmasked",
                 min_width=120,
             )
             self.invert = gr.Checkbox(
                 False,
-                label="Paint outside the mask",
+                label="Invert the mask",
                 info="Keep what is marked, and paint all else anew",
                 elem_id="invert-mask",
                 min_width=120,

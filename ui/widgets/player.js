@@ -1,7 +1,9 @@
 // The step player. Python sends one message per change in `props.value`; the frames of a finished run arrive in one
-// go, so the slider and the playback never ask the server. `props.answer` carries what was asked for afterwards.
+// go, so the slider and the playback never ask the server. What is wanted afterwards is fetched by `server`'s
+// functions. The other player_*.js files follow this one in the same scope: plots, side by side, actions.
 const root = element.querySelector(".lc-player");
 const find = (selector) => root.querySelector(selector);
+const stage = find(".lc-stage");
 const picture = find(".lc-picture");
 const slider = find(".lc-slider");
 const label = find(".lc-label");
@@ -9,23 +11,30 @@ const strip = find(".lc-strip");
 const batch = find(".lc-batch");
 const badge = find(".lc-badge");
 const wait = find(".lc-wait");
-const plot = find(".lc-plot");
+const bar = find(".lc-bar");
 const play = find("[data-act=play]");
-const decode = find("[data-act=decode]");
-const download = find("[data-act=download]");
-const views = [...root.querySelectorAll(".lc-view input")];
+const views = [...root.querySelectorAll("[name=lc-view]")];
 const STRIP_CELLS = 20;
+const TITLES = {
+  clean: "clean estimate", noisy: "noisy state", noise: "predicted noise", conditional: "conditional estimate",
+  unconditional: "unconditional estimate", difference: "conditional less unconditional",
+};
 
 let run = null; // the finished run that the player holds
+let other = null; // the one beside it
 let live = null; // the newest message of the run in progress
 let image = 0;
 let step = 1;
 let timer = null;
-const asked = new Set();
+const underway = new Set(); // what is being fetched
+const refused = new Set(); // what could not be had for this run
 
 const view = () => views.find((input) => input.checked).value;
+const speed = () => Number(find("[name=lc-speed]:checked").value);
+const done = () => root.dataset.phase === "done";
+const count = () => (run ? run.steps.length : 0);
 const framesKey = (which, name) => which + "/" + name;
-const decodeKey = (which, at) => which + "/" + at;
+const decodeKey = (which, name, at) => which + "/" + name + "/" + at;
 const show = (node, visible) => node.toggleAttribute("hidden", !visible); // an SVG has no `hidden` property
 
 function sigmaText(sigma) {
@@ -33,29 +42,64 @@ function sigmaText(sigma) {
   return sigma >= 10 ? sigma.toFixed(1) : sigma >= 1 ? sigma.toFixed(2) : sigma.toFixed(3);
 }
 
-function ask(kind, detail) {
-  const key = JSON.stringify([run.run, kind, detail]);
-  if (asked.has(key)) return;
-  asked.add(key);
-  trigger(kind === "frames" ? "frames" : "decode", { run: run.run, ...detail });
+function secondsText(seconds) {
+  if (seconds < 60) return Math.max(Math.ceil(seconds), 1) + " s";
+  return Math.floor(seconds / 60) + " min " + Math.round(seconds % 60) + " s";
+}
+
+function say(sentence, trouble) {
+  find(".lc-said:not(.lc-trouble)").textContent = trouble ? "" : sentence;
+  find(".lc-trouble").textContent = trouble ? sentence : "";
+}
+
+// Ask the server; null where there is no answer, or one that says why not. Nothing is asked for twice at a time.
+async function fetchOnce(name, detail) {
+  const mark = JSON.stringify([name, detail]);
+  if (underway.has(mark) || refused.has(mark)) return null;
+  underway.add(mark);
+  const asker = run;
+  try {
+    const answer = await server[name]({ owner: run.owner, ...detail });
+    if (run !== asker) return null;
+    if (!answer.error) return answer;
+    say(answer.error, true);
+  } catch {
+    say("The server does not answer; is LatentCanvas still running?", true);
+  } finally {
+    underway.delete(mark);
+  }
+  refused.add(mark);
+  return null;
+}
+
+// Take what was fetched into the run that it belongs to.
+function take(kept, answer) {
+  for (const part of ["frames", "finals", "curves"]) Object.assign(kept[part], answer[part]);
+}
+
+async function fetchFrames(kept, which, name) {
+  const answer = await fetchOnce("fetch_frames", { run: kept.run, image: which, view: name });
+  if (!answer) return;
+  take(kept, answer);
+  if (done()) redraw();
 }
 
 // What to paint at this step: the finished picture, a full decode, or the preview of the chosen view.
-function sourceAt(at) {
-  const last = at === run.steps.length;
-  if (view() === "clean") {
-    if (last && run.finals[image]) return { uri: run.finals[image], note: run.stopped ? "stopped here, decoded" : "" };
-    const decoded = run.decodes[decodeKey(image, at)];
-    if (decoded) return { uri: decoded, note: "decoded in full" };
+function sourceOf(kept, which, at, name) {
+  if (name === "clean" && at >= kept.steps.length && kept.finals[which]) {
+    return { uri: kept.finals[which], note: kept.stopped ? "stopped here, decoded" : "" };
   }
-  const frames = run.frames[framesKey(image, view())];
-  return frames ? { uri: frames[at - 1], note: "preview" } : null;
+  const decoded = kept.decodes[decodeKey(which, name, at)];
+  if (decoded) return { uri: decoded, note: TITLES[name] + ", decoded in full" };
+  const frames = kept.frames[framesKey(which, name)];
+  return frames && frames[at - 1] ? { uri: frames[at - 1], note: TITLES[name] } : null;
 }
 
-function describe(number, total, sigma, evals) {
+function describe(number, total, sigma, evals, more) {
   const calls = evals === 1 ? "1 evaluation" : evals + " evaluations";
-  label.textContent = "step " + number + " of " + total + ", sigma " + sigmaText(sigma) + ", " + calls;
-  slider.setAttribute("aria-valuetext", "step " + number + " of " + total + ", sigma " + sigmaText(sigma));
+  const place = "step " + number + " of " + total + ", sigma " + sigmaText(sigma);
+  label.textContent = place + ", " + (more || calls);
+  slider.setAttribute("aria-valuetext", place);
 }
 
 function paint(uri, note, alt) {
@@ -70,39 +114,35 @@ function drawRun() {
   const at = run.steps[step - 1];
   slider.value = String(step);
   fill();
-  describe(step, run.steps.length, at.sigma, at.evals);
-  const source = sourceAt(step);
-  if (source) paint(source.uri, source.note, run.prompt + ", step " + step);
-  else ask("frames", { image, view: view() });
+  if (at) describe(step, count(), at.sigma, at.evals);
+  else label.textContent = "the steps of this run were not kept";
+  const source = sourceOf(run, image, step, view());
+  if (source) paint(source.uri, source.note, run.prompt + (at ? ", step " + step : ""));
+  if (!run.frames[framesKey(image, view())] || !run.finals[image]) fetchFrames(run, image, view());
+  drawPair();
   root.dataset.step = String(step);
-  decode.disabled = view() !== "clean" || step === run.steps.length || decodeKey(image, step) in run.decodes;
+  find("[data-act=decode]").disabled = !canDecode();
   const here = nearestCell(step);
   for (const cell of strip.children) cell.classList.toggle("lc-here", cell === here);
-  plot.querySelector("line").setAttribute("x1", String(plotX(step)));
-  plot.querySelector("line").setAttribute("x2", String(plotX(step)));
+  markPlots();
+  namePlay();
 }
 
-const plotX = (at) => (run.steps.length < 2 ? 120 : ((at - 1) / (run.steps.length - 1)) * 120);
-
-function drawPlot() {
-  const logs = run.steps.map((s) => Math.log(Math.max(s.sigma, 0.02)));
-  const low = Math.min(...logs);
-  const span = Math.max(...logs) - low || 1;
-  const points = logs.map((value, i) => plotX(i + 1).toFixed(1) + "," + (22 - (20 * (value - low)) / span).toFixed(1));
-  plot.querySelector("polyline").setAttribute("points", points.join(" "));
-  show(plot, run.steps.length > 1);
+function canDecode() {
+  if (!done() || !count()) return false;
+  return !(view() === "clean" && step === count()) && !(decodeKey(image, view(), step) in run.decodes);
 }
 
 function fill() {
   const low = Number(slider.min);
-  const share = slider.max > low ? (slider.value - low) / (slider.max - low) : root.dataset.phase === "done" ? 1 : 0;
+  const share = slider.max > low ? (slider.value - low) / (slider.max - low) : done() ? 1 : 0;
   slider.style.setProperty("--lc-fill", (share * 100).toFixed(1) + "%");
 }
 
 // The thumbnails are a picture of the slider: a cell for each step, or for several when there are many.
-function cellSteps(count) {
-  const cells = Math.min(count, STRIP_CELLS);
-  return Array.from({ length: cells }, (_, i) => (cells < 2 ? count : 1 + Math.round((i * (count - 1)) / (cells - 1))));
+function cellSteps(total) {
+  const cells = Math.min(total, STRIP_CELLS);
+  return Array.from({ length: cells }, (_, i) => (cells < 2 ? total : 1 + Math.round((i * (total - 1)) / (cells - 1))));
 }
 
 function nearestCell(at) {
@@ -110,9 +150,9 @@ function nearestCell(at) {
   return [...strip.children].reduce((best, cell) => (distance(cell) < distance(best) ? cell : best), strip.firstChild);
 }
 
-function layStrip(count) {
+function layStrip(total) {
   strip.replaceChildren(
-    ...cellSteps(count).map((at) => {
+    ...cellSteps(total).map((at) => {
       const cell = document.createElement("span");
       cell.dataset.step = String(at);
       return cell;
@@ -121,17 +161,21 @@ function layStrip(count) {
 }
 
 function fillCell(cell, uri) {
-  cell.style.backgroundImage = "url(" + uri + ")";
+  if (cell) cell.style.backgroundImage = "url(" + uri + ")";
 }
 
 function drawStrip() {
-  layStrip(run.steps.length);
   const frames = run.frames[framesKey(image, view())];
+  if (!frames && strip.dataset.run === run.run) return; // the old ones stay until the new ones are there
+  layStrip(count());
+  strip.dataset.run = run.run;
+  delete strip.dataset.total;
   if (frames) for (const cell of strip.children) fillCell(cell, frames[cell.dataset.step - 1]);
 }
 
 function drawBatch(thumbnails, chosen) {
   show(batch, thumbnails.length > 1);
+  root.classList.toggle("lc-batched", thumbnails.length > 1);
   if (thumbnails.length < 2) return batch.replaceChildren();
   while (batch.children.length > thumbnails.length) batch.lastChild.remove();
   thumbnails.forEach((uri, i) => {
@@ -146,18 +190,22 @@ function drawBatch(thumbnails, chosen) {
     button.setAttribute("aria-label", "Picture " + (i + 1) + " of " + thumbnails.length);
     button.setAttribute("aria-pressed", String(i === chosen));
     button.firstChild.alt = "";
-    button.firstChild.src = uri;
+    if (button.firstChild.getAttribute("src") !== uri) button.firstChild.src = uri;
   });
 }
 
 function enable() {
-  const ready = root.dataset.phase === "done";
-  slider.disabled = !ready;
-  root.querySelectorAll(".lc-icon").forEach((button) => { button.disabled = !ready; });
-  decode.disabled = true;
-  download.disabled = !(ready && run.finals[image]);
+  const ready = done();
+  const steps = ready && count() > 0;
+  slider.disabled = !(ready && count() > 1);
+  root.querySelectorAll(".lc-icon").forEach((button) => { button.disabled = slider.disabled; });
+  root.querySelectorAll(".lc-actions button").forEach((button) => { button.disabled = !steps; });
+  for (const name of ["link", "pin"]) find("[data-act=" + name + "]").disabled = !ready;
+  find("[data-act=download]").disabled = !(ready && run.finals[image]);
+  find("[data-act=branch]").disabled = !(steps && step < count());
+  find("[data-act=decode]").disabled = !canDecode();
   const offered = ready ? run.views : ["clean", "noisy"];
-  for (const input of views) input.disabled = !offered.includes(input.value);
+  for (const input of views) input.disabled = root.dataset.phase === "empty" || !offered.includes(input.value);
   if (views.find((input) => input.checked).disabled) views[0].checked = true;
 }
 
@@ -165,73 +213,91 @@ function setPhase(phase) {
   root.dataset.phase = phase;
   show(find(".lc-empty"), phase === "empty");
   show(wait, phase === "wait");
+  show(bar, phase === "live");
+  if (phase !== "done") unpair();
+  closeMenus();
   pause();
   enable();
 }
 
 function redraw() {
   drawStrip();
-  drawPlot();
   drawBatch(run.thumbnails, image);
+  drawPlots();
+  drawTree();
+  drawReport();
   drawRun();
+  enable();
 }
 
 function goTo(at) {
-  if (!run || root.dataset.phase !== "done") return;
-  step = Math.min(Math.max(at, 1), run.steps.length);
+  if (!done() || !count()) return;
+  step = Math.min(Math.max(at, 1), count());
   drawRun();
+  find("[data-act=branch]").disabled = step >= count();
+}
+
+function namePlay() {
+  const name = timer ? "Pause" : count() > 1 && step === count() ? "Replay" : "Play";
+  play.setAttribute("aria-label", name);
+  play.title = name + " (space)";
+  root.classList.toggle("lc-playing", Boolean(timer));
+  root.classList.toggle("lc-ended", name === "Replay");
 }
 
 function pause() {
-  clearInterval(timer);
+  cancelAnimationFrame(timer);
   timer = null;
-  root.classList.remove("lc-playing");
-  play.setAttribute("aria-label", "Play");
-  play.title = "Play";
+  namePlay();
 }
 
+// About four seconds for a run at normal speed, but never too slow or too quick to see a step.
 function start() {
-  if (!run) return;
-  if (step === run.steps.length) goTo(1);
-  const pace = Math.min(Math.max(3000 / run.steps.length, 50), 300);
-  timer = setInterval(() => (step < run.steps.length ? goTo(step + 1) : pause()), pace);
-  root.classList.add("lc-playing");
-  play.setAttribute("aria-label", "Pause");
-  play.title = "Pause";
+  if (!done() || count() < 2) return;
+  if (step === count()) goTo(1);
+  let at = step;
+  let before = performance.now();
+  const tick = (now) => {
+    at += ((now - before) * speed()) / Math.min(Math.max(4000 / count(), 50), 300);
+    before = now;
+    if (Math.floor(at) > step) goTo(Math.floor(at));
+    if (step >= count()) return pause();
+    timer = requestAnimationFrame(tick);
+  };
+  timer = requestAnimationFrame(tick);
+  namePlay();
 }
 
 function choose(which) {
   image = which;
   if (root.dataset.phase === "live") return drawLive();
-  if (!run.finals[image]) ask("frames", { image, view: view() });
-  enable();
+  if (other) unpair();
   redraw();
 }
 
-function save() {
-  const bytes = Uint8Array.from(atob(run.finals[image].split(",")[1]), (c) => c.charCodeAt(0));
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
-  link.download = run.names[image];
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-}
-
 function drawLive() {
-  const shots = live[view() === "noisy" ? "noisy" : "clean"];
-  paint(shots[Math.min(image, shots.length - 1)], view() === "noisy" ? "noisy state" : "clean estimate", "The picture forming");
+  const name = view() === "noisy" ? "noisy" : "clean";
+  const shots = live[name];
+  paint(shots[Math.min(image, shots.length - 1)], TITLES[name], "The picture forming");
   slider.min = "0";
   slider.max = String(live.total);
   slider.value = String(live.step);
   fill();
-  describe(live.step, live.total, live.sigma, live.evals);
+  const left = live.eta === null || live.eta === undefined ? "" : ", " + secondsText(live.eta) + " left";
+  const due = live.evals_due || live.total;
+  describe(live.step, live.total, live.sigma, live.evals, live.evals + " of " + due + " evaluations" + left);
+  bar.setAttribute("aria-valuemax", String(due));
+  bar.setAttribute("aria-valuenow", String(live.evals));
+  bar.firstChild.style.width = (100 * live.evals) / due + "%";
   root.dataset.step = String(live.step);
   if (strip.dataset.total !== String(live.total)) {
     layStrip(live.total);
     strip.dataset.total = String(live.total);
+    delete strip.dataset.run;
   }
   fillCell(nearestCell(live.step), picture.getAttribute("src"));
   drawBatch(live.clean, image);
+  drawPlots();
 }
 
 function cards(examples) {
@@ -243,116 +309,78 @@ function cards(examples) {
     const button = document.createElement("button");
     button.type = "button";
     button.title = "Use this prompt and generate";
-    if (example.picture) {
-      const shot = document.createElement("img");
-      shot.src = example.picture;
-      shot.alt = "";
-      button.append(shot);
-    }
-    const words = document.createElement("span");
-    words.textContent = example.prompt;
-    button.append(words);
+    if (example.picture) button.append(thumbnail(example.picture));
+    button.append(words(example.prompt));
     button.addEventListener("click", () => trigger("start", { prompt: example.prompt }));
     item.append(button);
     list.append(item);
   }
 }
 
+function thumbnail(uri) {
+  const shot = document.createElement("img");
+  shot.src = uri;
+  shot.alt = "";
+  return shot;
+}
+
+function words(text) {
+  const span = document.createElement("span");
+  span.textContent = text;
+  return span;
+}
+
 const receive = {
   wait(message) {
+    live = null;
     wait.textContent = message.text;
     if (window.innerWidth <= 860) root.scrollIntoView({ block: "start", behavior: "smooth" });
     setPhase("wait");
     label.textContent = "";
+    say("");
     strip.replaceChildren();
-    show(plot, false);
-    show(batch, false);
+    delete strip.dataset.run;
+    drawBatch([]);
+    clearPlots();
     paint("", "", "");
   },
   live(message) {
-    if (!live) {
+    if (!live || live.job !== message.job) {
       image = 0;
       delete strip.dataset.total;
+      clearPlots();
+      say("");
     }
-    live = message;
+    const sigmas = live && live.job === message.job ? live.sigmas : [];
+    sigmas.length = message.total;
+    sigmas[message.step - 1] = message.sigma;
+    live = { ...message, sigmas };
     if (root.dataset.phase !== "live") setPhase("live");
     drawLive();
   },
   done(message) {
     live = null;
+    unpair();
     run = { ...message, decodes: {} };
-    image = Math.min(image, run.names.length - 1);
-    if (!run.finals[image]) image = 0;
-    step = run.steps.length;
-    slider.min = "1";
-    slider.max = String(run.steps.length);
-    asked.clear();
-    setPhase("done");
-    redraw();
+    image = run.image;
+    step = run.at || count() || 1;
+    refused.clear();
+    say("");
+    hold();
   },
   back() {
     live = null;
-    if (!run) {
-      setPhase("empty");
-      label.textContent = "no steps yet";
-      return paint("", "", "");
-    }
-    slider.min = "1";
-    slider.max = String(run.steps.length);
-    setPhase("done");
-    redraw();
+    if (run) return hold();
+    setPhase("empty");
+    label.textContent = "no steps yet";
+    paint("", "", "");
   },
 };
 
-function answered(answer) {
-  if (!run || !answer || answer.run !== run.run) return;
-  if (answer.uri) run.decodes[decodeKey(answer.image, answer.step)] = answer.uri;
-  if (answer.frames) run.frames[framesKey(answer.image, answer.view)] = answer.frames;
-  if (answer.final) run.finals[answer.image] = answer.final;
-  if (root.dataset.phase !== "done") return;
-  enable();
+function hold() {
+  slider.min = "1";
+  slider.max = String(Math.max(count(), 1));
+  delete strip.dataset.run;
+  setPhase("done");
   redraw();
 }
-
-slider.addEventListener("input", () => { pause(); goTo(Number(slider.value)); });
-strip.addEventListener("click", (event) => {
-  if (event.target.dataset.step) { pause(); goTo(Number(event.target.dataset.step)); }
-});
-batch.addEventListener("click", (event) => {
-  const button = event.target.closest("button");
-  if (button) choose(Number(button.dataset.image));
-});
-for (const input of views) {
-  input.addEventListener("change", () => {
-    if (root.dataset.phase === "live") drawLive();
-    else if (run) redraw();
-  });
-}
-const actions = {
-  first: () => goTo(1),
-  previous: () => goTo(step - 1),
-  next: () => goTo(step + 1),
-  last: () => goTo(run.steps.length),
-  decode: () => ask("decode", { image, step }),
-  download: save,
-};
-root.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-act]");
-  if (!button || button.disabled) return;
-  if (button.dataset.act === "play") return timer ? pause() : start();
-  pause();
-  actions[button.dataset.act]();
-});
-find(".lc-stage").addEventListener("keydown", (event) => {
-  const moves = { ArrowLeft: step - 1, ArrowRight: step + 1, Home: 1, End: run ? run.steps.length : 1 };
-  if (event.target !== event.currentTarget || !(event.key in moves)) return;
-  event.preventDefault();
-  pause();
-  goTo(moves[event.key]);
-});
-watch("value", () => { if (props.value && receive[props.value.phase]) receive[props.value.phase](props.value); });
-watch("answer", () => answered(props.answer));
-watch("examples", () => cards(props.examples || []));
-cards(props.examples || []);
-setPhase("empty");
-fill();

@@ -1,42 +1,129 @@
 """The step player: the picture, and time as a control under it.
 
-The player runs in the browser (player.html, player.js, player.css). It gets a finished run in one message,
-as small JPEGs, so that the slider and the playback never wait for the server; only another view, another
-picture of the batch or a full decode is asked for. Messages are plain dictionaries with a `phase`: wait,
-live, done or back.
+The player runs in the browser (player*.js, player.html, player.css). It gets a finished run in one message,
+with the frames of one image in one view as small JPEGs, so that the slider and the playback never wait for
+the server; other views, other images, full decodes and a second run are fetched when they are wanted,
+through the functions that `player` is given. Messages are plain dictionaries with a `phase`: wait, live, done
+or back.
 """
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import gradio as gr
 from PIL import Image
 
 if TYPE_CHECKING:
-    from ui.engine import PagePipeline, PageStep
-    from ui.jobs import Job
-    from ui.keeping import KeptRun
+    from core.request import Settings
 
 HERE = Path(__file__).parent
+SCRIPTS = ("player.js", "player_plots.js", "player_pair.js", "player_actions.js")
 MAX_PREVIEW = 256
+MAX_THUMBNAIL = 96
 MAX_LIVE_IMAGES = 8
+MANY_STEPS = 60  # above, the frames are smaller, so that a run is some hundred KB whatever its length
 Message = dict[str, Any]
 
 
-def player(examples: Sequence[Message] = ()) -> gr.HTML:
-    """The component. It sends the events `frames`, `decode` and `start`; `examples` fills its empty state."""
+class Note(Protocol):
+    """A step in numbers: the noise level after it, the evaluations until then."""
+
+    @property
+    def sigma(self) -> float: ...
+    @property
+    def evals(self) -> int: ...
+
+
+class Steps(Protocol):
+    """The kept steps of a run, as far as the player shows them: `core.trajectory.Trajectory`."""
+
+    @property
+    def steps(self) -> Sequence[Any]: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def stopped(self) -> bool: ...
+    def views(self) -> list[str]: ...
+    def latents(self, k: int, view: str = "clean", image: int = 0) -> Any: ...
+    def preview(self, k: int, view: str = "clean", image: int = 0) -> Image.Image: ...
+    def curves(self, image: int = 0) -> dict[str, list[float]]: ...
+
+
+class LiveJob(Protocol):
+    """A run in progress: `ui.jobs.Job`."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def steps(self) -> Sequence[Any]: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def evals_due(self) -> int: ...
+    @property
+    def eta(self) -> float | None: ...
+    @property
+    def words(self) -> str: ...
+    @property
+    def settings(self) -> Settings | None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Branch:
+    """One run of a family: which run it left, and after which step. `changed` says in words what is new."""
+
+    run: str
+    parent: str | None
+    step: int | None
+    changed: str
+    thumbnail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A finished run as the player shows it. `steps` is None where they were not kept.
+
+    names, png: of the picture files; png(i) gives the bytes of one. thumbnails: JPEG files of the images.
+    seconds: by part. saved: whether the pictures are files. link: whether an address opens this run later.
+    """
+
+    id: str
+    owner: str
+    settings: Settings
+    steps: Steps | None
+    names: Sequence[str]
+    png: Callable[[int], bytes]
+    thumbnails: Sequence[str]
+    evals: int
+    stopped: bool
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    words: str = ""
+    saved: bool = True
+    family: Sequence[Branch] = ()
+
+
+def player(examples: Sequence[Message] = (), fetch: Sequence[Callable[[Any], Message]] = ()) -> gr.HTML:
+    """The component. `examples` fills its empty state.
+
+    Its events: `start` with a prompt; `branch` with run, image and step; `open` with run; `verify` with run
+    and owner. fetch: plain functions that the browser calls by their names (see ui/viewer.py), which must
+    answer and not raise.
+    """
     return gr.HTML(
         None,
         html_template=(HERE / "player.html").read_text(encoding="utf-8"),
-        js_on_load=(HERE / "player.js").read_text(encoding="utf-8"),
+        js_on_load="\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS),
         apply_default_css=False,
         elem_id="player",
-        answer=None,
+        server_functions=list(fetch),
+        verdict=None,
         examples=list(examples),
     )
 
@@ -51,84 +138,180 @@ def back() -> Message:
     return {"phase": "back"}
 
 
-def live_message(job: Job, steps: Sequence[PageStep]) -> Message:
+def live_message(job: LiveJob) -> Message:
     """The newest step of a run in progress: the clean estimate and the noisy state of each picture."""
+    steps = job.steps  # it is let go when the job ends
     count = len(steps)
+    if not count:
+        return waiting("Starting")
     step = steps[count - 1]
-    assert job.request is not None
-    images = range(min(job.request.batch, MAX_LIVE_IMAGES))
+    batch = min(job.settings.batch if job.settings else 1, MAX_LIVE_IMAGES)
+    limit = MAX_PREVIEW if batch <= 2 else 128
     return {
         "phase": "live",
+        "job": job.id,
         "step": count,
         "total": max(job.total, count),
         "sigma": step.sigma,
         "evals": step.evals,
-        "clean": [jpeg_uri(step.preview(i)) for i in images],
-        "noisy": [jpeg_uri(step.preview(i, "noisy")) for i in images],
+        "evals_due": max(job.evals_due, step.evals),
+        "eta": job.eta,
+        "words": job.words,
+        "clean": [jpeg_uri(step.preview(i), limit) for i in range(batch)],
+        "noisy": [jpeg_uri(step.preview(i, "noisy"), limit) for i in range(batch)],
     }
 
 
-def done_message(run: KeptRun, pipeline: PagePipeline) -> Message:
-    """A finished run: the frames of its first picture, the finished pictures small, the first one whole."""
-    last = run.steps[-1]
+def done_message(run: Shown, step: int | None = None, image: int = 0) -> Message:
+    """A finished run, at its last step or at `step`: one image's frames and picture, all images small."""
+    count = 0 if run.steps is None else len(run.steps.steps)
     return {
         "phase": "done",
+        "owner": run.owner,
+        "at": None if step is None else min(max(step, 1), max(count, 1)),
+        "image": image,
+        **summary(run),
+        **image_part(run, image),
+        "thumbnails": list(run.thumbnails),
+        "family": [vars(branch) for branch in in_order(run.family)] if len(run.family) > 1 else [],
+        "frames": {} if run.steps is None else {f"{image}/clean": frames(run.steps, image, "clean")},
+    }
+
+
+def summary(run: Shown) -> Message:
+    """What does not depend on the image: steps in numbers, views, and what the run was."""
+    settings, kept = run.settings, run.steps
+    return {
         "run": run.id,
-        "prompt": run.settings.prompt or "picture without a prompt",
+        "prompt": settings.prompt or "picture without a prompt",
+        "said": said(settings),
         "stopped": run.stopped,
-        "steps": [{"sigma": step.sigma, "evals": step.evals} for step in run.steps],
-        "views": views(last),
-        "frames": {"0/clean": frames(run, 0, "clean", pipeline)},
-        "thumbnails": [jpeg_uri(Image.open(io.BytesIO(png)), 96) for png in run.pngs],
-        "finals": [png_uri(run.pngs[0])] + [""] * (len(run.pngs) - 1),
+        "total": kept.total if kept else settings.steps,
+        "steps": [{"sigma": note.sigma, "evals": note.evals} for note in kept.steps] if kept else [],
+        "views": kept.views() if kept else ["clean"],
         "names": list(run.names),
+        "seed": settings.seed,
+        "evals": run.evals,
+        "seconds": dict(run.seconds),
+        "words": run.words,
+        "saved": run.saved,
     }
 
 
-def views(step: PageStep) -> list[str]:
-    """The views that this run can show: without guidance there is no unprompted estimate."""
-    known = ["clean", "noisy"]
-    if step.conditional is not None and step.unconditional is not None:
-        known += ["prompted", "unprompted", "difference"]
-    return known
-
-
-def frames(run: KeptRun, image: int, view: str, pipeline: PagePipeline) -> list[str]:
-    """Every step of a run in one view, as small JPEGs."""
-    return [jpeg_uri(frame(step, image, view, pipeline)) for step in run.steps]
-
-
-def frame(step: PageStep, image: int, view: str, pipeline: PagePipeline) -> Image.Image:
-    """One step in one view. The views are linear in the latents, and so is the preview."""
-    here = slice(image, image + 1)
-    if view == "prompted":
-        return pipeline.preview(step.conditional[here])[0]
-    if view == "unprompted":
-        return pipeline.preview(step.unconditional[here])[0]
-    if view == "difference":
-        return pipeline.preview(step.conditional[here] - step.unconditional[here])[0]
-    return step.preview(image, "noisy" if view == "noisy" else "denoised")
-
-
-def frames_answer(run: KeptRun, image: int, view: str, pipeline: PagePipeline) -> Message:
-    """What the player asked for: another view, or another picture of the batch, with the finished picture."""
+def image_part(run: Shown, image: int) -> Message:
+    """One image's finished picture, byte for byte, and its curves."""
+    curves = {} if run.steps is None else run.steps.curves(image)
     return {
-        "run": run.id,
-        "image": image,
-        "view": view,
-        "frames": frames(run, image, view, pipeline),
-        "final": png_uri(run.pngs[image]),
+        "finals": {str(image): png_uri(run.png(image))},
+        "curves": {str(image): {name: [_finite(v) for v in values] for name, values in curves.items()}},
     }
 
 
-def decode_answer(run: KeptRun, image: int, step: int) -> Message:
-    """Step `step` (counted from 1) through the full decoder."""
+def frames(kept: Steps, image: int, view: str) -> list[str]:
+    """Every step in one view, as small JPEGs."""
+    count = len(kept.steps)
+    limit = MAX_PREVIEW if count <= MANY_STEPS else MAX_PREVIEW * 5 // 8
+    return [jpeg_uri(kept.preview(k, view, image), limit) for k in range(1, count + 1)]
+
+
+def frames_answer(run: Shown, image: int, view: str) -> Message:
+    """What the player asked for: another view, or another picture of the batch with what belongs to it."""
+    made = [] if run.steps is None else frames(run.steps, image, view)
+    return {"frames": {f"{image}/{view}": made}, **image_part(run, image)}
+
+
+def pair_answer(run: Shown, other: Shown, image: int, view: str) -> Message:
+    """A second run to lay beside the first: its frames, and for each step of the first one its own step.
+
+    Steps are matched by noise level, so that runs of different lengths are compared at the same level; on one
+    grid that is step by step. `between` is the root mean square distance of the clean estimates, where the
+    sizes are the same.
+    """
+    if run.steps is None or other.steps is None:
+        raise ValueError("both runs must have their steps")
+    theirs = min(image, other.settings.batch - 1)
+    shown = view if view in other.steps.views() else "clean"
+    match = matched(run.steps.steps, other.steps.steps)
     return {
-        "run": run.id,
-        "image": image,
-        "step": step,
-        "uri": png_uri(png(run.steps[step - 1].decode(image))),
+        **summary(other),
+        **frames_answer(other, theirs, shown),
+        "image": theirs,
+        "match": match,
+        "between": between(run.steps, other.steps, match, image, theirs),
     }
+
+
+def matched(ours: Sequence[Note], theirs: Sequence[Note]) -> list[int]:
+    """For each of our steps the nearest of theirs by log sigma, counted from 1; the ends are matched."""
+
+    def level(note: Note) -> float:
+        return math.log(max(note.sigma, 1e-3))
+
+    levels = [level(note) for note in theirs]
+    nearest = [min(range(len(levels)), key=lambda j: abs(levels[j] - level(note))) + 1 for note in ours]
+    return [*nearest[:-1], len(theirs)]
+
+
+def between(ours: Steps, theirs: Steps, match: Sequence[int], image: int, other: int) -> list[float | None]:
+    """How far the clean estimates are apart at each of our steps; nothing where the shapes differ."""
+    pairs = [
+        (ours.latents(k, "clean", image), theirs.latents(j, "clean", other)) for k, j in enumerate(match, 1)
+    ]
+    if any(a.shape != b.shape for a, b in pairs):
+        return []
+    return [_finite(float(((a - b) ** 2).mean()) ** 0.5) for a, b in pairs]
+
+
+def said(settings: Settings) -> str:
+    """A run in a few words, to tell it from others."""
+    parts = [
+        f"{settings.sampler}, {settings.steps} steps",
+        f"CFG {settings.cfg_scale:g}",
+        f"seed {settings.seed}",
+    ]
+    return ", ".join(parts)
+
+
+def changes(parent: Settings, child: Settings) -> str:
+    """What a branch changed, in a few words."""
+    said = []
+    for name, title in (("prompt", "prompt"), ("negative", "negative prompt")):
+        if getattr(child, name) != getattr(parent, name):
+            said.append(new_words(title, getattr(parent, name), getattr(child, name)))
+    for name, form in (
+        ("sampler", "{}"),
+        ("schedule", "{}"),
+        ("cfg_scale", "CFG {:g}"),
+        ("seed", "seed {}"),
+        ("steps", "{} steps"),
+    ):
+        if getattr(child, name) != getattr(parent, name):
+            said.append(form.format(getattr(child, name)))
+    if child.options != parent.options and child.sampler == parent.sampler:
+        said.append("other options")
+    return ", ".join(said) or "nothing changed"
+
+
+def new_words(title: str, before: str, after: str) -> str:
+    """What a prompt has that the one before had not, where that is short."""
+    known = set(before.split())
+    fresh = [word for word in after.split() if word not in known]
+    return f"{title}: {' '.join(fresh)}" if 0 < len(fresh) <= 5 else f"other {title}"
+
+
+def in_order(family: Sequence[Branch]) -> list[Branch]:
+    """The runs of a family, each followed by its branches in the order of the steps they left at."""
+    known = {branch.run for branch in family}
+    ordered: list[Branch] = []
+
+    def follow(parent: str | None) -> None:
+        children = [b for b in family if (b.parent if b.parent in known else None) == parent]
+        for branch in sorted(children, key=lambda b: b.step or 0):
+            ordered.append(branch)
+            follow(branch.run)
+
+    follow(None)
+    return ordered
 
 
 def jpeg_uri(image: Image.Image, limit: int = MAX_PREVIEW) -> str:
@@ -137,12 +320,17 @@ def jpeg_uri(image: Image.Image, limit: int = MAX_PREVIEW) -> str:
     small.thumbnail((limit, limit))
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=82)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return data_uri(buffer.getvalue(), "image/jpeg")
 
 
 def png_uri(data: bytes) -> str:
     """The bytes of a PNG file in a data address, unchanged: its text chunks survive."""
-    return "data:image/png;base64," + base64.b64encode(data).decode()
+    return data_uri(data, "image/png")
+
+
+def data_uri(data: bytes, kind: str) -> str:
+    """Bytes in a data address."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def png(image: Image.Image) -> bytes:
@@ -150,3 +338,8 @@ def png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _finite(value: float) -> float | None:
+    """For JSON, which has no words for what is not a number."""
+    return round(value, 6) if math.isfinite(value) else None

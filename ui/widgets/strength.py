@@ -15,7 +15,7 @@ from core.schedule import NoiseSchedule, last_part
 if TYPE_CHECKING:
     from core.registry import Registry
 
-WIDTH, HEIGHT, EDGE = 240.0, 54.0, 4.0
+WIDTH, HEIGHT, EDGE = 320.0, 56.0, 5.0
 
 
 def grid(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ui.engine import Tokens
-    from ui.keeping import KeptRun
 
 
 def plain(words: str) -> str:
@@ -33,30 +32,6 @@ def tokens(count: Tokens) -> str:
     return (
         f'<p class="lc-quiet">{length}. <span class="lc-unknown">Not known to this model: {words}</span></p>'
     )
-
-
-def report(kept: KeptRun, shown: float) -> str:
-    """What it took and where it went: evaluations, seconds by part, the file, the seed."""
-    evals = kept.steps[-1].evals
-    calls = f"{evals} evaluation{'' if evals == 1 else 's'}"
-    seed = f"seed <b>{kept.settings.seed}</b>"
-    if kept.stopped:
-        said = f"stopped after step {len(kept.steps)} of {kept.total}, {calls}; not saved"
-        return f'<p class="lc-report"><span>{said}</span><span>{seed}</span></p>'
-    seconds = {**kept.seconds, "preview": shown}
-    total = sum(seconds.values())
-    parts = ", ".join(f"{escape(name)} {value:.2f}" for name, value in seconds.items())
-    return (
-        f'<p class="lc-report"><span><b>{calls}</b> in <b>{total:.2f} s</b>: {parts}</span>'
-        f"<span>{seed}</span><span>{_saved(kept.names)}</span></p>"
-    )
-
-
-def _saved(names: tuple[str, ...]) -> str:
-    if names[0] == "not-saved.png":
-        return "not saved"
-    first = f"saved <b>{escape(names[0])}</b>"
-    return first if len(names) == 1 else f"{first} to <b>{escape(names[-1])}</b>"
 
 
 def note(sentence: str) -> str:

@@ -17,9 +17,10 @@ MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
 def look() -> dict[str, Any]:
     """The keyword arguments of `Blocks.launch` that make the look."""
+    others = sorted(path for path in HERE.glob("*.css") if path.name != "page.css")
     return {
         "theme": _theme(),
-        "css_paths": [HERE / "page.css", HERE / "player.css", HERE / "history.css"],
+        "css_paths": [HERE / "page.css", *others],
         "js": (HERE / "page.js").read_text(encoding="utf-8"),
     }
 

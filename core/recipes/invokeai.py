@@ -1,0 +1,245 @@
+"""InvokeAI's metadata: `invokeai_metadata` since version 3, `sd-metadata` and `Dream` before."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from core.checks import MAX_TEXT
+from core.recipes.found import Found
+from core.recipes.sheet import CPU, GPU, Sheet, as_number, as_whole
+
+if TYPE_CHECKING:
+    from core.registry import Registry
+
+# What its schedulers, which are diffusers', do without "_k"; the others choose their steps by themselves.
+_LEADING = ("ddim", "ddpm", "plms")
+_LINSPACE = ("deis", "lms", "heun", "euler", "euler_a", "dpm2", "dpm2_a", "dpmpp_2s_a", "dpmpp_2m")
+_AUTOMATIC = {
+    **dict.fromkeys(_LEADING, "leading"),
+    **dict.fromkeys((*_LINSPACE, "dpmpp_2m_sde", "dpmpp_3m_sde", "dpmpp_sde", "unipc"), "linspace"),
+}
+_OLD_NAMES = {"k_dpmpp_2": "dpmpp_2m", "k_dpmpp_2_a": "dpmpp_2s_ancestral", "k_dpm_2": "dpm_2"}
+_REASONS = {
+    "app_": "says which program wrote it",
+    "generation_mode": "what it was follows from the rest",
+    "type": "what it was follows from the rest",
+    "model": "says nothing more",
+    "lora": "LoRAs are not applied here",
+    "control": "ControlNet is not here",
+    "ipadapter": "IP-Adapter is not here",
+    "ip_adapter": "IP-Adapter is not here",
+    "t2iadapter": "T2I-Adapter is not here",
+    "refiner": "one model makes the whole picture here",
+    "hrf": "there is no second, larger pass here",
+    "hires": "there is no second, larger pass here",
+    "seamless": "pictures that repeat at their edges are not made here",
+    "vae": "load the model with that VAE (--vae) to have it",
+    "positive_style": "models with a second prompt are not run here",
+    "negative_style": "models with a second prompt are not run here",
+    "init_": "the picture that it started from must be given",
+    "threshold": "latents are not cut off here",
+    "perlin": "Perlin noise is not mixed in here",
+    "variations": "noises of two seeds are not mixed here",
+    "postprocessing": "nothing is done to the picture afterwards here",
+    "regions": "regions with prompts of their own are not here",
+    "canvas": "layers of a canvas are not here",
+}
+_DREAM = {
+    "s": "steps",
+    "S": "seed",
+    "W": "width",
+    "H": "height",
+    "C": "cfg_scale",
+    "A": "sampler",
+    "f": "strength",
+}
+_WEIGHT = re.compile(
+    r"\(([^()]{1,500})\)(\+{1,9}|-{1,9}|[0-9]+\.?[0-9]*)|(?<!\w)(\w{1,80})(\+{1,9}|-{2,9})(?!\w)"
+)
+
+
+def read(data: Mapping[str, Any], registry: Registry) -> Found:
+    """What `invokeai_metadata` says."""
+    sheet = Sheet(registry)
+    _prompts(sheet, data, "positive_prompt", "negative_prompt")
+    _settings(sheet, data, "scheduler", _AUTOMATIC)
+    for key, value in data.items():
+        _key(sheet, data, str(key), value)
+    if "rand_device" not in data:
+        _rand_device(sheet, "rand_device", "(not said)")
+    return sheet.found("invokeai")
+
+
+def read_old(data: Mapping[str, Any], registry: Registry) -> Found:
+    """What `sd-metadata` says, of version 1 and 2: the picture's settings lie in its `image`."""
+    sheet = Sheet(registry)
+    image: Mapping[str, Any] = data["image"] if isinstance(data.get("image"), Mapping) else {}
+    _bracketed(sheet, _words(image.get("prompt")))
+    sampler = image.get("sampler")
+    named = {**image, "sampler": _OLD_NAMES.get(sampler, sampler) if isinstance(sampler, str) else sampler}
+    old = isinstance(sampler, str) and sampler.startswith("k_")  # k-diffusion's own, not diffusers'
+    _settings(sheet, named, "sampler", {} if old else _AUTOMATIC)
+    for key, value in image.items():
+        _key(sheet, image, str(key), value)
+    if "model_weights" in data:
+        sheet.model("model_weights", data["model_weights"])
+    _hash(sheet, "model_hash", data.get("model_hash"))
+    for key in data.keys() - {"image", "model_weights", "model_hash"}:
+        sheet.ignore(str(key), data[key], reason(str(key)))
+    return sheet.found("invokeai")
+
+
+def read_dream(text: str, registry: Registry) -> Found | None:
+    """What the line of a `Dream` chunk says, such as `"a cat" -s 50 -S 7 -W 512 -H 512 -C 7.5 -A k_lms`.
+
+    None for a text that is no such line.
+    """
+    quoted, _, rest = text.strip().rpartition('"')
+    words = rest.split()
+    if not quoted.startswith('"') or not words:
+        return None
+    image: dict[str, object] = {"prompt": quoted[1:]}
+    while words:
+        flag = words.pop(0)
+        if not re.match("-[a-zA-Z]", flag):
+            return None
+        value = flag[2:] or (words.pop(0) if words else "")
+        image[_DREAM.get(flag[1], flag[:2])] = value
+    return read_old({"image": image}, registry)
+
+
+def _settings(sheet: Sheet, data: Mapping[str, Any], sampler: str, automatic: Mapping[str, str]) -> None:
+    if data.get(sampler) is not None:
+        sheet.method((sampler, data[sampler]), None, automatic.get)
+    if "steps" in data:
+        sheet.steps("steps", data["steps"])
+    if "width" in data and "height" in data:
+        width, height = as_whole(data["width"]), as_whole(data["height"])
+        both = [data["width"], data["height"]] if width is None or height is None else f"{width}x{height}"
+        sheet.size("width, height", both, width, height)
+
+
+def _prompts(sheet: Sheet, data: Mapping[str, Any], positive: str, negative: str) -> None:
+    for key, field in ((positive, "prompt"), (negative, "negative")):
+        if data.get(key) is not None:
+            _prompt(sheet, key, data[key], field)
+
+
+def _prompt(sheet: Sheet, key: str, value: object, field: str) -> None:
+    """A prompt, InvokeAI's weights in it, such as word++ and (two words)1.2, written anew as A1111's."""
+    new = _weights(value) if isinstance(value, str) else value
+    if new == value or not isinstance(new, str) or len(new) > MAX_TEXT:
+        sheet.prompt(key, value, field)
+        return
+    sheet.prompt(key, new, field)
+    sheet.lines.pop()
+    sheet.map(key, value, new, "weights are written (words:1.2) here")
+
+
+def _weights(text: str) -> str:
+    if len(text) > MAX_TEXT:
+        return text
+
+    def anew(match: re.Match[str]) -> str:
+        words, mark = match[1] or match[3], match[2] or match[4]
+        factor = float(mark) if mark[0].isdigit() else (1.1 if mark[0] == "+" else 0.9) ** len(mark)
+        return f"({words}:{factor:.4g})" if factor <= 100 else match[0]
+
+    return _WEIGHT.sub(anew, text)
+
+
+def _words(prompt: object) -> object:
+    """The text of a prompt that may be a list of texts with weights."""
+    if isinstance(prompt, list):
+        texts = [part.get("prompt") for part in prompt if isinstance(part, Mapping)]
+        return " ".join(text for text in texts if isinstance(text, str))
+    return prompt
+
+
+def _bracketed(sheet: Sheet, prompt: object) -> None:
+    """An old prompt holds the negative one in square brackets."""
+    if not isinstance(prompt, str):
+        sheet.ignore("prompt", prompt, "is no text")
+        return
+    negative = ", ".join(part.strip() for part in re.findall(r"\[([^\[\]]*)\]", prompt))
+    if not negative:
+        _prompt(sheet, "prompt", prompt, "prompt")
+        return
+    plain = _weights(re.sub(r" ?\[[^\[\]]*\]", "", prompt).strip().rstrip(","))
+    sheet.prompt("prompt", plain, "prompt")
+    sheet.lines.pop()
+    note = "what stands in square brackets there is a negative prompt here"
+    sheet.map("prompt", prompt, f"{plain} / {negative}", note)
+    sheet.prompt("negative", _weights(negative), "negative")
+    sheet.lines.pop()
+
+
+def _key(sheet: Sheet, data: Mapping[str, Any], key: str, value: Any) -> None:
+    plain: dict[str, Callable[[str, object], None]] = {
+        "seed": sheet.seed,
+        "cfg_scale": sheet.cfg_scale,
+        "model_hash": lambda key, value: _hash(sheet, key, value),
+        "rand_device": lambda key, value: _rand_device(sheet, key, value),
+        "model": lambda key, value: _model(sheet, key, value),
+    }
+    done = ("positive_prompt", "negative_prompt", "prompt", "scheduler", "sampler", "steps")
+    if key in done or (key in ("width", "height") and "width" in data and "height" in data):
+        return
+    if value is None or value == [] or value is False:
+        sheet.ignore(key, value, "says nothing")
+    elif key in plain:
+        plain[key](key, value)
+    elif key == "cfg_rescale_multiplier":
+        sheet.number(key, value, "cfg_rescale", 0.0, 1.0)
+    elif key == "clip_skip":
+        skipped = as_whole(value)
+        layer = None if skipped is None else skipped + 1
+        sheet.clip_skip(key, value, layer, "counted there from 0, here from 1")
+    elif key == "strength":
+        _strength(sheet, data, key, value)
+    else:
+        sheet.ignore(key, value, reason(key))
+
+
+def _strength(sheet: Sheet, data: Mapping[str, Any], key: str, value: object) -> None:
+    mode = data.get("generation_mode", data.get("type"))
+    if (isinstance(mode, str) and mode.endswith("txt2img")) or as_number(value) == 0:
+        sheet.ignore(key, value, "has no effect without a picture to start from")
+    else:
+        sheet.strength(key, value)
+
+
+def _rand_device(sheet: Sheet, key: str, value: object) -> None:
+    if value in ("cpu", "(not said)"):
+        sheet.keep(key, value, CPU)
+    else:
+        sheet.ignore(key, value, GPU)
+
+
+def _model(sheet: Sheet, key: str, value: object) -> None:
+    """A name, or an object that says one."""
+    if not isinstance(value, Mapping):
+        sheet.model(key, value)
+        return
+    names = (value.get(name) for name in ("model_name", "name"))
+    sheet.model(f"{key}.name", next((name for name in names if name), None))
+    if isinstance(value.get("hash"), str):
+        _hash(sheet, f"{key}.hash", value["hash"])
+
+
+def _hash(sheet: Sheet, key: str, value: object) -> None:
+    digits = value.removeprefix("sha256:") if isinstance(value, str) else ""
+    if len(digits) == 64:
+        sheet.hash(key, digits)
+    elif value:
+        sheet.ignore(key, value, "is no SHA-256 of one file")
+
+
+def reason(key: str) -> str:
+    """Why a key is ignored."""
+    small = key.lower()
+    return next(
+        (why for start, why in _REASONS.items() if small.startswith(start)), "is nothing that is known here"
+    )

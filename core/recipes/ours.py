@@ -1,0 +1,95 @@
+"""Our own recipes, which come back exactly; and JSON that this program writes elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from core.errors import UserError
+from core.images import Recipe
+from core.recipes.found import Found, Line, written
+from core.request import Request, Settings
+
+if TYPE_CHECKING:
+    from core.registry import Registry
+
+
+def is_ours(data: Mapping[str, Any]) -> bool:
+    """Whether JSON is a recipe, a request, or what `generate --json` prints."""
+    if "settings" in data or isinstance(data.get("request"), Mapping):
+        return True
+    return (
+        "prompt" in data
+        and bool(data.keys() & {"cfg_scale", "sampler", "schedule", "options"})
+        and _fits(data)
+    )
+
+
+def read(data: Mapping[str, Any], registry: Registry) -> Found:
+    """What it says. Raises UserError for a damaged one, or one of a newer format."""
+    if "settings" in data:
+        return read_recipe(Recipe.from_dict(data), registry)
+    plain = data["request"] if isinstance(data.get("request"), Mapping) else data
+    request = Request.from_mapping(plain)
+    model = data.get("model")
+    name = model.get("name") if isinstance(model, Mapping) else None
+    sha256 = model.get("sha256") if isinstance(model, Mapping) else None
+    return Found(
+        source="latentcanvas",
+        request=request,
+        model=name if isinstance(name, str) else None,
+        model_hash=sha256 if isinstance(sha256, str) else None,
+        report=tuple(_settings(request, registry)),
+    )
+
+
+def read_recipe(recipe: Recipe, registry: Registry) -> Found:
+    """The request of a recipe: its settings, exactly."""
+    model, plugin, schedule = recipe.model, recipe.plugin, recipe.schedule_plugin
+    lines = _settings(recipe.settings, registry)
+    lines.append(Line("model", model.name, "kept", "the model it was made with"))
+    lines.append(Line("model sha256", model.sha256, "kept", "by which the model is recognised"))
+    if model.vae_sha256:
+        lines.append(Line("vae sha256", model.vae_sha256, "ignored", "load the model with that VAE (--vae)"))
+    if model.ema:
+        lines.append(Line("ema", "true", "ignored", "load the model's averaged copy (--ema)"))
+    for name, where in (("sampler from", plugin), ("schedule from", schedule)):
+        lines.append(
+            Line(name, f"{where.name} {where.version}".strip(), "ignored", "what is installed here is taken")
+        )
+    versions = ", ".join(f"{name} {version}" for name, version in recipe.versions.items())
+    for name, value in (("device", recipe.device), ("dtype", recipe.dtype), ("versions", versions)):
+        lines.append(
+            Line(
+                name,
+                written(value),
+                "ignored",
+                "the same bits need the same; the model runs as it was loaded",
+            )
+        )
+    return Found(
+        source="latentcanvas",
+        request=recipe.settings.as_request(),
+        model=model.name,
+        model_hash=model.sha256,
+        report=tuple(lines),
+        recipe=recipe,
+    )
+
+
+def _settings(settings: Settings | Request, registry: Registry) -> list[Line]:
+    """A line for each; all are kept, also what has to be installed or given first."""
+    notes = {"image_sha256": "give this picture", "mask_sha256": "give this mask"}
+    for name, known in (("sampler", registry.samplers), ("schedule", registry.schedules)):
+        if getattr(settings, name) not in (None, *known):
+            notes[name] = f"no {name} of that name is here: install the plugin that it came from"
+    said = {name: value for name, value in settings.to_dict().items() if value is not None}
+    return [Line(name, written(value), "kept", notes.get(name, "")) for name, value in said.items()]
+
+
+def _fits(data: Mapping[str, Any]) -> bool:
+    try:
+        Request.from_mapping(data)
+    except (UserError, TypeError):
+        return False
+    return True

@@ -1,0 +1,136 @@
+"""Who wrote it? `read_any` looks, and has it read by the reader of that program."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.errors import UserError
+from core.images import PARAMETERS_CHUNK, RECIPE_CHUNK
+from core.recipes import a1111, comfyui, fooocus, invokeai, ours
+from core.recipes.found import Found, Line, written
+from core.recipes.sources import MAX_TEXT_BYTES, PASTED, texts_of
+
+if TYPE_CHECKING:
+    from core.registry import Registry
+
+_NOTHING = (
+    "has no recipe in it that LatentCanvas, A1111, ComfyUI, InvokeAI or Fooocus wrote; choose another file"
+)
+# By what a text goes in a file, in the order in which they are tried. A text that is of several programs is
+# taken as A1111's: that is what a person exports on purpose.
+_ORDER = (
+    *(RECIPE_CHUNK, "invokeai_metadata", "sd-metadata", PARAMETERS_CHUNK, PASTED, "UserComment", "comment"),
+    *("Comment", "prompt", "workflow", "Model", "Make", "ImageDescription", "Dream"),
+)
+# Of these a text without parameters is somebody's words, not a prompt.
+_PERHAPS = {
+    "UserComment",
+    "comment",
+    "Comment",
+    "prompt",
+    "workflow",
+    "Model",
+    "Make",
+    "ImageDescription",
+    "Dream",
+}
+
+
+def read_any(source: Path | str, registry: Registry | None = None) -> Found:
+    """The recipe in a file (a Path) or in pasted text (a str).
+
+    `registry` says which samplers and schedules are here; all that is registered if left out. Raises
+    UserError: no such file, damaged, no recipe in it, or one that nothing here can do anything with.
+    """
+    if registry is None:
+        from core.plugins import registry as registered
+
+        registry = registered()
+    if isinstance(source, Path):
+        return _of_file(source, registry)
+    if len(source) > MAX_TEXT_BYTES:
+        raise UserError("the text is longer than any recipe; paste a shorter one")
+    if not source.strip():
+        raise UserError("there is no text; paste a recipe, or choose a picture")
+    found = _read(source, registry, plain=True)
+    assert found is not None
+    return found
+
+
+def _of_file(path: Path, registry: Registry) -> Found:
+    texts = texts_of(path)
+    damaged: list[Line] = []
+    failed: UserError | None = None
+    for name in (name for name in _ORDER if texts.get(name, "").strip()):
+        try:
+            found = _read(texts[name], registry, plain=name not in _PERHAPS)
+        except UserError as error:
+            failed = failed or error
+            damaged.append(Line(name, written(texts[name][:200]), "ignored", f"cannot be used: {error}"))
+            continue
+        if found is not None:
+            used = {name, "workflow" if name == "prompt" else name}
+            others = [
+                Line(other, written(text[:200]), "ignored", f"the recipe in {name} is taken")
+                for other, text in texts.items()
+                if other not in used and other not in {line.key for line in damaged}
+            ]
+            return replace(found, report=(*found.report, *damaged, *others))
+    if failed is not None:
+        raise UserError(f"{path}: {failed}") from failed
+    raise UserError(f"{path}: {_NOTHING}")
+
+
+def _read(text: str, registry: Registry, *, plain: bool) -> Found | None:
+    """What a text says. `plain`: one that is nothing else is a prompt; without it, it is None.
+
+    Raises UserError.
+    """
+    try:
+        stripped = text.strip()
+        for prefix in ("prompt:", "workflow:"):  # ComfyUI's, in the EXIF of WebP files
+            if stripped[: len(prefix) + 1].lower() == prefix + "{":
+                stripped = stripped[len(prefix) :]
+        if stripped.startswith("{"):
+            data = _json(stripped)
+            if isinstance(data, Mapping):
+                return _of_json(data, registry)
+        dream = invokeai.read_dream(text, registry)
+        found = dream or a1111.read(text, registry)
+    except RecursionError:
+        raise UserError("its recipe is nested too deep; choose another") from None
+    return found if plain or found.source != "text" else None
+
+
+def _json(text: str) -> object:
+    """The JSON, or None where it is none: then it is a text that begins with a brace."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _of_json(data: Mapping[str, Any], registry: Registry) -> Found:
+    nested = data.get("prompt")
+    if comfyui.is_prompt(nested) or comfyui.is_workflow(
+        data.get("workflow")
+    ):  # both in one, as some save them
+        inside: Any = nested if comfyui.is_prompt(nested) else data["workflow"]
+        data = inside
+    readers: tuple[tuple[bool, Callable[[Mapping[str, Any], Registry], Found]], ...] = (
+        (comfyui.is_workflow(data) or comfyui.is_prompt(data), comfyui.read),
+        ("positive_prompt" in data, invokeai.read),
+        (isinstance(data.get("image"), Mapping), invokeai.read_old),
+        (fooocus.is_fooocus(data), fooocus.read),
+        (ours.is_ours(data), ours.read),
+    )
+    for fits, read in readers:
+        if fits:
+            return read(data, registry)
+    raise UserError(
+        "this is JSON of no program that is known here; choose what LatentCanvas, ComfyUI or InvokeAI wrote"
+    )

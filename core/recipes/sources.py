@@ -1,0 +1,93 @@
+"""The texts in a file: a PNG's chunks, the EXIF and comments of other pictures, or the file itself."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from core.errors import UserError
+from core.images import read_text
+from core.recipes.exif import DESCRIPTION, MAKE, MAKER_NOTE, MODEL, SOFTWARE, USER_COMMENT, exif_texts
+
+MAX_TEXT_BYTES = 4 * 1024 * 1024
+MAX_FILE_BYTES = 256 * 1024 * 1024
+PASTED = "text"  # what the content of a file of text goes by, as pasted text does
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_NAMES = {
+    USER_COMMENT: "UserComment",
+    DESCRIPTION: "ImageDescription",
+    MAKE: "Make",
+    MODEL: "Model",
+    SOFTWARE: "Software",
+    MAKER_NOTE: "MakerNote",
+}
+
+
+def texts_of(path: Path) -> dict[str, str]:
+    """The texts in a file by name: PNG keywords, EXIF's names, "comment"; or the one of a file of text.
+
+    No picture is decoded. Raises UserError: no such file, damaged, too large, neither picture nor text.
+    """
+    try:
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder; choose a picture in it")
+        with open(path, "rb") as file:
+            start = file.read(MAX_TEXT_BYTES + 1)
+            size = file.seek(0, 2)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); choose another file") from error
+    except ValueError as error:  # a NUL or a stray surrogate in the name
+        raise UserError(f"{str(path)!r}: is not a possible file name; choose another") from error
+    if size > MAX_FILE_BYTES:
+        raise UserError(f"{path}: has more than {MAX_FILE_BYTES // 1024**2} MiB; choose a smaller file")
+    if start.startswith(_SIGNATURE):
+        return _with_exif(read_text(path), path)
+    try:
+        return _of_picture(path)
+    except UnidentifiedImageError:
+        return {PASTED: _of_text(start, path)}
+
+
+def _with_exif(texts: dict[str, str], path: Path) -> dict[str, str]:
+    """A PNG may have EXIF as well; its chunks win."""
+    if texts.keys() - {"Software", "Comment"}:
+        return texts
+    try:
+        return {**_of_picture(path), **texts}
+    except UnidentifiedImageError:
+        return texts
+
+
+def _of_picture(path: Path) -> dict[str, str]:
+    """What stands beside the pixels of a picture, by Pillow, which reads no more than its head."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sizes and odd heads: nothing is decoded
+            with Image.open(path) as image:
+                info = dict(image.info)
+    except UnidentifiedImageError:
+        raise
+    except Image.DecompressionBombError:
+        raise UserError(f"{path}: is a picture larger than this program opens; choose another") from None
+    except Exception as error:  # decoders raise almost anything on damaged files
+        raise UserError(f"{path}: is damaged ({type(error).__name__}); choose another picture") from error
+    exif, comment = info.get("exif"), info.get("comment")
+    found = exif_texts(exif) if isinstance(exif, bytes) else {}
+    texts = {_NAMES[tag]: text for tag, text in found.items() if text}
+    if comment:
+        texts["comment"] = comment.decode("utf-8", "replace") if isinstance(comment, bytes) else str(comment)
+    return {name: text for name, text in texts.items() if len(text) <= MAX_TEXT_BYTES}
+
+
+def _of_text(content: bytes, path: Path) -> str:
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(
+            f"{path}: is neither a picture of a known kind nor text; choose another file"
+        ) from None
+    if len(content) > MAX_TEXT_BYTES or "\0" in text:
+        raise UserError(f"{path}: is no recipe: it is not text, or too much of it; choose another file")
+    return text

@@ -1,0 +1,304 @@
+"""The steps of a run, kept: in memory when it has ended, in one small safetensors file, readable without the
+model.
+
+Of every step the state is kept in float32, so that a run can go on from it exactly, and the estimates in
+float16. All views of a step are linear in these. The clean estimate follows from the two others by guidance;
+where that is not near enough it is kept too: with rescaled guidance, with samplers that show another one, and
+in the last steps, where a small error of it is a large one of the noise.
+
+Steps are counted from 1: step k leads from state k - 1 to state k, and state 0 is the start.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from core.files import write_stream
+from core.guidance import guide
+from core.images import Recipe
+from core.pasting import Paste
+from core.preview import Previewer
+from core.request import Settings
+from core.starting import Start
+from core.trajectory_file import StepNote, blocks, read_fields
+
+if TYPE_CHECKING:
+    from core.run import Run, RunStep
+
+__all__ = ["VIEWS", "StepNote", "Trajectory"]
+
+VIEWS = ("clean", "noisy", "noise", "conditional", "unconditional", "difference")
+# The difference is small beside the estimates, and is shown enlarged.
+DIFFERENCE_GAIN = 4.0
+# How far a clean estimate made of the two others may be from the sampler's own, in parts of its largest
+# value, and the noise that follows from it from its own, of unit variance: a preview shows less than this.
+_NEAR, _NEAR_NOISE = 2.0**-6, 2.0**-3
+_LARGEST = 65504.0  # of float16
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """The steps of a run, those of its first steps' run too where it was branched.
+
+    recipe: of the first image. settings: of the whole batch; of a run that was stopped they say after how
+    many steps, and so make again what was made. total: the steps that were due, which a sampler that chooses
+    its own may miss. words: what the run says of the part of the grid that it took. seconds: by part.
+    notes: the steps in numbers. sigma_start: the level of state 0. preview_map, cell: core/preview.py.
+    paste: how a decoded step goes back into the picture the run started from, if it does.
+    tensors: "state" (N + 1, B, C, h, w) float32; in float16 "conditional" (N, B, C, h, w), "unconditional"
+    of the steps with guidance, and "clean" of those where it does not follow from them. known: what a run
+    with a mask, or of an inpainting network, goes on with (core/starting.py): "known" (1, C, h, w), "mask"
+    (1, 1, h, w), "extra" (1, 1 + C, h, w), float32.
+    """
+
+    recipe: Recipe
+    settings: Settings
+    total: int
+    stopped: bool
+    words: str
+    seconds: Mapping[str, float]
+    steps: Sequence[StepNote]
+    sigma_start: float
+    preview_map: Sequence[Sequence[float]]
+    cell: int
+    tensors: Mapping[str, Tensor]
+    known: Mapping[str, Tensor] = field(default_factory=dict)
+    paste: Paste | None = None
+
+    @classmethod
+    def of(cls, run: Run) -> Trajectory:
+        """Of a run that has ended, or of what it made until it was stopped.
+
+        Raises ValueError for a run whose steps were not all kept, or that has not begun.
+        """
+        made = run.steps
+        if run.start is None or not made or made[0].index != run.before:
+            raise ValueError("there are no steps to keep: run it with keep_steps, and begin it first")
+        settings, previewer = run.settings_so_far, run.pipeline.previewer
+        tensors, notes = _gathered(run.start, made, run.sigmas[0])
+        own = cls(
+            recipe=run.pipeline.recipe(settings.for_image(0)),
+            settings=settings,
+            total=run.whole,
+            stopped=run.stopped,
+            words=run.words,
+            seconds=dict(run.seconds),
+            steps=tuple(notes),
+            sigma_start=run.sigmas[0],
+            preview_map=previewer.map.tolist(),
+            cell=previewer.cell,
+            tensors=tensors,
+            known=_known(run.given),
+            paste=run.paste,
+        )
+        return own if run.origin is None else own._after(run.origin, run.before)
+
+    def _after(self, origin: Trajectory, count: int) -> Trajectory:
+        """The first `count` steps of another one, and then these."""
+        if count == 0:
+            return self
+        first, evals, passes = (
+            origin.steps[:count],
+            origin.steps[count - 1].evals,
+            origin.steps[count - 1].passes,
+        )
+        steps = [replace(step, evals=step.evals + evals, passes=step.passes + passes) for step in self.steps]
+        tensors = {"state": torch.cat([origin.tensors["state"][:count], self.tensors["state"]])}
+        for name in ("conditional", "unconditional", "clean"):
+            rows = origin._count(name, count)
+            pieces = [origin.tensors[name][:rows]] if rows else []
+            pieces += [self.tensors[name]] if name in self.tensors else []
+            if pieces:
+                tensors[name] = torch.cat(pieces)
+        return replace(
+            self, steps=(*first, *steps), sigma_start=origin.sigma_start, tensors=tensors, known=origin.known
+        )
+
+    def save(self, path: Path) -> int:
+        """Write the file, whole or not at all, and give its size in bytes. Raises UserError."""
+        return write_stream(path, blocks(self))
+
+    @classmethod
+    def open(cls, path: Path) -> Trajectory:
+        """The steps in a file, which stay there until they are wanted. Raises UserError for a damaged one."""
+        return cls(**read_fields(path))
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the tensors, in memory or mapped."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+    def given(self, device: torch.device) -> Start:
+        """What a run that goes on from here knows of pictures."""
+        known = {name: tensor.clone().to(device) for name, tensor in self.known.items()}
+        return Start(known.get("known"), known.get("mask"), None, known.get("extra"))
+
+    @property
+    def batch(self) -> int:
+        """The number of images."""
+        return self.settings.batch
+
+    def alone(self, image: int) -> Trajectory:
+        """The steps of one image, as a run of its own. Nothing is copied."""
+        settings = self.settings.for_image(image)
+        tensors = {name: tensor[:, image : image + 1] for name, tensor in self.tensors.items()}
+        return replace(
+            self, recipe=replace(self.recipe, settings=settings), settings=settings, tensors=tensors
+        )
+
+    def sigma(self, k: int) -> float:
+        """The noise level of state k."""
+        return self.sigma_start if k == 0 else self.steps[k - 1].sigma
+
+    def state(self, k: int) -> Tensor:
+        """The state (B, C, h, w) float32 after `k` steps; 0 is the start."""
+        return self.tensors["state"][k]
+
+    def views(self) -> list[str]:
+        """The views that there are: without guidance there is nothing unconditional, and no difference."""
+        return list(VIEWS if self._guided else VIEWS[:4])
+
+    def latents(self, k: int, view: str = "clean", image: int = 0) -> Tensor:
+        """Step `k`, from 1, of an image in one of VIEWS: (1, C, h, w) float32.
+
+        noisy: the state after the step as the network sees it, of unit variance. noise: what the clean
+        estimate leaves of the state before the step, of unit variance; of a step with several evaluations
+        it is the noise as seen from its beginning. A step without guidance in a run that has some shows the
+        conditional estimate as the unconditional one, and a difference of 0.
+        """
+        if not 1 <= k <= len(self.steps):
+            raise IndexError(f"step {k} of {len(self.steps)}")
+        match view:
+            case "clean":
+                return self._clean(k, image)
+            case "noisy":
+                return self._state(k, image) / math.sqrt(1 + self.sigma(k) ** 2)
+            case "noise":
+                return (self._state(k - 1, image) - self._clean(k, image)) / self.sigma(k - 1)
+            case "conditional":
+                return self._estimate("conditional", k, image)
+            case "unconditional":
+                return self._unconditional(k, image)
+            case "difference":
+                return self._estimate("conditional", k, image) - self._unconditional(k, image)
+        raise ValueError(f"a view is one of {', '.join(VIEWS)}, not {view!r}")
+
+    def preview(self, k: int, view: str = "clean", image: int = 0) -> Image.Image:
+        """A quick picture of that, of the run's size. The difference is enlarged, grey where it is 0."""
+        latents = self.latents(k, view, image)
+        if view == "difference":
+            return self._previewer(latents * DIFFERENCE_GAIN, constant=False)[0]
+        return self._previewer(latents)[0]
+
+    def curves(self, image: int = 0) -> dict[str, list[float]]:
+        """Numbers a step, for plots.
+
+        sigma: the level after the step. guidance: the root mean square of the difference, 0 without one.
+        distance: the same of the clean estimate's way to the last one, which is the picture.
+        """
+        last = self._clean(len(self.steps), image) if self.stopped else self._state(-1, image)
+        count = range(1, len(self.steps) + 1)
+        return {
+            "sigma": [step.sigma for step in self.steps],
+            "guidance": [_size(self.latents(k, "difference", image)) for k in count],
+            "distance": [_size(self._clean(k, image) - last) for k in count],
+        }
+
+    def finish(self, made: Image.Image, picture: Image.Image | None = None) -> Image.Image:
+        """A decoded step as the run shows it: pasted back into the picture that it started from, if it is.
+
+        picture: one that the run has made. Without it a run that painted a part shows that part alone.
+        """
+        return made if self.paste is None else self.paste.finish(made, picture)
+
+    @cached_property
+    def _guided(self) -> bool:
+        return any(step.scale is not None for step in self.steps)
+
+    @cached_property
+    def _rows(self) -> dict[str, list[int]]:
+        """How many estimates there are until each step, of those that not every step has."""
+        guided, own = (step.scale is not None for step in self.steps), (step.own for step in self.steps)
+        return {"unconditional": list(accumulate(guided)), "clean": list(accumulate(own))}
+
+    def _count(self, name: str, k: int) -> int:
+        return self._rows[name][k - 1] if name in self._rows else k
+
+    @cached_property
+    def _previewer(self) -> Previewer:
+        return Previewer(self.preview_map, self.cell)
+
+    def _state(self, k: int, image: int) -> Tensor:
+        return self.tensors["state"][k, image : image + 1]
+
+    def _estimate(self, name: str, k: int, image: int) -> Tensor:
+        return self.tensors[name][self._count(name, k) - 1, image : image + 1].float()
+
+    def _unconditional(self, k: int, image: int) -> Tensor:
+        guided = self.steps[k - 1].scale is not None
+        return self._estimate("unconditional" if guided else "conditional", k, image)
+
+    def _clean(self, k: int, image: int) -> Tensor:
+        step = self.steps[k - 1]
+        if step.own:
+            return self._estimate("clean", k, image)
+        conditional = self._estimate("conditional", k, image)
+        if step.scale is None:
+            return conditional
+        return guide(conditional, self._estimate("unconditional", k, image), step.scale)
+
+
+def _gathered(
+    start: Tensor, steps: Sequence[RunStep], sigma: float
+) -> tuple[dict[str, Tensor], list[StepNote]]:
+    """The tensors and the notes of some steps from `start` at `sigma`."""
+    kept: dict[str, list[Tensor]] = {"state": [start.cpu()], "conditional": []}
+    notes = []
+    for step in steps:
+        made = conditional = _half(step.conditional)
+        kept["state"].append(step.x.cpu())
+        kept["conditional"].append(conditional)
+        if step.unconditional is not None and step.scale is not None:
+            unconditional = _half(step.unconditional)
+            kept.setdefault("unconditional", []).append(unconditional)
+            made = guide(conditional.float(), unconditional.float(), step.scale)
+        own = not _near(made.float(), step.denoised.cpu(), sigma)
+        notes.append(StepNote(step.index, step.sigma, step.evals, step.passes, step.scale, own))
+        if own:
+            kept.setdefault("clean", []).append(_half(step.denoised))
+        sigma = step.sigma
+    return {name: torch.stack(tensors) for name, tensors in kept.items()}, notes
+
+
+def _known(start: Start) -> dict[str, Tensor]:
+    """What of the start is needed again. A picture without a mask is in the state alone."""
+    wanted = {"extra": start.extra}
+    if start.blend is not None:
+        wanted |= {"known": start.known, "mask": start.mask}
+    return {name: tensor.cpu() for name, tensor in wanted.items() if tensor is not None}
+
+
+def _near(made: Tensor, wanted: Tensor, sigma: float) -> bool:
+    """Whether one clean estimate can stand for another, in a step from `sigma`."""
+    error, largest = float((made - wanted).abs().max()), float(wanted.abs().max())
+    return error <= min(_NEAR * max(1.0, largest), _NEAR_NOISE * sigma)
+
+
+def _half(x: Tensor) -> Tensor:
+    """In float16, on the CPU; what is too large for it at its end."""
+    return x.clamp(-_LARGEST, _LARGEST).half().cpu()
+
+
+def _size(x: Tensor) -> float:
+    """The root mean square."""
+    return float(x.square().mean().sqrt())

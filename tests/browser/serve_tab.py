@@ -1,0 +1,87 @@
+"""Serve one tab alone: `python -m tests.browser.serve_tab TAB PORT FOLDER`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import gradio as gr
+
+from core import plugins
+from ui.app import _settle_gradio
+from ui.tabs.plugins import PluginsTab
+from ui.widgets.theme import look
+
+
+def plugins_tab(folder: Path) -> None:
+    """Plugins, those in the files of `folder` too."""
+    plugins.configure(directory=folder)
+    tab = PluginsTab(plugins.registry(), directory=folder)
+    tab.build()
+    tab.connect()
+
+
+def compare_tab(folder: Path) -> None:
+    """Compare on a small model whose pictures go to `folder`, beside a form of two fields."""
+    from core.pipeline import Pipeline
+    from core.request import Request
+    from tests.ui.fakes import FakePipeline
+    from ui.engine import Engine
+    from ui.jobs import Jobs
+    from ui.keeping import Runs
+    from ui.tabs.compare import Base, CompareTab
+
+    def load(name: str) -> Pipeline:
+        return Pipeline.load("tiny") if name == "tiny" else FakePipeline(delay=0.02)
+
+    engine = Engine(load, "tiny")
+    engine.start()
+    tab = CompareTab(Jobs(engine, Runs(folder)), plugins.registry(), lambda: ("tiny", "small"))
+    owner = gr.BrowserState("someone", storage_key="owner", secret="test")
+    tab.build()
+    with gr.Row():
+        prompt = gr.Textbox("a red house on a snowy hill", label="Prompt", elem_id="prompt")
+        opened = gr.Textbox(label="Opened", elem_id="opened")
+
+    def base(owner: str, words: str) -> Base:
+        return Base(Request(prompt=words, sampler="ddim", steps=10, width=128, height=128, seed=3))
+
+    engine.wait()
+    page = gr.context.Context.root_block
+    assert page is not None
+    tab.connect(
+        page,
+        owner,
+        base,
+        [prompt],
+        shown=prompt.change,
+        open_run=lambda owner, run: f"{owner} opened {run}",
+        open_outputs=[opened],
+    )
+
+
+TABS: dict[str, Callable[[Path], None]] = {"plugins": plugins_tab, "compare": compare_tab}
+
+
+def main() -> None:
+    """Serve until it is ended."""
+    name, port, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+    with gr.Blocks(title="LatentCanvas", analytics_enabled=False, fill_width=True) as page:
+        TABS[name](folder)
+    page.launch(
+        server_name="127.0.0.1",
+        server_port=port,
+        quiet=True,
+        prevent_thread_lock=True,
+        ssr_mode=False,
+        footer_links=[],
+        **look(),
+    )
+    print(f"LatentCanvas is at http://127.0.0.1:{port}", flush=True)
+    page.block_thread()
+
+
+if __name__ == "__main__":
+    _settle_gradio()
+    main()

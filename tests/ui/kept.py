@@ -1,0 +1,140 @@
+"""Kept runs for the player's tests: a family of them, in memory, of the small model or of another."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from core import plugins
+from core.errors import UserError
+from core.pipeline import Pipeline
+from core.request import Request, Settings
+from core.trajectory import Trajectory
+from tests.ui.fakes import FakePipeline
+
+OWNER = "someone"
+PROMPT = "a red house on a snowy hill under a full moon"
+
+
+@dataclass(frozen=True)
+class FakeKept:
+    """A kept run, as `ui.keeping` gives one."""
+
+    id: str
+    trajectory: Trajectory | None
+    settings: Settings
+    pngs: Sequence[bytes]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    evals: int = 0
+    stopped: bool = False
+    saved: bool = True
+    parent: str | None = None
+    parent_step: int | None = None
+    owner: str = OWNER
+
+    @property
+    def names(self) -> list[str]:
+        return [f"{self.id}-{i}.png" for i in range(len(self.pngs))]
+
+    @property
+    def steps(self) -> Trajectory:
+        assert self.trajectory is not None
+        return self.trajectory
+
+    def png(self, image: int) -> bytes:
+        return self.pngs[image]
+
+    def thumbnail(self, image: int) -> bytes:
+        small = Image.open(io.BytesIO(self.pngs[image])).convert("RGB")
+        small.thumbnail((96, 96))
+        buffer = io.BytesIO()
+        small.save(buffer, "JPEG")
+        return buffer.getvalue()
+
+
+class FakeRuns:
+    """Where they are kept."""
+
+    def __init__(self, runs: Sequence[FakeKept]) -> None:
+        self.runs = {run.id: run for run in runs}
+
+    def open(self, owner: str, run_id: object) -> FakeKept:
+        run = self.runs.get(str(run_id))
+        if run is None or run.owner != owner:
+            raise UserError("this run is gone; generate it again from its seed")
+        return run
+
+    def family(self, owner: str, run_id: str) -> Sequence[Any]:
+        related = {self.open(owner, run_id).id}
+        for _ in self.runs:  # as deep as can be
+            related |= {run.id for run in self.runs.values() if run.parent in related}
+            related |= {run.parent for run in self.runs.values() if run.id in related and run.parent}
+        return [run for run in self.runs.values() if run.id in related]
+
+
+@dataclass(frozen=True)
+class FakeEngine:
+    """A model that decodes."""
+
+    pipeline: Any
+
+
+@cache
+def pipeline() -> FakePipeline:
+    """The small model, loaded once."""
+    return FakePipeline(plugins.registry())
+
+
+def kept(
+    run_id: str, request: Request, *, model: Pipeline | None = None, steps: bool = True, **fields: Any
+) -> FakeKept:
+    """A run, kept with its steps or without."""
+    run = (model or pipeline()).stream(request)
+    result = run.result()
+    return FakeKept(
+        id=run_id,
+        trajectory=Trajectory.of(run) if steps else None,
+        settings=result.settings,
+        pngs=result.pngs(),
+        seconds=result.seconds,
+        evals=result.evals,
+        stopped=run.stopped,
+        **fields,
+    )
+
+
+def family(model: Pipeline | None = None, size: int = 64) -> FakeRuns:
+    """A run, two branches of it, one of a branch, one of other people, and some that are special."""
+    make: Callable[..., FakeKept] = partial(kept, model=model)
+    first = Request(prompt=PROMPT, seed=7, steps=20, batch=3, width=size, height=size)
+    other = replace(first, cfg_scale=9.0)
+    blue = replace(first, prompt=PROMPT.replace("red", "blue"))
+    return FakeRuns(
+        [
+            make("first", first),
+            make("guided", other, parent="first", parent_step=8),
+            make("blue", replace(blue, batch=1), parent="first", parent_step=12),
+            make("deep", replace(other, seed=9, batch=1), parent="guided", parent_step=14),
+            make("theirs", replace(first, batch=1), owner="somebody else"),
+            make("plain", replace(first, cfg_scale=1.0, width=size + 64, batch=1)),
+            make("bare", replace(first, batch=1), steps=False),
+            make("stopped", replace(first, batch=1, stop_after=9)),
+        ]
+    )
+
+
+def decoded(uri: str) -> bytes:
+    """The bytes in a data address."""
+    return base64.b64decode(uri.split(",")[1])
+
+
+def rms(x: Tensor) -> float:
+    """The root mean square."""
+    return float(x.square().mean().sqrt())

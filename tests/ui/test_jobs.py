@@ -1,0 +1,589 @@
+"""The queue behind the page: whose runs they are, in what order, and what can go wrong."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import torch
+
+from core import plugins
+from core.errors import Cancelled, UserError
+from core.images import read_recipe
+from core.request import Request
+from tests.ui.fakes import FakePipeline, loaded
+from ui.engine import Engine
+from ui.jobs import MAX_ENDED, Job, Jobs
+from ui.keeping import Runs
+from ui.limits import OwnLimits
+
+ANN, BOB = "ann's token", "bob's token"
+PATIENCE = 60.0
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def pipeline() -> FakePipeline:
+    return FakePipeline()
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    return Runs(tmp_path / "outputs", see_all=lambda: False)
+
+
+@pytest.fixture
+def jobs(pipeline: FakePipeline, runs: Runs) -> Jobs:
+    return Jobs(loaded(pipeline), runs)
+
+
+def asked(**fields: Any) -> Request:
+    return Request(**{"prompt": "a red circle", "steps": 3, "width": 64, "height": 64, "seed": 1, **fields})
+
+
+def done(job: Job) -> Job:
+    assert job.ended.wait(PATIENCE)
+    return job
+
+
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+class Gate:
+    """A task that holds the model until it is opened."""
+
+    def __init__(self, jobs: Jobs, owner: str = "somebody") -> None:
+        self.opened = threading.Event()
+        self.job = jobs.submit_task(owner, "hold", lambda pipeline, job: self.opened.wait(PATIENCE))
+        until(lambda: self.job.state == "running")
+
+
+# A run.
+
+
+def test_a_run_is_kept_as_pictures_steps_and_a_row(jobs: Jobs, runs: Runs) -> None:
+    job = done(jobs.submit_run(ANN, asked(batch=2, cfg_scale=2.0)))
+    assert (job.state, job.error, job.trouble) == ("done", "", "")
+    assert (job.total, job.evals, job.evals_due) == (3, 3, 3)
+    kept = runs.open(ANN, job.run_id)
+    assert kept.names == ("000001.png", "000002.png")
+    assert [path.read_bytes() for path in kept.paths] == [kept.png(0), kept.png(1)]
+    assert read_recipe(kept.paths[1]).settings.seed == 2
+    assert kept.thumbnail(1)[:2] == b"\xff\xd8"
+    assert kept.row.steps == "000001.steps.safetensors"
+    assert kept.trajectory is not None
+    assert len(kept.trajectory.steps) == 3
+    assert kept.seconds["denoise"] > 0
+    assert [row.id for row in runs.history.search()] == [job.run_id]
+    assert job.run_id is not None
+    assert [row.id for row in runs.family(ANN, job.run_id)] == [job.run_id]
+    assert runs.open(ANN, job.run_id).trajectory is kept.trajectory  # the file stays open
+
+
+def test_steps_are_there_while_it_runs_and_gone_afterwards(jobs: Jobs, pipeline: FakePipeline) -> None:
+    pipeline.delay = 0.02
+    job = jobs.submit_run(ANN, asked(steps=10))
+    until(lambda: len(job.steps) >= 2)
+    steps = job.steps
+    assert 0 < (job.eta or 0) < 5
+    assert steps[1].preview().size == (64, 64)
+    done(job)
+    assert job.steps == []
+    assert job.eta is None
+    assert steps[1].preview().size == (64, 64)  # who took the list can go on with it
+
+
+def test_the_picture_and_mask_that_a_run_begins_with(jobs: Jobs, runs: Runs) -> None:
+    from PIL import Image
+
+    picture, mask = Image.new("RGB", (64, 64), "red"), Image.new("L", (64, 64), 255)
+    job = done(jobs.submit_run(ANN, asked(strength=0.7, steps=10), image=picture, mask=mask))
+    assert job.state == "done"
+    assert job.words.startswith("strength 0.7 x 10 = 7 steps, from sigma ")
+    assert job.evals_due == 7
+    assert (job.image, job.mask) == (None, None)
+    assert runs.open(ANN, job.run_id).settings.mask_sha256 is not None
+
+
+def test_keeping_steps_can_be_switched_off(pipeline: FakePipeline, tmp_path: Path) -> None:
+    runs = Runs(tmp_path, keep_steps=lambda: False)
+    job = done(Jobs(loaded(pipeline), runs).submit_run(ANN, asked()))
+    assert list(tmp_path.glob("*.safetensors")) == []
+    assert runs.open(ANN, job.run_id).trajectory is not None  # for now
+    again = Runs(tmp_path)
+    assert again.open(ANN, job.run_id).trajectory is None
+    assert again.open(ANN, job.run_id).names == ("000001.png",)
+
+
+def test_a_branch_is_kept_with_its_parent(jobs: Jobs, runs: Runs) -> None:
+    first = done(jobs.submit_run(ANN, asked(batch=2, sampler="euler")))
+    assert first.run_id is not None
+    same = done(jobs.submit_run(ANN, Request(prompt="a red circle"), parent=(first.run_id, 2)))
+    assert (same.kind, same.state, same.error) == ("branch", "done", "")
+    other = done(jobs.submit_run(ANN, Request(prompt="x"), parent=(first.run_id, 1), parent_image=1))
+    kept, one = runs.open(ANN, same.run_id), runs.open(ANN, other.run_id)
+    assert (kept.row.parent, kept.row.parent_step, kept.evals) == (first.run_id, 2, 1)
+    pictures = [run.picture(1) for run in (kept, runs.open(ANN, first.run_id))]
+    assert len({picture.tobytes() for picture in pictures if picture}) == 1
+    assert (one.names, one.settings.seed, one.settings.prompt) == (("000005.png",), 2, "x")
+    assert [row.id for row in runs.family(ANN, first.run_id)] == [first.run_id, same.run_id, other.run_id]
+
+
+def test_only_what_has_steps_of_this_model_can_be_branched(jobs: Jobs, runs: Runs) -> None:
+    first = done(jobs.submit_run(ANN, asked()))
+    assert first.run_id is not None
+    strange = done(jobs.submit_run(BOB, Request(), parent=(first.run_id, 1)))
+    assert (strange.state, strange.run_id) == ("failed", None)
+    pipeline: Any = jobs.engine.pipeline
+    pipeline.files.__dict__["sha256"] = "1" * 64
+    other = done(jobs.submit_run(ANN, Request(), parent=(first.run_id, 1)))
+    assert other.error == "this run was made by the model fake; choose that model to branch from it"
+    (runs.folder / "000001.steps.safetensors").unlink()
+    bare = done(jobs.submit_run(ANN, Request(), parent=(first.run_id, 1)))
+    assert bare.error == "the steps of this run were not kept, so nothing can branch from it"
+
+
+# Owners and order.
+
+
+def test_two_owners_never_see_each_others_runs(jobs: Jobs, runs: Runs) -> None:
+    gate = Gate(jobs)
+    hers, his = jobs.submit_run(ANN, asked(prompt="a secret")), jobs.submit_run(BOB, asked(seed=2))
+    lines = jobs.listing(BOB)
+    assert [(line.mine, line.title, line.position) for line in lines] == [
+        (False, "", 0),
+        (False, "", 1),
+        (True, "a red circle", 2),
+    ]
+    assert [line.id for line in lines] == ["", "", his.id]
+    assert jobs.live(ANN) is hers
+    with pytest.raises(UserError, match="gone"):
+        jobs.get(BOB, hers.id)
+    with pytest.raises(UserError):
+        jobs.cancel(BOB, hers.id)
+    jobs.stop(BOB)
+    gate.opened.set()
+    assert done(hers).state == "done"
+    assert done(his).state == "stopped"
+    assert runs.open(ANN, hers.run_id).settings.prompt == "a secret"
+    for stranger in (BOB, ""):
+        with pytest.raises(UserError):
+            runs.open(stranger, hers.run_id)
+        assert runs.history.count(owner=runs.scope(stranger)) == 0
+
+
+def test_alone_everybody_sees_every_run(pipeline: FakePipeline, tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    job = done(Jobs(loaded(pipeline), runs).submit_run(ANN, asked()))
+    assert runs.open(BOB, job.run_id).id == job.run_id
+
+
+def test_jobs_run_in_the_order_they_came(jobs: Jobs) -> None:
+    gate, order = Gate(jobs), []
+    for owner, name in ((ANN, "a"), (BOB, "b"), (ANN, "c")):
+        last = jobs.submit_task(owner, name, lambda pipeline, job: order.append(job.title))
+    assert [line.title for line in jobs.listing(ANN)] == ["", "a", "", "c"]
+    gate.opened.set()
+    done(last)
+    assert order == ["a", "b", "c"]
+    until(lambda: jobs.listing(ANN) == [])
+    assert jobs.live(ANN) is None
+
+
+# Stopping.
+
+
+def test_a_waiting_job_is_cancelled_at_once(jobs: Jobs) -> None:
+    gate = Gate(jobs)
+    first, second = jobs.submit_run(ANN, asked()), jobs.submit_run(ANN, asked(seed=2))
+    jobs.cancel(ANN, first.id)
+    assert first.ended.is_set()
+    assert (first.state, first.run_id) == ("stopped", None)
+    assert [line.id for line in jobs.listing(ANN) if line.mine] == [second.id]
+    gate.opened.set()
+    assert done(second).state == "done"
+    jobs.cancel(ANN, second.id)  # too late, and nothing happens
+    assert second.state == "done"
+
+
+def test_stop_in_mid_run_keeps_what_was_made(jobs: Jobs, runs: Runs, pipeline: FakePipeline) -> None:
+    pipeline.delay = 0.02
+    job = jobs.submit_run(ANN, asked(steps=200))
+    until(lambda: len(job.steps) >= 2)
+    made = len(job.steps)
+    jobs.stop(ANN)
+    assert done(job).state == "stopped"
+    kept = runs.open(ANN, job.run_id)
+    assert kept.stopped
+    assert kept.trajectory is not None
+    assert made <= len(kept.trajectory.steps) <= made + 2  # within one evaluation
+    assert kept.settings.stop_after == len(kept.trajectory.steps)
+    pipeline.delay = 0
+    again = pipeline.generate(read_recipe(kept.paths[0]).settings.as_request())
+    assert again.pngs() == [kept.png(0)]
+
+
+def test_skip_leaves_what_waits(jobs: Jobs, pipeline: FakePipeline) -> None:
+    pipeline.delay = 0.02
+    first, second = jobs.submit_run(ANN, asked(steps=200)), jobs.submit_run(ANN, asked())
+    until(lambda: first.steps)
+    jobs.skip(BOB)
+    jobs.skip(ANN)
+    assert done(first).state == "stopped"
+    assert done(second).state == "done"
+
+
+def test_a_task_says_how_far_it_is_and_can_be_stopped(jobs: Jobs) -> None:
+    def count(pipeline: Any, job: Job) -> int:
+        job.evals_due = 10
+        for job.evals in range(10):
+            if job.cancel.wait(0.01):
+                raise Cancelled
+        return job.evals
+
+    job = done(jobs.submit_task(ANN, "count", count))
+    assert (job.state, job.value) == ("done", 9)
+    job = jobs.submit_task(ANN, "count", count)
+    until(lambda: job.state == "running")
+    jobs.stop(ANN)
+    assert (done(job).state, job.value) == ("stopped", None)
+
+
+# What goes wrong.
+
+BAD = """
+import time
+from latentcanvas import Step, hookimpl
+
+def raises(denoise, x, sigmas, noise):
+    for i in range(len(sigmas) - 1):
+        clean = denoise(x, sigmas[i])
+        x = clean + sigmas[i + 1] * (x - clean) / sigmas[i]
+        if i == 2:
+            raise RuntimeError("out of luck")
+        yield Step(i, sigmas[i + 1], x, clean)
+
+def barren(denoise, x, sigmas, noise):
+    denoise(x, sigmas[0])
+    return
+    yield
+
+def lost(denoise, x, sigmas, noise):
+    while True:
+        time.sleep(0.01)
+    yield
+
+@hookimpl
+def register_samplers(register):
+    for function in (raises, barren, lost):
+        register(function.__name__, function, title=function.__name__)
+"""
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Iterator[None]:
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    (folder / "bad.py").write_text(BAD)
+    plugins.configure(directory=folder)
+    yield
+    plugins.configure()
+
+
+@pytest.mark.usefixtures("bad")
+@pytest.mark.parametrize(
+    ("sampler", "said"),
+    [
+        ("raises", "failed at step 3 with RuntimeError: out of luck."),
+        ("barren", "stopped after 0 of 4"),
+    ],
+)
+def test_a_bad_plugin_costs_its_own_run_alone(jobs: Jobs, runs: Runs, sampler: str, said: str) -> None:
+    job, after = jobs.submit_run(ANN, asked(steps=4, sampler=sampler)), jobs.submit_run(ANN, asked())
+    assert done(job).state == "failed"
+    assert job.error.startswith(f"Sampler {sampler} (bad.py ")
+    assert said in job.error
+    assert (job.steps, job.run_id) == ([], None)
+    assert done(after).state == "done"
+    assert len(list(runs.folder.glob("*.png"))) == 1
+
+
+@pytest.mark.usefixtures("bad")
+def test_a_sampler_that_never_comes_back_is_left_behind(pipeline: FakePipeline, runs: Runs) -> None:
+    jobs = Jobs(loaded(pipeline), runs, patience=0.3)
+    job, after = jobs.submit_run(ANN, asked(sampler="lost")), jobs.submit_run(ANN, asked())
+    until(lambda: job.settings is not None)
+    jobs.skip(ANN)
+    assert done(job).state == "failed"
+    assert "sampler lost does not stop" in job.error
+    assert done(after).state == "done"
+
+
+def test_a_slow_network_is_not_taken_for_a_lost_sampler(pipeline: FakePipeline, runs: Runs) -> None:
+    jobs = Jobs(loaded(pipeline), runs, patience=0.1)
+    pipeline.delay = 1.5
+    job = jobs.submit_run(ANN, asked(cfg_scale=1.0))
+    until(lambda: job.settings is not None)
+    jobs.stop(ANN)
+    assert done(job).state == "stopped"
+
+
+def test_whatever_a_task_raises_the_next_one_runs(jobs: Jobs) -> None:
+    def fail(pipeline: Any, job: Job) -> NoReturn:
+        raise SystemExit("no")
+
+    job = done(jobs.submit_task(ANN, "verify", fail))
+    assert (job.state, job.error) == ("failed", "verify failed: SystemExit: no")
+    assert done(jobs.submit_run(ANN, asked())).state == "done"
+
+
+def full(*arguments: object, **named: object) -> NoReturn:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize(
+    ("place", "said", "saved"),
+    [
+        ("ui.keeping.write_numbered", "the picture is not saved: writing it failed", False),
+        ("core.trajectory.Trajectory.save", "the steps are not saved: writing them failed", True),
+        ("core.history.History.add", "the picture is saved, but not in the history yet", True),
+    ],
+)
+def test_a_full_disk_loses_nothing_that_was_made(
+    jobs: Jobs, runs: Runs, monkeypatch: pytest.MonkeyPatch, place: str, said: str, saved: bool
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(place, full)
+        job = done(jobs.submit_run(ANN, asked()))
+        assert (job.state, job.error) == ("done", "")
+        assert job.trouble.startswith(said)
+        kept = runs.open(ANN, job.run_id)
+        assert kept.saved is saved
+        assert kept.png(0)[:4] == b"\x89PNG"
+        assert kept.thumbnail(0)[:2] == b"\xff\xd8"
+        assert kept.trajectory is not None
+        with pytest.raises(UserError):
+            runs.open(BOB, job.run_id)
+    assert done(jobs.submit_run(ANN, asked(seed=2))).trouble == ""
+    if saved:
+        runs.history.sync()
+        assert runs.history.count() == 2
+
+
+def test_a_full_disk_is_said_in_the_words_of_the_files(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.fsync", full)
+    job = done(jobs.submit_run(ANN, asked()))
+    assert "the picture is not saved: " in job.trouble
+    assert "there is no space left on the disk" in job.trouble
+    assert "\n" not in job.trouble
+
+
+def test_a_damaged_file_of_steps_is_a_sentence(jobs: Jobs, runs: Runs, tmp_path: Path) -> None:
+    job = done(jobs.submit_run(ANN, asked()))
+    (runs.folder / "000001.steps.safetensors").write_bytes(b"nothing")
+    with pytest.raises(UserError):
+        runs.open(ANN, job.run_id)
+
+
+def test_a_deleted_run_is_gone(jobs: Jobs, runs: Runs) -> None:
+    job = done(jobs.submit_run(ANN, asked()))
+    kept = runs.open(ANN, job.run_id)
+    assert job.run_id is not None
+    runs.history.delete([job.run_id])
+    with pytest.raises(UserError):
+        runs.open(ANN, job.run_id)
+    with pytest.raises(UserError, match="the picture is gone"):
+        kept.png(0)
+
+
+# Limits.
+
+
+def test_the_line_has_an_end(pipeline: FakePipeline, runs: Runs) -> None:
+    limits = OwnLimits(queue=3, queue_owner=2)
+    jobs = Jobs(loaded(pipeline), runs, lambda: limits)
+    gate = Gate(jobs)
+    jobs.submit_run(ANN, asked())
+    last = jobs.submit_run(ANN, asked())
+    with pytest.raises(UserError, match="2 of your runs are in line already"):
+        jobs.submit_run(ANN, asked())
+    with pytest.raises(UserError, match="line is full"):
+        jobs.submit_run(BOB, asked())
+    jobs.cancel(ANN, last.id)
+    his = jobs.submit_run(BOB, asked())
+    gate.opened.set()
+    assert done(his).state == "done"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"steps": 11}, "steps 11: this page runs at most 10"),
+        ({"batch": 3}, "batch 3: this page makes at most 2 pictures at once"),
+        ({"width": 128, "height": 64}, "size 128x64: this page makes at most 4096 pixels, such as 64x64"),
+    ],
+)
+def test_what_is_too_large_is_refused_at_once(
+    pipeline: FakePipeline, runs: Runs, fields: dict[str, Any], said: str
+) -> None:
+    jobs = Jobs(loaded(pipeline), runs, lambda: OwnLimits(steps=10, batch=2, pixels=4096))
+    with pytest.raises(UserError, match=said):
+        jobs.submit_run(ANN, asked(**fields))
+    job = done(jobs.submit_run(ANN, Request()))  # the model's own 20 steps
+    assert job.error == "steps 20: this page runs at most 10"
+
+
+# Models.
+
+
+def models(tmp_path: Path, **loaders: Callable[[], Any]) -> Jobs:
+    engine = Engine(lambda name: loaders[name](), "first", lambda name: name != "large")
+    engine.start()
+    assert engine.wait(PATIENCE)
+    return Jobs(engine, Runs(tmp_path))
+
+
+def refuse() -> NoReturn:
+    raise UserError("Model 'x' is not there.")
+
+
+def test_a_model_is_switched_in_its_turn(tmp_path: Path) -> None:
+    jobs = models(tmp_path, first=FakePipeline, second=FakePipeline)
+    engine, first = jobs.engine, jobs.engine.pipeline
+    before, switch = jobs.submit_run(ANN, asked()), jobs.switch_model(ANN, "second")
+    after = jobs.submit_run(ANN, asked())
+    assert done(switch).state == "done"
+    assert before.state == "done"
+    assert (engine.name, engine.wanted, engine.switching) == ("second", "second", None)
+    assert engine.pipeline is not first
+    assert done(after).state == "done"
+    job = done(jobs.submit_run(ANN, asked(), model="first"))
+    assert (job.state, engine.name) == ("done", "first")
+
+
+@pytest.mark.parametrize("name", ["gone", "large"])
+def test_a_model_that_cannot_be_loaded_leaves_the_earlier_one(tmp_path: Path, name: str) -> None:
+    jobs = models(tmp_path, first=FakePipeline, gone=refuse, large=refuse)
+    job = done(jobs.switch_model(ANN, name))
+    assert (job.state, job.error) == ("failed", "Model 'x' is not there.")
+    assert (jobs.engine.name, jobs.engine.wanted, jobs.engine.switching) == ("first", "first", None)
+    assert done(jobs.submit_run(ANN, asked())).state == "done"
+
+
+def test_a_large_model_takes_the_place_of_the_earlier_one(tmp_path: Path) -> None:
+    there: list[bool] = []
+    engines: list[Engine] = []
+
+    def large() -> FakePipeline:
+        there.append(engines[0].ready)
+        return FakePipeline()
+
+    jobs = models(tmp_path, first=FakePipeline, large=large)
+    engines.append(jobs.engine)
+    assert done(jobs.switch_model(ANN, "large")).state == "done"
+    assert there == [False]
+    assert jobs.engine.name == "large"
+
+
+def test_runs_without_a_model_fail_until_one_is_chosen(tmp_path: Path) -> None:
+    jobs = models(tmp_path, first=refuse, second=FakePipeline)
+    assert done(jobs.submit_run(ANN, asked())).error == "Model 'x' is not there."
+    with pytest.raises(UserError, match="is not there"):
+        _ = jobs.engine.pipeline
+    done(jobs.switch_model(ANN, "second"))
+    assert done(jobs.submit_run(ANN, asked())).state == "done"
+
+
+def test_runs_may_be_asked_for_before_the_model_is_there(pipeline: FakePipeline, runs: Runs) -> None:
+    opened = threading.Event()
+
+    def load(name: str) -> FakePipeline:
+        assert opened.wait(PATIENCE)
+        return pipeline
+
+    jobs = Jobs(Engine(load), runs)
+    jobs.engine.start()
+    job = jobs.submit_run(ANN, asked())
+    assert not jobs.engine.wait(0.05)
+    assert job.state == "waiting"
+    opened.set()
+    assert done(job).state == "done"
+
+
+# Many.
+
+
+def test_a_hundred_jobs_of_eight_threads_are_neither_lost_nor_crossed(jobs: Jobs, runs: Runs) -> None:
+    counter, made, failures = itertools.count(), [], []
+
+    def work(owner: str) -> None:
+        try:
+            while (number := next(counter)) < 100:
+                job = done(jobs.submit_run(owner, asked(prompt=f"{owner} {number}", seed=number, steps=1)))
+                made.append((owner, number, job))
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(f"owner {i}",)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert failures == []
+    assert sorted(number for _, number, _ in made) == list(range(100))
+    for owner, number, job in made:
+        kept = runs.open(owner, job.run_id)
+        assert (kept.settings.prompt, kept.settings.seed, kept.owner) == (f"{owner} {number}", number, owner)
+        assert read_recipe(kept.paths[0]).settings == replace(kept.settings, batch=1)
+    assert len({job.run_id for _, _, job in made}) == 100
+    assert runs.history.count() == 100
+
+
+def test_what_ended_takes_no_memory(jobs: Jobs) -> None:
+    first = done(jobs.submit_run(ANN, asked()))
+    assert (first.steps, first.image, first.mask) == ([], None, None)
+    for _ in range(MAX_ENDED):
+        last = jobs.submit_task(ANN, "nothing", lambda pipeline, job: None)
+    done(last)
+    until(lambda: not jobs.listing(ANN))
+    with pytest.raises(UserError, match="gone"):
+        jobs.get(ANN, first.id)
+    assert jobs.get(ANN, last.id) is last
+    assert (len(jobs._active), len(jobs._work), len(jobs._ended)) == (0, 0, MAX_ENDED)
+
+
+def test_memory_holds_the_newest_of_what_was_not_saved(
+    pipeline: FakePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ui.keeping.write_numbered", full)
+    runs = Runs(tmp_path, max_runs=2)
+    jobs = Jobs(loaded(pipeline), runs)
+    made = [done(jobs.submit_run(ANN, asked(seed=seed))) for seed in range(3)]
+    assert [runs.open(ANN, job.run_id).settings.seed for job in made[1:]] == [1, 2]
+    with pytest.raises(UserError):
+        runs.open(ANN, made[0].run_id)
+    small = Runs(tmp_path, max_bytes=1)
+    jobs = Jobs(loaded(pipeline), small)
+    made = [done(jobs.submit_run(ANN, asked(seed=seed))) for seed in range(2)]
+    assert small.open(ANN, made[1].run_id).nbytes > 1
+    with pytest.raises(UserError):
+        small.open(ANN, made[0].run_id)

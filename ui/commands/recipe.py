@@ -1,0 +1,75 @@
+"""`recipe`: what is in a picture, anybody's, and what becomes of each of its keys here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from core.errors import UserError
+from ui.commands import options
+from ui.commands.tables import console, table
+
+if TYPE_CHECKING:
+    from core.recipes import Found, Line
+
+_LONGEST = 400  # characters of a value in the table; --json has them all
+
+
+def recipe(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="A picture, a file of text or JSON, or - for text from standard input."
+        ),
+    ],
+    as_json: options.Json = False,
+) -> None:
+    """Read the recipe in a picture of LatentCanvas, A1111, ComfyUI, InvokeAI or Fooocus."""
+    from pathlib import Path
+
+    from core.recipes import read_any
+
+    found = read_any(_standard_input() if source == "-" else Path(source))
+    if as_json:
+        print(json.dumps(found.to_dict(), indent=2))
+        return
+    to = console()
+    rows = [(line.key, _shown(line.value), line.fate, _became(line)) for line in found.report]
+    table(to, _title(found), ("key", "value", "fate", "became, and why"), rows)
+    for name in found.needs:
+        print(
+            f"To run it, give the {name} that it started from (--{'image' if name == 'picture' else 'mask'})."
+        )
+
+
+def _standard_input() -> str:
+    from core.recipes.sources import MAX_TEXT_BYTES
+
+    content = sys.stdin.buffer.read(MAX_TEXT_BYTES + 1)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError("standard input is no text: give a picture by the name of its file") from None
+
+
+def _title(found: Found) -> str:
+    """Who wrote it, and the model that it was made with."""
+    from core.recipes import model_here
+    from core.recipes.found import PROGRAMS
+
+    here = model_here(found)
+    model = "no model is named" if found.model is None else f"model {found.model}"
+    if found.model is not None:
+        model += f", which is here as {here}" if here else ", which is not here"
+    return f"{PROGRAMS[found.source]}; {model}"
+
+
+def _became(line: Line) -> str:
+    return "; ".join(part for part in (_shown(line.to), line.note) if part)
+
+
+def _shown(value: str) -> str:
+    return value if len(value) <= _LONGEST else f"{value[:_LONGEST]}..."

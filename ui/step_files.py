@@ -1,0 +1,88 @@
+"""Files of a run's steps: one step as a PNG that says what it is, all steps as a GIF or on a sheet."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from core.images import PARAMETERS_CHUNK, RECIPE_CHUNK, Recipe
+from core.infotext import infotext
+
+if TYPE_CHECKING:
+    from core.trajectory import Trajectory
+
+STEP_CHUNK = "latentcanvas_step"
+VIEW_WORDS = {
+    "clean": "clean estimate",
+    "noisy": "noisy state",
+    "noise": "predicted noise",
+    "conditional": "conditional estimate",
+    "unconditional": "unconditional estimate",
+    "difference": "conditional less unconditional estimate",
+}
+
+
+def step_png(picture: Image.Image, steps: Trajectory, k: int, view: str, image: int, source: str) -> bytes:
+    """One decoded step as a PNG file that says which step and view of which run it is.
+
+    The clean estimate of a run from words alone is also the picture of a recipe, that of the run stopped
+    there, and then carries it: run again it gives this picture but for the rounding of the kept estimates.
+    The rest say what they are in chunks that no program takes for a recipe.
+    """
+    recipe = replace(steps.recipe, settings=steps.settings.for_image(image))
+    what = f"Step {k} of {steps.total}, {VIEW_WORDS[view]}, of {source}"
+    about = {"step": k, "total": steps.total, "view": view, "of": source, "recipe": recipe.to_dict()}
+    chunks = _described(what)
+    chunks.add_text(STEP_CHUNK, _json(about))
+    if view == "clean" and recipe.settings.image_sha256 is None:
+        own = recipe if k == len(steps.steps) else _stopped(recipe, k)
+        chunks.add_text(PARAMETERS_CHUNK, infotext(own))
+        chunks.add_text(RECIPE_CHUNK, _json(own.to_dict()))
+    return _png(picture, chunks)
+
+
+def gif(steps: Trajectory, view: str, image: int, final: bytes) -> bytes:
+    """The steps in a view as a GIF; the clean estimates end with the finished picture, a PNG."""
+    from core.animation import animation
+
+    if view != "clean":
+        return animation(steps, view=view, image=image)
+    with Image.open(io.BytesIO(final)) as picture:
+        return animation(steps, view=view, image=image, final=picture)
+
+
+def sheet(steps: Trajectory, view: str, image: int, source: str) -> bytes:
+    """The steps in a view on one sheet, as a PNG that says so."""
+    from core.animation import contact_sheet
+
+    what = f"The {len(steps.steps)} steps of {source}, {VIEW_WORDS[view]}"
+    return _png(contact_sheet(steps, view=view, image=image), _described(what))
+
+
+def _stopped(recipe: Recipe, k: int) -> Recipe:
+    """The recipe of the run stopped after step `k`, which of a branch's first steps is its parent."""
+    settings = recipe.settings
+    while settings.branch is not None and k <= settings.branch.step:
+        settings = settings.branch.settings
+    return replace(recipe, settings=replace(settings, stop_after=k))
+
+
+def _described(what: str) -> PngInfo:
+    chunks = PngInfo()
+    chunks.add_text("Description", what)
+    return chunks
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _png(picture: Image.Image, chunks: PngInfo) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", pnginfo=chunks)
+    return buffer.getvalue()
