@@ -73,6 +73,8 @@ def infotext(recipe: Recipe) -> str:
         "Eta DDIM" if sampler in _DDIM_FAMILY else "Eta": settings.options.get("eta"),
         **{key: settings.options.get(option) for option, key in _OPTION_KEYS.items()},
         "Skip Early CFG": settings.cfg_from or None,
+        "Stop after": settings.stop_after,
+        "Branch after": None if settings.branch is None else settings.branch.step,
         "Version": _version(recipe),
     }
     negative = f"\n{_NEGATIVE} {settings.negative}" if settings.negative else ""

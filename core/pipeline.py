@@ -14,29 +14,33 @@ import time
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from core import plugins
+from core.branching import Branch
 from core.device import find_device, find_dtype
 from core.errors import UserError
 from core.images import ModelRef, Recipe
-from core.inputs import Inputs, Source
+from core.inputs import Inputs, Source, read_picture
 from core.models.clip import CLIPTextEncoder, weigh
 from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
-from core.noise import start_noise
 from core.pixels import to_images
-from core.preview import Previewer, fit
+from core.preview import Previewer
+from core.preview_map import preview_map
 from core.prompt import END, OPENCLIP_PAD, Chunk, TokenCount, Tokenizer
 from core.request import Request, Settings
 from core.run import Result, Run
 from core.weights.find import find_model
 from core.weights.model import ModelFiles, open_model
 from core.weights.parts import load_part
+
+if TYPE_CHECKING:
+    from core.trajectory import Trajectory
 
 
 class Pipeline:
@@ -145,6 +149,45 @@ class Pipeline:
         settings = asked.resolve(self.defaults, plugins.registry(), given)
         return Run(self, asked, settings, inputs, cancel=cancel, keep_steps=keep_steps)
 
+    def branch(
+        self,
+        trajectory: Trajectory,
+        step: int,
+        request: Request | None = None,
+        *,
+        picture: Source | None = None,
+        cancel: threading.Event | None = None,
+        keep_steps: bool = True,
+        **changes: Any,
+    ) -> Run:
+        """A run that goes on from the state after `step` steps of another, 0 for its start.
+
+        `changes` are what is to be otherwise; or `request` says everything, and what it leaves open is as it
+        was. Pictures, size and batch stay. With the schedule, steps and sigmas as they were the rest of the
+        grid is run, else the request's own levels below that of the state. picture: one that the run has
+        made, needed only where it is pasted back into a larger one. Raises UserError.
+        """
+        if request is not None and changes:
+            raise TypeError("give a request or what changes, not both")
+        branch = Branch(step, trajectory.settings)
+        if step >= len(trajectory.steps):
+            raise UserError(f"branch after step {step}: {len(trajectory.steps)} were made; choose one before")
+        asked = branch.taking_over(trajectory.settings, request, changes)
+        self._check_clip_skip(asked.clip_skip)
+        settings = asked.resolve(self.defaults, plugins.registry(), branch.given)
+        paste = trajectory.paste
+        if picture is None and paste is not None and not paste.whole:
+            raise UserError("the run was pasted back into a larger picture: give the picture that it made")
+        return Run(
+            self,
+            asked,
+            settings,
+            origin=trajectory,
+            picture=None if picture is None else read_picture(picture),
+            cancel=cancel,
+            keep_steps=keep_steps,
+        )
+
     def generate(self, request: Request | None = None, **fields: Any) -> Result:
         """Run to the end and decode. Arguments and errors are those of `stream`."""
         return self.stream(request, **fields).result()
@@ -203,16 +246,10 @@ class Pipeline:
         return self.previewer(latents)
 
     @cached_property
-    @torch.no_grad()
     def previewer(self) -> Previewer:
-        """The linear map behind previews."""
-        cell = self.config.vae.reduction
-        if self.notes.preview is not None:
-            return Previewer(self.notes.preview, cell)
-        # A model without a map of its own: fit one to what its decoder makes of noise.
-        latents = start_noise(0, 4, (self.config.vae.latent_channels, 16, 16))
-        pictures = self.vae.decode(latents.to(self.device, self.dtype)).float().cpu()
-        return Previewer(fit(latents, pictures).tolist(), cell)
+        """The linear map behind previews: the model's own, or one that is fitted to its VAE and kept."""
+        rows = self.notes.preview or preview_map(self)
+        return Previewer(rows, self.config.vae.reduction)
 
     def recipe(self, settings: Settings) -> Recipe:
         """What goes into the picture of these settings (of one image)."""

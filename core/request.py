@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from core import aliases
+from core.branching import Branch, check_branch
 from core.checks import (
     check_keys,
     check_number,
@@ -85,6 +86,8 @@ class Extras:
     invert_mask: bool = False
     image_sha256: str | None = None
     mask_sha256: str | None = None
+    stop_after: int | None = None
+    branch: Branch | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +105,10 @@ class Request(Extras):
     the request: docs/pictures-in.md says what each does. `strength` is above 0 and at most 1; `outpaint`
     pixels left, right, up and down; `mask_blur` pixels; `only_masked` pixels around the mask, None for the
     whole picture; the hashes are those of the pictures' pixels, and are found, not asked for.
+
+    `stop_after`, 1 to 10,000, ends the run after so many steps, and its picture is the clean estimate of the
+    last one. With `branch` the first steps are another run's (core/branching.py), and what is left open is
+    as it was there.
     """
 
     prompt: str = ""
@@ -137,6 +144,10 @@ class Request(Extras):
         `given` is about the pictures that come beside the request. Raises UserError for a name that is not
         registered, for options that the sampler does not take, and for pictures that are not there.
         """
+        if self.branch is not None:
+            filled = self.branch.filled(dataclasses.replace(self, branch=None))
+            settings = filled.resolve(defaults, registry, given)
+            return dataclasses.replace(settings, branch=self.branch.with_pictures(given))
         check_given(self, given)
         named = aliases.resolve(self.sampler, self.schedule, registry)
         sampler = registry.sampler(_either(named.sampler, defaults.sampler))
@@ -157,6 +168,7 @@ class Request(Extras):
             cfg_rescale=self.cfg_rescale,
             cfg_from=self.cfg_from,
             cfg_to=self.cfg_to,
+            stop_after=self.stop_after,
             **self._size_and_picture(defaults, given),
         )
 
@@ -198,7 +210,8 @@ class Settings(Extras):
         """The settings that give image `index` of this batch alone."""
         if not 0 <= index < self.batch:
             raise IndexError(f"image {index} of a batch of {self.batch}")
-        return dataclasses.replace(self, seed=self.seed + index, batch=1)
+        branch = None if self.branch is None else self.branch.for_image(index)
+        return dataclasses.replace(self, seed=self.seed + index, batch=1, branch=branch)
 
     def as_request(self) -> Request:
         """The request that resolves to these settings with any model."""
@@ -297,6 +310,7 @@ def _check_asked(record: Request | Settings) -> None:
         check_whole("seed", record.seed, 0, max_seed(record.batch))
     _check_guidance(record)
     check_picture_settings(record)
+    check_branch(record)
     # A copy of its own, and a plain one: it is pickled, compared and written as JSON.
     object.__setattr__(record, "options", check_options(record.options))
 
@@ -343,4 +357,5 @@ def _plain(record: Request | Settings) -> dict[str, Any]:
     values = {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
     said = {name: value for name, value in values.items() if name not in optional or value != optional[name]}
     lists = {name: list(value) for name, value in said.items() if isinstance(value, tuple)}
-    return {**said, **lists, "options": dict(record.options)}
+    branch = {} if record.branch is None else {"branch": record.branch.to_dict()}
+    return {**said, **lists, **branch, "options": dict(record.options)}

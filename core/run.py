@@ -15,21 +15,24 @@ from PIL import Image
 from torch import Tensor
 
 from core import plugins
+from core.branching import Leg, legs
 from core.denoiser import Denoiser, Estimate, Prediction
-from core.errors import Cancelled
+from core.errors import Cancelled, UserError
 from core.files import write_numbered
 from core.guidance import interval
 from core.images import Recipe, png_bytes
 from core.inputs import Inputs, prepare
 from core.noise import noise_source, start_noise
+from core.pasting import Paste
 from core.request import Request, Settings
 from core.sampling import Step
 from core.sampling_run import run_sampler
-from core.schedule import last_part, strength_words
+from core.schedule import strength_words
 from core.starting import Start, start_of
 
 if TYPE_CHECKING:
     from core.pipeline import Pipeline
+    from core.trajectory import Trajectory
 
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
 
@@ -64,8 +67,9 @@ class Run:
 
     `sigmas` is the part of the grid that it takes, and `words` says so where that is not all of it:
     "strength 0.6 x 20 = 12 steps, from sigma 3.4". `start` is the state that it begins with, None until it
-    does; `before` steps were made by a run that this one goes on from. Raises UserError for a mask that is
-    empty.
+    does, and `paste` how its pictures go back where they came from, if they do. With `origin` the steps
+    before the branch are not run but taken from there: `before` of them; `picture` is one that the origin
+    made. Raises UserError for an empty mask, and for a branch or an end that the steps do not have.
     """
 
     def __init__(
@@ -75,24 +79,32 @@ class Run:
         settings: Settings,
         inputs: Inputs | None = None,
         *,
+        origin: Trajectory | None = None,
+        picture: Image.Image | None = None,
         cancel: threading.Event | None = None,
         keep_steps: bool = True,
     ) -> None:
-        registry = plugins.registry()
-        self.pipeline, self.request, self.settings = pipeline, request, settings
-        self._sampler = registry.sampler(settings.sampler)
-        self._cancel, self._keep_steps = cancel, keep_steps
+        self.pipeline, self.request, self.settings, self.origin = pipeline, request, settings, origin
+        self._picture, self._cancel, self._keep_steps = picture, cancel, keep_steps
         self._prepared = None if inputs is None else prepare(inputs, settings)
-        schedule = registry.schedule(settings.schedule)
-        grid = settings.sigmas or schedule.sigmas(pipeline.noise_schedule, settings.steps)
-        self.sigmas = grid if settings.strength is None else last_part(grid, settings.strength)
-        self.words = "" if settings.strength is None else strength_words(grid, settings.strength)
-        self._cfg_interval = interval(grid, settings.cfg_from, settings.cfg_to)
-        self.total = len(self.sigmas) - 1
-        self.before = 0
+        self.paste: Paste | None = None
+        if origin is not None:
+            self.paste = origin.paste
+        elif self._prepared is not None:
+            self.paste = Paste.of(self._prepared)
+        parts = legs(settings, pipeline.noise_schedule, plugins.registry())
+        self.before = 0 if settings.branch is None or origin is None else settings.branch.step
+        self._legs = parts if origin is None else [parts[-1].beginning_at(origin.sigma(self.before))]
+        self.whole = self._legs[-1].total  # steps of a run to the end, those before included
+        self._end = _end_of(self._legs[-1], settings)
+        self.total = (self.whole if self._end is None else min(self.whole, self._end)) - self.before
+        self.sigmas = _levels(self._legs)
+        self.words = _words(self._legs[-1])
         self.start: Tensor | None = None
+        self.given = Start()  # what it knows of pictures, from its first step on
         self.steps: list[RunStep] = []
         self.seconds = {"encode": 0.0, "denoise": 0.0, "decode": 0.0}
+        self._evals = self._passes = 0  # of the parts before
         self._running = self._run()
         self._complete = False
 
@@ -112,73 +124,119 @@ class Run:
 
     @property
     def stopped(self) -> bool:
-        """Whether it has not come to its end, or ended before its last step."""
-        return not self._complete
+        """Whether its last step until now is not the last one of the grid."""
+        return not self.steps or self.steps[-1].sigma > 0
 
     @property
     def settings_so_far(self) -> Settings:
         """The settings that make again what was made until now."""
-        return self.settings
+        if not self.stopped:
+            return replace(self.settings, stop_after=None)
+        return replace(self.settings, stop_after=self.steps[-1].index + 1) if self.steps else self.settings
 
     def result(self) -> Result:
         """Take the steps that are left, decode the last one, and give everything.
 
-        Raises RuntimeError for a run that was ended early: its last state is no picture of its settings; and
-        Cancelled where it was stopped before its pictures were decoded.
+        Raises RuntimeError for a run that was ended early, whose last state is no picture of its settings
+        (see `so_far`); and Cancelled where it was stopped before its pictures were decoded.
         """
         with contextlib.closing(self._running):
             for _ in self:
                 pass
         if not self._complete:
             raise RuntimeError("the run was ended early: what it made is in its steps")
+        return self._result(self._cancel)
+
+    def so_far(self) -> Result:
+        """What a run made that was stopped: the clean estimate of its last step as a picture, whose recipe
+        says after how many steps it is. Ends the run. Raises UserError when there is no step yet.
+        """
+        self.close()
+        if not self.steps:
+            raise UserError("the run was stopped before its first step: there is no picture of it")
+        return self._result(None)
+
+    def _result(self, cancel: threading.Event | None) -> Result:
         began = time.perf_counter()
-        last = self.steps[-1]
-        images = [self._picture(last, i) for i in range(self.settings.batch)]
+        last, settings = self.steps[-1], self.settings_so_far
+        images = [self._image(last, i, cancel) for i in range(settings.batch)]
         self.seconds["decode"] = time.perf_counter() - began
-        recipe = self.pipeline.recipe(self.settings.for_image(0))
         return Result(
             images,
             self.steps,
             self.request,
-            self.settings,
-            recipe,
+            settings,
+            self.pipeline.recipe(settings.for_image(0)),
             self.seconds,
             last.evals,
             last.passes,
             self.words,
+            self.stopped,
         )
 
-    def _picture(self, step: RunStep, image: int) -> Image.Image:
+    def _image(self, step: RunStep, image: int, cancel: threading.Event | None) -> Image.Image:
         """One picture of the batch, pasted back where it came from."""
-        if self._cancel is not None and self._cancel.is_set():
+        if cancel is not None and cancel.is_set():
             raise Cancelled("the run was stopped")
-        made = self.pipeline.decode(step.x[image : image + 1])[0]
-        return made if self._prepared is None else self._prepared.finish(made)
+        latents = step.denoised if step.sigma > 0 else step.x
+        made = self.pipeline.decode(latents[image : image + 1])[0]
+        if self._prepared is not None:
+            return self._prepared.finish(made)
+        return made if self.paste is None else self.paste.finish(made, self._picture)
 
     def _run(self) -> Generator[RunStep, None, None]:
         began = time.perf_counter()
-        start = start_of(self.pipeline, self._prepared, self.settings)
-        denoiser = self._denoiser(start)
-        self.seconds["encode"] = time.perf_counter() - began
-        shape = self._shape()
-        settings, device = self.settings, self.pipeline.device
-        x = start.state(start_noise(settings.seed, settings.batch, shape).to(device), self.sigmas[0])
+        x = self._first_state()
+        for i, leg in enumerate(self._legs):
+            last = i + 1 == len(self._legs)
+            end = self._end if last else self._legs[i + 1].first
+            if i and self._legs[i - 1].sampler.adaptive:
+                leg = leg.beginning_at(self.steps[-1].sigma)
+            self.seconds["encode"] += time.perf_counter() - began
+            for step in self._run_leg(leg, x, end):
+                x = step.x
+                yield step
+            began = time.perf_counter()
+        self._complete = True
+
+    def _first_state(self) -> Tensor:
+        """The state to start from, (B, C, h, w) float32; what is known of pictures is in `given` then."""
+        device = self.pipeline.device
+        if self.origin is not None:
+            self.given = self.origin.given(device)
+            x = self.origin.state(self.before).clone().to(device)
+        else:
+            settings, sigma = self._legs[0].settings, self._legs[0].levels[0]
+            self.given = start_of(self.pipeline, self._prepared, settings)
+            noise = start_noise(settings.seed, settings.batch, self._shape())
+            x = self.given.state(noise.to(device), sigma)
         self.start = x
-        noise = noise_source(self._sampler.noise, settings.seed, settings.batch, shape, device)
-        steps = run_sampler(self._sampler, denoiser, x, self.sigmas, noise, settings.options)
+        return x
+
+    def _run_leg(self, leg: Leg, x: Tensor, end: int | None) -> Generator[RunStep, None, None]:
+        """The steps of one set of settings from `x`, until `end` steps of the run are made."""
+        began = time.perf_counter()
+        settings, device = leg.settings, self.pipeline.device
+        denoiser = self._denoiser(leg)
+        self.seconds["encode"] += time.perf_counter() - began
+        noise = noise_source(leg.sampler.noise, settings.seed, settings.batch, self._shape(), device)
+        steps = run_sampler(leg.sampler, denoiser, x, leg.levels, noise, settings.options)
         while True:
             began = time.perf_counter()
             try:
                 step = next(steps)
             except StopIteration:
-                self._complete = True
                 return
             finally:
                 self.seconds["denoise"] += time.perf_counter() - began
-            yield self._run_step(step, denoiser)
+            made = self._run_step(step, denoiser, leg)
+            yield made
+            if made.index + 1 == end and made.sigma > 0:  # after the last one the sampler is still checked
+                self._evals, self._passes = made.evals, made.passes
+                return
 
-    def _denoiser(self, start: Start) -> Denoiser:
-        pipeline, settings = self.pipeline, self.settings
+    def _denoiser(self, leg: Leg) -> Denoiser:
+        pipeline, settings = self.pipeline, leg.settings
         guided = settings.cfg_scale != 1
         texts = (settings.prompt, settings.negative) if guided else (settings.prompt,)
         conditional, *others = pipeline.encode_prompts(*texts, clip_skip=settings.clip_skip)
@@ -190,9 +248,9 @@ class Run:
             unconditional=others[0] if guided else None,
             cfg_scale=settings.cfg_scale,
             cfg_rescale=settings.cfg_rescale,
-            cfg_interval=self._cfg_interval,
-            blend=start.blend,
-            extra=start.extra,
+            cfg_interval=interval(leg.grid, settings.cfg_from, settings.cfg_to),
+            blend=self.given.blend,
+            extra=self.given.extra,
             cancel=self._cancel,
             dtype=pipeline.dtype,
         )
@@ -202,7 +260,7 @@ class Run:
         vae, settings = self.pipeline.config.vae, self.settings
         return vae.latent_channels, settings.height // vae.reduction, settings.width // vae.reduction
 
-    def _run_step(self, step: Step, denoiser: Denoiser) -> RunStep:
+    def _run_step(self, step: Step, denoiser: Denoiser, leg: Leg) -> RunStep:
         """The step with the estimates of the evaluation that gave `step.denoised`, or of the last one."""
         made = [*denoiser.estimates] or [Estimate(step.denoised, None, step.denoised)]
         denoiser.estimates.clear()
@@ -210,24 +268,49 @@ class Run:
         x = denoiser.blend(step.x) if denoiser.blend is not None and step.sigma == 0 else step.x
         estimate = next((e for e in reversed(made) if e.guided is step.denoised), made[-1])
         return RunStep(
-            step.index,
+            leg.first + step.index,
             step.sigma,
             x,
             step.denoised,
             estimate.conditional,
             estimate.unconditional,
-            denoiser.evals,
-            denoiser.passes,
-            None if estimate.unconditional is None else self.settings.cfg_scale,
+            self._evals + denoiser.evals,
+            self._passes + denoiser.passes,
+            None if estimate.unconditional is None else leg.settings.cfg_scale,
             self.pipeline,
         )
 
 
+def _end_of(leg: Leg, settings: Settings) -> int | None:
+    """The step to stop after. Raises UserError when the run has not so many."""
+    end = settings.stop_after
+    if end is not None and end > leg.total and not leg.sampler.adaptive:
+        raise UserError(f"stop after {end}: the run has {leg.total} steps; choose one of them")
+    return end
+
+
+def _levels(parts: list[Leg]) -> tuple[float, ...]:
+    """The levels of the parts, one after the other."""
+    levels: tuple[float, ...] = ()
+    for leg in parts:
+        levels = levels[: leg.first - parts[0].first] + leg.levels
+    return levels
+
+
+def _words(leg: Leg) -> str:
+    """What a run says of itself where it does not take the whole grid from noise."""
+    settings = leg.settings
+    if settings.branch is not None:
+        return f"branched after step {leg.first} of {leg.total}, at sigma {leg.levels[0]:.3g}"
+    return "" if settings.strength is None else strength_words(leg.grid, settings.strength)
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What a finished run made. `recipe` is that of the first image; `seconds` is by part.
+    """What a run made that has ended. `recipe` is that of the first image; `seconds` is by part.
 
-    `evals`, `passes` and `words` are those of the last step and of the run.
+    `evals`, `passes` and `words` are those of the last step and of the run. Where it `stopped` before its
+    last step, the pictures are clean estimates, and `settings` say after how many steps.
     """
 
     images: list[Image.Image]
@@ -239,6 +322,7 @@ class Result:
     evals: int
     passes: int
     words: str
+    stopped: bool = False
 
     def pngs(self) -> list[bytes]:
         """Each picture as a PNG file with its own recipe inside."""

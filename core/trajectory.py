@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -23,12 +23,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from core.files import write_whole
+from core.files import write_stream
 from core.guidance import guide
 from core.images import Recipe
+from core.pasting import Paste
 from core.preview import Previewer
 from core.request import Settings
-from core.trajectory_file import StepNote, check_tensors, notes_from_text, notes_to_text, opened, packed
+from core.starting import Start
+from core.trajectory_file import StepNote, blocks, read_fields
 
 if TYPE_CHECKING:
     from core.run import Run, RunStep
@@ -52,8 +54,11 @@ class Trajectory:
     many steps, and so make again what was made. total: the steps that were due, which a sampler that chooses
     its own may miss. words: what the run says of the part of the grid that it took. seconds: by part.
     notes: the steps in numbers. sigma_start: the level of state 0. preview_map, cell: core/preview.py.
+    paste: how a decoded step goes back into the picture the run started from, if it does.
     tensors: "state" (N + 1, B, C, h, w) float32; in float16 "conditional" (N, B, C, h, w), "unconditional"
-    of the steps with guidance, and "clean" of those where it does not follow from them.
+    of the steps with guidance, and "clean" of those where it does not follow from them. known: what a run
+    with a mask, or of an inpainting network, goes on with (core/starting.py): "known" (1, C, h, w), "mask"
+    (1, 1, h, w), "extra" (1, 1 + C, h, w), float32.
     """
 
     recipe: Recipe
@@ -67,6 +72,8 @@ class Trajectory:
     preview_map: Sequence[Sequence[float]]
     cell: int
     tensors: Mapping[str, Tensor]
+    known: Mapping[str, Tensor] = field(default_factory=dict)
+    paste: Paste | None = None
 
     @classmethod
     def of(cls, run: Run) -> Trajectory:
@@ -77,17 +84,12 @@ class Trajectory:
         made = run.steps
         if run.start is None or not made or made[0].index != run.before:
             raise ValueError("there are no steps to keep: run it with keep_steps, and begin it first")
-        settings = run.settings_so_far
-        tensors, own = _gathered(run.start, made, run.sigmas[0])
-        notes = [
-            StepNote(step.index, step.sigma, step.evals, step.passes, step.scale, kept)
-            for step, kept in zip(made, own, strict=True)
-        ]
-        previewer = run.pipeline.previewer
-        return cls(
+        settings, previewer = run.settings_so_far, run.pipeline.previewer
+        tensors, notes = _gathered(run.start, made, run.sigmas[0])
+        own = cls(
             recipe=run.pipeline.recipe(settings.for_image(0)),
             settings=settings,
-            total=run.total,
+            total=run.whole,
             stopped=run.stopped,
             words=run.words,
             seconds=dict(run.seconds),
@@ -96,26 +98,50 @@ class Trajectory:
             preview_map=previewer.map.tolist(),
             cell=previewer.cell,
             tensors=tensors,
+            known=_known(run.given),
+            paste=run.paste,
+        )
+        return own if run.origin is None else own._after(run.origin, run.before)
+
+    def _after(self, origin: Trajectory, count: int) -> Trajectory:
+        """The first `count` steps of another one, and then these."""
+        if count == 0:
+            return self
+        first, evals, passes = (
+            origin.steps[:count],
+            origin.steps[count - 1].evals,
+            origin.steps[count - 1].passes,
+        )
+        steps = [replace(step, evals=step.evals + evals, passes=step.passes + passes) for step in self.steps]
+        tensors = {"state": torch.cat([origin.tensors["state"][:count], self.tensors["state"]])}
+        for name in ("conditional", "unconditional", "clean"):
+            rows = origin._count(name, count)
+            pieces = [origin.tensors[name][:rows]] if rows else []
+            pieces += [self.tensors[name]] if name in self.tensors else []
+            if pieces:
+                tensors[name] = torch.cat(pieces)
+        return replace(
+            self, steps=(*first, *steps), sigma_start=origin.sigma_start, tensors=tensors, known=origin.known
         )
 
     def save(self, path: Path) -> int:
         """Write the file, whole or not at all, and give its size in bytes. Raises UserError."""
-        data = packed(self.tensors, notes_to_text(self))
-        write_whole(path, data)
-        return len(data)
+        return write_stream(path, blocks(self))
 
     @classmethod
     def open(cls, path: Path) -> Trajectory:
         """The steps in a file, which stay there until they are wanted. Raises UserError for a damaged one."""
-        with opened(path) as (text, tensors):
-            values = notes_from_text(text)
-            check_tensors(tensors, values)
-            return cls(**values, tensors=tensors)
+        return cls(**read_fields(path))
 
     @property
     def nbytes(self) -> int:
         """The bytes of the tensors, in memory or mapped."""
         return sum(tensor.nbytes for tensor in self.tensors.values())
+
+    def given(self, device: torch.device) -> Start:
+        """What a run that goes on from here knows of pictures."""
+        known = {name: tensor.clone().to(device) for name, tensor in self.known.items()}
+        return Start(known.get("known"), known.get("mask"), None, known.get("extra"))
 
     @property
     def batch(self) -> int:
@@ -188,15 +214,25 @@ class Trajectory:
             "distance": [_size(self._clean(k, image) - last) for k in count],
         }
 
+    def finish(self, made: Image.Image, picture: Image.Image | None = None) -> Image.Image:
+        """A decoded step as the run shows it: pasted back into the picture that it started from, if it is.
+
+        picture: one that the run has made. Without it a run that painted a part shows that part alone.
+        """
+        return made if self.paste is None else self.paste.finish(made, picture)
+
     @cached_property
     def _guided(self) -> bool:
         return any(step.scale is not None for step in self.steps)
 
     @cached_property
     def _rows(self) -> dict[str, list[int]]:
-        """Where the estimates lie that not every step has."""
+        """How many estimates there are until each step, of those that not every step has."""
         guided, own = (step.scale is not None for step in self.steps), (step.own for step in self.steps)
         return {"unconditional": list(accumulate(guided)), "clean": list(accumulate(own))}
+
+    def _count(self, name: str, k: int) -> int:
+        return self._rows[name][k - 1] if name in self._rows else k
 
     @cached_property
     def _previewer(self) -> Previewer:
@@ -206,8 +242,7 @@ class Trajectory:
         return self.tensors["state"][k, image : image + 1]
 
     def _estimate(self, name: str, k: int, image: int) -> Tensor:
-        row = self._rows[name][k - 1] if name in self._rows else k
-        return self.tensors[name][row - 1, image : image + 1].float()
+        return self.tensors[name][self._count(name, k) - 1, image : image + 1].float()
 
     def _unconditional(self, k: int, image: int) -> Tensor:
         guided = self.steps[k - 1].scale is not None
@@ -223,10 +258,12 @@ class Trajectory:
         return guide(conditional, self._estimate("unconditional", k, image), step.scale)
 
 
-def _gathered(start: Tensor, steps: Sequence[RunStep], sigma: float) -> tuple[dict[str, Tensor], list[bool]]:
-    """The tensors of some steps from `start` at `sigma`, and which of them keep their clean estimate."""
+def _gathered(
+    start: Tensor, steps: Sequence[RunStep], sigma: float
+) -> tuple[dict[str, Tensor], list[StepNote]]:
+    """The tensors and the notes of some steps from `start` at `sigma`."""
     kept: dict[str, list[Tensor]] = {"state": [start.cpu()], "conditional": []}
-    own = []
+    notes = []
     for step in steps:
         made = conditional = _half(step.conditional)
         kept["state"].append(step.x.cpu())
@@ -235,11 +272,20 @@ def _gathered(start: Tensor, steps: Sequence[RunStep], sigma: float) -> tuple[di
             unconditional = _half(step.unconditional)
             kept.setdefault("unconditional", []).append(unconditional)
             made = guide(conditional.float(), unconditional.float(), step.scale)
-        own.append(not _near(made.float(), step.denoised.cpu(), sigma))
-        if own[-1]:
+        own = not _near(made.float(), step.denoised.cpu(), sigma)
+        notes.append(StepNote(step.index, step.sigma, step.evals, step.passes, step.scale, own))
+        if own:
             kept.setdefault("clean", []).append(_half(step.denoised))
         sigma = step.sigma
-    return {name: torch.stack(tensors) for name, tensors in kept.items()}, own
+    return {name: torch.stack(tensors) for name, tensors in kept.items()}, notes
+
+
+def _known(start: Start) -> dict[str, Tensor]:
+    """What of the start is needed again. A picture without a mask is in the state alone."""
+    wanted = {"extra": start.extra}
+    if start.blend is not None:
+        wanted |= {"known": start.known, "mask": start.mask}
+    return {name: tensor.cpu() for name, tensor in wanted.items() if tensor is not None}
 
 
 def _near(made: Tensor, wanted: Tensor, sigma: float) -> bool:

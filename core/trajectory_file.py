@@ -1,33 +1,46 @@
-"""What stands in a file of steps beside the numbers, and the checks of a file that anyone may have made."""
+"""The file that the steps of a run are kept in: written in blocks, and read as one that anyone may have made.
+
+It is a safetensors file: the tensors of core/trajectory.py, the picture around a mask as the bytes of a PNG,
+and everything else as JSON in its metadata.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from core.checks import check_flag, check_number, check_text, check_whole
 from core.errors import UserError
 from core.images import Recipe
+from core.pasting import Paste
 from core.request import Settings
 from core.weights.mapped import Damaged, MappedFile
-from core.weights.safetensors_file import looks_like, read_safetensors
+from core.weights.safetensors_file import NAMES, looks_like, read_safetensors
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from core.trajectory import Trajectory
 
 FORMAT = 1
-KEY = "latentcanvas"  # of the text among the file's metadata
+KEY = "latentcanvas"  # of the JSON among the file's metadata
 SUFFIX = ".steps.safetensors"
 MOST_STEPS = 20_000
 _HIGHEST = 1e9
-_KINDS = {"state": "float32", "conditional": "float16", "unconditional": "float16", "clean": "float16"}
+_STEPS = {"state": "float32", "conditional": "float16", "unconditional": "float16", "clean": "float16"}
+_KNOWN = ("known", "mask", "extra")
+_PASTE = "paste"
+_KINDS = _STEPS | dict.fromkeys(_KNOWN, "float32") | {_PASTE: "uint8"}
+_FIELDS = (
+    *("format", "recipe", "settings", "total", "stopped", "words", "seconds", "steps", "sigma_start"),
+    *("preview_map", "cell", "paste"),
+)
 
 
 @dataclass(frozen=True)
@@ -51,14 +64,26 @@ def steps_path(picture: Path) -> Path:
     return picture.with_suffix(SUFFIX)
 
 
-def packed(tensors: Mapping[str, Tensor], text: str) -> bytes:
-    """The file."""
-    from safetensors.torch import save
+def blocks(trajectory: Trajectory) -> Iterator[bytes | memoryview]:
+    """The file: the length of the table, the table, and the numbers, the widest first."""
+    tensors = {**trajectory.tensors, **trajectory.known}
+    if trajectory.paste is not None:
+        tensors[_PASTE] = torch.frombuffer(bytearray(trajectory.paste.to_png()), dtype=torch.uint8)
+    tensors = {name: tensors[name] for name in _KINDS if name in tensors}
+    ordered = sorted(tensors.items(), key=lambda item: -item[1].element_size())
+    table: dict[str, Any] = {"__metadata__": {KEY: _notes(trajectory)}}
+    at = 0
+    for name, tensor in ordered:
+        offsets = [at, at := at + tensor.nbytes]
+        table[name] = {"dtype": NAMES[_KINDS[name]], "shape": list(tensor.shape), "data_offsets": offsets}
+    header = json.dumps(table, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    yield len(header).to_bytes(8, "little") + header
+    for _, tensor in ordered:
+        yield np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8).data
 
-    return save({name: tensor.contiguous() for name, tensor in tensors.items()}, {KEY: text})
 
-
-def notes_to_text(trajectory: Trajectory) -> str:
+def _notes(trajectory: Trajectory) -> str:
     """Everything but the tensors."""
     values = {
         "format": FORMAT,
@@ -72,42 +97,55 @@ def notes_to_text(trajectory: Trajectory) -> str:
         "sigma_start": trajectory.sigma_start,
         "preview_map": [list(row) for row in trajectory.preview_map],
         "cell": trajectory.cell,
+        "paste": None if trajectory.paste is None else trajectory.paste.to_dict(),
     }
     return json.dumps(values, separators=(",", ":"))
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """The text and the tensors of a file, mapped. What is wrong with them is one sentence: UserError."""
+def read_fields(path: Path) -> dict[str, Any]:
+    """The fields of the Trajectory in a file; its tensors stay there until they are wanted.
+
+    What is wrong with it is one sentence: UserError.
+    """
     try:
-        file = MappedFile(path)
-        if not looks_like(file):
-            raise Damaged("is no file of steps")
-        entries, metadata = read_safetensors(file)
-        if KEY not in metadata:
-            raise Damaged("is no file of steps: LatentCanvas did not write it")
-        for name, dtype in _KINDS.items():
-            if name in entries and entries[name].dtype != dtype:
-                raise Damaged(f"is damaged: {name} is not in {dtype}")
-        yield metadata[KEY], {name: entry.tensor() for name, entry in entries.items() if name in _KINDS}
+        return _read(MappedFile(path))
     except Damaged as error:
         raise UserError(f"{path} {error}; choose another file, or make the picture again") from None
 
 
-def notes_from_text(text: str) -> dict[str, Any]:
-    """The fields of a Trajectory but for its tensors. Raises Damaged and UserError."""
+def _read(file: MappedFile) -> dict[str, Any]:
+    if not looks_like(file):
+        raise Damaged("is damaged, or no file of steps")
+    entries, metadata = read_safetensors(file)
+    if KEY not in metadata or "state" not in entries:
+        raise Damaged("is no file of steps: LatentCanvas did not write it")
+    for name, entry in entries.items():
+        if _KINDS.get(name) != entry.dtype:
+            raise Damaged(f"is damaged: there is {name!r} in {entry.dtype} in it")
+    tensors = {name: entry.tensor() for name, entry in entries.items()}
+    fields = _fields(metadata[KEY], tensors.pop(_PASTE, None))
+    fields["known"] = {name: tensors.pop(name) for name in _KNOWN if name in tensors}
+    _check_shapes(tensors, fields)
+    return fields | {"tensors": tensors}
+
+
+def _fields(text: str, paste: Tensor | None) -> dict[str, Any]:
+    """What the notes say, checked."""
     try:
         values = json.loads(text)
-        version = values.pop("format")
-        check_whole("format", version, 1, 2**31)
-        if version > FORMAT:
-            raise Damaged(f"is of format {version}, which is newer than this program's: update LatentCanvas")
-        return _checked(values)
+        check_whole("format", values.get("format"), 1, 2**31)
+        if values["format"] > FORMAT:
+            raise Damaged("is of a newer format than this program's: update LatentCanvas")
+        if set(values) != set(_FIELDS) or (paste is None) != (values["paste"] is None):
+            raise Damaged("is damaged: its notes are not complete")
+        fields = _checked(values)
+        fields["paste"] = None if paste is None else Paste.read(values["paste"], paste.numpy().tobytes())
+        return fields
     except UserError as error:
         raise Damaged(f"is damaged ({error})") from None
     except Damaged:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError, SyntaxError):
         raise Damaged("is damaged: its notes cannot be read") from None
 
 
@@ -154,26 +192,22 @@ def _map(rows: Sequence[Sequence[Any]]) -> tuple[tuple[float, ...], ...]:
     return found
 
 
-def check_tensors(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-    """Refuse tensors that do not belong to the notes. Raises Damaged."""
-    steps: Sequence[StepNote] = values["steps"]
-    settings: Settings = values["settings"]
-    cell = values["cell"]
-    shape = (
-        settings.batch,
-        len(values["preview_map"]) - 1,
-        settings.height // cell,
-        settings.width // cell,
-    )
+def _check_shapes(tensors: Mapping[str, Tensor], fields: Mapping[str, Any]) -> None:
+    """Refuse tensors that do not belong to the notes."""
+    steps: Sequence[StepNote] = fields["steps"]
+    settings, cell, channels = fields["settings"], fields["cell"], len(fields["preview_map"]) - 1
+    place = (settings.height // cell, settings.width // cell)
     counts = {
         "state": len(steps) + 1,
         "conditional": len(steps),
         "unconditional": sum(step.scale is not None for step in steps),
         "clean": sum(step.own for step in steps),
     }
-    counts = {name: count for name, count in counts.items() if count}
-    if set(tensors) != set(counts):
+    due = {name: (count, settings.batch, channels, *place) for name, count in counts.items() if count}
+    if set(tensors) != set(due):
         raise Damaged("is damaged: it does not hold what its notes say")
-    for name, count in counts.items():
-        if tuple(tensors[name].shape) != (count, *shape):
+    depths = {"known": channels, "mask": 1, "extra": 1 + channels}
+    due |= {name: (1, depths[name], *place) for name in fields["known"]}
+    for name, tensor in {**tensors, **fields["known"]}.items():
+        if tuple(tensor.shape) != due[name]:
             raise Damaged(f"is damaged: {name} has not the shape that its notes say")

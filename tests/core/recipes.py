@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from core.branching import Branch
 from core.images import ModelRef, PluginRef, Recipe
 from core.request import Settings, max_seed
 
@@ -58,7 +61,16 @@ def any_settings(
         "seed": st.integers(0, max_seed(64)),
         "options": st.dictionaries(names, option_values, max_size=4),
     }
-    return st.builds(lambda a, b: Settings(**a, **b), st.fixed_dictionaries(plain), picture_settings)
+    made = st.builds(lambda a, b: Settings(**a, **b), st.fixed_dictionaries(plain), picture_settings)
+    return st.builds(
+        _in_part, made, prompts, st.integers(0, 9999), st.sampled_from(["", "end", "branch", "both"])
+    )
+
+
+def _in_part(settings: Settings, prompt: str, step: int, part: str) -> Settings:
+    """The settings of a run that ends early, or of a branch with another prompt, or of both."""
+    branch = Branch(step, replace(settings, prompt=prompt)) if part in ("branch", "both") else None
+    return replace(settings, branch=branch, stop_after=step + 1 if part in ("end", "both") else None)
 
 
 def any_recipe(prompts: st.SearchStrategy[str] = texts) -> st.SearchStrategy[Recipe]:
