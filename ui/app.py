@@ -103,7 +103,7 @@ def _settle_gradio() -> None:
 
 def _page(options: PageOptions, load: Callable[[str], PagePipeline]) -> tuple[gr.Blocks, Engine]:
     from core import plugins
-    from ui.engine import Engine
+    from ui.engine import Engine, fits_beside
     from ui.jobs import Jobs
     from ui.keeping import Runs
     from ui.page import build_page
@@ -111,8 +111,9 @@ def _page(options: PageOptions, load: Callable[[str], PagePipeline]) -> tuple[gr
     plugins.configure(directory=options.plugins_dir, enabled=not options.no_plugins)
     registry = plugins.registry()
     print(registry.summary(), flush=True)
-    engine = Engine(load, options.model)
-    return build_page(Jobs(engine, Runs(options.outputs)), registry), engine
+    engine, runs = Engine(load, options.model, fits_beside), Runs(options.outputs)
+    runs.start()
+    return build_page(Jobs(engine, runs), registry), engine
 
 
 def _load(options: PageOptions, name: str) -> PagePipeline:
