@@ -107,6 +107,8 @@ def read_fields(path: Path) -> dict[str, Any]:
 
     What is wrong with it is one sentence: UserError.
     """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file of steps; choose another")
     try:
         return _read(MappedFile(path))
     except Damaged as error:

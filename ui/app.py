@@ -12,6 +12,7 @@ import io
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def serve(options: PageOptions, load: Callable[[str], PagePipeline] | None = Non
     check_writable(Path(page_settings.outputs))
     host = "0.0.0.0" if page_settings.listen else "127.0.0.1"
     port = free_port(host, page_settings.port)
-    with TemporaryDirectory(prefix="latentcanvas-", ignore_cleanup_errors=True) as temporary:
+    with TemporaryDirectory(prefix="latentcanvas-page-", ignore_cleanup_errors=True) as temporary:
         _settle_gradio(temporary)
         with _few_collections():
             page, jobs = _page(options, store, load or (lambda name: _load(options, store, name)))
@@ -96,10 +97,10 @@ def serve(options: PageOptions, load: Callable[[str], PagePipeline] | None = Non
                 print("Asking for a share link ...", flush=True)
                 _start(jobs)
             shared = _launch(page, store.current, host, port, accounts)
-        if not page_settings.share:
-            _start(jobs)
         for line in lines(store.current, port, shared, asks=accounts is not None):
             print(line, flush=True)
+        if not page_settings.share:
+            _start(jobs)
         _until_interrupted(page)
 
 
@@ -128,9 +129,8 @@ def _check_mcp(wanted: bool, accounts: Accounts | None) -> None:
     if not wanted:
         return
     if find_spec("mcp") is None:
-        raise UserError(
-            "--mcp needs the package mcp: install it with `.venv/bin/python -m pip install -e '.[mcp]'`"
-        )
+        install = f"{sys.executable} -m pip install --constraint constraints.txt mcp"
+        raise UserError(f"--mcp needs the package mcp, which is not installed: run `{install}`")
     if accounts is not None:
         raise UserError("--mcp cannot ask for a password: leave out --mcp, or --auth and auth_file")
 
@@ -169,6 +169,7 @@ def _page(
     from ui.jobs import Jobs
     from ui.keeping import Runs
     from ui.page import build_page
+    from ui.tabs.plugins import PluginsTab
 
     plugins.configure(directory=options.plugins_dir, enabled=not options.no_plugins)
     registry = plugins.registry()
@@ -179,7 +180,14 @@ def _page(
         see_all=lambda: store.current.everybody_sees_all,
     )
     jobs = Jobs(Engine(load, store.current.page.model), runs, lambda: store.current.limits)
-    return build_page(jobs, registry, Api(jobs, registry, store).build), jobs
+    tab = PluginsTab(
+        registry,
+        directory=options.plugins_dir,
+        enabled=not options.no_plugins,
+        tracebacks=not store.current.shared,
+    )
+    endpoints = Api(jobs, registry, store).build
+    return build_page(jobs, registry, endpoints, settings=store, plugins=tab), jobs
 
 
 def _start(jobs: Jobs) -> None:

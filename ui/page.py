@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from core.request import Defaults
+from ui.styles import Styles, styles_path
+from ui.tabs.compare import CompareTab
+from ui.tabs.history import HistoryPanel
 from ui.tabs.plugins import PluginsTab
 from ui.tabs.recipe import RecipeTab
+from ui.tabs.settings import SettingsPanel
 from ui.viewer import Viewer
 from ui.workbench import TABS, Workbench, model_names
 
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
     from core.registry import Registry
     from ui.engine import Engine
     from ui.jobs import Jobs
-    from ui.styles import Styles
+    from ui.settings import SettingsStore
 
 FIRST = Defaults(sampler="ddim", schedule="leading", steps=20, cfg_scale=5.0, width=128, height=128)
 
@@ -28,23 +32,25 @@ def build_page(
     registry: Registry,
     endpoints: Callable[[], None] = lambda: None,
     *,
-    styles: Callable[[str], Styles] | None = None,
+    settings: SettingsStore | None = None,
+    plugins: PluginsTab | None = None,
 ) -> gr.Blocks:
     """The page over a model that may still be loading.
 
-    endpoints: adds those for programs. styles: gives the store of an owner's styles; one for all when None.
+    endpoints: adds those for programs. settings: the page's, which it shows and edits; none without them.
+    plugins: the tab about them, which must know how they were loaded.
     """
     page = gr.Blocks(title="LatentCanvas", analytics_enabled=False, fill_width=True)
     with page:
         model, status = _header(registry)
         with gr.Tabs(elem_id="tabs") as tabs:
             strip = {name: gr.Tab(name, id=name) for name in TABS}
-            panels = _Panels(jobs, registry)
+            panels = _Panels(jobs, registry, settings, plugins or PluginsTab(registry))
         viewer = Viewer(jobs.engine, jobs.runs, jobs)
-        bench = Workbench(jobs, registry, viewer, first_defaults(registry), styles or _one_store())
+        bench = Workbench(jobs, registry, viewer, first_defaults(registry), _styles_of(settings))
         bench.connect(page, tabs, model, status)
         viewer.connect(bench.owner)
-        panels.connect(bench)
+        panels.connect(page, bench)
         for name, tab in {**strip, **panels.tabs}.items():
             _connect_tab(name, tab, bench)
         endpoints()
@@ -54,22 +60,45 @@ def build_page(
 class _Panels:
     """The tabs that have a panel of their own, made inside the strip."""
 
-    def __init__(self, jobs: Jobs, registry: Registry) -> None:
+    def __init__(
+        self, jobs: Jobs, registry: Registry, settings: SettingsStore | None, plugins: PluginsTab
+    ) -> None:
+        runs = jobs.runs
+        self.compare = CompareTab(jobs, registry, model_names)
+        self.history = HistoryPanel(lambda: runs.history, lambda token: runs.scope(token) if token else "")
         self.recipe = RecipeTab(registry, loaded=lambda: _loaded(jobs.engine))
-        self.plugins = PluginsTab(registry)
+        self.plugins = plugins
+        self.settings = None if settings is None else SettingsPanel(settings)
+        builds = {
+            "compare": self.compare.build,
+            "history": self.history.build,
+            "recipe": self.recipe.build,
+            "plugins": self.plugins.build,
+            "learn": _learn,
+        }
+        if self.settings is not None:
+            builds["settings"] = self.settings.build
         self.tabs: dict[str, gr.Tab] = {}
-        for name, build in (
-            ("recipe", self.recipe.build),
-            ("plugins", self.plugins.build),
-            ("learn", _learn),
-        ):
+        for name, build in builds.items():
             with gr.Tab(name, id=name) as self.tabs[name]:
                 build()
 
-    def connect(self, bench: Workbench) -> None:
+    def connect(self, page: gr.Blocks, bench: Workbench) -> None:
         """Wire them to each other and to the workbench."""
+        self.compare.connect(
+            page,
+            bench.owner,
+            bench.base,
+            bench.base_inputs(),
+            shown=self.tabs["compare"].select,
+            open_run=bench.opened_run,
+            open_outputs=bench.run_outputs(),
+        )
+        self.history.connect(bench.owner, bench.opened_run, bench.run_outputs(), self.tabs["history"])
         self.recipe.connect(bench.opened_recipe, bench.recipe_outputs())
         self.plugins.connect()
+        if self.settings is not None:
+            self.settings.connect(page)
 
 
 def _connect_tab(name: str, tab: gr.Tab, bench: Workbench) -> None:
@@ -77,10 +106,16 @@ def _connect_tab(name: str, tab: gr.Tab, bench: Workbench) -> None:
 
     The editor of masks is made when it is first wanted.
     """
-    shows = "{__type__: 'update', visible: true}" if name == "inpaint" else "{__type__: 'update'}"
-    script = f"() => {{ window.latentcanvas.tab({name!r}); return [{name!r}, {shows}]; }}"
-    outputs = [bench.tab, bench.pictures.painting]
-    tab.select(None, None, outputs, js=script, show_progress="hidden", api_visibility="private")
+    outputs, values = [bench.tab], [repr(name)]
+    if name in TABS:
+        outputs.append(bench.mode)
+        values.append(repr(name))
+    script = f"() => {{ window.latentcanvas.tab({name!r}); return [{', '.join(values)}]; }}"
+    events: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    tab.select(None, None, outputs, js=script, **events)
+    if name == "inpaint":
+        painting = bench.pictures.painting
+        tab.select(None, None, painting, js="() => ({__type__: 'update', visible: true})", **events)
 
 
 def _header(registry: Registry) -> tuple[gr.Dropdown, gr.HTML]:
@@ -141,16 +176,20 @@ def _learn() -> None:
     gr.HTML(_LEARN, elem_id="learn")
 
 
-def _one_store() -> Callable[[str], Styles]:
-    from ui.styles import Styles
+def _styles_of(settings: SettingsStore | None) -> Callable[[str], Styles]:
+    """Whose styles they are: the person's at this machine, or a guest's own on a page that is shared."""
 
-    store = Styles()
-    return lambda owner: store
+    def styles(owner: str) -> Styles:
+        shared = settings is not None and settings.current.shared
+        return Styles(styles_path(owner if shared else None))
+
+    return styles
 
 
 _LEARN = """<section class="lc-panel"><h2>Lessons are on their way</h2>
-<p>Until they are here: generate a picture, then drag the slider under it back in time. <b>Clean</b> is what the model
-expects at that step, <b>Noisy</b> what the sampler holds, <b>Difference</b> where the prompt pulls.</p></section>"""
+<p>Until they are here: generate a picture, then drag the slider under it back in time. <b>Clean</b> is what
+the model expects at that step, <b>Noisy</b> what the sampler holds, <b>Difference</b> where the prompt
+pulls.</p></section>"""
 _THEME_SWITCH = (
     '<button type="button" id="theme-switch" aria-label="Light or dark" title="Light or dark">'
     '<svg viewBox="0 0 16 16" aria-hidden="true">'

@@ -1,7 +1,7 @@
 """Following one's jobs from a page: what runs is shown live, what has ended is shown whole.
 
-A page has one watcher at a time, however many events would start one. It ends when none of the owner's jobs is left,
-and a reloaded page starts another: the jobs do not mind.
+A page has one watcher at a time, however many events would start one. It ends when none of the owner's jobs
+is left, and a reloaded page starts another: the jobs do not mind.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from core.errors import UserError
@@ -52,11 +52,12 @@ class Following:
 
 @dataclass(frozen=True, kw_only=True)
 class Sight:
-    """What the page is told at one moment; None where nothing is new."""
+    """What the page is told at one moment; None where nothing is new. run: the one that has just ended."""
 
     lines: list[JobLine]
     message: messages.Message | None = None
     error: str | None = None
+    run: str | None = None
     running: bool = False
     waiting: bool = False
 
@@ -80,7 +81,7 @@ class Watcher:
                     following.last_seed = job.settings.seed
             # Nothing is awaited between the last look and the end: a job that comes now finds no watcher.
             following.watched = False
-            yield self._sight(owner)
+            yield self.sight(owner)
         finally:
             following.watched = False
 
@@ -104,13 +105,13 @@ class Watcher:
             if len(job.steps) > shown:
                 shown, at = len(job.steps), now
                 message = await asyncio.to_thread(self.viewer.live, job)
-                yield self._sight(owner, message if job.kind in RUNS else None)
+                yield self.sight(owner, message if job.kind in RUNS else None)
             elif (words := self._waits(job, owner)) != said and not shown:
                 said, at = words, now
-                yield self._sight(owner, messages.waiting(words) if job.kind in RUNS else None)
+                yield self.sight(owner, messages.waiting(words) if job.kind in RUNS else None)
             elif now - at > 1:
                 at = now
-                yield self._sight(owner)
+                yield self.sight(owner)
         yield await asyncio.to_thread(self._ended, job, owner)
 
     def _waits(self, job: Job, owner: str) -> str:
@@ -125,17 +126,19 @@ class Watcher:
         """The end of a job: what it made, or why it made nothing."""
         try:
             if job.run_id is not None and job.kind in RUNS:
-                return self._sight(owner, self.viewer.show(owner, job.run_id), job.trouble or None)
+                shown = self.viewer.show(owner, job.run_id)
+                return replace(self.sight(owner, shown, job.trouble or None), run=job.run_id)
             error = job.error or (NOT_STARTED if job.state == "stopped" else "")
-            return self._sight(owner, messages.back() if job.kind in RUNS else None, error or None)
+            return self.sight(owner, messages.back() if job.kind in RUNS else None, error or None)
         except UserError as error:
-            return self._sight(owner, messages.back(), str(error))
+            return self.sight(owner, messages.back(), str(error))
         except Exception as error:
             log.exception("the run could not be shown")
             sentence = f"the run could not be shown: {type(error).__name__}: {error}"
-            return self._sight(owner, messages.back(), sentence)
+            return self.sight(owner, messages.back(), sentence)
 
-    def _sight(self, owner: str, message: Any = None, error: str | None = None) -> Sight:
+    def sight(self, owner: str, message: Any = None, error: str | None = None) -> Sight:
+        """The queue as it is now, with what is new."""
         lines = self.jobs.listing(owner)
         mine = [line for line in lines if line.mine]
         return Sight(

@@ -1,35 +1,37 @@
 """The workbench of txt2img, img2img and inpaint: one form, the pictures that a run starts from, one player.
 
-A tab only chooses which picture inputs stand beside the form and which Generate button is there; prompt and settings
-stay. A run is a job of the queue, and belongs to the owner whose token the browser keeps: the page watches it.
+A tab only chooses which picture inputs stand beside the form and which Generate button is there; prompt and
+settings stay. A run is a job of the queue, and belongs to the owner whose token the browser keeps: the page
+watches it, and finds it again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from core.errors import UserError
-from core.inputs import Inputs, check_inputs
+from ui.asking import Asking, repeated, rest_shown
+from ui.tabs.compare import Base
 from ui.watching import Following, Sight, Watcher
 from ui.widgets import fields, text
 from ui.widgets import queue as queue_widget
 from ui.widgets.examples import cards
-from ui.widgets.form import MAX_RUNS, Form
+from ui.widgets.form import Form
 from ui.widgets.kept_words import KeptWords
-from ui.widgets.pictures import Given, Pictures, tab_of
+from ui.widgets.pictures import Pictures
 
 if TYPE_CHECKING:
     from gradio.components import Component
 
     from core.registry import Registry
-    from core.request import Defaults, Request
+    from core.request import Defaults
     from ui.jobs import Jobs
     from ui.styles import Styles
     from ui.tabs.recipe import Opening
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
 EXAMPLE_PICTURES = Path(__file__).parents[1] / "data" / "examples"
 TABS = ("txt2img", "img2img", "inpaint")
-LONGEST_TOKEN = 64
+SHORTEST_TOKEN, LONGEST_TOKEN = 20, 64
 
 # The events that never wait for a run.
 QUICK: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
@@ -56,11 +58,12 @@ class Workbench:
     ) -> None:
         self.engine, self.jobs, self.registry, self.viewer = jobs.engine, jobs, registry, viewer
         self.watcher = Watcher(jobs.engine, jobs, viewer)
-        self.following = gr.State(Following())
-        self.rest = gr.State({})
-        self.owner = gr.BrowserState("", storage_key="latentcanvas-owner", secret="latentcanvas")
-        self.kept_form = gr.BrowserState({}, storage_key="latentcanvas-form", secret="latentcanvas")
-        self.tab = gr.BrowserState(TABS[0], storage_key="latentcanvas-tab", secret="latentcanvas")
+        self.following, self.rest = gr.State(Following()), gr.State({})
+        # What the browser keeps: who it is, the form, the tab, which of the three was last, the newest run.
+        self.owner, self.kept_form, self.tab, self.mode, self.last_run = (
+            gr.BrowserState(value, storage_key=f"latentcanvas-{name}", secret="latentcanvas")
+            for name, value in (("owner", ""), ("form", {}), ("tab", ""), ("mode", TABS[0]), ("run", ""))
+        )
         with gr.Row(elem_id="workbench", equal_height=False):
             with gr.Column(elem_id="form", scale=0, min_width=320):
                 with gr.Column(elem_id="asked"):
@@ -71,28 +74,14 @@ class Workbench:
                 self.pictures = Pictures(jobs.engine, registry)
             with gr.Column(elem_id="result", scale=1, min_width=320):
                 self.player = viewer.build()
-        self.fields: dict[str, Component] = {
-            **self.form.fields,
-            "styles": self.kept.chosen,
-            **self.pictures.fields,
-        }
+        self.asking = Asking(self.form, self.pictures, self.kept)
 
     def _build_actions(self) -> None:
         with gr.Column(elem_id="actions"):
             with gr.Row():
-                self.generate = {
-                    tab: gr.Button(
-                        "Generate",
-                        variant="primary",
-                        scale=3,
-                        min_width=120,
-                        elem_classes=["lc-generate", f"lc-{tab}"],
-                    )
-                    for tab in TABS
-                }
-                self.skip = gr.Button(
-                    "Skip", interactive=False, scale=1, min_width=64, elem_id="skip", elem_classes="lc-second"
-                )
+                # Each tab has a button of its own, which sends its own pictures: CSS shows one.
+                self.generate = {tab: _generate_button(tab) for tab in TABS}
+                self.skip = gr.Button("Skip", interactive=False, scale=1, min_width=64, elem_id="skip")
                 self.stop = gr.Button(
                     "Stop", variant="stop", interactive=False, scale=1, min_width=64, elem_id="stop"
                 )
@@ -107,101 +96,83 @@ class Workbench:
     def connect(self, page: gr.Blocks, tabs: gr.Tabs, model: gr.Dropdown, status: gr.HTML) -> None:
         """Wire everything; `tabs` is the strip, `model` and `status` stand in the header."""
         self.tabs, self.model, self.status = tabs, model, status
+        everything = list(self.asking.fields.values())
         self.form.connect(QUICK)
-        method = self.form.method
-        self.pictures.connect([method.schedule, self.form.steps, self.form.sigmas], QUICK)
-        everything = list(self.fields.values())
-        self.kept.connect(self.owner, [self.form.prompt, self.form.negative], QUICK, everything, self._named)
+        levels = [self.form.method.schedule, self.form.steps, self.form.sigmas]
+        self.pictures.connect(levels, QUICK)
+        words = [self.form.prompt, self.form.negative]
+        self.kept.connect(self.owner, words, QUICK, everything, self.asking.named)
         self.kept.preset.input(
             self.on_preset, [self.owner, self.kept.preset], [*everything, self.notice], **QUICK
         )
         self.form.reuse.click(self.on_reuse, self.following, self.form.seed, **QUICK)
         self._connect_runs()
+        self._connect_queue()
         self._connect_opening(page)
-        keep = f"(...values) => Object.fromEntries({list(self.fields)!r}.map((name, i) => [name, values[i]]))"
+        names = list(self.asking.fields)
+        keep = f"(...values) => Object.fromEntries({names!r}.map((name, i) => [name, values[i]]))"
         changes = [control.change for control in everything if hasattr(control, "change")]
         gr.on(changes, None, everything, self.kept_form, js=keep, **QUICK)
 
     def _connect_runs(self) -> None:
-        asked = [self.following, self.owner, self.rest, *self.fields.values()]
-        own: dict[str, list[Component]] = {
-            "txt2img": [],
-            "img2img": [self.pictures.image],
-            "inpaint": [self.pictures.editor, self.pictures.mask],
-        }
-        handlers = {"txt2img": self.on_txt2img, "img2img": self.on_img2img, "inpaint": self.on_inpaint}
-        answers = [self.notice, self.player, *self._line()]
+        asked = [self.following, self.owner, self.rest, *self.asking.fields.values()]
+        answers = [self.notice, *self._line()]
         for tab, button in self.generate.items():
-            submitted = button.click(handlers[tab], [*asked, *own[tab]], answers, **QUICK)
-            self._then_watch(submitted)
-        self._then_watch(
-            self.model.input(self.on_model, [self.following, self.owner, self.model], answers, **QUICK)
-        ).then(self.on_other_model, None, [self.model, self.form.chips, self.player], **QUICK)
+            submit = partial(self.on_generate, tab)
+            self._then_watch(button.click(submit, [*asked, *self.asking.files(tab)], answers, **QUICK))
         self._then_watch(self.player.branch(self.on_branch, asked, answers, **QUICK))
-        self.player.open(self.on_open_run, self.owner, self.run_outputs(), **QUICK)
-        self.forget.click(lambda: _rest_shown({}), None, [self.rest, self.rest_row, self.rest_words], **QUICK)
-        line = [self.owner, *self._line()]
-        self.stop.click(self.on_stop, self.owner, line[1:], **QUICK)
-        self.skip.click(self.on_skip, self.owner, line[1:], **QUICK)
-        self.queue.cancel(self.on_cancel, self.owner, line[1:], **QUICK)
-        gr.Timer(5).tick(self.on_look, self.owner, line[1:], **QUICK)
+        switch = [self.following, self.owner, self.model]
+        self._then_watch(self.model.input(self.on_model, switch, answers, **QUICK)).then(
+            self.on_loaded, None, [self.form.chips, self.player, self.notice, self.model], **QUICK
+        ).then(self.form.on_prompt, self.form.prompt, self.form.tokens, **QUICK)
         self.player.start(_prompt_of, None, self.form.prompt, **QUICK).then(
             None, None, None, js="() => window.latentcanvas.generate()"
         )
+        self.player.open(self.on_open_run, self.owner, self.run_outputs(), **QUICK)
+        self.forget.click(lambda: rest_shown({}), None, [self.rest, self.rest_row, self.rest_words], **QUICK)
+
+    def _connect_queue(self) -> None:
+        line = self._line()
+        self.stop.click(self.on_stop, self.owner, line, **QUICK)
+        self.skip.click(self.on_skip, self.owner, line, **QUICK)
+        self.queue.cancel(self.on_cancel, self.owner, line, **QUICK)
+        gr.Timer(5).tick(self.told, self.owner, line, **QUICK)
 
     def _connect_opening(self, page: gr.Blocks) -> None:
-        everything = [*self.fields.values(), self.notice]
-        fields = self.form.defaulted()
+        everything = [*self.asking.fields.values(), self.notice]
+        defaulted = self.form.defaulted()
         opened = page.load(
             self.on_open,
-            [self.owner, self.kept_form, self.following],
-            [self.owner, self.following, self.kept.chosen, self.kept.preset, *everything],
+            [self.owner, self.kept_form, self.tab, self.following],
+            [self.owner, self.following, self.tabs, self.kept.preset, *everything],
             **QUICK,
         )
-        shown = opened.then(
-            self.on_loaded, None, [self.form.chips, self.player, self.notice, self.model], **QUICK
-        )
-        shown = shown.then(self.on_defaults, [self.following, *fields], fields, **QUICK)
+        loaded = [self.form.chips, self.player, self.notice, self.model]
+        shown = opened.then(self.on_loaded, None, loaded, **QUICK)
+        shown = shown.then(self.on_defaults, [self.following, *defaulted], defaulted, **QUICK)
         shown = shown.then(self.form.on_prompt, self.form.prompt, self.form.tokens, **QUICK)
-        shown = shown.then(self.on_link, self.owner, self.run_outputs(), **QUICK)
+        shown = shown.then(self.on_link, [self.owner, self.last_run], self.run_outputs(), **QUICK)
         self._then_watch(shown)
 
     def _then_watch(self, event: Any) -> Any:
-        return event.then(
-            self.on_watch, [self.following, self.owner], [self.player, self.notice, *self._line()], **QUICK
-        )
+        seen = [self.player, self.notice, self.last_run, *self._line()]
+        return event.then(self.on_watch, [self.following, self.owner], seen, **QUICK)
 
     def _line(self) -> list[Component]:
-        """What shows the queue: see `_told`."""
+        """What shows the queue: see `told`."""
         return [self.queue, self.status, self.skip, self.stop]
 
-    # Reading and filling.
-
-    def _named(self, *values: Any) -> dict[str, Any]:
-        return dict(zip(self.fields, values, strict=True))
-
-    def values_of(self, request: Request) -> dict[str, Any]:
-        """The controls' values, by name, that ask for this request."""
-        return {**self.form.values_of(request), **self.pictures.values_of(request), "styles": []}
-
-    def fill(self, request: Request) -> list[Any]:
-        """Updates for `filled()`: the form asks for this request. Raises UserError for options that cannot be."""
-        rest = rest_of(request)
-        return [
-            gr.Tabs(selected=tab_of(request)),
-            *fields.updates(self.fields, self.values_of(request)),
-            "",
-            *_rest_shown(rest),
-        ]
+    # Opening runs and recipes from elsewhere.
 
     def filled(self) -> list[Any]:
-        """The outputs of an event that fills the form."""
-        return [self.tabs, *self.fields.values(), self.notice, self.rest, self.rest_row, self.rest_words]
+        """The outputs of an event that fills the form, as `Asking.filling` has it."""
+        rest = [self.rest, self.rest_row, self.rest_words]
+        return [self.tabs, *self.asking.fields.values(), self.notice, *rest]
 
     def opened_run(self, owner: str, run_id: str, step: int | None = None) -> list[Any]:
         """Updates for `run_outputs()`: a kept run in the player and the form. Raises UserError."""
         message = self.viewer.show(owner, run_id, step)
-        return [message, *self.fill(self.viewer.settings(owner, run_id).as_request())]
+        return [message, *self.asking.filling(self.viewer.settings(owner, run_id).as_request())]
 
     def run_outputs(self) -> list[Any]:
         """What opening a run changes."""
@@ -209,96 +180,72 @@ class Workbench:
 
     def opened_recipe(self, opening: Opening) -> list[Any]:
         """Updates for `recipe_outputs()`: a recipe in the form, perhaps with its picture to start from."""
-        form = self.fill(opening.request)
+        form = self.asking.filling(opening.request)
         form[0] = gr.Tabs(selected=opening.where)
         if opening.model and self.engine.ready and opening.model != self.engine.name:
-            form[len(self.fields) + 1] = text.note(
-                f"it was made with {opening.model}: choose that model above"
-            )
+            note = text.note(f"it was made with {opening.model}: choose that model above")
+            form[1 + len(self.asking.fields)] = note
         return [*form, str(opening.picture) if opening.picture else gr.skip()]
 
     def recipe_outputs(self) -> list[Any]:
         """What opening a recipe changes."""
         return [*self.filled(), self.pictures.image]
 
-    def read(
-        self, owner: str, named: Mapping[str, Any], said: Mapping[str, Any], rest: Mapping[str, Any]
-    ) -> Request:
-        """The request of the form's values, with what is `said` of pictures and the `rest` that no control
-        shows. Raises UserError.
-        """
-        words = named["prompt"] or "", named["negative"] or ""
-        prompt, negative = self.kept.applied(owner, named["styles"], *words)
-        return self.form.read({**named, "prompt": prompt, "negative": negative}, **{**said, **rest})
+    def base(self, owner: str, rest: Any, tab: str, *values: Any) -> Base:
+        """What the form asks for, for a comparison: the values of `base_inputs()`. Raises UserError."""
+        *form, image, painted, mask = values
+        files = {"img2img": [image], "inpaint": [painted, mask]}.get(tab, [])
+        return Base(*self.asking.asked(owner, tab, rest, self.asking.named(*form), files))
+
+    def base_inputs(self) -> list[Any]:
+        """The inputs of `base`."""
+        files = [self.pictures.image, self.pictures.editor, self.pictures.mask]
+        return [self.rest, self.mode, *self.asking.fields.values(), *files]
 
     # Asking for runs.
 
-    def on_txt2img(self, following: Following, owner: str, rest: Any, *values: Any) -> tuple[Any, ...]:
-        """Generate from words alone."""
-        return self._ask(following, owner, rest, values, lambda named: ({}, Given()))
+    def on_generate(
+        self, tab: str, following: Following, owner: str, rest: Any, *values: Any
+    ) -> tuple[Any, ...]:
+        """Check the form at once; a good one goes to the end of the line. (notice, queue...)"""
+        count = len(self.asking.fields)
+        named = self.asking.named(*values[:count])
 
-    def on_img2img(self, following: Following, owner: str, rest: Any, *values: Any) -> tuple[Any, ...]:
-        """Generate from a picture."""
-        *asked, image = values
-        return self._ask(following, owner, rest, asked, lambda named: self.pictures.img2img(named, image))
+        def submit() -> None:
+            request, inputs = self.asking.asked(owner, tab, rest, named, values[count:])
+            if self.engine.ready:  # what is wrong with it is said now, not when its turn comes
+                given = None if inputs is None else inputs.given
+                request.resolve(self.engine.pipeline.defaults, self.registry, given)
+            image, mask = (None, None) if inputs is None else (inputs.image, inputs.mask)
+            for one in repeated(request, named["runs"]):
+                following.add(self.jobs.submit_run(owner, one, image=image, mask=mask).id)
 
-    def on_inpaint(self, following: Following, owner: str, rest: Any, *values: Any) -> tuple[Any, ...]:
-        """Generate a part of a picture, or what lies around it."""
-        *asked, painted, mask = values
-        return self._ask(
-            following, owner, rest, asked, lambda named: self.pictures.inpaint(named, painted, mask)
-        )
+        return self._do(owner, submit)
 
     def on_branch(
         self, event: gr.EventData, following: Following, owner: str, rest: Any, *values: Any
     ) -> tuple[Any, ...]:
         """Go on from a step of the run that the player shows, with what the form says."""
-        named = self._named(*values)
-        try:
-            said = {"width": None, "height": None, "batch": 1}  # size and pictures are those of the run
-            request = self.read(owner, named, said, {})
+
+        def submit() -> None:
+            left = {"width": None, "height": None, "batch": 1}  # size and pictures are those of the run
+            request = self.asking.request(owner, self.asking.named(*values), left)
             parent, image = (str(event.run), int(event.step)), int(event.image)
-            following.add(self.jobs.submit_run(owner, request, parent=parent, parent_image=image).id)
-        except UserError as error:
-            return text.error(str(error)), gr.skip(), *self._told(owner)
-        return "", gr.skip(), *self._told(owner)
+            job = self.jobs.submit_run(owner, request, parent=parent, parent_image=image)
+            following.add(job.id)
 
-    def _ask(
-        self, following: Following, owner: str, rest: Mapping[str, Any], values: Any, picture: Any
-    ) -> tuple[Any, ...]:
-        """Check the form at once; a good one goes to the end of the line. (notice, player, queue...)"""
-        named = self._named(*values)
-        try:
-            said, given = picture(named)
-            request = self.read(owner, named, said, rest)
-            self._submit(following, owner, request, given, named["runs"])
-        except UserError as error:
-            return text.error(str(error)), gr.skip(), *self._told(owner)
-        return "", gr.skip(), *self._told(owner)
-
-    def _submit(self, following: Following, owner: str, request: Request, given: Given, runs: object) -> None:
-        inputs = Inputs.read(*given)
-        check_inputs(request, inputs)
-        if self.engine.ready:
-            request.resolve(
-                self.engine.pipeline.defaults, self.registry, None if inputs is None else inputs.given
-            )
-        image, mask = (None, None) if inputs is None else (inputs.image, inputs.mask)
-        for one in repeated(request, runs):
-            following.add(self.jobs.submit_run(owner, one, image=image, mask=mask).id)
+        return self._do(owner, submit)
 
     def on_model(self, following: Following, owner: str, name: str) -> tuple[Any, ...]:
         """Another model, when its turn comes."""
-        try:
-            following.add(self.jobs.switch_model(owner, name).id)
-        except UserError as error:
-            return text.error(str(error)), gr.skip(), *self._told(owner)
-        return "", gr.skip(), *self._told(owner)
+        return self._do(owner, lambda: following.add(self.jobs.switch_model(owner, name).id))
 
-    def on_other_model(self) -> tuple[Any, ...]:
-        """The model that there is now: after a switch that failed the earlier one."""
-        chips, player, _, model = self.on_loaded()
-        return model, chips, player
+    def _do(self, owner: str, submit: Callable[[], None]) -> tuple[Any, ...]:
+        try:
+            submit()
+        except UserError as error:
+            return text.error(str(error)), *self.told(owner)
+        return "", *self.told(owner)
 
     def on_reuse(self, following: Following) -> Any:
         """The seed of the newest run."""
@@ -306,86 +253,82 @@ class Workbench:
 
     def on_preset(self, owner: str, name: str | None) -> list[Any]:
         """A saved form."""
+        nothing = [gr.skip()] * len(self.asking.fields)
         if not name:
-            return [gr.skip()] * (len(self.fields) + 1)
+            return [*nothing, gr.skip()]
         try:
-            return [*fields.updates(self.fields, self.kept.load(owner, name)), ""]
+            return [*fields.updates(self.asking.fields, self.kept.load(owner, name)), ""]
         except UserError as error:
-            return [*[gr.skip()] * len(self.fields), text.error(str(error))]
+            return [*nothing, text.error(str(error))]
 
     # The queue.
 
     async def on_watch(self, following: Following, owner: str) -> AsyncIterator[tuple[Any, ...]]:
-        """(player, notice, queue...) as long as there is a job of one's own."""
+        """(player, notice, newest run, queue...) as long as there is a job of one's own."""
         async for sight in self.watcher.watch(following, owner):
             message = gr.skip() if sight.message is None else sight.message
             notice = gr.skip() if sight.error is None else text.error(sight.error)
-            yield message, notice, *_line_of(sight)
+            yield message, notice, sight.run or gr.skip(), *_line_of(sight)
 
     def on_stop(self, owner: str) -> tuple[Any, ...]:
         """Stop all that is one's own."""
         self.jobs.stop(owner)
-        return self._told(owner)
+        return self.told(owner)
 
     def on_skip(self, owner: str) -> tuple[Any, ...]:
         """Stop what runs; the next in line follows."""
         self.jobs.skip(owner)
-        return self._told(owner)
+        return self.told(owner)
 
     def on_cancel(self, owner: str, event: gr.EventData) -> tuple[Any, ...]:
         """Take one job out of the line."""
         with contextlib.suppress(UserError):  # it has ended meanwhile
             self.jobs.cancel(owner, str(event.job))
-        return self._told(owner)
+        return self.told(owner)
 
-    def on_look(self, owner: str) -> tuple[Any, ...]:
-        """The queue, looked at now and then: others use it too."""
-        return self._told(owner)
-
-    def _told(self, owner: str) -> tuple[Any, ...]:
-        lines = self.jobs.listing(owner)
-        mine = [line for line in lines if line.mine]
-        running = any(line.state == "running" for line in mine)
-        return _line_of(Sight(lines=lines, running=running, waiting=bool(mine)))
+    def told(self, owner: str) -> tuple[Any, ...]:
+        """The queue as it is now: the list, its length, and whether one may skip and stop."""
+        return _line_of(self.watcher.sight(owner))
 
     # Opening the page.
 
-    def on_open(self, owner: str, form: Any, following: Following) -> list[Any]:
-        """Who this is, and the form as it was left."""
-        owner = (
-            owner
-            if isinstance(owner, str) and 20 <= len(owner) <= LONGEST_TOKEN
-            else secrets.token_urlsafe(24)
-        )
+    def on_open(self, owner: Any, form: Any, tab: str, following: Following) -> list[Any]:
+        """Who this is, and the page as it was left."""
+        if not isinstance(owner, str) or not SHORTEST_TOKEN <= len(owner) <= LONGEST_TOKEN:
+            owner = secrets.token_urlsafe(24)
         values = form if isinstance(form, dict) else {}
         following.restored = bool(values)
-        chosen, preset = self.kept.choices(owner)
-        restored = dict(zip(self.fields, fields.updates(self.fields, values), strict=True))
-        known = [name for _, name in getattr(chosen, "choices", [])]
-        restored["styles"] = gr.skip()
-        chosen = gr.Dropdown(choices=known, value=[one for one in values.get("styles") or [] if one in known])
-        return [owner, following, chosen, preset, *restored.values(), ""]
+        restored = dict(zip(self.asking.fields, fields.updates(self.asking.fields, values), strict=True))
+        styles, presets = self.kept.known(owner)
+        chosen = [name for name in values.get("styles") or [] if name in styles]
+        restored["styles"] = gr.Dropdown(choices=styles, value=chosen)
+        left = gr.Tabs(selected=tab) if tab and isinstance(tab, str) else gr.skip()
+        return [owner, following, left, gr.Dropdown(choices=presets), *restored.values(), ""]
 
     def on_loaded(self) -> tuple[Any, ...]:
-        """When the model is there: its examples; or the sentence why it is not."""
+        """When the model is there: its examples and name; or the sentence why it is not."""
         self.engine.wait()
         if not self.engine.ready:
             return gr.skip(), gr.skip(), text.error(self.engine.error), gr.skip()
-        pipeline = self.engine.pipeline
+        pipeline, name = self.engine.pipeline, self.engine.name
         prompts = list(pipeline.examples)
         player = gr.HTML(examples=cards(prompts, EXAMPLE_PICTURES, pipeline.name))
-        return prompts, player, "", gr.Dropdown(choices=model_names(self.engine.name), value=self.engine.name)
+        return prompts, player, gr.skip(), gr.Dropdown(choices=model_names(name), value=name)
 
     def on_defaults(self, following: Following, *values: Any) -> Any:
         """The model's defaults, in a form that nobody has touched."""
         return [gr.skip()] * len(values) if following.restored else self.form.on_defaults(*values)
 
-    def on_link(self, owner: str, request: gr.Request) -> list[Any]:
-        """The run and step that the address names: `?run=ID&step=K`."""
+    def on_link(self, owner: str, last_run: str, request: gr.Request) -> list[Any]:
+        """The run and step that the address names, `?run=ID&step=K`; without one the newest run again."""
         run, step = (request.query_params.get(name) for name in ("run", "step"))
-        if not run:
-            return [gr.skip()] * len(self.run_outputs())
-        return self._opened(owner, run, int(step) if step and step.isdecimal() else None)
+        if run:
+            return self._opened(owner, run, int(step) if step and step.isdecimal() else None)
+        nothing = [gr.skip()] * len(self.run_outputs())
+        if last_run and self.jobs.live(owner) is None:
+            with contextlib.suppress(UserError):  # it was deleted
+                nothing[0] = self.viewer.show(owner, last_run)
+        return nothing
 
     def on_open_run(self, owner: str, event: gr.EventData) -> list[Any]:
         """A run that was clicked in the player's tree."""
@@ -395,29 +338,8 @@ class Workbench:
         try:
             return self.opened_run(owner, run, step)
         except UserError as error:
-            nothing = [gr.skip()] * len(self.run_outputs())
-            nothing[self.run_outputs().index(self.notice)] = text.error(str(error))
-            return nothing
-
-
-def rest_of(request: Request) -> dict[str, Any]:
-    """What of a request no control of the form shows: a branch, an early end, and which pictures it had."""
-    names = ("stop_after", "branch", "image_sha256", "mask_sha256")
-    return {name: getattr(request, name) for name in names if getattr(request, name) is not None}
-
-
-def _rest_shown(rest: dict[str, Any]) -> tuple[Any, ...]:
-    said = []
-    if "branch" in rest:
-        said.append(f"goes on after step {rest['branch'].step} of another run")
-    if "stop_after" in rest:
-        said.append(f"ends after step {rest['stop_after']}")
-    pictures = [name for name in ("image", "mask") if f"{name}_sha256" in rest]
-    if pictures and "branch" not in rest:
-        words = {"image": "picture", "mask": "mask"}
-        said.append(f"began from a {' and a '.join(words[name] for name in pictures)}: give the same again")
-    words_ = text.note("this run " + ", ".join(said)) if said else ""
-    return rest, gr.Row(visible=bool(said)), words_
+            outputs = self.run_outputs()
+            return [text.error(str(error)) if one is self.notice else gr.skip() for one in outputs]
 
 
 def model_names(*more: str) -> list[str]:
@@ -427,13 +349,10 @@ def model_names(*more: str) -> list[str]:
     return list(dict.fromkeys([*map(find.model_name, find.installed()), *more]))
 
 
-def repeated(request: Request, runs: object) -> list[Request]:
-    """The request as often as it is to run, its seed going on where the one before ended. Raises UserError."""
-    if not isinstance(runs, int) or not 1 <= runs <= MAX_RUNS:
-        raise UserError(f"runs: must be a whole number between 1 and {MAX_RUNS}")
-    if request.seed is None:
-        return [request] * runs
-    return [dataclasses.replace(request, seed=request.seed + i * request.batch) for i in range(runs)]
+def _generate_button(tab: str) -> gr.Button:
+    return gr.Button(
+        "Generate", variant="primary", scale=3, min_width=120, elem_classes=["lc-generate", f"lc-{tab}"]
+    )
 
 
 def _line_of(sight: Sight) -> tuple[Any, ...]:

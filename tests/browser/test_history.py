@@ -240,6 +240,11 @@ def test_it_fits(open_page: Open, site: str, screenshots: Path, name: str, width
     )
     page.wait_for_timeout(300)
     page.screenshot(path=screenshots / f"history-{name}.png")
+    for part in (".lch-count", ".lch-text", ".lch-tile:nth-child(4)"):
+        where = page.locator(part).bounding_box()
+        assert where is not None
+        assert where["x"] >= 0
+        assert where["x"] + where["width"] <= width
     chosen(page, "a red house")
     page.wait_for_timeout(300)
     page.screenshot(path=screenshots / f"history-{name}-run.png")

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from core.branching import SHARED, Branch
 from core.images import ModelRef, Recipe, png_bytes
 from core.infotext import infotext
 from core.options import Option
@@ -39,7 +40,7 @@ def value_of(option: Option) -> st.SearchStrategy[Any]:
 
 
 @st.composite
-def requests(draw: st.DrawFn) -> tuple[Request, Given | None]:
+def requests(draw: st.DrawFn, branches: bool = True) -> tuple[Request, Given | None]:
     """Any request that this program runs, and the pictures that come beside it."""
     info = draw(st.sampled_from(list(REGISTRY.samplers.values())))
     chosen = draw(st.lists(st.sampled_from(info.options), unique=True)) if info.options else []
@@ -60,13 +61,29 @@ def requests(draw: st.DrawFn) -> tuple[Request, Given | None]:
         "cfg_rescale": st.floats(0, 1),
         "cfg_from": st.floats(0, 0.4),
         "cfg_to": st.floats(0.5, 1),
+        "stop_after": st.integers(1, 1000),
     }
     fields |= draw(st.fixed_dictionaries({}, optional=optional))
     if draw(st.integers(0, 4)) == 0:
         fields.pop("steps", None), fields.pop("schedule", None)
         fields["sigmas"] = sorted(draw(st.sets(st.floats(0.01, 100), min_size=2, max_size=8)), reverse=True)
     given = draw(st.none() | st.builds(Given, SIDES, SIDES, digests, st.none() | digests))
-    return Request(**fields, **(draw(pictures(given)) if given else {})), given
+    request = Request(**fields, **(draw(pictures(given)) if given else {}))
+    if branches and draw(st.integers(0, 4)) == 0:
+        request, given = draw(branched(request, given))
+    return request, given
+
+
+@st.composite
+def branched(draw: st.DrawFn, first: Request, given: Given | None) -> tuple[Request, Given | None]:
+    """A request that takes over after some steps of the first one, whose pictures it shares."""
+    parent = first.resolve(DEFAULTS, REGISTRY, given)
+    other, _ = draw(requests(branches=False).filter(lambda pair: pair[1] is None))
+    shared = {name: getattr(parent, name) for name in SHARED}
+    steps = parent.steps if other.sigmas is None else other.steps
+    step = draw(st.integers(0, parent.steps - 1))
+    branch = Branch(step, parent)
+    return dataclasses.replace(other, **shared, steps=steps, stop_after=None, branch=branch), given
 
 
 def pictures(given: Given) -> st.SearchStrategy[dict[str, Any]]:
@@ -113,7 +130,17 @@ def test_a_request_comes_back_from_its_picture(tmp_path: Path, asked: tuple[Requ
 
 # What the text has no key for: these come back as they are where nobody said anything.
 NOT_CARRIED = {
-    *("cfg_rescale", "cfg_to", "resize", "outpaint", "keep_unmasked", "image_sha256", "mask_sha256"),
+    *(
+        "stop_after",
+        "branch",
+        "cfg_rescale",
+        "cfg_to",
+        "resize",
+        "outpaint",
+        "keep_unmasked",
+        "image_sha256",
+        "mask_sha256",
+    ),
     "batch",
 }
 CARRIED_OPTIONS = {"eta", "s_churn", "s_tmin", "s_tmax", "s_noise", "solver"}

@@ -23,12 +23,13 @@ SECONDS_A_STEP = 0.05
 
 @dataclass(frozen=True)
 class Served:
-    """A server that runs: its address, what it said at the start, and its own folder for uploads."""
+    """A server that runs: its address, what it said at the start, its folders, and what it complains of."""
 
     url: str
     said: str
     folder: Path
     temporary: Path
+    log: Path
 
 
 @contextmanager
@@ -56,13 +57,12 @@ def served(folder: Path, *, embedded: bool = False, **options: Any) -> Iterator[
             said = _until_served(server)
             address = re.search(r"http://127\.0\.0\.1:[0-9]+", said)
             assert address, said + log.read_text()
-            [own] = temporary.glob("latentcanvas-*")
-            yield Served(address[0], said, folder, own)
+            [own] = temporary.glob("latentcanvas-page-*")
+            yield Served(address[0], said, folder, own, log)
         finally:
             server.terminate()
             server.wait(60)
         assert not own.exists()
-        assert "Traceback" not in log.read_text(), log.read_text()
 
 
 def _until_served(server: subprocess.Popen[str]) -> str:

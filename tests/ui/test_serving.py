@@ -238,3 +238,9 @@ def test_another_name_for_this_machine_gets_nothing(visitor: httpx.Client, stran
     foreign = {**headers, "origin": "https://other.example"}
     answer = stranger.get("/config", headers=foreign)
     assert answer.status_code == 403
+
+
+def test_nothing_of_all_this_was_a_surprise(open_site: Served, closed_site: Served) -> None:
+    """The last test here: no refusal above left a traceback in the server's log."""
+    for site in (open_site, closed_site):
+        assert "Traceback" not in site.log.read_text(), site.log.read_text()

@@ -71,7 +71,7 @@ def test_what_there_is_not(capsys: Capture, options: tuple[str, ...]) -> None:
     assert "must be one of" in failure(capsys, "steps", str(file), "--view", "blue")
     assert "had no guidance" in failure(capsys, "steps", str(file), "--view", "difference")
     assert "the run made 1" in failure(capsys, "steps", str(file), "--image", "2")
-    assert "missing" in failure(capsys, "steps", "none.steps.safetensors")
+    assert "there is no such file of steps" in failure(capsys, "steps", "none.steps.safetensors")
 
 
 def test_verify_with_and_without_steps(capsys: Capture, options: tuple[str, ...], model: Path) -> None:

@@ -39,6 +39,7 @@ _QUICK: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, 
 _OF_PICTURES = {
     *("strength", "resize", "outpaint", "mask_blur", "masked_content", "only_masked"),
     *("keep_unmasked", "invert_mask", "image_sha256", "mask_sha256"),
+    "branch",  # its first steps came from those pictures
 }
 
 

@@ -1,4 +1,4 @@
-"""Controls of one make, and setting one to a value that was kept: whatever is wrong with it, the page opens."""
+"""Controls of one make, and setting one to a kept value: the page opens, whatever is wrong with that."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What is asked for: words, method, amount, size, chance, in the order in which one thinks of them.
 
-Controls are known by name: `fields` says which there are, and everything that fills, reads or keeps the form goes
-by it. The names are those of `Request`; a sampler's options are named `sampler.option`.
+Controls are known by name: `fields` says which there are, and everything that fills, reads or keeps the form
+goes by it. The names are those of `Request`; a sampler's options are named `sampler.option`.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class Form:
                 )
             self.sigmas = gr.Textbox(
                 label="Sigmas",
-                info="Noise levels in place of the schedule and steps: falling numbers, such as 14.6, 7, 3, 1, 0.3",
+                info="Noise levels in place of the schedule and steps: falling numbers, 14.6, 7, 3, 1, 0.3",
                 max_lines=2,
                 placeholder="the schedule's",
                 elem_id="sigmas",

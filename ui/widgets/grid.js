@@ -55,7 +55,9 @@ function build(message) {
   shown = message.grid;
   const { axes, shape } = message;
   const place = find("scroll");
-  place.style.setProperty("--lc-largest", Math.min(Math.max(message.largest, 200), 256) + "px");
+  const tall = (window.innerHeight - 230) / Math.min(shape[1], 4) / 1.25; // so that three or four rows fit
+  const largest = Math.max(Math.min(Math.max(message.largest, 200), 256, tall), 110);
+  place.style.setProperty("--lc-largest", Math.round(largest) + "px");
   place.style.setProperty("--lc-columns", shape[0]);
   if (axes.length === 1) place.replaceChildren(make("p", "lc-grid-axis", axes[0].title), flow(axes[0]));
   else place.replaceChildren(...Array.from({ length: shape[2] }, (_, z) => sheet(axes, shape, z)));

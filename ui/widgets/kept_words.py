@@ -58,13 +58,10 @@ class KeptWords:
                 self.forget = _button("Delete by name", "forget")
             self.said = gr.HTML("", elem_id="kept-said")
 
-    def choices(self, owner: str) -> tuple[Any, Any]:
-        """Both lists as they are now."""
+    def known(self, owner: str) -> tuple[list[str], list[str]]:
+        """The names of all styles, and of all presets."""
         store = self._styles(owner)
-        return (
-            gr.Dropdown(choices=[style.name for style in store.styles()]),
-            gr.Dropdown(choices=store.presets()),
-        )
+        return [style.name for style in store.styles()], store.presets()
 
     def applied(self, owner: str, names: list[str] | None, prompt: str, negative: str) -> tuple[str, str]:
         """Both prompts with the chosen styles. Raises UserError."""
@@ -82,7 +79,7 @@ class KeptWords:
         values: list[Any],
         named: Callable[..., dict[str, Any]],
     ) -> None:
-        """Wire the drawer. `words`: both prompts; `values`: the whole form, which `named` makes a mapping of."""
+        """Wire the drawer. words: both prompts; values: the whole form, which `named` makes a mapping of."""
         lists = [self.chosen, self.preset, self.said]
         self.toggle.click(
             None,
@@ -126,7 +123,8 @@ class KeptWords:
             change(self._styles(owner))
         except UserError as error:
             return gr.skip(), gr.skip(), text.error(str(error))
-        return (*self.choices(owner), text.plain(said))
+        styles, presets = self.known(owner)
+        return gr.Dropdown(choices=styles), gr.Dropdown(choices=presets), text.plain(said)
 
 
 def _button(label: str, elem_id: str) -> gr.Button:

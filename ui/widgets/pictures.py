@@ -1,12 +1,12 @@
 """The pictures that a run starts from: the picture and strength of img2img, the mask and sides of inpaint.
 
-Both tabs share strength and size; each has a picture of its own. What a person sets is in `fields`, by the names of
-`Request` where there is one; the pictures themselves are not, as they are files.
+Both tabs share strength and size; each has a picture of its own. What a person sets is in `fields`, by the
+names of `Request` where there is one; the pictures themselves are not, as they are files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
@@ -108,14 +108,14 @@ class Pictures:
             "Strength",
             (0.01, 1, 0.01),
             STRENGTH,
-            "How far to go from the picture: the share of the steps that run, and so how noisy it is made first",
+            "How far to go from the picture: the share of the steps that run, and so how noisy it begins",
         )
         self.sentence = gr.HTML("", elem_id="strength-words")
         with gr.Row(elem_id="fitting"):
             self.own_size = gr.Checkbox(
                 True,
                 label="The picture's own size",
-                info="Run at the picture's size, or smaller where the model could not cope; else at the form's",
+                info="Run at the picture's size, smaller where the model could not cope; else at the form's",
                 elem_id="own-size",
                 min_width=120,
             )
@@ -138,7 +138,7 @@ class Pictures:
                 [(_CONTENTS[name], name) for name in CONTENTS],
                 value=CONTENTS[0],
                 label="Start inside from",
-                info="What the steps start from in the mask: its shapes come back the more, the weaker the strength",
+                info="What the steps start from in the mask; its shapes come back where strength is weak",
                 elem_id="masked-content",
                 min_width=120,
             )
@@ -147,7 +147,7 @@ class Pictures:
                 [("the whole picture", "whole"), ("only the masked part", "masked")],
                 value="whole",
                 label="Work on",
-                info="Only the masked part: it is cut out, painted at the form's size and put back: detail in a small part",
+                info="The masked part alone is cut out, painted at full size and put back: detail in it",
                 elem_id="area",
                 min_width=150,
             )
@@ -158,7 +158,7 @@ class Pictures:
             self.keep = gr.Checkbox(
                 False,
                 label="Keep the rest exactly",
-                info="Every pixel outside the mask comes back as it was; else it goes through the model's decoder",
+                info="Every pixel outside the mask comes back as it was; else it is decoded by the model",
                 elem_id="keep-unmasked",
                 min_width=120,
             )
@@ -181,7 +181,7 @@ class Pictures:
         """All settings, in the order of `fields`."""
         return list(self.fields.values())
 
-    def connect(self, levels: list[Component], quick: dict[str, Any]) -> None:
+    def connect(self, levels: Sequence[Any], quick: dict[str, Any]) -> None:
         """Wire what the inputs do by themselves. `levels` are the form's schedule, steps and sigmas."""
         latest = {**quick, "trigger_mode": "always_last"}
         asked = [*levels, self.strength]
@@ -280,7 +280,7 @@ def _painted(painted: Mapping[str, Any]) -> Image.Image | None:
     marks = [alpha for alpha in alphas if alpha.getbbox() is not None]
     if not marks:
         return None
-    mask = marks[0]
+    mask: Image.Image = marks[0]
     for mark in marks[1:]:
         mask = ImageChops.lighter(mask, mark)
     return mask

@@ -1,4 +1,4 @@
-"""What a strength comes to: "12 of 20 steps, from sigma 3.4", and its mark on the noise levels of the steps."""
+"""What a strength comes to: "12 of 20 steps, from sigma 3.4", and its mark on the noise levels of a run."""
 
 from __future__ import annotations
 
@@ -40,11 +40,12 @@ def words(levels: Sequence[float], strength: float) -> str:
     return f"{len(part) - 1} of {total} step{'' if total == 1 else 's'}, from sigma {part[0]:.3g}"
 
 
-def line(levels: Sequence[float], strength: float, more: str = "") -> str:
+def line(levels: Sequence[float], strength: float) -> str:
     """The sentence with its plot: the noise level over the steps, and where a run of this strength enters."""
     said = words(levels, strength)
     first = len(levels) - len(last_part(levels, strength))
-    return f'<div class="lc-strength">{_plot(levels, first, said)}<p class="lc-quiet"><b>{escape(said)}</b>{escape(more)}</p></div>'
+    sentence = f'<p class="lc-quiet"><b>{escape(said)}</b></p>'
+    return f'<div class="lc-strength">{_plot(levels, first, said)}{sentence}</div>'
 
 
 def _plot(levels: Sequence[float], first: int, said: str) -> str:
@@ -54,9 +55,11 @@ def _plot(levels: Sequence[float], first: int, said: str) -> str:
     filled = " ".join(f"{x:.1f},{y:.1f}" for x, y in [*run, (run[-1][0], HEIGHT), (run[0][0], HEIGHT)])
     x, y = run[0]
     return (
-        f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" aria-label="Noise level over the steps; runs {escape(said)}">'
+        f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img"'
+        f' aria-label="Noise level over the steps; runs {escape(said)}">'
         f'<polygon points="{filled}"/><polyline points="{path}"/>'
-        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{HEIGHT:g}"/><circle cx="{x:.1f}" cy="{y:.1f}" r="3.5"/></svg>'
+        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{HEIGHT:g}"/>'
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5"/></svg>'
     )
 
 
