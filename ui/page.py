@@ -16,6 +16,7 @@ from ui.tabs.plugins import PluginsTab
 from ui.tabs.recipe import RecipeTab
 from ui.tabs.settings import SettingsPanel
 from ui.viewer import Viewer
+from ui.watching import LIVE_SECONDS
 from ui.workbench import TABS, Workbench, model_names
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ def build_page(
             strip = {name: gr.Tab(name, id=name) for name in TABS}
             panels = _Panels(jobs, registry, settings, plugins or PluginsTab(registry))
         viewer = Viewer(jobs.engine, jobs.runs, jobs)
-        bench = Workbench(jobs, registry, viewer, first_defaults(registry), _styles_of(settings))
+        bench = Workbench(
+            jobs, registry, viewer, first_defaults(registry), _styles_of(settings), _between(settings)
+        )
         bench.connect(page, tabs, model, status)
         viewer.connect(bench.owner)
         panels.connect(page, bench)
@@ -184,6 +187,13 @@ def _styles_of(settings: SettingsStore | None) -> Callable[[str], Styles]:
         return Styles(styles_path(owner if shared else None))
 
     return styles
+
+
+def _between(settings: SettingsStore | None) -> Callable[[], float]:
+    """The least seconds between two previews of a run."""
+    if settings is None:
+        return lambda: LIVE_SECONDS
+    return lambda: 1 / settings.current.page.previews_per_second
 
 
 _LEARN = """<section class="lc-panel"><h2>Lessons are on their way</h2>

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LIVE_SECONDS = 0.25  # at most four previews a second
+LIVE_SECONDS = 0.25
 LOOK_SECONDS = 0.05
 RUNS = ("run", "branch")
 NOT_STARTED = "stopped before the first step"
@@ -63,10 +63,12 @@ class Sight:
 
 
 class Watcher:
-    """Follows jobs for pages."""
+    """Follows jobs for pages. `between` gives the least seconds from one preview to the next."""
 
-    def __init__(self, engine: Engine, jobs: Jobs, viewer: Shows) -> None:
-        self.engine, self.jobs, self.viewer = engine, jobs, viewer
+    def __init__(
+        self, engine: Engine, jobs: Jobs, viewer: Shows, between: Callable[[], float] = lambda: LIVE_SECONDS
+    ) -> None:
+        self.engine, self.jobs, self.viewer, self.between = engine, jobs, viewer, between
 
     async def watch(self, following: Following, owner: str) -> AsyncIterator[Sight]:
         """What happens to the owner's jobs until none is left. Nothing while another watcher is at it."""
@@ -100,7 +102,7 @@ class Watcher:
         while not job.ended.is_set():
             await asyncio.sleep(LOOK_SECONDS)
             now = time.monotonic()
-            if now - at < LIVE_SECONDS or job.ended.is_set():
+            if now - at < self.between() or job.ended.is_set():
                 continue
             if len(job.steps) > shown:
                 shown, at = len(job.steps), now

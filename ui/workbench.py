@@ -19,7 +19,7 @@ import gradio as gr
 from core.errors import UserError
 from ui.asking import Asking, repeated, rest_shown
 from ui.tabs.compare import Base
-from ui.watching import Following, Sight, Watcher
+from ui.watching import LIVE_SECONDS, Following, Sight, Watcher
 from ui.widgets import fields, text
 from ui.widgets import queue as queue_widget
 from ui.widgets.examples import cards
@@ -55,9 +55,10 @@ class Workbench:
         viewer: Viewer,
         first: Defaults,
         styles: Callable[[str], Styles],
+        between: Callable[[], float] = lambda: LIVE_SECONDS,
     ) -> None:
         self.engine, self.jobs, self.registry, self.viewer = jobs.engine, jobs, registry, viewer
-        self.watcher = Watcher(jobs.engine, jobs, viewer)
+        self.watcher = Watcher(jobs.engine, jobs, viewer, between)
         self.following, self.rest = gr.State(Following()), gr.State({})
         # What the browser keeps: who it is, the form, the tab, which of the three was last, the newest run.
         self.owner, self.kept_form, self.tab, self.mode, self.last_run = (
@@ -301,9 +302,9 @@ class Workbench:
         restored = dict(zip(self.asking.fields, fields.updates(self.asking.fields, values), strict=True))
         styles, presets = self.kept.known(owner)
         chosen = [name for name in values.get("styles") or [] if name in styles]
-        restored["styles"] = gr.Dropdown(choices=styles, value=chosen)
+        restored["styles"] = gr.update(choices=styles, value=chosen)
         left = gr.Tabs(selected=tab) if tab and isinstance(tab, str) else gr.skip()
-        return [owner, following, left, gr.Dropdown(choices=presets), *restored.values(), ""]
+        return [owner, following, left, gr.update(choices=presets), *restored.values(), ""]
 
     def on_loaded(self) -> tuple[Any, ...]:
         """When the model is there: its examples and name; or the sentence why it is not."""
@@ -313,7 +314,7 @@ class Workbench:
         pipeline, name = self.engine.pipeline, self.engine.name
         prompts = list(pipeline.examples)
         player = gr.HTML(examples=cards(prompts, EXAMPLE_PICTURES, pipeline.name))
-        return prompts, player, gr.skip(), gr.Dropdown(choices=model_names(name), value=name)
+        return prompts, player, gr.skip(), gr.update(choices=model_names(name), value=name)
 
     def on_defaults(self, following: Following, *values: Any) -> Any:
         """The model's defaults, in a form that nobody has touched."""

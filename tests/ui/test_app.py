@@ -17,10 +17,9 @@ from core.errors import UserError
 from core.registry import PluginStatus, Registry
 from tests.ui.fakes import FakePipeline, in_blocks, jobs_of
 from ui import app
-from ui.page import build_page, header_html
+from ui.page import build_page, plugins_html
 from ui.settings import FILE_NAME, PageConfig, PageSettings
 from ui.widgets import text
-
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -45,7 +44,7 @@ def test_the_page_builds_and_names_failed_plugins(
     full = Registry(registry.samplers, registry.schedules, [*registry.plugins, broken])
     jobs = jobs_of(pipeline, tmp_path)
     assert isinstance(in_blocks(lambda: build_page(jobs, full)), gr.Blocks)
-    header = header_html("tiny", full)
+    header = plugins_html(full)
     assert "1 plugin failed" in header
     assert "no &lt;thing&gt;" in header
 

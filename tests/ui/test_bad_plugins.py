@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,9 +17,11 @@ from tests.small import write_model
 from tests.strangers import TEN_REASONS, Install, install_ten
 from tests.ui.commandline import failure, run
 from tests.ui.fakes import in_blocks, jobs_of
-from ui.page import build_page, first_defaults, header_html
-from ui.session import Session
-from ui.tabs.txt2img import Txt2img
+from ui.page import build_page, first_defaults, plugins_html
+from ui.styles import Styles
+from ui.viewer import Viewer
+from ui.watching import Following
+from ui.workbench import Workbench
 
 # What each sampler does at its second step -> the sentence's end.
 BAD_SAMPLERS = {
@@ -104,7 +106,7 @@ def test_eight_broken_plugins_are_named_by_the_page(install: Install, model: Pat
     registry = plugins.registry()
     jobs = jobs_of(Pipeline.load(model, device="cpu"), tmp_path)
     in_blocks(lambda: build_page(jobs, registry))
-    header = header_html("small", registry)
+    header = plugins_html(registry)
     assert "8 plugins failed" in header
     assert all(f"{name}: " in header for name, _ in TEN_REASONS)
 
@@ -128,24 +130,31 @@ def test_the_page_outlives_bad_samplers(folder: Path, model: Path, tmp_path: Pat
     plugins.configure(directory=folder)
     registry, outputs = plugins.registry(), tmp_path / "outputs"
     jobs = jobs_of(Pipeline.load(model, device="cpu"), outputs)
-    tab = in_blocks(lambda: Txt2img(jobs, registry, first_defaults(registry)))
-    session = Session()
+    styles = Styles(tmp_path / "styles.json")
+
+    def build() -> Workbench:
+        viewer = Viewer(jobs.engine, jobs.runs, jobs)
+        return Workbench(jobs, registry, viewer, first_defaults(registry), lambda owner: styles)
+
+    bench = in_blocks(build)
     for name, (_, reason) in BAD_SAMPLERS.items():
-        notice = generate(tab, session, sampler=name)
+        notice = generate(bench, sampler=name)
         assert f"Sampler {name} ({name}.py " in notice
         assert reason in notice.replace("&#x27;", "'")
     assert not outputs.exists() or list(outputs.iterdir()) == []
-    assert generate(tab, session, sampler="ddim") == ""
-    assert [path.suffix for path in outputs.iterdir()] == [".png"]
+    assert generate(bench, sampler="ddim") == ""
+    assert len(list(outputs.glob("*.png"))) == 1
 
 
-def generate(tab: Txt2img, session: Session, *, sampler: str) -> str:
-    """Run four steps in the tab; the notice that the page shows in the end."""
-    form = tab.form
-    named: dict[Any, Any] = {form.prompt: "x", form.method.sampler: sampler, form.steps: 4}
-    sizes: dict[Any, Any] = {form.width: 64, form.height: 64}
-    by_control = {control._id: value for control, value in (named | sizes).items()}
-    values = [by_control.get(control._id, getattr(control, "value", None)) for control in form.controls()]
-    assert tab.on_generate(session, *values)[0] == ""
-    *_, (_, _, notice) = tab.on_run(session)
-    return str(notice)
+def generate(bench: Workbench, *, sampler: str) -> str:
+    """Run four steps on the workbench; the notice that the page shows in the end."""
+    named = {"prompt": "x", "sampler": sampler, "steps": 4, "width": 64, "height": 64}
+    shown = {name: getattr(control, "value", None) for name, control in bench.asking.fields.items()}
+    following, owner = Following(), "somebody"
+    assert bench.on_generate("txt2img", following, owner, {}, *(shown | named).values())[0] == ""
+
+    async def notices() -> list[str]:
+        told = [one[1] async for one in bench.on_watch(following, owner)]
+        return [notice for notice in told if isinstance(notice, str)]
+
+    return "".join(asyncio.run(notices()))

@@ -124,7 +124,7 @@ class KeptWords:
         except UserError as error:
             return gr.skip(), gr.skip(), text.error(str(error))
         styles, presets = self.known(owner)
-        return gr.Dropdown(choices=styles), gr.Dropdown(choices=presets), text.plain(said)
+        return gr.update(choices=styles), gr.update(choices=presets), text.plain(said)
 
 
 def _button(label: str, elem_id: str) -> gr.Button:
