@@ -170,9 +170,9 @@ class Workbench:
         rest = [self.rest, self.rest_row, self.rest_words]
         return [self.tabs, *self.asking.fields.values(), self.notice, *rest]
 
-    def opened_run(self, owner: str, run_id: str, step: int | None = None) -> list[Any]:
+    def opened_run(self, owner: str, run_id: str, step: int | None = None, image: int = 0) -> list[Any]:
         """Updates for `run_outputs()`: a kept run in the player and the form. Raises UserError."""
-        message = self.viewer.show(owner, run_id, step)
+        message = self.viewer.show(owner, run_id, step, image)
         return [message, *self.asking.filling(self.viewer.settings(owner, run_id).as_request())]
 
     def run_outputs(self) -> list[Any]:
@@ -321,10 +321,10 @@ class Workbench:
         return [gr.skip()] * len(values) if following.restored else self.form.on_defaults(*values)
 
     def on_link(self, owner: str, last_run: str, request: gr.Request) -> list[Any]:
-        """The run and step that the address names, `?run=ID&step=K`; without one the newest run again."""
-        run, step = (request.query_params.get(name) for name in ("run", "step"))
-        if run:
-            return self._opened(owner, run, int(step) if step and step.isdecimal() else None)
+        """The run, step and picture that the address names, `?run=ID&step=K&image=N`; else the newest run."""
+        if run := request.query_params.get("run"):
+            step, image = (_number(request.query_params.get(name, "")) for name in ("step", "image"))
+            return self._opened(owner, run, step, max((image or 1) - 1, 0))
         nothing = [gr.skip()] * len(self.run_outputs())
         if last_run and self.jobs.live(owner) is None:
             with contextlib.suppress(UserError):  # it was deleted
@@ -335,9 +335,9 @@ class Workbench:
         """A run that was clicked in the player's tree."""
         return self._opened(owner, str(event.run), None)
 
-    def _opened(self, owner: str, run: str, step: int | None) -> list[Any]:
+    def _opened(self, owner: str, run: str, step: int | None, image: int = 0) -> list[Any]:
         try:
-            return self.opened_run(owner, run, step)
+            return self.opened_run(owner, run, step, image)
         except UserError as error:
             outputs = self.run_outputs()
             return [text.error(str(error)) if one is self.notice else gr.skip() for one in outputs]
@@ -367,3 +367,8 @@ def _line_of(sight: Sight) -> tuple[Any, ...]:
 
 def _prompt_of(event: gr.EventData) -> str:
     return str(event.prompt)
+
+
+def _number(text: str) -> int | None:
+    """A small whole number, as an address has it."""
+    return int(text) if text.isdecimal() and text.isascii() and len(text) < 6 else None

@@ -27,7 +27,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 
 ROOT = Path(__file__).parents[2]
 EMBEDDED = ROOT / "data" / "tiny" / "unet" / "diffusion_pytorch_model.safetensors"
-PATIENCE = 30_000  # milliseconds: for machines that are busy with something else
+PATIENCE = 120_000  # milliseconds: for machines that are busy with something else
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",

@@ -79,11 +79,11 @@ def build() -> gr.Blocks:
     page = gr.Blocks(title="player", analytics_enabled=False, fill_width=True)
     with page:
         with gr.Row(elem_id="workbench", equal_height=False):
-            with gr.Column(elem_id="form", scale=4, min_width=320):
+            with gr.Column(elem_id="form", scale=0, min_width=320):
                 buttons = {name: gr.Button(name, elem_id=f"show-{name}") for name in runs.runs}
                 watching = gr.Button("watch", elem_id="watch")
                 heard = gr.Textbox(label="Heard", elem_id="heard")
-            with gr.Column(elem_id="result", scale=7, min_width=320):
+            with gr.Column(elem_id="result", scale=1, min_width=320):
                 player = viewer.build(examples)
         for name, button in buttons.items():
             button.click(partial(viewer.show, kept.OWNER, name), None, player, **EVENTS)
