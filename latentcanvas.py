@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from core.request import Request
     from core.sampling import Denoise, GuidedDenoise, Noise, Range, RegisterSampler, Sampler, Step
     from core.schedule import NoiseSchedule, RegisterSchedule, Schedule
+    from core.trajectory import Trajectory
 
 __all__ = [
     "Cancelled",
@@ -38,6 +39,7 @@ __all__ = [
     "Sampler",
     "Schedule",
     "Step",
+    "Trajectory",
     "UserError",
     "hookimpl",
     "maths",
@@ -54,6 +56,7 @@ _HOMES = {
     "core.request": ("Request",),
     "core.sampling": ("Denoise", "GuidedDenoise", "Noise", "Range", "RegisterSampler", "Sampler", "Step"),
     "core.schedule": ("NoiseSchedule", "RegisterSchedule", "Schedule"),
+    "core.trajectory": ("Trajectory",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

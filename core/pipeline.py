@@ -29,9 +29,9 @@ from core.inputs import Inputs, Source, read_picture
 from core.models.clip import CLIPTextEncoder, weigh
 from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
-from core.noise import start_noise
 from core.pixels import to_images
-from core.preview import Previewer, fit
+from core.preview import Previewer
+from core.preview_map import preview_map
 from core.prompt import END, OPENCLIP_PAD, Chunk, TokenCount, Tokenizer
 from core.request import Request, Settings
 from core.run import Result, Run
@@ -246,16 +246,10 @@ class Pipeline:
         return self.previewer(latents)
 
     @cached_property
-    @torch.no_grad()
     def previewer(self) -> Previewer:
-        """The linear map behind previews."""
-        cell = self.config.vae.reduction
-        if self.notes.preview is not None:
-            return Previewer(self.notes.preview, cell)
-        # A model without a map of its own: fit one to what its decoder makes of noise.
-        latents = start_noise(0, 4, (self.config.vae.latent_channels, 16, 16))
-        pictures = self.vae.decode(latents.to(self.device, self.dtype)).float().cpu()
-        return Previewer(fit(latents, pictures).tolist(), cell)
+        """The linear map behind previews: the model's own, or one that is fitted to its VAE and kept."""
+        rows = self.notes.preview or preview_map(self)
+        return Previewer(rows, self.config.vae.reduction)
 
     def recipe(self, settings: Settings) -> Recipe:
         """What goes into the picture of these settings (of one image)."""

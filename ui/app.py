@@ -165,7 +165,7 @@ def _page(
 ) -> tuple[gr.Blocks, Jobs]:
     from core import plugins
     from ui.api import Api
-    from ui.engine import Engine
+    from ui.engine import Engine, fits_beside
     from ui.jobs import Jobs
     from ui.keeping import Runs
     from ui.page import build_page
@@ -178,7 +178,8 @@ def _page(
         keep_steps=lambda: store.current.page.keep_steps,
         see_all=lambda: store.current.everybody_sees_all,
     )
-    jobs = Jobs(Engine(load, store.current.page.model), runs, lambda: store.current.limits)
+    engine = Engine(load, store.current.page.model, fits_beside)
+    jobs = Jobs(engine, runs, lambda: store.current.limits)
     return build_page(jobs, registry, Api(jobs, registry, store).build), jobs
 
 

@@ -25,6 +25,7 @@ from ui.commands.models import models
 from ui.commands.recipe import recipe
 from ui.commands.samplers import app as samplers
 from ui.commands.samplers import listing
+from ui.commands.steps import steps, verify
 from ui.commands.train import train
 
 PROGRAM = "latentcanvas"
@@ -32,6 +33,8 @@ BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.command()(generate)
+app.command()(steps)
+app.command()(verify)
 app.add_typer(models, name="models")
 app.add_typer(history, name="history")
 app.command()(download)

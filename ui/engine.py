@@ -252,6 +252,24 @@ class Engine:
             del work  # and with it what it holds, while the queue is empty
 
 
+def fits_beside(name: str) -> bool:
+    """Whether there is memory for a model beside what is there, by the size of its files. Raises UserError.
+
+    On an accelerator the networks are as large as their files, mostly of float16; elsewhere they are float32.
+    """
+    import torch
+
+    from core.memory import free_memory
+    from core.weights.find import find_model
+    from core.weights.model import open_model
+
+    size = sum(path.stat().st_size for path in open_model(find_model(name)).hashed)
+    if torch.cuda.is_available():
+        return size < torch.cuda.mem_get_info()[0]
+    free = free_memory()
+    return free is None or 2 * size < free
+
+
 def sentence_of(error: BaseException, what: str) -> str:
     """One sentence for the page: a UserError's own, else what failed and how; that goes to the log, too."""
     if isinstance(error, UserError):

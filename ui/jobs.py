@@ -12,7 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -55,11 +55,13 @@ class Job:
         image: Source | None = None,
         mask: Source | None = None,
         parent: tuple[str, int] | None = None,
+        parent_image: int | None = None,
         model: str | None = None,
     ) -> None:
         self.id = secrets.token_urlsafe(9)
         self.owner, self.kind, self.title = owner, kind, title
-        self.request, self.parent, self.model = request, parent, model
+        self.request, self.model = request, model
+        self.parent, self.parent_image = parent, parent_image
         self.image, self.mask = image, mask
         self.state: State = "waiting"
         self.error = self.trouble = ""
@@ -156,17 +158,29 @@ class Jobs:
         image: Source | None = None,
         mask: Source | None = None,
         parent: tuple[str, int] | None = None,
+        parent_image: int | None = None,
         model: str | None = None,
     ) -> Job:
         """A run at the end of the line: of the loaded model, or of `model`, which is then loaded first.
 
-        image, mask: what it starts from. parent: (run id, step) that it branches from. Raises UserError when
-        the line is full, and for what is beyond the limits.
+        image, mask: what it starts from. parent: (run id, step) that it branches from, and parent_image the
+        one of its images, None for all of them. Raises UserError when the line is full, and for what is
+        beyond the limits.
         """
         check_limits(self._limits(), request)
         kind: Kind = "run" if parent is None else "branch"
         title = request.prompt or NO_PROMPT
-        job = Job(owner, kind, title, request=request, image=image, mask=mask, parent=parent, model=model)
+        job = Job(
+            owner,
+            kind,
+            title,
+            request=request,
+            image=image,
+            mask=mask,
+            parent=parent,
+            parent_image=parent_image,
+            model=model,
+        )
         return self._submit(job, self._run)
 
     def submit_task(
@@ -314,24 +328,38 @@ class Jobs:
 
         pipeline = self._pipeline(job)
         run: Run = self._stream(job, pipeline)
-        result = None
         try:
             check_limits(self._limits(), run.settings)
             job.follow(run, plugins.registry().sampler(run.settings.sampler).evals)
             result = run.result()
         except Cancelled:
-            if not job.steps:
+            if not run.steps or job.ended.is_set():
                 raise
+            result = run.so_far()
         finally:
             run.close()
         if job.ended.is_set():  # it was left behind, and came back after all
             return
         job.run_id, job.trouble = self.runs.keep(job, run, result)
-        job.end("stopped" if result is None else "done")
+        job.end("stopped" if result.stopped and job.cancel.is_set() else "done")
 
     def _stream(self, job: Job, pipeline: Any) -> Any:
-        assert job.request is not None
-        return pipeline.stream(job.request, image=job.image, mask=job.mask, cancel=job.cancel)
+        """The run that a job asks for, not begun. Raises UserError."""
+        if job.parent is None:
+            return pipeline.stream(job.request, image=job.image, mask=job.mask, cancel=job.cancel)
+        run_id, step = job.parent
+        parent = self.runs.open(job.owner, run_id)
+        steps, image = parent.trajectory, job.parent_image
+        if steps is None:
+            raise UserError("the steps of this run were not kept, so nothing can branch from it")
+        made_by = steps.recipe.model
+        if replace(made_by, name=pipeline.name) != replace(pipeline.model_ref, name=pipeline.name):
+            raise UserError(
+                f"this run was made by the model {made_by.name}; choose that model to branch from it"
+            )
+        picture = parent.picture(image or 0)
+        steps = steps if image is None else steps.alone(image)
+        return pipeline.branch(steps, step, job.request, picture=picture, cancel=job.cancel)
 
 
 def _in_sampler(frame: FrameType | None) -> bool:

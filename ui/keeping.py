@@ -23,6 +23,7 @@ from core.files import write_numbered
 from core.history import History, RunRow
 from core.history.rows import run_id
 from core.history.thumbnails import thumbnail
+from core.inputs import read_picture
 from core.trajectory_file import steps_path
 from ui.engine import sentence_of
 
@@ -109,6 +110,13 @@ class KeptRun:
         except OSError as error:
             raise UserError(f"{self.paths[image]}: cannot be read ({error.strerror or error})") from error
 
+    def picture(self, image: int) -> Image.Image | None:
+        """A picture, decoded; None when it is gone."""
+        try:
+            return read_picture(Image.open(io.BytesIO(self.png(image))))
+        except (UserError, OSError):
+            return None
+
     def thumbnail(self, image: int) -> bytes:
         """A picture as a small JPEG; empty when it is gone."""
         return self._thumbnails[image]
@@ -193,20 +201,17 @@ class Runs:
         rows = self.history.tree(run, self.scope(owner))
         return rows or [self.open(owner, run).row]
 
-    def keep(self, job: Job, run: Run, result: Result | None) -> tuple[str, str]:
-        """Keep what a job made: (run id, what could not be saved, in one sentence).
-
-        result: None for a run that was stopped after its first step or later.
-        """
+    def keep(self, job: Job, run: Run, result: Result) -> tuple[str, str]:
+        """Keep what a job made: (run id, what could not be saved, in one sentence)."""
         from core.trajectory import Trajectory
 
         trajectory = Trajectory.of(run)
-        pngs = result.pngs() if result is not None else _stopped_pngs(run)
+        pngs = result.pngs()
         names, trouble = self._write_pictures(pngs)
         steps = None
         if names and self._keep_steps():
             steps, trouble = self._write_steps(trajectory, names[0])
-        row = _row(job, trajectory, names or _unsaved_names(pngs), steps, pngs[0])
+        row = _row(job, result, names or _unsaved_names(pngs), steps, pngs[0])
         if names:
             added, trouble_row = self._add(row, trajectory)
             trouble = trouble or trouble_row
@@ -285,19 +290,19 @@ class Runs:
         return found
 
 
-def _row(job: Job, trajectory: Trajectory, names: Sequence[str], steps: str | None, png: bytes) -> RunRow:
-    model = trajectory.recipe.model
+def _row(job: Job, result: Result, names: Sequence[str], steps: str | None, png: bytes) -> RunRow:
+    model = result.recipe.model
     return RunRow(
         id=run_id(names[0], png),
         created=time.time(),
         names=tuple(names),
-        settings=trajectory.settings,
+        settings=result.settings,
         model=model.name,
         model_sha256=model.sha256,
         steps=steps,
-        evals=trajectory.steps[-1].evals,
-        seconds=sum(trajectory.seconds.values()),
-        stopped=trajectory.stopped,
+        evals=result.evals,
+        seconds=sum(result.seconds.values()),
+        stopped=result.stopped,
         owner=job.owner,
         parent=job.parent[0] if job.parent else None,
         parent_step=job.parent[1] if job.parent else None,
@@ -306,15 +311,3 @@ def _row(job: Job, trajectory: Trajectory, names: Sequence[str], steps: str | No
 
 def _unsaved_names(pngs: Sequence[bytes]) -> list[str]:
     return [NOT_SAVED if i == 0 else f"not-saved-{i + 1}.png" for i in range(len(pngs))]
-
-
-def _stopped_pngs(run: Run) -> list[bytes]:
-    """The clean estimates of the last step, with the recipe that ends there."""
-    from core.images import png_bytes
-
-    settings, last = run.settings_so_far, run.steps[-1]
-    recipe = run.pipeline.recipe(settings.for_image(0))
-    images: list[Image.Image] = [last.decode(i) for i in range(settings.batch)]
-    return [
-        png_bytes(image, replace(recipe, settings=settings.for_image(i))) for i, image in enumerate(images)
-    ]

@@ -24,12 +24,15 @@ from tests.core.recipes import SETTINGS
 from tests.small import write_model
 
 FIELDS: dict[str, Any] = {"prompt": "a house", "steps": 6, "cfg_scale": 3.0, "seed": 1, "sampler": "euler_a"}
-# What a sampler of one step at a time needs is in its state; the others begin anew with one step's knowledge.
+# What a sampler of one step at a time needs is in its state; the others begin their history, or groups, anew.
 SINGLE = (
     *("ddim", "ddpm", "euler", "euler_a", "heun", "dpm2", "dpm2_a", "dpmpp_2s_a", "dpmpp_sde"),
-    *("lcm", "tcd", "euler_cfg_pp", "ddim_cfg_pp"),
+    *("restart", "lcm", "tcd", "euler_cfg_pp", "ddim_cfg_pp"),
 )
-MULTI = ("lms", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_3m_sde", "unipc", "deis", "plms", "ipndm")
+MULTI = (
+    *("lms", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_3m_sde", "unipc", "deis", "plms", "ipndm", "er_sde"),
+    *("gradient_estimation", "res_multistep", "sa_solver", "dpm_fast"),
+)
 
 
 @pytest.fixture(scope="module")

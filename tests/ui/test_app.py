@@ -21,7 +21,6 @@ from ui.page import build_page, header_html
 from ui.settings import FILE_NAME, PageConfig, PageSettings
 from ui.widgets import text
 
-
 CHECKOUT = Path(__file__).parents[2]
 
 

@@ -134,6 +134,34 @@ def test_keeping_steps_can_be_switched_off(pipeline: FakePipeline, tmp_path: Pat
     assert again.open(ANN, job.run_id).names == ("000001.png",)
 
 
+def test_a_branch_is_kept_with_its_parent(jobs: Jobs, runs: Runs) -> None:
+    first = done(jobs.submit_run(ANN, asked(batch=2, sampler="euler")))
+    assert first.run_id is not None
+    same = done(jobs.submit_run(ANN, Request(prompt="a red circle"), parent=(first.run_id, 2)))
+    assert (same.kind, same.state, same.error) == ("branch", "done", "")
+    other = done(jobs.submit_run(ANN, Request(prompt="x"), parent=(first.run_id, 1), parent_image=1))
+    kept, one = runs.open(ANN, same.run_id), runs.open(ANN, other.run_id)
+    assert (kept.row.parent, kept.row.parent_step, kept.evals) == (first.run_id, 2, 1)
+    pictures = [run.picture(1) for run in (kept, runs.open(ANN, first.run_id))]
+    assert len({picture.tobytes() for picture in pictures if picture}) == 1
+    assert (one.names, one.settings.seed, one.settings.prompt) == (("000005.png",), 2, "x")
+    assert [row.id for row in runs.family(ANN, first.run_id)] == [first.run_id, same.run_id, other.run_id]
+
+
+def test_only_what_has_steps_of_this_model_can_be_branched(jobs: Jobs, runs: Runs) -> None:
+    first = done(jobs.submit_run(ANN, asked()))
+    assert first.run_id is not None
+    strange = done(jobs.submit_run(BOB, Request(), parent=(first.run_id, 1)))
+    assert (strange.state, strange.run_id) == ("failed", None)
+    pipeline: Any = jobs.engine.pipeline
+    pipeline.files.__dict__["sha256"] = "1" * 64
+    other = done(jobs.submit_run(ANN, Request(), parent=(first.run_id, 1)))
+    assert other.error == "this run was made by the model fake; choose that model to branch from it"
+    (runs.folder / "000001.steps.safetensors").unlink()
+    bare = done(jobs.submit_run(ANN, Request(), parent=(first.run_id, 1)))
+    assert bare.error == "the steps of this run were not kept, so nothing can branch from it"
+
+
 # Owners and order.
 
 
@@ -208,8 +236,10 @@ def test_stop_in_mid_run_keeps_what_was_made(jobs: Jobs, runs: Runs, pipeline: F
     assert kept.stopped
     assert kept.trajectory is not None
     assert made <= len(kept.trajectory.steps) <= made + 2  # within one evaluation
-    assert kept.saved
-    assert kept.thumbnail(0)
+    assert kept.settings.stop_after == len(kept.trajectory.steps)
+    pipeline.delay = 0
+    again = pipeline.generate(read_recipe(kept.paths[0]).settings.as_request())
+    assert again.pngs() == [kept.png(0)]
 
 
 def test_skip_leaves_what_waits(jobs: Jobs, pipeline: FakePipeline) -> None:
@@ -334,8 +364,8 @@ def full(*arguments: object, **named: object) -> NoReturn:
     ("place", "said", "saved"),
     [
         ("ui.keeping.write_numbered", "the picture is not saved: writing it failed", False),
-        ("core.trajectory.packed", "the steps are not saved: writing them failed", True),
-        ("core.history.store._insert", "the picture is saved, but not in the history yet", True),
+        ("core.trajectory.Trajectory.save", "the steps are not saved: writing them failed", True),
+        ("core.history.History.add", "the picture is saved, but not in the history yet", True),
     ],
 )
 def test_a_full_disk_loses_nothing_that_was_made(

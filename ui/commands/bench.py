@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from core.errors import UserError
 from ui.commands import options
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ def bench(
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Steps of the picture.")] = 4,
     dtype: Annotated[str, typer.Option(help="Number format of the networks, on both sides.")] = "float32",
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Pictures of each side.")] = 3,
+    watched: Annotated[
+        bool,
+        typer.Option("--watched", help="Measure instead what the page adds: live previews, kept steps."),
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Measure time by part and peak memory, each picture in a new process."""
@@ -37,6 +42,11 @@ def bench(
     files = open_model(find_model(model))
     own = files.notes.defaults
     width, height = parse_size(size) if size else (own.width, own.height)
+    if watched:
+        if against:
+            raise UserError("--watched and --against measure different things: give one of them")
+        _watched(str(files.path), dtype, width, height, steps, rounds, as_json)
+        return
     job = Job(model=str(files.path.resolve()), dtype=dtype, width=width, height=height, steps=steps)
     sides: list[Side] = ["ours"] if against is None else ["ours", "peer"]
     samples = _measured(sides, job, rounds)
@@ -47,6 +57,26 @@ def bench(
         print(json.dumps(_report(job, weights, middle, relative, samples)))
     else:
         _print(job, weights, middle, relative)
+
+
+def _watched(model: str, dtype: str, width: int, height: int, steps: int, rounds: int, as_json: bool) -> None:
+    """The same run from Python and as the page runs it, in this process."""
+    from tqdm import tqdm
+
+    from core.pipeline import Pipeline
+    from core.request import Request
+    from ui.overhead import measure
+
+    pipeline = Pipeline.load(model, dtype=dtype)
+    request = Request(prompt="a red house under a full moon", steps=steps, width=width, height=height)
+    with tqdm(total=rounds + 1, desc="bench", unit="pair", leave=False, disable=None) as bar:
+        found = measure(pipeline, request, rounds, bar.update)
+    if as_json:
+        print(json.dumps(found.to_dict()))
+        return
+    ratios = f"{found.clock:.3f} times as long ({found.processor:.3f} times the processor)"
+    print(f"{width}x{height}, {steps} steps, {rounds} pairs: a watched run takes {ratios}")
+    print(f"as the same run from Python; {found.looks} looks of {1000 * found.look_seconds:.1f} ms each")
 
 
 def _measured(sides: list[Side], job: Any, rounds: int) -> dict[Side, list[Figures]]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from core.inputs import Inputs
     from core.pipeline import Pipeline
     from core.request import Request
-    from core.run import Result
+    from core.run import Result, Run
 
 
 def generate(
@@ -99,6 +99,19 @@ def generate(
             metavar="SIDE=PIXELS,...", help="Paint beyond the picture's left, right, up and down side."
         ),
     ] = None,
+    stop_after: Annotated[
+        int | None,
+        typer.Option(metavar="K", help="End after K steps, with the clean estimate of the last; 0 for none."),
+    ] = None,
+    branch: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K", help="With --from: its first K steps as they were, the rest by the other options."
+        ),
+    ] = None,
+    keep_steps: Annotated[
+        bool, typer.Option("--keep-steps", help="Write the steps beside the picture (see `steps`, `verify`).")
+    ] = False,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the pictures go.")] = Path("outputs"),
     as_json: options.Json = False,
     source: Annotated[
@@ -152,6 +165,8 @@ def generate(
         keep_unmasked=keep_unmasked,
         invert_mask=invert_mask,
         outpaint=None if outpaint is None else parse_outpaint(outpaint),
+        stop_after=stop_after,
+        branch=branch,
     )
     inputs = Inputs.read(image, mask)
     check_inputs(request, inputs)
@@ -160,24 +175,32 @@ def generate(
     _check_names(request)
     check_writable(out)
 
-    pipeline = _load(recipe, model, vae, ema, device, dtype)
-    result = _run(pipeline, request, inputs)
+    pipeline = load_for(recipe, model, vae, ema, device, dtype)
+    run = _begun(pipeline, request, inputs, keep_steps)
+    result = run.result()
     paths = result.save(out)
+    kept = _save_steps(run, paths[0]) if keep_steps else None
     if as_json:
-        print(json.dumps(report(pipeline, result, paths)))
+        print(json.dumps(report(pipeline, result, paths, kept)))
     else:
         _print_summary(result)
-        print(*paths, sep="\n")
+        print(*paths, *filter(None, [kept]), sep="\n")
 
 
 def request_for(recipe: Recipe | None, **given: Any) -> Request:
     """The request that was given, its gaps filled from a picture's recipe when there is one.
 
     The recipe's sampler options hold only for the recipe's sampler, and its size only for its outpainting.
+    With `branch` the recipe's own run goes on from there; `stop_after` 0 is none.
     """
     from core.request import Request
 
     known: dict[str, Any] = recipe.settings.as_request().to_dict() if recipe else {}
+    step, end = given.pop("branch", None), given.get("stop_after")
+    if step is not None:
+        known |= _branched(recipe, step)
+    if end == 0:
+        known.pop("stop_after", None), given.pop("stop_after")
     if given["sampler"] not in (None, known.get("sampler")):
         known.pop("options", None)
     if given["outpaint"] not in (None, tuple(known.get("outpaint", ()))):
@@ -188,6 +211,15 @@ def request_for(recipe: Recipe | None, **given: Any) -> Request:
         known.pop("steps", None)
     given["options"] = {**known.get("options", {}), **given["options"]}
     return Request.from_mapping(known | {name: value for name, value in given.items() if value is not None})
+
+
+def _branched(recipe: Recipe | None, step: int) -> dict[str, Any]:
+    """What a request says that goes on from a step of a recipe."""
+    from core.branching import Branch
+
+    if recipe is None:
+        raise UserError("there is nothing to branch from: give a picture with --from.")
+    return {"branch": Branch(step, recipe.settings), "stop_after": None}
 
 
 def _seed_of(text: str) -> int:
@@ -229,7 +261,7 @@ def _warn_of_other_pictures(request: Request, inputs: Inputs | None) -> None:
             _warn(f"the recipe had another {name} (SHA-256 of its pixels {wanted[:12]}...): this will differ")
 
 
-def _load(
+def load_for(
     recipe: Recipe | None,
     model: str | None,
     vae: Path | None,
@@ -274,20 +306,32 @@ def _warn(text: str) -> None:
     print(f"latentcanvas: warning: {text}", file=sys.stderr)
 
 
-def _run(pipeline: Pipeline, request: Request, inputs: Inputs | None) -> Result:
-    """Run to the end, with a progress bar on standard error when someone is there to see it."""
+def _begun(pipeline: Pipeline, request: Request, inputs: Inputs | None, keep_steps: bool) -> Run:
+    """A run whose steps are made, with a progress bar on standard error when someone is there to see it."""
     from tqdm import tqdm
 
     image, mask = (None, None) if inputs is None else (inputs.image, inputs.mask)
-    run = pipeline.stream(request, image=image, mask=mask, keep_steps=False)
+    run = pipeline.stream(request, image=image, mask=mask, keep_steps=keep_steps)
     bar = tqdm(run, total=run.total, desc=run.settings.sampler, unit="step", leave=False, disable=None)
     for _ in bar:
         pass
-    return run.result()
+    return run
 
 
-def report(pipeline: Pipeline, result: Result, paths: list[Path]) -> dict[str, Any]:
-    """What `--json` prints: the object described in README.md."""
+def _save_steps(run: Run, picture: Path) -> Path:
+    """Write the steps beside the picture, the first one of a batch."""
+    from core.trajectory import Trajectory
+    from core.trajectory_file import steps_path
+
+    path = steps_path(picture)
+    Trajectory.of(run).save(path)
+    return path
+
+
+def report(
+    pipeline: Pipeline, result: Result, paths: list[Path], steps: Path | None = None
+) -> dict[str, Any]:
+    """What `--json` prints: the object described in README.md. `steps` is there where they were kept."""
     from core.memory import peak_memory_mb
 
     plugin = result.recipe.plugin
@@ -305,6 +349,7 @@ def report(pipeline: Pipeline, result: Result, paths: list[Path]) -> dict[str, A
         "runs": result.words,
         "seconds": {"load": pipeline.load_seconds, **result.seconds},
         "peak_memory_mb": peak_memory_mb(pipeline.device),
+        **({} if steps is None else {"steps": str(steps)}),
     }
 
 

@@ -1,0 +1,127 @@
+"""The linear map behind previews, for a model that brings none: fitted to its VAE once, and kept.
+
+It is fitted to what the encoder makes of pictures: drawn scenes, and fields of colour whose spectrum is that
+of photographs (power falls with the square of the frequency; Field 1987). It is kept beside the model, or in
+the user's cache folder where that cannot be written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.errors import UserError
+from core.files import write_whole
+from core.noise import start_noise
+from core.preview import fit
+
+if TYPE_CHECKING:
+    from core.pipeline import Pipeline
+
+FORMAT = 1
+NAME = "latentcanvas-preview.json"
+COUNT, SIZE = 8, 128  # pictures of each kind, and their side: together as many pixels as one of 512x512
+
+Rows = list[list[float]]
+
+
+def preview_map(pipeline: Pipeline) -> Rows:
+    """(C + 1) rows of red, green, blue for the pipeline's VAE: from the cache, or fitted and kept there."""
+    mark = _mark(pipeline)
+    places = (_beside(pipeline), cache_folder() / "previews" / f"{mark}.json")
+    for place in places:
+        rows = _read(place, mark, pipeline.config.vae.latent_channels)
+        if rows is not None:
+            return rows
+    rows = [[round(value, 5) for value in row] for row in fitted(pipeline).tolist()]
+    text = json.dumps({"format": FORMAT, "vae": mark, "preview": rows}).encode()
+    for place in places:
+        with suppress(UserError, OSError):  # a preview is never worth an error
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(place, text)
+            break
+    return rows
+
+
+@torch.no_grad()
+def fitted(pipeline: Pipeline) -> Tensor:
+    """The map that fits best, (C + 1, 3)."""
+    pictures = torch.cat([scenes(COUNT, SIZE), fields(COUNT, SIZE)])
+    try:
+        return fit(pipeline.encode(pictures).cpu(), pictures)
+    except UserError:  # the encoder overflows, as some do in float16: what the decoder makes of noise must do
+        latents = start_noise(0, 4, (pipeline.config.vae.latent_channels, 16, 16))
+        made = pipeline.vae.decode(latents.to(pipeline.device, pipeline.dtype)).float().cpu()
+        return fit(latents, made.nan_to_num(0.0, 1.0, -1.0).clamp(-1, 1))
+
+
+def scenes(count: int, size: int) -> Tensor:
+    """Drawn pictures (count, 3, size, size) in [-1, 1]: the flat colours that fields do not have."""
+    from core.training.pool import Pool, to_tensor
+
+    pool = Pool(5, "seen", count, size)
+    return to_tensor(np.stack([pool.picture(i) for i in range(count)])).contiguous()
+
+
+def fields(count: int, size: int) -> Tensor:
+    """Clouds of colour (count, 3, size, size) in [-1, 1] with the spectrum of photographs.
+
+    Bright and dark differ most, then orange and blue, then green and magenta, as in photographs (Ruderman et
+    al. 1998).
+    """
+    generator = torch.Generator().manual_seed(0)
+    rows, columns = torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size)[None]
+    amplitude = 1 / (rows**2 + columns**2).sqrt().clamp(min=1 / size)
+    spectrum = torch.fft.rfft2(torch.randn(count, 3, size, size, generator=generator)) * amplitude
+    clouds = torch.fft.irfft2(spectrum, s=(size, size))
+    clouds = clouds / clouds.std(dim=(2, 3), keepdim=True) + torch.randn(count, 3, 1, 1, generator=generator)
+    colours = torch.tensor([[1.0, 1.0, 1.0], [0.35, 0.0, -0.35], [0.2, -0.4, 0.2]])
+    return torch.tanh(0.6 * torch.einsum("bchw,cd->bdhw", clouds, colours))
+
+
+def cache_folder() -> Path:
+    """Where the user's caches of this program are."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    elif sys.platform == "darwin":
+        base = "~/Library/Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "latentcanvas"
+
+
+def _beside(pipeline: Pipeline) -> Path:
+    """Beside what holds the VAE: in a model's folder, or next to a file under its name."""
+    path = pipeline.files.vae_path or pipeline.files.path
+    return path / NAME if path.is_dir() else path.with_name(f"{path.name}.{NAME}")
+
+
+def _mark(pipeline: Pipeline) -> str:
+    """What tells one VAE from another without reading it all: sizes and times of its files, its scale."""
+    seen = [f"{FORMAT} {pipeline.config.vae.scaling_factor}"]
+    for path in pipeline.files.vae.files:
+        stat = path.stat()
+        seen.append(f"{path.name} {stat.st_size} {stat.st_mtime_ns}")
+    return hashlib.sha256("\n".join(seen).encode()).hexdigest()[:32]
+
+
+def _read(path: Path, mark: str, channels: int) -> Rows | None:
+    """The rows in a file of the cache; None where it has none for this VAE."""
+    try:
+        values = json.loads(path.read_bytes())
+        if values["vae"] != mark:
+            return None
+        rows = [[float(value) for value in row] for row in values["preview"]]
+        sound = len(rows) == channels + 1 and all(len(row) == 3 for row in rows)
+        return rows if sound and bool(np.isfinite(rows).all()) else None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None

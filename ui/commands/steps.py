@@ -1,0 +1,182 @@
+"""`steps` and `verify`: what a run has kept, and whether it comes out again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from core.errors import UserError
+from ui.commands import options
+from ui.commands.generate import load_for
+from ui.commands.tables import console, table
+
+if TYPE_CHECKING:
+    from core.trajectory import Trajectory
+    from core.verify import Verdict, Verification
+
+DIFFERS = 1
+Picture = Annotated[
+    Path, typer.Argument(metavar="PICTURE", help="A picture that was saved, or the file of its steps.")
+]
+
+
+def steps(
+    picture: Picture,
+    view: Annotated[
+        str,
+        typer.Option(help="clean, noisy, noise, conditional, unconditional or difference, for the files."),
+    ] = "clean",
+    number: Annotated[int, typer.Option("--image", metavar="I", help="Which of a batch, from 1.")] = 1,
+    gif: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the steps as a moving picture.")
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write them side by side, as a PNG.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Show the steps that were kept of a run; the model is not needed."""
+    from core.trajectory import VIEWS
+
+    trajectory = open_steps(picture)
+    if view not in VIEWS:
+        raise UserError(f"view {view!r}: must be one of {', '.join(VIEWS)}")
+    if view not in trajectory.views():
+        raise UserError(f"view {view}: the run had no guidance, and so none; choose another")
+    if not 1 <= number <= trajectory.batch:
+        raise UserError(f"image {number}: the run made {trajectory.batch}; choose from 1")
+    written = _write(trajectory, view, number - 1, gif, sheet)
+    if as_json:
+        print(json.dumps(_described(trajectory, number - 1) | {"written": [str(path) for path in written]}))
+        return
+    if written:
+        print(*written, sep="\n")
+        return
+    _show(trajectory, number - 1)
+
+
+def verify(
+    picture: Picture,
+    image: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The picture that the run started from, if any.")
+    ] = None,
+    mask: Annotated[Path | None, typer.Option(metavar="FILE", help="Its mask, if any.")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The model's name or place. [default: the recipe's]")
+    ] = None,
+    vae: options.Vae = None,
+    as_json: options.Json = False,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    plugins_dir: options.PluginsDir = None,
+    no_plugins: options.NoPlugins = False,
+) -> int:
+    """Make a picture again, and say whether it is the same, step by step where the steps were kept.
+
+    Exit code 0 when it is identical, 1 when it differs.
+    """
+    from core.images import read_recipe
+    from core.inputs import read_picture
+    from core.trajectory import Trajectory
+    from core.verify import verify as begin
+
+    path = _steps_of(picture)
+    trajectory = None if path is None else Trajectory.open(path)
+    finished = None if _is_steps(picture) else read_picture(picture)
+    recipe = trajectory.recipe if trajectory is not None and finished is None else read_recipe(picture)
+    if trajectory is not None and trajectory.recipe != recipe:
+        raise UserError(f"{path} is of another picture: verify that file, or move it away")
+    options.choose_plugins(plugins_dir, no_plugins)
+    pipeline = load_for(recipe, model, vae, False, device, dtype)
+    verdict = _watched(begin(pipeline, trajectory or recipe, picture=finished, image=image, mask=mask))
+    print(json.dumps(verdict.to_dict()) if as_json else verdict.words)
+    return 0 if verdict.identical else DIFFERS
+
+
+def open_steps(picture: Path) -> Trajectory:
+    """The steps beside a picture, or in the file itself. Raises UserError."""
+    from core.trajectory import Trajectory
+
+    path = _steps_of(picture)
+    if path is None:
+        raise UserError(f"{picture}: no steps were kept beside it; make it again with --keep-steps")
+    return Trajectory.open(path)
+
+
+def _is_steps(path: Path) -> bool:
+    return path.name.endswith(".safetensors")
+
+
+def _steps_of(picture: Path) -> Path | None:
+    from core.trajectory_file import steps_path
+
+    path = picture if _is_steps(picture) else steps_path(picture)
+    return path if _is_steps(picture) or path.exists() else None
+
+
+def _write(trajectory: Trajectory, view: str, image: int, gif: Path | None, sheet: Path | None) -> list[Path]:
+    """The files that were asked for."""
+    import io
+
+    from core.animation import animation, contact_sheet
+    from core.files import write_whole
+
+    if gif is not None:
+        write_whole(gif, animation(trajectory, view=view, image=image))
+    if sheet is not None:
+        buffer = io.BytesIO()
+        contact_sheet(trajectory, view=view, image=image).save(buffer, "PNG")
+        write_whole(sheet, buffer.getvalue())
+    return [path for path in (gif, sheet) if path is not None]
+
+
+def _watched(verification: Verification) -> Verdict:
+    """Run it with a progress bar on standard error when someone is there to see it."""
+    from tqdm import tqdm
+
+    for _ in tqdm(
+        verification, total=verification.total, desc="verify", unit="step", leave=False, disable=None
+    ):
+        pass
+    return verification.verdict()
+
+
+def _described(trajectory: Trajectory, image: int) -> dict[str, Any]:
+    """What there is to say, ready for JSON."""
+    curves = trajectory.curves(image)
+    return {
+        "settings": trajectory.settings.for_image(image).to_dict(),
+        "model": trajectory.recipe.model.to_dict(),
+        "total": trajectory.total,
+        "stopped": trajectory.stopped,
+        "runs": trajectory.words,
+        "seconds": dict(trajectory.seconds),
+        "views": trajectory.views(),
+        "bytes": trajectory.nbytes,
+        "steps": [
+            {
+                "step": k + 1,
+                "sigma": step.sigma,
+                "evals": step.evals,
+                "guidance": curves["guidance"][k],
+                "distance": curves["distance"][k],
+            }
+            for k, step in enumerate(trajectory.steps)
+        ],
+    }
+
+
+def _show(trajectory: Trajectory, image: int) -> None:
+    """A line a step."""
+    settings, found = trajectory.settings, _described(trajectory, image)
+    count = len(trajectory.steps)
+    ended = f", stopped after {count} of {trajectory.total}" if trajectory.stopped else ""
+    print(f"{settings.prompt or '(no prompt)'}: {settings.sampler}, {count} steps{ended}")
+    rows = [
+        tuple(f"{step[name]:.4g}" for name in ("step", "sigma", "evals", "guidance", "distance"))
+        for step in found["steps"]
+    ]
+    table(console(), "Steps", ("step", "sigma", "evals", "guidance", "distance"), rows)
