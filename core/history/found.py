@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
-import logging
+import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 from core.errors import UserError
 from core.history.rows import COLUMNS, RunRow, run_id
-from core.images import read_recipe
+from core.images import Recipe, read_recipe
+from core.request import Settings
 
-log = logging.getLogger(__name__)
+STEPS = ".steps.safetensors"
+_MOST_NOTES = 16 * 2**20
+_KEY = "latentcanvas"
 
 
 def found_pictures(folder: Path, known: set[str]) -> Iterator[RunRow]:
-    """A row for each picture with a recipe that is not in `known`, oldest first; what they were called."""
+    """A row for each run whose pictures have a recipe and are not in `known`, by name.
+
+    Pictures of one batch are one run where the steps beside the first of them say so, else each is its own.
+    """
     try:
         names = sorted(path.name for path in folder.glob("*.png") if not path.name.startswith("."))
     except OSError:
         return
+    recipes: dict[str, Recipe] = {}
     for name in names:
         if name not in known:
             with suppress(UserError, OSError):  # another program's picture, or one that is damaged
-                yield _row(folder / name)
+                recipes[name] = read_recipe(folder / name)
+    taken: set[str] = set()
+    for name in recipes:
+        if name not in taken:
+            with suppress(UserError, OSError):
+                row = _row(folder / name, recipes)
+                taken.update(row.names)
+                yield row
 
 
 def salvaged(database: Path) -> list[RunRow]:
@@ -40,15 +55,50 @@ def salvaged(database: Path) -> list[RunRow]:
     return rows
 
 
-def _row(path: Path) -> RunRow:
-    recipe = read_recipe(path)
-    steps = path.with_suffix(".steps.safetensors")
+def _row(path: Path, recipes: Mapping[str, Recipe]) -> RunRow:
+    """The run of which this is the first picture."""
+    recipe, steps = recipes[path.name], path.with_suffix(STEPS)
+    more = _said(steps, recipe.settings)
+    settings = more.get("settings", recipe.settings)
+    names = _batch(path.name, settings, recipes)
     return RunRow(
         id=run_id(path.name, path.read_bytes()),
         created=path.stat().st_mtime,
-        names=(path.name,),
-        settings=recipe.settings,
+        names=names,
+        steps=steps.name if steps.is_file() else None,
         model=recipe.model.name,
         model_sha256=recipe.model.sha256,
-        steps=steps.name if steps.is_file() else None,
+        **{"stopped": getattr(recipe.settings, "stop_after", None) is not None}
+        | more
+        | {"settings": settings if len(names) == settings.batch else recipe.settings},
     )
+
+
+def _batch(first: str, settings: Settings, recipes: Mapping[str, Recipe]) -> tuple[str, ...]:
+    """The pictures of a batch: those that follow, as far as they are of its settings."""
+    names = list(recipes)
+    following = names[names.index(first) :][: settings.batch]
+    same = [recipes[name].settings == settings.for_image(i) for i, name in enumerate(following)]
+    return tuple(following) if all(same) and len(following) == settings.batch else (first,)
+
+
+def _said(steps: Path, settings: Settings) -> dict[str, Any]:
+    """What a file of steps says of its run, if it belongs to a picture of these settings."""
+    try:
+        values = json.loads(_notes(steps))
+        whole = Settings.from_dict(values["settings"])
+        if whole.for_image(0) != settings:
+            return {}
+        evals, seconds = int(values["steps"][-1][2]), float(sum(values["seconds"].values()))
+        return {"settings": whole, "stopped": bool(values["stopped"]), "evals": evals, "seconds": seconds}
+    except (OSError, UserError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
+        return {}  # the picture is what counts; opening the steps will say what is wrong with them
+
+
+def _notes(steps: Path) -> str:
+    """The JSON in a file of steps (core/trajectory_file.py): read here without torch."""
+    with open(steps, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > _MOST_NOTES:
+            raise ValueError("too long")
+        return str(json.loads(file.read(length))["__metadata__"][_KEY])

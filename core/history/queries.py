@@ -6,10 +6,11 @@ import json
 import logging
 import sqlite3
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from core.errors import UserError
-from core.history.rows import COLUMNS, SEARCHED, RunRow
+from core.history.rows import COLUMNS, SEARCHED, RunRow, settings_text
 from core.history.search import Filter
 
 log = logging.getLogger(__name__)
@@ -62,9 +63,17 @@ def insert(connection: sqlite3.Connection, row: RunRow, thumbnails: Sequence[byt
 
 
 def insert_found(connection: sqlite3.Connection, row: RunRow) -> bool:
-    """Add a run that `sync` found, unless someone has added its picture in the meantime."""
+    """Add a run that `sync` found, unless someone has added its picture in the meantime.
+
+    What it branched from is told by its settings, which hold those of its parent.
+    """
     known = "SELECT 1 FROM pictures WHERE name = ? UNION SELECT 1 FROM runs WHERE id = ?"
     if connection.execute(known, [row.names[0], row.id]).fetchone():
         return False
+    branch = row.settings.branch
+    if branch is not None and row.parent is None:
+        parent = "SELECT id FROM runs WHERE settings = ? ORDER BY created DESC, number DESC LIMIT 1"
+        for [found] in connection.execute(parent, [settings_text(branch.settings)]).fetchall():
+            row = replace(row, parent=found, parent_step=branch.step)
     insert(connection, row)
     return True

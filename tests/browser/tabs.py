@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.browser.conftest import ROOT, Site, _address
+from tests.browser.conftest import ROOT, Site, address
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 WINDOWS: dict[str, dict[str, Any]] = {"light": {}, "dark": {"color_scheme": "dark"}, "phone": PHONE}
@@ -29,6 +29,6 @@ def serve_tab(name: str, folder: Path) -> Iterator[Site]:
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as server:
         try:
-            yield Site(_address(server), folder)
+            yield Site(address(server), folder)
         finally:
             server.terminate()

@@ -16,7 +16,7 @@ import pytest
 
 from core.history import History
 from core.images import read_recipe
-from tests.browser.conftest import PATIENCE, ROOT, _address, sync_api
+from tests.browser.conftest import PATIENCE, ROOT, address, sync_api
 from tests.core.histories import keep
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
@@ -34,7 +34,7 @@ def served(folder: Path, *arguments: str) -> Iterator[str]:
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as server:
         try:
-            yield _address(server)
+            yield address(server)
         finally:
             server.terminate()
 

@@ -18,7 +18,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from core.images import png_bytes
-from tests.browser.conftest import PATIENCE, ROOT, Site, _address, sync_api
+from tests.browser.conftest import PATIENCE, ROOT, Site, address, sync_api
 from tests.core.recipes import RECIPE
 from tests.ui.fakes import draw, to_image
 
@@ -54,7 +54,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as server:
         try:
-            yield Site(_address(server), tmp_path_factory.mktemp("outputs"))
+            yield Site(address(server), tmp_path_factory.mktemp("outputs"))
         finally:
             server.terminate()
 

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from core.branching import Branch
 from core.errors import UserError
 from core.history import Filter, History
 from core.images import ModelRef
+from core.request import Settings
 from tests.core.histories import asked, keep, save
 from tests.core.recipes import RECIPE
 
@@ -148,7 +150,7 @@ def test_half_characters_find_nothing(history: History) -> None:
     odd = "\ud800"
     for name in ("model", "sampler", "owner"):
         assert prompts(history, **{name: odd}) == []
-    assert history.branches(odd) == history.tree(odd) == history.thumbnails(odd) == []
+    assert [*history.branches(odd), *history.tree(odd), *history.thumbnails(odd)] == []
     assert history.covers([odd]) == {}
     assert history.delete([odd]) == 0
     for look in (history.get, history.named, history.star):
@@ -327,3 +329,59 @@ def test_the_id_outlives_the_database(history: History) -> None:
         path.unlink()
     again = History(history.folder)
     assert again.get(row.id).settings == row.settings
+
+
+def steps_file(path: Path, settings: Settings) -> None:
+    """The beginning of a file of steps, as core/trajectory_file.py writes it."""
+    notes = {
+        "settings": settings.to_dict(),
+        "stopped": True,
+        "seconds": {"denoise": 1.0, "decode": 0.5},
+        "steps": [[0, 3.0, 1, 2, 5.0, False], [1, 1.0, 2, 4, 5.0, False]],
+    }
+    table = json.dumps({"__metadata__": {"latentcanvas": json.dumps(notes)}}).encode()
+    path.write_bytes(len(table).to_bytes(8, "little") + table + b"tensors")
+
+
+def test_sync_finds_a_batch_whole_by_its_steps(history: History) -> None:
+    settings = asked(batch=3)
+    names = save(history.folder, settings)
+    save(history.folder, asked(prompt="another"))
+    steps_file(history.folder / "000001.steps.safetensors", settings)
+    assert history.sync() == 2
+    other, row = history.search()
+    assert (row.names, row.settings, row.steps) == (tuple(names), settings, "000001.steps.safetensors")
+    assert (row.evals, row.seconds, row.stopped) == (2, 1.5, True)
+    assert other.names == ("000004.png",)
+
+
+@pytest.mark.parametrize("wrong", ["missing picture", "other settings", "no notes", "cut"])
+def test_steps_that_do_not_belong_to_the_pictures_say_nothing(history: History, wrong: str) -> None:
+    names = save(history.folder, asked(batch=3))
+    steps = history.folder / "000001.steps.safetensors"
+    steps_file(steps, asked(batch=3, seed=1 if wrong == "other settings" else 42))
+    if wrong == "missing picture":
+        history.path(names[1]).unlink()
+    if wrong == "no notes":
+        steps.write_bytes((2).to_bytes(8, "little") + b"{}")
+    if wrong == "cut":
+        steps.write_bytes(steps.read_bytes()[:20])
+    history.sync()
+    assert all(len(row.names) == row.settings.batch == 1 for row in history.search())
+    assert history.count() == len(list(history.folder.glob("*.png")))
+
+
+def test_sync_finds_what_a_run_branched_from(history: History) -> None:
+    root = keep(history, prompt="root")
+    save(history.folder, asked(prompt="leaf", branch=Branch(4, root.settings)))
+    save(history.folder, asked(prompt="lonely", branch=Branch(4, asked(prompt="not here"))))
+    assert history.sync() == 2
+    [leaf] = history.branches(root.id)
+    assert (leaf.settings.prompt, leaf.parent, leaf.parent_step) == ("leaf", root.id, 4)
+    assert history.search("lonely")[0].parent is None
+
+
+def test_sync_knows_a_stopped_run(history: History) -> None:
+    save(history.folder, asked(stop_after=5))
+    history.sync()
+    assert history.search()[0].stopped

@@ -44,10 +44,7 @@ function ask(offset) {
   trigger("ask", { ...wanted(), offset, seq: asked });
 }
 
-function refresh() {
-  clearTimeout(timer);
-  ask(0);
-}
+const refresh = () => (clearTimeout(timer), ask(0));
 
 function options(select, names, all) {
   const was = select.value;
@@ -82,9 +79,8 @@ function drawCounts(note) {
   const empty = find(".lch-empty");
   show(empty, total === 0);
   if (total) return;
-  const said = narrowed()
-    ? ["No run fits", "Fewer words or filters find more."]
-    : ["Every run is kept here", note || "Generate a picture, and it is here with its settings and its steps."];
+  const fill = note || "Generate a picture, and it is here with its settings and its steps.";
+  const said = narrowed() ? ["No run fits", "Fewer words or filters find more."] : ["Every run is kept here", fill];
   empty.replaceChildren(made("h2", said[0]), made("p", said[1]));
 }
 
@@ -111,8 +107,7 @@ function addTile(row) {
   const name = dayName(row.created);
   if (grid.dataset.day !== name || !grid.children.length) {
     grid.dataset.day = name;
-    const head = made("li", name, "lch-day");
-    grid.append(head);
+    grid.append(made("li", name, "lch-day"));
   }
   const item = document.createElement("li");
   item.className = "lch-tile";
@@ -166,8 +161,7 @@ function rove(button) {
 }
 
 function setTab(button, index) {
-  button.tabIndex = index;
-  shown.get(button.dataset.run).box.tabIndex = index;
+  for (const part of button.parentElement.querySelectorAll("button, input")) part.tabIndex = index;
 }
 
 function step(from, key) {
@@ -179,11 +173,10 @@ function step(from, key) {
   if (key === "End") return tiles[tiles.length - 1];
   const here = from.getBoundingClientRect();
   const way = key === "ArrowDown" ? tiles.slice(at + 1) : tiles.slice(0, at).reverse();
-  const below = (tile) => {
+  return way.find((tile) => {
     const box = tile.getBoundingClientRect();
     return Math.abs(box.left - here.left) < here.width / 2 && Math.abs(box.top - here.top) > here.height / 2;
-  };
-  return way.find(below);
+  });
 }
 
 function pick(id, on) {
@@ -233,10 +226,9 @@ function drawRun() {
   show(detail.querySelector(".lch-sure"), false);
   find(".lch-prompt").textContent = run.prompt || "Without a prompt";
   find(".lch-words").replaceChildren(
-    ...[["Made", new Date(run.created * 1000).toLocaleString()], ...run.words].flatMap(([name, value]) => [
-      made("dt", name),
-      made("dd", value),
-    ]),
+    ...[["Made", new Date(run.created * 1000).toLocaleString()], ...run.words].flatMap(
+      ([name, value]) => [made("dt", name), made("dd", value)],
+    ),
   );
   drawFamily();
   if (!same) detail.scrollTop = 0;
@@ -337,8 +329,9 @@ function setStar(id, on) {
 
 // Deleting is asked once, where the button is.
 function sure(box, runs, pictures) {
-  const what = runs === 1 ? (pictures === 1 ? "Delete this run and its picture?" : "Delete this run and its " + pictures + " pictures?") : "Delete " + runs + " runs with " + plural(pictures, "picture") + "?";
-  box.querySelector("span").textContent = what;
+  const these = pictures === 1 ? "its picture" : "its " + plural(pictures, "picture");
+  const what = runs === 1 ? "this run and " + these : runs + " runs with " + plural(pictures, "picture");
+  box.querySelector("span").textContent = "Delete " + what + "?";
   show(box, true);
   box.querySelector("button").focus();
 }
@@ -360,9 +353,7 @@ const acts = {
   "remove-one": () => trigger("remove", { runs: [chosen.id] }),
   "remove-sure": () => trigger("remove", { runs: [...picked.keys()] }),
   keep: () => root.querySelectorAll(".lch-sure").forEach((box) => show(box, false)),
-  unpick: () => {
-    for (const id of [...picked.keys()]) pick(id, false);
-  },
+  unpick: () => [...picked.keys()].forEach((id) => pick(id, false)),
 };
 
 root.addEventListener("click", (event) => {
