@@ -75,7 +75,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         command = [*COMMAND, "--port", port, "--outputs", str(outputs)]
     else:
         command = [sys.executable, "-m", "tests.browser.serve_fake", port, str(outputs)]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    config = str(tmp_path_factory.mktemp("config"))
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "LATENTCANVAS_CONFIG": config}
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as server:
@@ -105,24 +106,25 @@ def ready() -> str:
 
 @pytest.fixture
 def open_page(chromium: Any, site: Site, ready: str) -> Iterator[Callable[..., Any]]:
-    """Open the page in a window of its own; options are those of a Playwright context.
+    """Open the page in a window of its own; options are those of a Playwright context, and `at` what follows
+    the address.
 
     Fails the test when a page says an error on its console, or asks any other server for anything.
     """
-    troubles: list[str] = []
+    troubles: list[Any] = []
     contexts: list[Any] = []
 
-    def open_one(**options: Any) -> Any:
+    def open_one(at: str = "", **options: Any) -> Any:
         window = {"viewport": {"width": 1440, "height": 900}, "color_scheme": "light", **options}
         context = chromium.new_context(**window)
         contexts.append(context)
         context.set_default_timeout(PATIENCE)
         page = context.new_page()
-        page.on("console", lambda said: troubles.extend([said.text] if said.type == "error" else []))
+        page.on("console", lambda said: troubles.extend(filter(_is_trouble, [(said.type, said.text)])))
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("request", lambda request: troubles.extend(filter(_is_foreign, [request.url])))
-        page.goto(site.url)
-        page.locator(ready).first.wait_for()
+        page.goto(site.url + at)
+        page.locator(ready).first.wait_for(state="attached")
         return page
 
     with _closing(contexts):
@@ -137,6 +139,15 @@ def _closing(contexts: list[Any]) -> Iterator[None]:
     finally:
         for context in contexts:
             context.close()
+
+
+# What Gradio itself says when a page is left while it is being told something.
+LEAVING = ("AbortError: signal is aborted", "Unexpected error Connection errored out")
+
+
+def _is_trouble(said: tuple[str, str]) -> bool:
+    kind, words = said
+    return kind == "error" and not words.startswith(LEAVING)
 
 
 def _is_foreign(url: str) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from tempfile import TemporaryDirectory
 
 import gradio as gr
 
@@ -48,5 +49,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    _settle_gradio()
-    main()
+    with TemporaryDirectory() as temporary:
+        _settle_gradio(temporary)
+        main()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import gradio as gr
 
@@ -83,5 +84,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    _settle_gradio()
-    main()
+    with TemporaryDirectory() as temporary:
+        _settle_gradio(temporary)
+        main()

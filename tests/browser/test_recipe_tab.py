@@ -20,7 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 from core.images import png_bytes
 from tests.browser.conftest import PATIENCE, ROOT, Site, address, sync_api
 from tests.core.recipes import RECIPE
-from tests.ui.fakes import draw, to_image
+from tests.ui.drawn import draw, to_image
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
 expect = sync_api.expect

@@ -361,7 +361,7 @@ def run(bench: Workbench, following: Following | None = None, **changed: Any) ->
     return asyncio.run(everything(bench.on_watch(following, ANN)))
 
 
-SMALL = {"prompt": PROMPT, "width": 64, "height": 64, "steps": 3}
+SMALL: dict[str, Any] = {"prompt": PROMPT, "width": 64, "height": 64, "steps": 3}
 
 
 def test_a_run_is_watched_to_its_end_and_kept(bench: Workbench, tmp_path: Path) -> None:

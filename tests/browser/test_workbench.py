@@ -1,0 +1,452 @@
+"""The page as a person uses it: the workbench of txt2img, img2img and inpaint, the queue, habits, and looks.
+
+The player, history, compare, recipe and plugins tabs have tests of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageChops
+
+from core.images import read_recipe, read_text
+from tests.browser.conftest import PATIENCE, ROOT, Site, sync_api
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(1800)]
+expect = sync_api.expect
+expect.set_options(timeout=PATIENCE)
+
+Open = Callable[..., Any]
+PROMPT = "a large red circle on a blue background"
+TABS = ("txt2img", "img2img", "inpaint", "compare", "history", "recipe", "plugins", "learn", "settings")
+
+# Collects what the stage shows, from before a run starts.
+WATCH = """() => {
+  const player = document.querySelector(".lc-player");
+  const picture = player.querySelector(".lc-picture");
+  window.seen = new Set();
+  new MutationObserver(() => {
+    if (player.dataset.phase === "live") window.seen.add(picture.getAttribute("src"));
+  }).observe(picture, { attributes: true });
+}"""
+
+# Every control that can be seen, and has no name that a screen reader could say.
+NAMELESS = """() => {
+  const seen = (node) => node.offsetParent !== null && getComputedStyle(node).visibility === "visible";
+  const named = (node) =>
+    node.getAttribute("aria-label") || node.getAttribute("title") || node.getAttribute("placeholder") ||
+    node.innerText?.trim() || (node.labels && [...node.labels].some((label) => label.innerText.trim())) ||
+    (node.getAttribute("aria-labelledby") || "").split(" ")
+      .some((id) => document.getElementById(id)?.innerText.trim());
+  const ours = (node) => !node.closest("#editor, [aria-hidden=true]") && node.type !== "file";
+  return [...document.querySelectorAll("button, input, select, textarea, [role=slider], [tabindex='0']")]
+    .filter((node) => seen(node) && ours(node) && !named(node))
+    .map((node) => node.outerHTML.slice(0, 160));
+}"""
+
+
+def generate(page: Any) -> Any:
+    return page.locator(".lc-generate:visible")
+
+
+def ask(page: Any, prompt: str = PROMPT, **numbers: str) -> None:
+    """Fill the form and press Generate."""
+    page.locator("#prompt textarea").fill(prompt)
+    for name, value in numbers.items():
+        field = page.locator(f"#{name} input[type=number], #{name} input[type=text]").first
+        field.fill(value)
+        field.press("Tab")
+    generate(page).click()
+
+
+def wait(page: Any, phase: str = "done") -> None:
+    page.locator(f".lc-player[data-phase={phase}]").wait_for(state="attached")
+
+
+def tab(page: Any, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def shown(page: Any) -> str:
+    return str(page.locator(".lc-picture").first.get_attribute("src"))
+
+
+def newest(site: Site) -> Path:
+    return max(site.outputs.glob("*.png"))
+
+
+# Words to pictures.
+
+
+def test_a_prompt_becomes_a_picture_and_its_steps_stay(open_page: Open, site: Site, tmp_path: Path) -> None:
+    page = open_page()
+    page.evaluate(WATCH)
+    ask(page, steps="40", seed="1234")
+    wait(page, "live")
+    wait(page)
+    previews = page.evaluate("[...window.seen]")
+    assert len(previews) >= 2
+    assert all(source.startswith("data:image/jpeg") for source in previews)
+    expect(page.locator(".lc-label")).to_contain_text("step 40 of 40")
+    expect(page.locator(".lc-report")).to_contain_text("40 evaluations")
+    finished = shown(page)
+    page.get_by_role("slider", name="Step", exact=True).fill("12")
+    expect(page.locator(".lc-label")).to_contain_text("step 12 of 40")
+    assert shown(page) != finished
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download PNG").click()
+    path = tmp_path / download.value.suggested_filename
+    download.value.save_as(path)
+    recipe = read_recipe(path)
+    assert (recipe.settings.prompt, recipe.settings.seed, recipe.settings.steps) == (PROMPT, 1234, 40)
+    assert "Seed: 1234" in read_text(path)["parameters"]
+    assert path.read_bytes() == (site.outputs / path.name).read_bytes()
+    page.locator("#seed-reuse").click()
+    expect(page.locator("#seed input")).to_have_value("1234")
+    page.locator("#seed-random").click()
+    expect(page.locator("#seed input")).to_have_value("-1")
+
+
+def test_what_is_wrong_is_a_sentence_that_stays_until_the_next_action(open_page: Open) -> None:
+    page = open_page()
+    notice = page.locator("#notice").get_by_role("alert")
+    ask(page, width="130")
+    expect(notice).to_contain_text("130")
+    expect(notice).to_contain_text("multiple of 8")
+    page.wait_for_timeout(1000)
+    expect(notice).to_be_visible()
+    tab(page, "img2img")
+    generate(page).click()
+    expect(notice).to_contain_text("no picture to start from")
+    tab(page, "txt2img")
+    ask(page, width="128", seed="3", steps="5")
+    wait(page)
+    expect(notice).to_have_count(0)
+
+
+def test_words_examples_and_options(open_page: Open) -> None:
+    page = open_page()
+    page.locator("#prompt textarea").press_sequentially("a red zyxgorb")
+    expect(page.locator("#tokens")).to_contain_text("Not known to this model: zyxgorb")
+    chip = page.locator("#examples button").first
+    words = chip.inner_text()
+    chip.click()
+    expect(page.locator("#prompt textarea")).to_have_value(words)
+    expect(page.locator("#option-ddim-eta")).to_be_visible()
+    page.locator("#sampler input").click()
+    page.get_by_role("option", name="Heun", exact=True).click()
+    expect(page.locator("#option-ddim-eta")).to_be_hidden()
+    expect(page.locator("#cost")).to_contain_text("= 40 model evaluations")
+    card = page.locator(".lc-cards button").last
+    words = card.inner_text().strip()
+    card.click()
+    wait(page)
+    expect(page.locator("#prompt textarea")).to_have_value(words)
+
+
+def test_styles_and_presets_are_saved_and_used(open_page: Open, site: Site) -> None:
+    page = open_page()
+    page.locator("#keep").click()
+    page.locator("#prompt textarea").fill("{prompt} at night")
+    page.locator("#keep-name input, #keep-name textarea").first.fill("night")
+    page.locator("#save-style").click()
+    expect(page.locator("#kept-said")).to_contain_text("saved night")
+    page.locator("#prompt textarea").fill("a red house")
+    page.locator("#styles input").click()
+    page.get_by_role("option", name="night").click()
+    page.keyboard.press("Escape")
+    ask(page, "a red house", steps="5")
+    wait(page)
+    assert read_recipe(newest(site)).settings.prompt == "a red house at night"
+    page.locator("#keep-name input, #keep-name textarea").first.fill("mine")
+    page.locator("#save-preset").click()
+    expect(page.locator("#kept-said")).to_contain_text("saved mine")
+    page.locator("#prompt textarea").fill("something else")
+    page.locator("#preset input").click()
+    page.get_by_role("option", name="mine").click()
+    expect(page.locator("#prompt textarea")).to_have_value("a red house")
+
+
+# Pictures in.
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A picture of another shape than the model's."""
+    path = tmp_path / "photo.png"
+    halves = Image.new("RGB", (192, 128), (40, 90, 200))
+    halves.paste((60, 160, 60), (0, 80, 192, 128))
+    halves.save(path)
+    return path
+
+
+def test_img2img_says_what_will_run_and_runs_it(open_page: Open, site: Site, photo: Path) -> None:
+    page = open_page()
+    page.locator("#prompt textarea").fill(PROMPT)
+    tab(page, "img2img")
+    expect(page.locator("#prompt textarea")).to_have_value(PROMPT)
+    page.locator("#picture input[type=file]").set_input_files(photo)
+    page.locator("#picture img").first.wait_for()
+    strength = page.locator("#strength input[type=number]")
+    strength.fill("0.6")
+    strength.press("Tab")
+    expect(page.locator("#strength-words")).to_contain_text("12 of 20 steps, from sigma")
+    expect(page.locator("#strength-words svg line")).to_be_visible()
+    ask(page, PROMPT, seed="5")
+    wait(page)
+    expect(page.locator(".lc-label")).to_contain_text("step 12 of 12")
+    settings = read_recipe(newest(site)).settings
+    assert (settings.strength, settings.width, settings.height) == (0.6, 192, 128)
+    assert settings.image_sha256 is not None
+
+
+def test_inpaint_changes_what_was_painted_alone(open_page: Open, site: Site, photo: Path) -> None:
+    page = open_page()
+    tab(page, "inpaint")
+    page.locator("#editor input[type=file]").first.set_input_files(photo)
+    canvas = page.locator("#editor canvas").first
+    canvas.wait_for()
+    page.get_by_role("button", name="Brush", exact=False).first.wait_for()
+    page.wait_for_timeout(1500)  # the editor fits the picture into its frame
+    box = canvas.bounding_box()
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.move(middle[0] - 15, middle[1])
+    page.mouse.down()
+    page.mouse.move(middle[0] + 15, middle[1], steps=6)
+    page.mouse.up()
+    page.get_by_label("Keep the rest exactly").check()
+    ask(page, PROMPT, seed="6", steps="10")  # at once: the newest stroke counts
+    wait(page)
+    made, given = Image.open(newest(site)).convert("RGB"), Image.open(photo)
+    changed = ImageChops.difference(made, given).getbbox()
+    assert changed is not None
+    left, upper, right, lower = changed
+    assert left > 0
+    assert upper > 0
+    assert right < 192
+    assert lower < 128
+    settings = read_recipe(newest(site)).settings
+    assert settings.mask_sha256 is not None
+    assert settings.keep_unmasked
+
+
+def test_added_sides_need_no_mask(open_page: Open, site: Site, photo: Path) -> None:
+    page = open_page()
+    tab(page, "inpaint")
+    page.locator("#editor input[type=file]").first.set_input_files(photo)
+    page.locator("#editor canvas").first.wait_for()
+    page.wait_for_timeout(1000)
+    ask(page, PROMPT, steps="6")
+    expect(page.locator("#notice").get_by_role("alert")).to_contain_text("there is no mask")
+    side = page.locator("#add-right input")
+    side.fill("64")
+    side.press("Tab")
+    expect(page.locator("#strength input[type=number]")).to_have_value("1")
+    generate(page).click()
+    wait(page)
+    settings = read_recipe(newest(site)).settings
+    assert (settings.width, settings.outpaint, settings.masked_content) == (256, (0, 64, 0, 0), "fill")
+
+
+# Habits.
+
+
+def test_keys_queue_skip_and_stop(open_page: Open) -> None:
+    page = open_page()
+    ask(page, "the first of them", steps="150")
+    for words in ("the second of them", "the third of them"):
+        page.locator("#prompt textarea").fill(words)
+        page.locator("#prompt textarea").press("Control+Enter")
+        expect(page.locator("#queue")).to_contain_text(words)
+    expect(page.locator("#status")).to_have_text("queue 3")
+    wait(page, "live")
+    page.get_by_role("button", name="Cancel: the second of them").click()
+    expect(page.locator("#queue li")).to_have_count(2)
+    page.locator("#skip").click()
+    expect(page.locator("#status")).to_have_text("queue 1")
+    wait(page, "live")
+    page.locator("body").press("Escape")
+    wait(page)
+    expect(page.locator(".lc-label")).to_contain_text("of 150")
+    made = int(page.get_by_role("slider", name="Step", exact=True).get_attribute("max"))
+    assert 1 <= made < 150
+    expect(page.locator("#stop")).to_be_disabled()
+    expect(page.locator("#status")).to_have_text("queue 0")
+
+
+def test_several_runs_come_one_after_the_other(open_page: Open, site: Site) -> None:
+    page = open_page()
+    ask(page, steps="5", seed="70", runs="3")
+    expect(page.locator(".lc-report")).to_contain_text("seed 72")
+    seeds = [read_recipe(path).settings.seed for path in sorted(site.outputs.glob("*.png"))[-3:]]
+    assert seeds == [70, 71, 72]
+
+
+def test_a_reload_in_mid_run_loses_nothing(open_page: Open) -> None:
+    page = open_page()
+    tab(page, "img2img")
+    tab(page, "txt2img")
+    ask(page, "a red house", steps="150", seed="9")
+    wait(page, "live")
+    page.reload()
+    wait(page, "live")
+    expect(page.locator("#prompt textarea")).to_have_value("a red house")
+    expect(page.locator("#steps input[type=number]")).to_have_value("150")
+    expect(page.locator("#stop")).to_be_enabled()
+    page.locator("#stop").click()
+    wait(page)
+    expect(page.locator(".lc-report")).to_contain_text("seed 9")
+    tab(page, "history")
+    expect(page.locator("#workbench")).to_be_hidden()
+    page.reload()
+    expect(page.get_by_role("tab", name="history")).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#workbench")).to_be_hidden()
+    tab(page, "txt2img")
+    wait(page)  # the newest run again
+    expect(page.locator(".lc-report")).to_contain_text("seed 9")
+
+
+def test_an_address_opens_a_run_at_a_step(open_page: Open) -> None:
+    page = open_page()
+    ask(page, "a yellow star", steps="8", seed="31")
+    wait(page)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("slider", name="Step", exact=True).fill("3")
+    page.get_by_role("button", name="Copy link").click()
+    expect(page.locator(".lc-said").first).not_to_be_empty()
+    address = page.evaluate("navigator.clipboard.readText()")
+    other = open_page(at=address[address.index("?") :])
+    wait(other)
+    expect(other.locator(".lc-label")).to_contain_text("step 3 of 8")
+    expect(other.locator("#prompt textarea")).to_have_value("a yellow star")
+    expect(other.locator("#seed input")).to_have_value("31")
+
+
+def test_two_people_at_once_each_get_their_own(open_page: Open) -> None:
+    ann, bob = open_page(), open_page()
+    ask(ann, "a red house of my own", steps="60", seed="100")
+    ask(bob, "a blue boat", steps="10", seed="200")
+    wait(ann, "live")
+    expect(bob.locator("#queue")).to_contain_text("someone else's run")
+    expect(bob.locator("#queue")).not_to_contain_text("red house")
+    wait(ann)
+    wait(bob)
+    expect(ann.locator(".lc-report")).to_contain_text("seed 100")
+    expect(bob.locator(".lc-report")).to_contain_text("seed 200")
+
+
+def test_looking_back_never_waits_for_another_run(open_page: Open) -> None:
+    looking, making = open_page(), open_page()
+    ask(looking, steps="10")
+    wait(looking)
+    ask(making, steps="150")
+    wait(making, "live")
+    before = shown(looking)
+    looking.get_by_role("slider", name="Step", exact=True).fill("4")
+    assert shown(looking) != before
+    expect(making.locator(".lc-player")).to_have_attribute("data-phase", "live")
+    making.locator("#stop").click()
+    wait(making)
+
+
+def test_branching_goes_on_with_what_the_form_says(open_page: Open, site: Site) -> None:
+    page = open_page()
+    ask(page, "a red house", steps="10", seed="8")
+    wait(page)
+    page.get_by_role("slider", name="Step", exact=True).fill("4")
+    page.locator("#prompt textarea").fill("a blue house")
+    page.get_by_role("button", name="Branch from here").click()
+    expect(page.locator(".lc-tree")).to_be_visible()
+    settings = read_recipe(newest(site)).settings
+    assert settings.branch is not None
+    assert (settings.prompt, settings.branch.step, settings.branch.settings.prompt) == (
+        "a blue house",
+        4,
+        "a red house",
+    )
+
+
+# The whole page.
+
+
+def test_every_tab_opens_at_once_and_each_control_has_a_name(open_page: Open) -> None:
+    page = open_page()
+    for name in TABS[1:]:
+        tab(page, name)
+        expect(page.get_by_role("tab", name=name, exact=True)).to_have_attribute("aria-selected", "true")
+        page.wait_for_timeout(500)
+        assert page.evaluate(NAMELESS) == [], name
+        visible = page.locator("#workbench").is_visible()
+        assert visible == (name in ("img2img", "inpaint"))
+    # Between the tabs that have been opened, a switch is the browser's own work.
+    took = page.evaluate(
+        """async () => {
+          const strip = [...document.querySelectorAll("#tabs button[role=tab]")];
+          const tab = (name) => strip.find((button) => button.innerText.trim() === name);
+          const bench = document.querySelector("#workbench");
+          const times = [];
+          for (const name of ["txt2img", "img2img", "txt2img", "inpaint", "txt2img"]) {
+            const began = performance.now();
+            tab(name).click();
+            while (bench.dataset.tab !== name) await new Promise(requestAnimationFrame);
+            times.push(performance.now() - began);
+          }
+          return times.sort((a, b) => a - b)[2];
+        }"""
+    )
+    assert took < 200
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("light", {}),
+        ("dark", {"color_scheme": "dark"}),
+        ("phone", {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}),
+    ],
+)
+def test_how_it_looks(
+    open_page: Open, screenshots: Path, photo: Path, name: str, options: dict[str, Any]
+) -> None:
+    page = open_page(**options)
+    page.screenshot(path=screenshots / f"{name}-empty.png")
+    ask(page, "a red house on a snowy hill under a full moon", batch="3", seed="2")
+    wait(page, "live")
+    page.screenshot(path=screenshots / f"{name}-live.png")
+    wait(page)
+    page.wait_for_timeout(500)  # colours come back slowly
+    page.screenshot(path=screenshots / f"{name}-done.png", full_page=name == "phone")
+    _fits(page, name)
+    for one in ("img2img", "inpaint"):
+        tab(page, one)
+        field = page.locator(
+            "#picture input[type=file]" if one == "img2img" else "#editor input[type=file]"
+        ).first
+        field.set_input_files(photo)
+        page.wait_for_timeout(2500)
+        page.screenshot(path=screenshots / f"{name}-{one}.png", full_page=name == "phone")
+        _fits(page, name)
+    if name == "phone":
+        stage, form = page.locator(".lc-stage").bounding_box(), page.locator("#prompt").bounding_box()
+        assert stage["y"] < form["y"]
+        button = generate(page).bounding_box()
+        assert button["y"] + button["height"] <= 844
+        assert button["height"] >= 40
+    if name == "light" and os.environ.get("LATENTCANVAS_UPDATE_SCREENSHOTS") == "1":
+        target = ROOT / "docs" / "images" / "page.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(screenshots / "light-done.png", target)
+
+
+def _fits(page: Any, name: str) -> None:
+    height, width = page.evaluate(
+        "[document.documentElement.scrollHeight, document.documentElement.scrollWidth]"
+    )
+    assert width <= page.viewport_size["width"]
+    if name != "phone":
+        assert height <= page.viewport_size["height"]
