@@ -90,6 +90,8 @@ def serve(options: PageOptions, load: Callable[[str], PagePipeline] | None = Non
     host = "0.0.0.0" if page_settings.listen else "127.0.0.1"
     port = free_port(host, page_settings.port)
     with TemporaryDirectory(prefix="latentcanvas-page-", ignore_cleanup_errors=True) as temporary:
+        if threading.current_thread() is threading.main_thread():  # the system's polite request is as Ctrl+C
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         _settle_gradio(temporary)
         with _few_collections():
             page, jobs = _page(options, store, load or (lambda name: _load(options, store, name)))
@@ -165,7 +167,7 @@ def _page(
 ) -> tuple[gr.Blocks, Jobs]:
     from core import plugins
     from ui.api import Api
-    from ui.engine import Engine
+    from ui.engine import Engine, fits_beside
     from ui.jobs import Jobs
     from ui.keeping import Runs
     from ui.page import build_page
@@ -179,7 +181,8 @@ def _page(
         keep_steps=lambda: store.current.page.keep_steps,
         see_all=lambda: store.current.everybody_sees_all,
     )
-    jobs = Jobs(Engine(load, store.current.page.model), runs, lambda: store.current.limits)
+    engine = Engine(load, store.current.page.model, fits_beside)
+    jobs = Jobs(engine, runs, lambda: store.current.limits)
     tab = PluginsTab(
         registry,
         directory=options.plugins_dir,
@@ -248,9 +251,6 @@ def _launch(
 
 
 def _until_interrupted(page: gr.Blocks) -> None:
-    """Ctrl+C ends it, and so does the system's polite request."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), contextlib.redirect_stdout(io.StringIO()):
         page.block_thread()
 

@@ -24,7 +24,6 @@ from core.history import History, RunRow
 from core.history.rows import run_id
 from core.history.thumbnails import thumbnail
 from core.inputs import read_picture
-from core.trajectory_file import steps_path
 from ui.engine import sentence_of
 
 if TYPE_CHECKING:
@@ -233,6 +232,8 @@ class Runs:
         return names, ""
 
     def _write_steps(self, trajectory: Trajectory, picture: str) -> tuple[str | None, str]:
+        from core.trajectory_file import steps_path  # imports torch, which is there by now
+
         path = steps_path(self.folder / picture)
         try:
             trajectory.save(path)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from core.errors import UserError
 from core.files import write_whole
+from core.training.muon import Muon
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,7 @@ class LoopSettings:
     steps: int
     batch: int
     learning_rate: float
+    optimizer: Literal["adamw", "muon"] = "adamw"
     warmup: int = 200
     decay: float = 0.2  # the last part of the run, over which the rate falls to nothing
     weight_decay: float = 0.01
@@ -97,12 +99,7 @@ def train_stage(stage: Stage, settings: LoopSettings, folder: Path, *, resume: b
     A checkpoint is written every `save_every` steps, on Ctrl-C and at the end, whole or not at all. Raises
     UserError when the loss is not a number, with the last good checkpoint kept.
     """
-    optimizer = torch.optim.AdamW(
-        stage.modules.parameters(),
-        settings.learning_rate,
-        betas=(0.9, 0.99),
-        weight_decay=settings.weight_decay,
-    )
+    optimizer = _optimizer(stage.modules, settings)
     averaged = Averaged(stage.modules, settings.ema)
     path = folder / f"{stage.name}.checkpoint"
     first = _restore(path, stage, optimizer, averaged) if resume else 0
@@ -126,6 +123,16 @@ def train_stage(stage: Stage, settings: LoopSettings, folder: Path, *, resume: b
                 log.write({"step": done, "seconds": log.seconds(), **figures})
                 progress.write(f"{stage.name} {done}: {figures}")
     return averaged.state
+
+
+def _optimizer(modules: nn.Module, settings: LoopSettings) -> torch.optim.Optimizer:
+    kind = Muon if settings.optimizer == "muon" else torch.optim.AdamW
+    return kind(
+        modules.parameters(),
+        settings.learning_rate,
+        betas=(0.9, 0.99),
+        weight_decay=settings.weight_decay,
+    )
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class FirstLoad:
-    """Seconds from the command to the page, and to the loaded model; `cpu` is the processor's until the page."""
+    """Seconds from the command to the page and to the loaded model; `cpu` are the processor's to the page."""
 
     page: float
     model: float

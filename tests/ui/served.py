@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -91,7 +92,8 @@ def main(folder: str, options: str, embedded: str) -> None:
         if name in values:
             values[name] = Path(values[name])
     load = None if int(embedded) else lambda name: FakePipeline(plugins.registry(), SECONDS_A_STEP)
-    app.serve(app.PageOptions(**values), load)
+    with contextlib.suppress(KeyboardInterrupt):  # as the command does
+        app.serve(app.PageOptions(**values), load)
 
 
 if __name__ == "__main__":

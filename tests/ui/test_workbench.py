@@ -380,7 +380,7 @@ def test_a_run_is_watched_to_its_end_and_kept(bench: Workbench, tmp_path: Path) 
 
 
 def test_several_runs_are_shown_one_after_the_other(bench: Workbench) -> None:
-    told = run(bench, **SMALL, runs=2, seed="5")
+    told = run(bench, None, **SMALL, runs=2, seed="5")
     seeds = [one[0]["seed"] for one in told if one[0].get("phase") == "done"]
     assert seeds == [5, 6]
 
@@ -420,7 +420,7 @@ def test_a_run_that_is_stopped_is_kept_and_can_be_skipped(bench: Workbench, pipe
 
 
 def test_opening_a_run_fills_the_form(bench: Workbench) -> None:
-    told = run(bench, **SMALL, seed="3", sampler="euler", cfg_scale=50)
+    told = run(bench, None, **SMALL, seed="3", sampler="euler", cfg_scale=50)
     run_id = next(one[2] for one in told if isinstance(one[2], str))
     message, tabs, *rest = bench.opened_run(ANN, run_id, 2)
     assert (message["run"], message["at"], tabs.selected) == (run_id, 2, "txt2img")
@@ -449,7 +449,7 @@ def test_the_watcher_says_how_many_are_before(bench: Workbench, pipeline: FakePi
     bench.on_generate(
         "txt2img", others, "bob-with-another-token", {}, *values(bench, **{**SMALL, "steps": 12})
     )
-    told = run(bench, **SMALL)
+    told = run(bench, None, **SMALL)
     waits = [one[0]["text"] for one in told if one[0].get("phase") == "wait"]
     assert "Next in line" in waits
     queue = next(one[3] for one in told if one[3])
