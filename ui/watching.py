@@ -44,6 +44,12 @@ class Following:
     watched: bool = False
     restored: bool = False  # the form came back from an earlier visit
     last_seed: int | None = None
+    newest: str = ""  # the job that was submitted last
+
+    def submitted(self, job: str) -> None:
+        """Follow a job that this page has just submitted."""
+        self.newest = job
+        self.add(job)
 
     def add(self, *jobs: str) -> None:
         """Follow these too."""

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 EXAMPLE_PICTURES = Path(__file__).parents[1] / "data" / "examples"
 TABS = ("txt2img", "img2img", "inpaint")
+_JOB = "job:"
 SHORTEST_TOKEN, LONGEST_TOKEN = 20, 64
 
 # The events that never wait for a run.
@@ -117,7 +118,7 @@ class Workbench:
 
     def _connect_runs(self) -> None:
         asked = [self.following, self.owner, self.rest, *self.asking.fields.values()]
-        answers = [self.notice, *self._line()]
+        answers = [self.notice, self.last_run, *self._line()]
         for tab, button in self.generate.items():
             submit = partial(self.on_generate, tab)
             self._then_watch(button.click(submit, [*asked, *self.asking.files(tab)], answers, **QUICK))
@@ -208,7 +209,7 @@ class Workbench:
     def on_generate(
         self, tab: str, following: Following, owner: str, rest: Any, *values: Any
     ) -> tuple[Any, ...]:
-        """Check the form at once; a good one goes to the end of the line. (notice, queue...)"""
+        """Check the form at once; a good one goes to the end of the line."""
         count = len(self.asking.fields)
         named = self.asking.named(*values[:count])
 
@@ -219,9 +220,9 @@ class Workbench:
                 request.resolve(self.engine.pipeline.defaults, self.registry, given)
             image, mask = (None, None) if inputs is None else (inputs.image, inputs.mask)
             for one in repeated(request, named["runs"]):
-                following.add(self.jobs.submit_run(owner, one, image=image, mask=mask).id)
+                following.submitted(self.jobs.submit_run(owner, one, image=image, mask=mask).id)
 
-        return self._do(owner, submit)
+        return self._do(following, owner, submit)
 
     def on_branch(
         self, event: gr.EventData, following: Following, owner: str, rest: Any, *values: Any
@@ -233,20 +234,22 @@ class Workbench:
             request = self.asking.request(owner, self.asking.named(*values), left)
             parent, image = (str(event.run), int(event.step)), int(event.image)
             job = self.jobs.submit_run(owner, request, parent=parent, parent_image=image)
-            following.add(job.id)
+            following.submitted(job.id)
 
-        return self._do(owner, submit)
+        return self._do(following, owner, submit)
 
     def on_model(self, following: Following, owner: str, name: str) -> tuple[Any, ...]:
         """Another model, when its turn comes."""
-        return self._do(owner, lambda: following.add(self.jobs.switch_model(owner, name).id))
+        return self._do(following, owner, lambda: following.submitted(self.jobs.switch_model(owner, name).id))
 
-    def _do(self, owner: str, submit: Callable[[], None]) -> tuple[Any, ...]:
+    def _do(self, following: Following, owner: str, submit: Callable[[], None]) -> tuple[Any, ...]:
+        """Submit; what is wrong with it is said. (notice, newest run, queue...)"""
         try:
             submit()
         except UserError as error:
-            return text.error(str(error)), *self.told(owner)
-        return "", *self.told(owner)
+            return text.error(str(error)), gr.skip(), *self.told(owner)
+        # It may end while the page is being reloaded, and nobody sees which run it made.
+        return "", f"{_JOB}{following.newest}", *self.told(owner)
 
     def on_reuse(self, following: Following) -> Any:
         """The seed of the newest run."""
@@ -327,9 +330,15 @@ class Workbench:
             return self._opened(owner, run, step, max((image or 1) - 1, 0))
         nothing = [gr.skip()] * len(self.run_outputs())
         if last_run and self.jobs.live(owner) is None:
-            with contextlib.suppress(UserError):  # it was deleted
-                nothing[0] = self.viewer.show(owner, last_run)
+            with contextlib.suppress(UserError):  # it was deleted, or made nothing
+                nothing[0] = self.viewer.show(owner, self._run_of(owner, last_run))
         return nothing
+
+    def _run_of(self, owner: str, kept: str) -> str:
+        """The run that the browser kept, or that the job made which it kept."""
+        if not kept.startswith(_JOB):
+            return kept
+        return self.jobs.get(owner, kept.removeprefix(_JOB)).run_id or ""
 
     def on_open_run(self, owner: str, event: gr.EventData) -> list[Any]:
         """A run that was clicked in the player's tree."""

@@ -1,0 +1,53 @@
+"""What a person does on the page, in a word each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.browser.conftest import Site
+
+Open = Callable[..., Any]
+PROMPT = "a large red circle on a blue background"
+
+
+def generate(page: Any) -> Any:
+    return page.locator(".lc-generate:visible")
+
+
+def ask(page: Any, prompt: str = PROMPT, **numbers: str) -> None:
+    """Fill the form and press Generate."""
+    page.locator("#prompt textarea").fill(prompt)
+    for name, value in numbers.items():
+        field = page.locator(f"#{name} input[type=number], #{name} input[type=text]").first
+        field.fill(value)
+        field.press("Tab")
+    generate(page).click()
+
+
+def wait(page: Any, phase: str = "done") -> None:
+    page.locator(f".lc-player[data-phase={phase}]").wait_for(state="attached")
+
+
+def tab(page: Any, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def paint_on(page: Any, photo: Path) -> Any:
+    """Open a picture in the editor; its canvas, when the picture is there."""
+    canvas = page.locator("#editor canvas").first
+    canvas.wait_for()
+    page.wait_for_timeout(1000)  # it sets itself up
+    page.locator("#editor input[type=file]").first.set_input_files(photo)
+    page.get_by_role("button", name="Brush").first.wait_for()
+    page.wait_for_timeout(1500)  # it fits the picture into its frame
+    return canvas
+
+
+def shown(page: Any) -> str:
+    return str(page.locator(".lc-picture").first.get_attribute("src"))
+
+
+def newest(site: Site) -> Path:
+    return max(site.outputs.glob("*.png"))

@@ -1,0 +1,134 @@
+"""A person's habits: queue, keys, reload, links, several at once, branches."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.images import read_recipe
+from tests.browser.conftest import PATIENCE, Site, sync_api
+from tests.browser.stories import Open, ask, newest, shown, tab, wait
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(1800)]
+expect = sync_api.expect
+expect.set_options(timeout=PATIENCE)
+
+
+# Habits.
+
+
+def test_keys_queue_skip_and_stop(open_page: Open) -> None:
+    page = open_page()
+    ask(page, "the first of them", steps="150", batch="8")
+    for words in ("the second of them", "the third of them"):
+        page.locator("#prompt textarea").fill(words)
+        page.locator("#prompt textarea").press("Control+Enter")
+        expect(page.locator("#queue")).to_contain_text(words)
+    expect(page.locator("#status")).to_have_text("queue 3")
+    wait(page, "live")
+    page.get_by_role("button", name="Cancel: the second of them").click()
+    expect(page.locator("#queue li")).to_have_count(2)
+    page.locator("#skip").click()
+    expect(page.locator("#status")).to_have_text("queue 1")
+    wait(page, "live")
+    page.locator("body").press("Escape")
+    wait(page)
+    expect(page.locator(".lc-report")).to_contain_text("stopped after step")
+    made = int(page.get_by_role("slider", name="Step", exact=True).get_attribute("max"))
+    assert 1 <= made < 150
+    expect(page.locator("#stop")).to_be_disabled()
+    expect(page.locator("#status")).to_have_text("queue 0")
+
+
+def test_several_runs_come_one_after_the_other(open_page: Open, site: Site) -> None:
+    page = open_page()
+    ask(page, steps="5", seed="70", runs="3")
+    expect(page.locator(".lc-report")).to_contain_text("seed 72")
+    seeds = [read_recipe(path).settings.seed for path in sorted(site.outputs.glob("*.png"))[-3:]]
+    assert seeds == [70, 71, 72]
+
+
+def test_a_reload_in_mid_run_loses_nothing(open_page: Open) -> None:
+    page = open_page()
+    tab(page, "img2img")
+    tab(page, "txt2img")
+    ask(page, "a red house", steps="150", batch="16", seed="9")
+    wait(page, "live")
+    page.reload()
+    wait(page, "live")
+    expect(page.locator("#prompt textarea")).to_have_value("a red house")
+    expect(page.locator("#steps input[type=number]")).to_have_value("150")
+    expect(page.locator("#stop")).to_be_enabled()
+    page.locator("#stop").click()
+    wait(page)
+    expect(page.locator(".lc-report")).to_contain_text("seed 9")
+    tab(page, "history")
+    expect(page.locator("#workbench")).to_be_hidden()
+    page.reload()
+    expect(page.get_by_role("tab", name="history")).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#workbench")).to_be_hidden()
+    tab(page, "txt2img")
+    wait(page)  # the newest run again
+    expect(page.locator(".lc-report")).to_contain_text("seed 9")
+    ask(page, "a red house", steps="5", batch="1", seed="10")
+    page.reload()  # it ends while nobody looks
+    expect(page.locator(".lc-report")).to_contain_text("seed 10")
+
+
+def test_an_address_opens_a_run_at_a_step(open_page: Open) -> None:
+    page = open_page()
+    ask(page, "a yellow star", steps="8", seed="31")
+    wait(page)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("slider", name="Step", exact=True).fill("3")
+    page.get_by_role("button", name="Copy link").click()
+    expect(page.locator(".lc-said").first).not_to_be_empty()
+    address = page.evaluate("navigator.clipboard.readText()")
+    other = open_page(at=address[address.index("?") :])
+    wait(other)
+    expect(other.locator(".lc-label")).to_contain_text("step 3 of 8")
+    expect(other.locator("#prompt textarea")).to_have_value("a yellow star")
+    expect(other.locator("#seed input")).to_have_value("31")
+
+
+def test_two_people_at_once_each_get_their_own(open_page: Open) -> None:
+    ann, bob = open_page(), open_page()
+    ask(ann, "a red house of my own", steps="60", seed="100")
+    ask(bob, "a blue boat", steps="10", seed="200")
+    wait(ann, "live")
+    expect(bob.locator("#queue")).to_contain_text("someone else's run")
+    expect(bob.locator("#queue")).not_to_contain_text("red house")
+    wait(ann)
+    wait(bob)
+    expect(ann.locator(".lc-report")).to_contain_text("seed 100")
+    expect(bob.locator(".lc-report")).to_contain_text("seed 200")
+
+
+def test_looking_back_never_waits_for_another_run(open_page: Open) -> None:
+    looking, making = open_page(), open_page()
+    ask(looking, steps="10")
+    wait(looking)
+    ask(making, steps="150")
+    wait(making, "live")
+    before = shown(looking)
+    looking.get_by_role("slider", name="Step", exact=True).fill("4")
+    assert shown(looking) != before
+    expect(making.locator(".lc-player")).to_have_attribute("data-phase", "live")
+    making.locator("#stop").click()
+    wait(making)
+
+
+def test_branching_goes_on_with_what_the_form_says(open_page: Open, site: Site) -> None:
+    page = open_page()
+    ask(page, "a red house", steps="10", seed="8")
+    wait(page)
+    page.get_by_role("slider", name="Step", exact=True).fill("4")
+    page.locator("#prompt textarea").fill("a blue house")
+    page.get_by_role("button", name="Branch from here").click()
+    expect(page.locator(".lc-tree")).to_be_visible()
+    settings = read_recipe(newest(site)).settings
+    assert settings.branch is not None
+    assert (settings.prompt, settings.branch.step, settings.branch.settings.prompt) == (
+        "a blue house",
+        4,
+        "a red house",
+    )
