@@ -68,9 +68,7 @@ def chromium() -> Iterator[Any]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The page, served by a process of its own as the command serves it."""
     outputs = tmp_path_factory.mktemp("outputs")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = free_port()
     if EMBEDDED.exists():
         command = [*COMMAND, "--port", port, "--outputs", str(outputs)]
     else:
@@ -84,6 +82,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             yield Site(address(server), outputs)
         finally:
             server.terminate()
+
+
+def free_port() -> str:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
 
 
 def address(server: subprocess.Popen[str]) -> str:
