@@ -41,10 +41,11 @@ COMMAND = [sys.executable, "-c", "import sys; from ui.cli import main; sys.exit(
 
 @dataclass(frozen=True)
 class Site:
-    """A served page."""
+    """A served page, and the process that serves it."""
 
     url: str
     outputs: Path
+    pid: int = 0
 
 
 @pytest.fixture(scope="module")  # playwright's event loop must not outlive the tests that need it
@@ -79,7 +80,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as server:
         try:
-            yield Site(address(server), outputs)
+            yield Site(address(server), outputs, server.pid)
         finally:
             server.terminate()
 
