@@ -34,7 +34,7 @@ def kill_before(number: int, folder: Path) -> None:
         if event in OPERATIONS and str(folder) in str(arguments[0]):
             count()
 
-    def fsync(descriptor: int) -> None:
+    def fsync(descriptor: Any) -> None:
         count()
         real(descriptor)
 

@@ -1,4 +1,4 @@
-"""Whoever is killed (SIGKILL) in mid-run or in mid-save leaves nothing broken, and nothing of before is lost."""
+"""Whoever is killed (SIGKILL) in mid-run or mid-save leaves nothing broken, and what was kept before stays."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def found_again(server: Life, names: set[str]) -> None:
 
 
 def lives(tmp_path: Path, kills: int) -> None:
-    """The second is killed in a long run, the others while they make and keep one small run after the other."""
+    """The second is killed in a long run, the others while they keep one small run after the other."""
     chance = random.Random()
     small = {"prompt": "a red circle", "width": 64, "height": 64, "previews": False}
     folder, outputs = tmp_path / "served", tmp_path / "served" / "outputs"
