@@ -34,9 +34,9 @@ def kill_before(number: int, folder: Path) -> None:
         if event in OPERATIONS and str(folder) in str(arguments[0]):
             count()
 
-    def fsync(descriptor: Any) -> None:
+    def fsync(fd: Any) -> None:
         count()
-        real(descriptor)
+        real(fd)
 
     real, os.fsync = os.fsync, fsync
     sys.addaudithook(look)

@@ -1,4 +1,4 @@
-"""Whoever is killed (SIGKILL) in mid-run or mid-save leaves nothing broken, and what was kept before stays."""
+"""Whoever is killed (SIGKILL) in mid-run or mid-save leaves nothing broken, and loses nothing of before."""
 
 from __future__ import annotations
 
