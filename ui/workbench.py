@@ -23,6 +23,7 @@ from ui.watching import LIVE_SECONDS, Following, Sight, Watcher
 from ui.widgets import fields, text
 from ui.widgets import queue as queue_widget
 from ui.widgets.examples import cards
+from ui.widgets.fields import QUICK
 from ui.widgets.form import Form
 from ui.widgets.kept_words import KeptWords
 from ui.widgets.pictures import Pictures
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
 EXAMPLE_PICTURES = Path(__file__).parents[1] / "data" / "examples"
 TABS = ("txt2img", "img2img", "inpaint")
 SHORTEST_TOKEN, LONGEST_TOKEN = 20, 64
-
-# The events that never wait for a run.
-QUICK: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
 
 
 class Workbench:
@@ -98,11 +96,11 @@ class Workbench:
         """Wire everything; `tabs` is the strip, `model` and `status` stand in the header."""
         self.tabs, self.model, self.status = tabs, model, status
         everything = list(self.asking.fields.values())
-        self.form.connect(QUICK)
+        self.form.connect()
         levels = [self.form.method.schedule, self.form.steps, self.form.sigmas]
-        self.pictures.connect(levels, QUICK)
+        self.pictures.connect(levels)
         words = [self.form.prompt, self.form.negative]
-        self.kept.connect(self.owner, words, QUICK, everything, self.asking.named)
+        self.kept.connect(self.owner, words, everything, self.asking.named)
         self.kept.preset.input(
             self.on_preset, [self.owner, self.kept.preset], [*everything, self.notice], **QUICK
         )
