@@ -74,7 +74,7 @@ def _of_picture(path: Path) -> dict[str, str]:
     except Exception as error:  # decoders raise almost anything on damaged files
         raise UserError(f"{path}: is damaged ({type(error).__name__}); choose another picture") from error
     exif, comment = info.get("exif"), info.get("comment")
-    found = exif_texts(exif) if isinstance(exif, bytes) else {}
+    found = exif_texts(exif) if isinstance(exif, bytes) and len(exif) <= MAX_TEXT_BYTES else {}
     texts = {_NAMES[tag]: text for tag, text in found.items() if text}
     if comment:
         texts["comment"] = comment.decode("utf-8", "replace") if isinstance(comment, bytes) else str(comment)

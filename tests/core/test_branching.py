@@ -265,7 +265,8 @@ def test_each_picture_of_a_branched_batch_has_a_recipe_of_its_own(pipe: Pipeline
 def test_after_an_adaptive_sampler(pipe: Pipeline, tmp_path: Path) -> None:
     parent = kept(pipe, sampler="dpm_adaptive")
     assert len(parent.steps) > 3
-    for changes in ({}, {"stop_after": 7}):  # later than anybody can know before the first part is run
+    both: list[dict[str, Any]] = [{}, {"stop_after": 7}]
+    for changes in both:  # later than anybody can know before the first part is run
         run = pipe.branch(parent, 2, sampler="heun", **changes)
         result = run.result()
         again = pipe.stream(read_recipe(result.save(tmp_path)[0]).settings.as_request())
