@@ -32,9 +32,10 @@ if TYPE_CHECKING:
 FORMAT = 1
 RECIPE_CHUNK, PARAMETERS_CHUNK = "latentcanvas", "parameters"
 
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MAX_PIXELS = 64 * 1024 * 1024  # of any picture that is opened
+
 _WANTED = {b"IHDR", b"tEXt", b"zTXt", b"iTXt"}
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_MAX_PIXELS = 64 * 1024 * 1024
 _MAX_TEXT_BYTES = 4 * 1024 * 1024
 _MAX_TEXTS = 1000
 _BLOCK = 64 * 1024
@@ -207,7 +208,7 @@ class _UnreadableError(Exception):
 
 
 def _texts(file: BinaryIO) -> dict[str, str]:
-    if file.read(len(_SIGNATURE)) != _SIGNATURE:
+    if file.read(len(SIGNATURE)) != SIGNATURE:
         raise _UnreadableError("is not a PNG picture")
     texts: dict[str, str] = {}
     room = _MAX_TEXT_BYTES
@@ -264,7 +265,7 @@ def _read(file: BinaryIO, length: int) -> bytes:
 
 def _check_pixels(header: bytes) -> None:
     width, height = struct.unpack(">II", header[:8].ljust(8, b"\0"))
-    if not 0 < width * height <= _MAX_PIXELS:
+    if not 0 < width * height <= MAX_PIXELS:
         raise _UnreadableError(f"is a picture of {width}x{height} pixels, larger than this program opens")
 
 

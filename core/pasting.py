@@ -15,10 +15,10 @@ from PIL import Image
 
 from core.checks import check_whole
 from core.errors import UserError
-from core.inputs import MAX_PIXELS, Box
+from core.images import MAX_PIXELS
 
 if TYPE_CHECKING:
-    from core.inputs import Prepared
+    from core.inputs import Box, Prepared
 
 _MOST = 2**16  # pixels a side
 

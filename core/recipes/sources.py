@@ -8,13 +8,12 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from core.errors import UserError
-from core.images import read_text
+from core.images import SIGNATURE, read_text
 from core.recipes.exif import DESCRIPTION, MAKE, MAKER_NOTE, MODEL, SOFTWARE, USER_COMMENT, exif_texts
 
 MAX_TEXT_BYTES = 4 * 1024 * 1024
 MAX_FILE_BYTES = 256 * 1024 * 1024
 PASTED = "text"  # what the content of a file of text goes by, as pasted text does
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _NAMES = {
     USER_COMMENT: "UserComment",
     DESCRIPTION: "ImageDescription",
@@ -42,7 +41,7 @@ def texts_of(path: Path) -> dict[str, str]:
         raise UserError(f"{str(path)!r}: is not a possible file name; choose another") from error
     if size > MAX_FILE_BYTES:
         raise UserError(f"{path}: has more than {MAX_FILE_BYTES // 1024**2} MiB; choose a smaller file")
-    if start.startswith(_SIGNATURE):
+    if start.startswith(SIGNATURE):
         return _with_exif(read_text(path), path)
     try:
         return _of_picture(path)
