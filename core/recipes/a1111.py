@@ -68,6 +68,8 @@ _REASONS = {
     "template": "templates are already in the prompt",
     "wildcard": "wildcards are already in the prompt",
     "batch": "a recipe is of one picture",
+    "stop after": "the exact recipe alone, which is not here, says how a run ended early",
+    "branch after": "the exact recipe alone, which is not here, says what a run branched from",
     "version": "says which program wrote it",
     "user": "says who made it",
     "created": "says when it was made",
