@@ -263,7 +263,7 @@ class Workbench:
     def on_reuse(self, owner: str, last_run: str) -> Any:
         """The seed of the newest run."""
         try:
-            return str(self.viewer.settings(owner, last_run).seed)
+            return str(self.viewer.settings(owner, self._run_of(owner, last_run)).seed)
         except UserError:  # there is none, or it was deleted
             return gr.skip()
 

@@ -122,7 +122,7 @@ def test_a_reloaded_page_finds_what_runs(bench: Workbench, pipeline: FakePipelin
 
 
 def test_what_ended_while_the_page_was_reloaded_is_shown(bench: Workbench) -> None:
-    kept = bench.on_generate("txt2img", Following(), ANN, {}, *values(bench, **SMALL, seed="4"))[1]
+    kept = bench.on_generate("txt2img", Following(), ANN, None, {}, *values(bench, **SMALL, seed="4"))[1]
     job = bench.jobs.get(ANN, kept.removeprefix("job:"))
     assert job.ended.wait(60)
     assert bench._run_of(ANN, kept) == bench._run_of(ANN, str(job.run_id)) == job.run_id
