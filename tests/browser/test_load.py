@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import threading
 import time
 from collections.abc import Callable
@@ -53,9 +52,9 @@ class Tally:
         """Whether there is time for another run."""
         return time.monotonic() - self.began < self.seconds
 
-    def take(self, picture: str | Path | io.BytesIO, person: int, seed: int) -> None:
+    def take(self, picture: Path, person: int, seed: int) -> None:
         """A picture that somebody got for this seed: it must be their own."""
-        settings = read_recipe(picture).settings  # type: ignore[arg-type]
+        settings = read_recipe(picture).settings
         assert (settings.prompt, settings.seed, settings.steps) == (prompt(person), seed, STEPS)
         self.got.append(seed)
 
@@ -116,7 +115,7 @@ def by_endpoints(site: Site, seconds: float, downloads: Path) -> Tally:
             job = clients[number - 1].submit(prompt(number), steps=STEPS, seed=seed, api_name="/txt2img")
             job.result(120)
             with lock:
-                tally.take(job.outputs()[-1]["images"][0], number, seed)
+                tally.take(Path(job.outputs()[-1]["images"][0]), number, seed)
                 tally.look()
 
     with ThreadPoolExecutor(PEOPLE) as people:
@@ -127,7 +126,7 @@ def by_endpoints(site: Site, seconds: float, downloads: Path) -> Tally:
 # By the page: a browser context of its own for each.
 
 
-def by_pages(site: Site, seconds: float, open_page: Callable[..., Any]) -> Tally:
+def by_pages(site: Site, seconds: float, open_page: Callable[..., Any], shown: Path) -> Tally:
     pages = {number: open_page() for number in range(1, PEOPLE + 1)}
     for number, page in pages.items():
         page.locator("#prompt textarea").fill(prompt(number))
@@ -142,7 +141,8 @@ def by_pages(site: Site, seconds: float, open_page: Callable[..., Any]) -> Tally
             phase, report, source, alert = pages[number].evaluate(STATE)
             assert alert == ""
             if phase == "done" and f"seed {seed}" in report:
-                tally.take(io.BytesIO(base64.b64decode(source.partition(",")[2])), number, seed)
+                shown.write_bytes(base64.b64decode(source.removeprefix("data:image/png;base64,")))
+                tally.take(shown, number, seed)
                 del waiting[number]
                 if tally.on:
                     _generate(tally, pages, waiting, number, seed + 1)
@@ -178,5 +178,7 @@ def test_eight_programs_for_two_minutes(site: Site, empty: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_eight_browsers_for_two_minutes(site: Site, empty: Path, open_page: Callable[..., Any]) -> None:
-    by_pages(site, 120, open_page).check(empty)
+def test_eight_browsers_for_two_minutes(
+    site: Site, empty: Path, open_page: Callable[..., Any], tmp_path: Path
+) -> None:
+    by_pages(site, 120, open_page, tmp_path / "shown.png").check(empty)
