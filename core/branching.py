@@ -114,6 +114,9 @@ class Branch:
 
         if request is not None:
             return dataclasses.replace(_filled(request, known, _shared(self.settings)), branch=self)
+        for name in SHARED:
+            if name in changes and changes[name] != getattr(self.settings, name):
+                raise _unlike(name, changes[name], getattr(self.settings, name))
         values = known.as_request().to_dict() | {"branch": None, "stop_after": None}
         if changes.get("sampler", known.sampler) != known.sampler:
             del values["options"]
@@ -158,10 +161,12 @@ def check_branch(record: Request | Settings) -> None:
     for name in SHARED:
         value, wanted = getattr(record, name), getattr(branch.settings, name)
         if value != wanted and (name not in open_values or value != open_values[name]):
-            spoken = name.replace("_", " ")
-            raise UserError(
-                f"{spoken} {shown(value)}: a branch has that of the run it comes from, {shown(wanted)}"
-            )
+            raise _unlike(name, value, wanted)
+
+
+def _unlike(name: str, value: object, wanted: object) -> UserError:
+    spoken = name.replace("_", " ")
+    return UserError(f"{spoken} {shown(value)}: a branch has that of the run it comes from, {shown(wanted)}")
 
 
 @dataclass(frozen=True)
@@ -201,15 +206,15 @@ def legs(settings: Settings, model: NoiseSchedule, registry: Registry) -> list[L
         levels = grid if settings.strength is None else last_part(grid, settings.strength)
         return [Leg(settings, sampler, grid, 0, tuple(levels))]
     before = legs(settings.branch.settings, model, registry)
-    levels = _rest(before[-1], settings, grid)
+    levels = _rest(before, settings, grid)
     return [*before, Leg(settings, sampler, grid, settings.branch.step, levels)]
 
 
-def _rest(parent: Leg, settings: Settings, grid: Sequence[float]) -> tuple[float, ...]:
+def _rest(before: Sequence[Leg], settings: Settings, grid: Sequence[float]) -> tuple[float, ...]:
     """The levels that are left after the branch: the parent's own, unless the schedule changes there."""
     assert settings.branch is not None
-    step = settings.branch.step
-    if parent.sampler.adaptive:
+    step, parent = settings.branch.step, before[-1]
+    if any(leg.sampler.adaptive for leg in before):
         sigma = parent.levels[min(step - parent.first, len(parent.levels) - 2)]
     elif step >= parent.total:
         raise UserError(

@@ -22,6 +22,7 @@ from core.errors import UserError
 
 MOST = 500
 LARGEST = 10**30
+_DIGITS = 60  # characters; a number that takes more of them is none that is meant
 EXAMPLES = {"whole": "10-30 (+5)", "number": "1, 3, 5-9 (+2)"}
 
 _NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?"
@@ -144,8 +145,7 @@ def _check_count(text: str, count: int) -> None:
 
 def _exact(text: str) -> Fraction:
     """As it is written, so that three steps of 0.1 are 0.3."""
-    number = Fraction(Decimal(text))
-    if abs(number) > LARGEST:
+    if len(text) > _DIGITS or abs(number := Fraction(Decimal(text))) > LARGEST:
         raise UserError(f"{shown(text)}: is larger than any setting")
     return number
 

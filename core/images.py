@@ -32,11 +32,14 @@ if TYPE_CHECKING:
 FORMAT = 1
 RECIPE_CHUNK, PARAMETERS_CHUNK = "latentcanvas", "parameters"
 
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MAX_PIXELS = 64 * 1024 * 1024  # of any picture that is opened
+
 _WANTED = {b"IHDR", b"tEXt", b"zTXt", b"iTXt"}
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_MAX_PIXELS = 64 * 1024 * 1024
 _MAX_TEXT_BYTES = 4 * 1024 * 1024
+_MAX_TEXTS = 1000
 _BLOCK = 64 * 1024
+_TOO_MUCH = "has more text in it than a recipe needs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,8 +189,8 @@ def read_text(path: str | Path) -> dict[str, str]:
     """The text chunks of a PNG file by keyword, wherever in the file they are.
 
     The picture is not decoded and only text is held in memory, so a hostile file costs no more than reading
-    it. Raises UserError: no such file, no PNG, cut off or damaged, more than 64 million pixels or 4 MiB of
-    text.
+    it. Raises UserError: no such file, no PNG, cut off or damaged, more than 64 million pixels, 4 MiB of text
+    or 1,000 texts.
     """
     try:
         with open(path, "rb") as file:
@@ -205,7 +208,7 @@ class _UnreadableError(Exception):
 
 
 def _texts(file: BinaryIO) -> dict[str, str]:
-    if file.read(len(_SIGNATURE)) != _SIGNATURE:
+    if file.read(len(SIGNATURE)) != SIGNATURE:
         raise _UnreadableError("is not a PNG picture")
     texts: dict[str, str] = {}
     room = _MAX_TEXT_BYTES
@@ -218,6 +221,8 @@ def _texts(file: BinaryIO) -> dict[str, str]:
             keyword, text = _keyword_and_text(kind, data, room)
             texts[keyword] = text
             room -= len(text)
+        if len(texts) > _MAX_TEXTS:
+            raise _UnreadableError(_TOO_MUCH)
     return texts
 
 
@@ -229,7 +234,7 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
         wanted = kind in _WANTED
         room -= length if wanted else 0
         if room < 0:
-            raise _UnreadableError("has more text in it than a recipe needs")
+            raise _UnreadableError(_TOO_MUCH)
         data, checksum = _read_checked(file, length, zlib.crc32(kind), keep=wanted)
         if struct.unpack(">I", _read(file, 4)) != (checksum,):
             raise _UnreadableError("is damaged: a checksum does not match")
@@ -260,7 +265,7 @@ def _read(file: BinaryIO, length: int) -> bytes:
 
 def _check_pixels(header: bytes) -> None:
     width, height = struct.unpack(">II", header[:8].ljust(8, b"\0"))
-    if not 0 < width * height <= _MAX_PIXELS:
+    if not 0 < width * height <= MAX_PIXELS:
         raise _UnreadableError(f"is a picture of {width}x{height} pixels, larger than this program opens")
 
 

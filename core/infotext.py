@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from core.options import OptionValue
     from core.request import Settings
 
+MAX_CHARACTERS = 100_000  # two prompts of the longest that a request holds, and room for parameters
 _NEGATIVE = "Negative prompt:"
 # A1111's pattern: a key of two or more characters, then a JSON string or anything up to the next comma. Here
 # alone a key has an end: else a line of letters takes time that grows with the square of its length.

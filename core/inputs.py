@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFilter, ImageOps, UnidentifiedImageError
 
 from core.errors import UserError
+from core.images import MAX_PIXELS
 from core.picture_settings import Given, check_given
 from core.request import Request, Settings
 
 Source = str | Path | Image.Image
 Box = tuple[int, int, int, int]  # left, upper, right, lower, as PIL counts
-MAX_PIXELS = 64 * 1024 * 1024
 _EMPTY = "the mask is black all over: paint white what is to change, or invert it"
 _WHITE = (255, 255, 255)
 _LANCZOS, _BILINEAR = Image.Resampling.LANCZOS, Image.Resampling.BILINEAR

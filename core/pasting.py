@@ -7,6 +7,7 @@ it started from, to the bit.
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 from core.checks import check_whole
 from core.errors import UserError
+from core.images import MAX_PIXELS
 
 if TYPE_CHECKING:
     from core.inputs import Box, Prepared
@@ -88,14 +90,28 @@ class Paste:
     def read(cls, values: Any, png: bytes) -> Paste:
         """What `to_dict` and `to_png` made. Raises ValueError or UserError for anything else."""
         size, box = _numbers(values["size"], 2), _numbers(values["box"], 4)
+        if size[0] * size[1] > MAX_PIXELS:
+            raise ValueError("a picture that is larger than any that a run starts from")
         inner = None if values["inner"] is None else _numbers(values["inner"], 4)
         for left, upper, right, lower in filter(None, (box, inner)):
             if not (0 <= left < right <= size[0] and 0 <= upper < lower <= size[1]):
                 raise ValueError("a box that is outside of its picture")
-        image = Image.open(io.BytesIO(png), formats=["PNG"])
-        if image.mode != "RGBA" or image.size != (box[2] - box[0], box[3] - box[1]):
-            raise ValueError("not the picture that its notes say")
+        image = _opened(png, (box[2] - box[0], box[3] - box[1]))
         return cls(image.convert("RGB"), image.getchannel("A"), size, box, inner)
+
+
+def _opened(png: bytes, size: tuple[int, int]) -> Image.Image:
+    """A PNG of this size with opacity. Raises ValueError for anything else, before it is decoded."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(png), formats=["PNG"])
+        if image.mode == "RGBA" and image.size == size:
+            image.load()
+            return image
+    except Exception as error:  # decoders raise almost anything on damaged files
+        raise ValueError("a picture that cannot be read") from error
+    raise ValueError("not the picture that its notes say")
 
 
 def _numbers(values: Any, count: int) -> Any:

@@ -123,5 +123,5 @@ def _read(path: Path, mark: str, channels: int) -> Rows | None:
         rows = [[float(value) for value in row] for row in values["preview"]]
         sound = len(rows) == channels + 1 and all(len(row) == 3 for row in rows)
         return rows if sound and bool(np.isfinite(rows).all()) else None
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None

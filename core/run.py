@@ -95,9 +95,8 @@ class Run:
         parts = legs(settings, pipeline.noise_schedule, plugins.registry())
         self.before = 0 if settings.branch is None or origin is None else settings.branch.step
         self._legs = parts if origin is None else [parts[-1].beginning_at(origin.sigma(self.before))]
-        self.whole = self._legs[-1].total  # steps of a run to the end, those before included
-        self._end = _end_of(self._legs[-1], settings)
-        self.total = (self.whole if self._end is None else min(self.whole, self._end)) - self.before
+        self._end = _end_of(self._legs, settings)
+        self._count(self._legs[-1])
         self.sigmas = _levels(self._legs)
         self.words = _words(self._legs[-1])
         self.start: Tensor | None = None
@@ -190,14 +189,37 @@ class Run:
         for i, leg in enumerate(self._legs):
             last = i + 1 == len(self._legs)
             end = self._end if last else self._legs[i + 1].first
-            if i and self._legs[i - 1].sampler.adaptive:
-                leg = leg.beginning_at(self.steps[-1].sigma)
+            if end == leg.first:  # a branch from the start: nothing of what it comes from is run
+                continue
+            if self.steps:
+                leg = self._going_on(leg)
             self.seconds["encode"] += time.perf_counter() - began
             for step in self._run_leg(leg, x, end):
                 x = step.x
                 yield step
             began = time.perf_counter()
         self._complete = True
+
+    def _going_on(self, leg: Leg) -> Leg:
+        """The leg from where the one before has left the state: after a sampler that chooses its steps that
+        is known only now. Raises UserError when nothing is left.
+        """
+        last = self.steps[-1]
+        if last.sigma == 0:
+            raise UserError(
+                f"branch after step {leg.first}: the run before it ended after {last.index + 1} here; "
+                "choose one before"
+            )
+        leg = leg.beginning_at(last.sigma)
+        self._count(leg)
+        return leg
+
+    def _count(self, last: Leg) -> None:
+        """How many steps there are when this is the last leg: `whole` is of a run to the end, with those
+        before the branch; `total` are those that are run.
+        """
+        self.whole = last.total
+        self.total = (self.whole if self._end is None else min(self.whole, self._end)) - self.before
 
     def _first_state(self) -> Tensor:
         """The state to start from, (B, C, h, w) float32; what is known of pictures is in `given` then."""
@@ -281,11 +303,11 @@ class Run:
         )
 
 
-def _end_of(leg: Leg, settings: Settings) -> int | None:
-    """The step to stop after. Raises UserError when the run has not so many."""
-    end = settings.stop_after
-    if end is not None and end > leg.total and not leg.sampler.adaptive:
-        raise UserError(f"stop after {end}: the run has {leg.total} steps; choose one of them")
+def _end_of(parts: list[Leg], settings: Settings) -> int | None:
+    """The step to stop after. Raises UserError when it is known that the run has not so many."""
+    end, total = settings.stop_after, parts[-1].total
+    if end is not None and end > total and not any(leg.sampler.adaptive for leg in parts):
+        raise UserError(f"stop after {end}: the run has {total} steps; choose one of them")
     return end
 
 

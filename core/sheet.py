@@ -20,6 +20,7 @@ from core.grid import Cell, Plan, described, sheets
 MOST_PIXELS = 40_000_000  # Pillow warns at 89 million, and takes the double for an attack
 MOST_SIDE = 16_384  # what browsers and graphics cards show
 GRID_CHUNK = "latentcanvas grid"
+LONGEST = 200  # characters of a label; what it is of is in the recipe as a whole
 WRAPPED = 6  # pictures of a single axis that stand side by side
 _GAP, _PAD = 8, 16
 _GROUND, _INK, _QUIET, _EMPTY = "#ffffff", "#1c1917", "#57534e", "#e7e5e4"
@@ -112,15 +113,19 @@ def _rows(plan: Plan) -> Iterator[_Row]:
         (axis,) = plan.axes
         (_, (cells,)), *_ = sheets(plan)
         for i in range(0, len(cells), WRAPPED):
-            labels = [value.label for value in axis.values[i : i + WRAPPED]]
+            labels = [_short(value.label) for value in axis.values[i : i + WRAPPED]]
             yield _Row(cells[i : i + WRAPPED], labels, title=axis.title if i == 0 else "")
         return
     columns, rows = plan.axes[:2]
     for title, lines in sheets(plan):
         for y, cells in enumerate(lines):
-            above = [f"{columns.title}: {value.label}" for value in columns.values] if y == 0 else ()
-            left = f"{rows.title}: {rows.values[y].label}"
-            yield _Row(cells, above, left, title if y == 0 else "")
+            above = [_short(f"{columns.title}: {value.label}") for value in columns.values]
+            left = _short(f"{rows.title}: {rows.values[y].label}")
+            yield _Row(cells, above if y == 0 else (), left, _short(title) if y == 0 else "")
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= LONGEST else f"{label[: LONGEST - 1]}…"
 
 
 class _Layout:

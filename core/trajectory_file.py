@@ -147,7 +147,7 @@ def _fields(text: str, paste: Tensor | None) -> dict[str, Any]:
         raise Damaged(f"is damaged ({error})") from None
     except Damaged:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError, SyntaxError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise Damaged("is damaged: its notes cannot be read") from None
 
 

@@ -18,10 +18,13 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from anyio import to_thread
 
+from core.checks import shown
 from core.errors import UserError
+from core.options import hint
 from core.request import Request
 from ui.endpoints import HistoryRun, Progress, endpoint, history_run
 from ui.handing import Handing, uploaded
+from ui.workbench import model_names
 
 if TYPE_CHECKING:
     from core.registry import Registry
@@ -145,6 +148,8 @@ class Api:
     async def _run(
         self, owner: str, asked: Request, model: str | None, previews: bool, **pictures: Any
     ) -> AsyncIterator[Progress]:
+        if model is not None and model not in (known := model_names(self._jobs.engine.name)):
+            raise UserError(f"model {shown(model)}: is not installed{hint(model, known)}")
         job = self._jobs.submit_run(self._owner(owner), asked, model=model, **pictures)
         try:
             async for progress in self._watched(job, previews):
@@ -227,13 +232,8 @@ class Api:
 
     def models(self) -> list[dict[str, Any]]:
         """The models that are installed, and whether each is the one that is loaded."""
-        from core.weights.find import installed, model_name
-
-        loaded = self._jobs.engine.name if self._jobs.engine.ready else None
-        names = {model_name(path): None for path in installed()}
-        if loaded is not None:
-            names[loaded] = None
-        return [{"name": name, "loaded": name == loaded} for name in names]
+        loaded = self._jobs.engine.name
+        return [{"name": name, "loaded": name == loaded} for name in model_names(loaded)]
 
     def tokens(self, prompt: str) -> dict[str, Any]:
         """How the loaded model reads a prompt: tokens used, chunks, words that it has not learned."""

@@ -215,7 +215,7 @@ def _launch(
     from PIL import Image
     from starlette.middleware import Middleware
 
-    from core.inputs import MAX_PIXELS
+    from core.images import MAX_PIXELS
     from ui.guard import Guard
     from ui.widgets.theme import look
 

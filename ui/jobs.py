@@ -333,7 +333,7 @@ class Jobs:
         pipeline = self._pipeline(job)
         run: Run = self._stream(job, pipeline)
         try:
-            check_limits(self._limits(), run.settings)
+            check_limits(self._limits(), run.settings, run.total)
             job.follow(run, plugins.registry().sampler(run.settings.sampler).evals)
             result = run.result()
         except Cancelled:

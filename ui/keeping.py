@@ -1,7 +1,8 @@
 """What is kept of runs that have ended: picture files, their steps beside them, and a row in the history.
 
 They are written in that order, so whoever is killed in between leaves files that are whole, and pictures that
-the history finds again. What could not be written stays in memory for a while.
+the history finds again. What could not be written stays in memory for a while; a row that could not be is
+tried again in the background, so that it gets into the history once the cause is gone.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,10 @@ from core.history.rows import run_id
 from core.history.thumbnails import thumbnail
 from core.inputs import read_picture
 from ui.engine import sentence_of
+from ui.later import Later
 
 if TYPE_CHECKING:
+    from core.images import ModelRef
     from core.request import Settings
     from core.run import Result, Run
     from core.trajectory import Trajectory
@@ -153,18 +156,13 @@ class Runs:
         self._lock, self._opening = threading.Lock(), threading.Lock()
         self._history: History | None = None
         self._memory: OrderedDict[str, KeptRun] = OrderedDict()
+        self._unlisted: set[str] = set()  # of those in memory the ones without a row
         self._open: OrderedDict[str, Trajectory] = OrderedDict()
+        self._later = Later("history")
 
     def start(self) -> None:
         """Open the history in the background, and find the pictures that it does not know."""
-
-        def find() -> None:
-            try:
-                self.history.sync()
-            except Exception as error:
-                sentence_of(error, "the history could not be brought up to date")
-
-        threading.Thread(target=find, name="history", daemon=True).start()
+        self._later.do(lambda: self.history.sync())
 
     @property
     def history(self) -> History:
@@ -181,10 +179,12 @@ class Runs:
     def open(self, owner: str, run: object) -> KeptRun:
         """A run that the owner may see. Raises UserError if there is none."""
         with self._lock:
-            kept = self._memory.get(str(run))
+            kept, unlisted = self._memory.get(str(run)), str(run) in self._unlisted
         scope = self.scope(owner)
         if kept is not None and scope not in (None, kept.owner):
             kept = None
+        if kept is not None and unlisted:  # nor is the history waited for, which may be locked
+            return kept
         try:
             row = self.history.get(str(run), scope)
         except UserError:
@@ -197,7 +197,9 @@ class Runs:
 
     def family(self, owner: str, run: str) -> list[RunRow]:
         """A run with all that it branched from and all that branched from it, oldest first."""
-        rows = self.history.tree(run, self.scope(owner))
+        with self._lock:
+            unlisted = run in self._unlisted
+        rows = [] if unlisted else self.history.tree(run, self.scope(owner))
         return rows or [self.open(owner, run).row]
 
     def keep(self, job: Job, run: Run, result: Result) -> tuple[str, str]:
@@ -211,13 +213,17 @@ class Runs:
         if names and self._keep_steps():
             steps, trouble = self._write_steps(trajectory, names[0])
         row = _row(job, result, names or _unsaved_names(pngs), steps, pngs[0])
-        if names:
-            added, trouble_row = self._add(row, trajectory)
+        kept = KeptRun(row, trajectory, self.folder, () if names else tuple(pngs))
+        if not names:
+            self._remember(kept, unlisted=True)
+        elif trouble_row := self._add(row, trajectory.recipe.model):
             trouble = trouble or trouble_row
+            self._remember(kept, unlisted=True)
+            self._later.do(partial(self._add_late, row, trajectory.recipe.model))
         else:
-            added = False
-        if not (added and steps):
-            self._remember(KeptRun(row, trajectory, self.folder, () if names else tuple(pngs)))
+            self._later.try_again()
+            if not steps:
+                self._remember(kept)
         return row.id, trouble
 
     # Writing.
@@ -241,33 +247,47 @@ class Runs:
             return None, f"the steps are not saved: {sentence_of(error, 'writing them failed')}"
         return path.name, ""
 
-    def _add(self, row: RunRow, trajectory: Trajectory) -> tuple[bool, str]:
+    def _add(self, row: RunRow, model: ModelRef) -> str:
+        """Why the row could not be written, or nothing."""
         try:
-            self.history.add(
-                names=row.names,
-                settings=row.settings,
-                model=trajectory.recipe.model,
-                steps=row.steps,
-                evals=row.evals,
-                seconds=row.seconds,
-                stopped=row.stopped,
-                owner=row.owner,
-                parent=row.parent,
-                parent_step=row.parent_step,
-                created=row.created,
-            )
+            self._write_row(row, model)
         except Exception as error:
             reason = sentence_of(error, "writing its row failed")
-            return False, f"the picture is saved, but not in the history yet: {reason}"
-        return True, ""
+            return f"the picture is saved, but not in the history yet: {reason}"
+        return ""
+
+    def _add_late(self, row: RunRow, model: ModelRef) -> None:
+        """The same another time. Raises UserError; pictures that are gone by then need no row."""
+        if all((self.folder / name).exists() for name in row.names):
+            self._write_row(row, model)
+        with self._lock:
+            self._unlisted.discard(row.id)
+
+    def _write_row(self, row: RunRow, model: ModelRef) -> None:
+        self.history.add(
+            names=row.names,
+            settings=row.settings,
+            model=model,
+            steps=row.steps,
+            evals=row.evals,
+            seconds=row.seconds,
+            stopped=row.stopped,
+            owner=row.owner,
+            parent=row.parent,
+            parent_step=row.parent_step,
+            created=row.created,
+        )
 
     # Memory.
 
-    def _remember(self, run: KeptRun) -> None:
+    def _remember(self, run: KeptRun, *, unlisted: bool = False) -> None:
         with self._lock:
             self._memory[run.id] = run
+            if unlisted:
+                self._unlisted.add(run.id)
             while len(self._memory) > 1 and self._too_much():
-                self._memory.popitem(last=False)
+                oldest, _ = self._memory.popitem(last=False)
+                self._unlisted.discard(oldest)
 
     def _too_much(self) -> bool:
         size = sum(run.nbytes for run in self._memory.values())

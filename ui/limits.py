@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from core.branching import MOST_STEPS
 from core.checks import MAX_SIDE
 from core.errors import UserError
-from core.request import MAX_BATCH, MAX_STEPS
+from core.request import MAX_BATCH
 
 if TYPE_CHECKING:
     from core.request import Request, Settings
@@ -36,16 +37,20 @@ class OwnLimits:
     queue: int = 1000
     queue_owner: int = 1000
     pixels: int = MAX_SIDE**2
-    steps: int = MAX_STEPS
+    steps: int = MOST_STEPS
     batch: int = MAX_BATCH
 
 
-def check_limits(limits: Limits, asked: Request | Settings) -> None:
-    """Raises UserError for a run that is too large; what a request leaves open is found in its settings."""
+def check_limits(limits: Limits, asked: Request | Settings, total: int | None = None) -> None:
+    """Raises UserError for a run that is too large; what a request leaves open is found in its settings.
+
+    total: the steps that would be run. A recipe of branches may have many more than each of them says.
+    """
     if asked.batch > limits.batch:
         raise UserError(f"batch {asked.batch}: this page makes at most {limits.batch} pictures at once")
-    if asked.steps is not None and asked.steps > limits.steps:
-        raise UserError(f"steps {asked.steps}: this page runs at most {limits.steps}")
+    steps = max(asked.steps or 0, total or 0)
+    if steps > limits.steps:
+        raise UserError(f"steps {steps}: this page runs at most {limits.steps}")
     if asked.width is not None and asked.height is not None and asked.width * asked.height > limits.pixels:
         side = math.isqrt(limits.pixels) // 8 * 8
         raise UserError(

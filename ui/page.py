@@ -17,6 +17,7 @@ from ui.tabs.recipe import RecipeTab
 from ui.tabs.settings import SettingsPanel
 from ui.viewer import Viewer
 from ui.watching import LIVE_SECONDS
+from ui.widgets.fields import QUICK
 from ui.workbench import TABS, Workbench, model_names
 
 if TYPE_CHECKING:
@@ -114,11 +115,10 @@ def _connect_tab(name: str, tab: gr.Tab, bench: Workbench) -> None:
         outputs.append(bench.mode)
         values.append(repr(name))
     script = f"() => {{ window.latentcanvas.tab({name!r}); return [{', '.join(values)}]; }}"
-    events: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    tab.select(None, None, outputs, js=script, **events)
+    tab.select(None, None, outputs, js=script, **QUICK)
     if name == "inpaint":
         painting = bench.pictures.painting
-        tab.select(None, None, painting, js="() => ({__type__: 'update', visible: true})", **events)
+        tab.select(None, None, painting, js="() => ({__type__: 'update', visible: true})", **QUICK)
 
 
 def _header(registry: Registry) -> tuple[gr.Dropdown, gr.HTML]:

@@ -16,6 +16,7 @@ import gradio as gr
 
 from core.errors import UserError
 from ui.widgets import player as messages
+from ui.widgets.fields import QUICK
 from ui.widgets.player import Branch, Message, Shown
 
 if TYPE_CHECKING:
@@ -30,11 +31,6 @@ log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 0.25
 NOT_KEPT = "the steps of this run were not kept, so there is nothing more to show of it"
-EVENTS: dict[str, Any] = {
-    "show_progress": "hidden",
-    "concurrency_limit": None,
-    "api_visibility": "private",
-}
 
 
 class Kept(Protocol):
@@ -118,7 +114,7 @@ class Viewer:
 
     def connect(self, owner: Component) -> None:
         """Wire its own events; `owner` holds who looks. `start`, `branch` and `open` are the page's."""
-        self.player.verify(self.on_verify, owner, self.player, **EVENTS)
+        self.player.verify(self.on_verify, owner, self.player, **QUICK)
 
     def live(self, job: Job) -> Message:
         """The newest step of a job, for the player."""

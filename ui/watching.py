@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 LIVE_SECONDS = 0.25
 LOOK_SECONDS = 0.05
-RUNS = ("run", "branch")
+ON_STAGE = ("run", "branch", "model")  # jobs that the player shows; of others the queue tells
 NOT_STARTED = "stopped before the first step"
 
 
@@ -42,8 +42,7 @@ class Following:
 
     jobs: deque[str] = field(default_factory=deque)
     watched: bool = False
-    restored: bool = False  # the form came back from an earlier visit
-    last_seed: int | None = None
+    restored: bool = False  # the form came back from an earlier visit, or an address filled it
     newest: str = ""  # the job that was submitted last
 
     def submitted(self, job: str) -> None:
@@ -58,12 +57,16 @@ class Following:
 
 @dataclass(frozen=True, kw_only=True)
 class Sight:
-    """What the page is told at one moment; None where nothing is new. run: the one that has just ended."""
+    """What the page is told at one moment; None where nothing is new.
+
+    run: the one that has just ended. switched: whether a switch of the model has, well or badly.
+    """
 
     lines: list[JobLine]
     message: messages.Message | None = None
     error: str | None = None
     run: str | None = None
+    switched: bool = False
     running: bool = False
     waiting: bool = False
 
@@ -85,8 +88,6 @@ class Watcher:
             while (job := self._next(following, owner)) is not None:
                 async for sight in self._follow(job, owner):
                     yield sight
-                if job.settings is not None:
-                    following.last_seed = job.settings.seed
             # Nothing is awaited between the last look and the end: a job that comes now finds no watcher.
             following.watched = False
             yield self.sight(owner)
@@ -113,10 +114,10 @@ class Watcher:
             if len(job.steps) > shown:
                 shown, at = len(job.steps), now
                 message = await asyncio.to_thread(self.viewer.live, job)
-                yield self.sight(owner, message if job.kind in RUNS else None)
+                yield self.sight(owner, message if job.kind in ON_STAGE else None)
             elif (words := self._waits(job, owner)) != said and not shown:
                 said, at = words, now
-                yield self.sight(owner, messages.waiting(words) if job.kind in RUNS else None)
+                yield self.sight(owner, messages.waiting(words) if job.kind in ON_STAGE else None)
             elif now - at > 1:
                 at = now
                 yield self.sight(owner)
@@ -126,18 +127,19 @@ class Watcher:
         if not self.engine.ready and not self.engine.error:
             return "Loading the model"
         if job.state == "running":
-            return "Starting"
+            return (self.engine.switching or "starting").capitalize()
         place = next((line.position for line in self.jobs.listing(owner) if line.id == job.id), 1)
         return "Next in line" if place < 2 else f"In line, {place - 1} before it"
 
     def _ended(self, job: Job, owner: str) -> Sight:
         """The end of a job: what it made, or why it made nothing."""
         try:
-            if job.run_id is not None and job.kind in RUNS:
+            if job.run_id is not None:
                 shown = self.viewer.show(owner, job.run_id)
                 return replace(self.sight(owner, shown, job.trouble or None), run=job.run_id)
             error = job.error or (NOT_STARTED if job.state == "stopped" else "")
-            return self.sight(owner, messages.back() if job.kind in RUNS else None, error or None)
+            message = messages.back() if job.kind in ON_STAGE else None
+            return replace(self.sight(owner, message, error or None), switched=job.kind == "model")
         except UserError as error:
             return self.sight(owner, messages.back(), str(error))
         except Exception as error:

@@ -7,6 +7,7 @@ watches it, and finds it again.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator, Callable
@@ -19,10 +20,11 @@ import gradio as gr
 from core.errors import UserError
 from ui.asking import Asking, repeated, rest_shown
 from ui.tabs.compare import Base
-from ui.watching import LIVE_SECONDS, Following, Sight, Watcher
+from ui.watching import LIVE_SECONDS, LOOK_SECONDS, Following, Sight, Watcher
 from ui.widgets import fields, text
 from ui.widgets import queue as queue_widget
 from ui.widgets.examples import cards
+from ui.widgets.fields import QUICK
 from ui.widgets.form import Form
 from ui.widgets.kept_words import KeptWords
 from ui.widgets.pictures import Pictures
@@ -41,9 +43,6 @@ EXAMPLE_PICTURES = Path(__file__).parents[1] / "data" / "examples"
 TABS = ("txt2img", "img2img", "inpaint")
 _JOB = "job:"
 SHORTEST_TOKEN, LONGEST_TOKEN = 20, 64
-
-# The events that never wait for a run.
-QUICK: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
 
 
 class Workbench:
@@ -99,15 +98,15 @@ class Workbench:
         """Wire everything; `tabs` is the strip, `model` and `status` stand in the header."""
         self.tabs, self.model, self.status = tabs, model, status
         everything = list(self.asking.fields.values())
-        self.form.connect(QUICK)
+        self.form.connect()
         levels = [self.form.method.schedule, self.form.steps, self.form.sigmas]
-        self.pictures.connect(levels, QUICK)
+        self.pictures.connect(levels)
         words = [self.form.prompt, self.form.negative]
-        self.kept.connect(self.owner, words, QUICK, everything, self.asking.named)
+        self.kept.connect(self.owner, words, everything, self.asking.named)
         self.kept.preset.input(
             self.on_preset, [self.owner, self.kept.preset], [*everything, self.notice], **QUICK
         )
-        self.form.reuse.click(self.on_reuse, self.following, self.form.seed, **QUICK)
+        self.form.reuse.click(self.on_reuse, [self.owner, self.last_run], self.form.seed, **QUICK)
         self._connect_runs()
         self._connect_queue()
         self._connect_opening(page)
@@ -117,7 +116,7 @@ class Workbench:
         gr.on(changes, None, everything, self.kept_form, js=keep, **QUICK)
 
     def _connect_runs(self) -> None:
-        asked = [self.following, self.owner, self.rest, *self.asking.fields.values()]
+        asked = [self.following, self.owner, self.model, self.rest, *self.asking.fields.values()]
         answers = [self.notice, self.last_run, *self._line()]
         for tab, button in self.generate.items():
             submit = partial(self.on_generate, tab)
@@ -125,8 +124,8 @@ class Workbench:
         self._then_watch(self.player.branch(self.on_branch, asked, answers, **QUICK))
         switch = [self.following, self.owner, self.model]
         self._then_watch(self.model.input(self.on_model, switch, answers, **QUICK)).then(
-            self.on_loaded, None, [self.form.chips, self.player, self.notice, self.model], **QUICK
-        ).then(self.form.on_prompt, self.form.prompt, self.form.tokens, **QUICK)
+            self.form.on_prompt, self.form.prompt, self.form.tokens, **QUICK
+        )
         self.player.start(_prompt_of, None, self.form.prompt, **QUICK).then(
             None, None, None, js="() => window.latentcanvas.generate()"
         )
@@ -149,15 +148,16 @@ class Workbench:
             [self.owner, self.following, self.tabs, self.kept.preset, *everything],
             **QUICK,
         )
-        loaded = [self.form.chips, self.player, self.notice, self.model]
-        shown = opened.then(self.on_loaded, None, loaded, **QUICK)
+        link = [self.owner, self.last_run, self.following]
+        shown = opened.then(self.on_link, link, self.run_outputs(), **QUICK)
+        self._then_watch(shown)  # a run that waits is found again before the model is there
+        loaded = [self.player, self.form.chips, self.model, self.notice]
+        shown = shown.then(self.on_loaded, None, loaded, **QUICK)
         shown = shown.then(self.on_defaults, [self.following, *defaulted], defaulted, **QUICK)
-        shown = shown.then(self.form.on_prompt, self.form.prompt, self.form.tokens, **QUICK)
-        shown = shown.then(self.on_link, [self.owner, self.last_run], self.run_outputs(), **QUICK)
-        self._then_watch(shown)
+        shown.then(self.form.on_prompt, self.form.prompt, self.form.tokens, **QUICK)
 
     def _then_watch(self, event: Any) -> Any:
-        seen = [self.player, self.notice, self.last_run, *self._line()]
+        seen = [self.player, self.notice, self.last_run, *self._line(), self.form.chips, self.model]
         return event.then(self.on_watch, [self.following, self.owner], seen, **QUICK)
 
     def _line(self) -> list[Component]:
@@ -207,9 +207,11 @@ class Workbench:
     # Asking for runs.
 
     def on_generate(
-        self, tab: str, following: Following, owner: str, rest: Any, *values: Any
+        self, tab: str, following: Following, owner: str, model: str | None, rest: Any, *values: Any
     ) -> tuple[Any, ...]:
-        """Check the form at once; a good one goes to the end of the line."""
+        """Check the form at once; a good one goes to the end of the line, for the model that the page names,
+        whatever others load meanwhile. (notice, last run, queue...)
+        """
         count = len(self.asking.fields)
         named = self.asking.named(*values[:count])
 
@@ -220,12 +222,19 @@ class Workbench:
                 request.resolve(self.engine.pipeline.defaults, self.registry, given)
             image, mask = (None, None) if inputs is None else (inputs.image, inputs.mask)
             for one in repeated(request, named["runs"]):
-                following.submitted(self.jobs.submit_run(owner, one, image=image, mask=mask).id)
+                job = self.jobs.submit_run(owner, one, image=image, mask=mask, model=model)
+                following.submitted(job.id)
 
         return self._do(following, owner, submit)
 
     def on_branch(
-        self, event: gr.EventData, following: Following, owner: str, rest: Any, *values: Any
+        self,
+        event: gr.EventData,
+        following: Following,
+        owner: str,
+        model: str | None,
+        rest: Any,
+        *values: Any,
     ) -> tuple[Any, ...]:
         """Go on from a step of the run that the player shows, with what the form says."""
 
@@ -233,7 +242,7 @@ class Workbench:
             left = {"width": None, "height": None, "batch": 1}  # size and pictures are those of the run
             request = self.asking.request(owner, self.asking.named(*values), left)
             parent, image = (str(event.run), int(event.step)), int(event.image)
-            job = self.jobs.submit_run(owner, request, parent=parent, parent_image=image)
+            job = self.jobs.submit_run(owner, request, parent=parent, parent_image=image, model=model)
             following.submitted(job.id)
 
         return self._do(following, owner, submit)
@@ -251,9 +260,12 @@ class Workbench:
         # It may end while the page is being reloaded, and nobody sees which run it made.
         return "", f"{_JOB}{following.newest}", *self.told(owner)
 
-    def on_reuse(self, following: Following) -> Any:
+    def on_reuse(self, owner: str, last_run: str) -> Any:
         """The seed of the newest run."""
-        return gr.skip() if following.last_seed is None else str(following.last_seed)
+        try:
+            return str(self.viewer.settings(owner, self._run_of(owner, last_run)).seed)
+        except UserError:  # there is none, or it was deleted
+            return gr.skip()
 
     def on_preset(self, owner: str, name: str | None) -> list[Any]:
         """A saved form."""
@@ -268,11 +280,14 @@ class Workbench:
     # The queue.
 
     async def on_watch(self, following: Following, owner: str) -> AsyncIterator[tuple[Any, ...]]:
-        """(player, notice, newest run, queue...) as long as there is a job of one's own."""
+        """(player, notice, newest run, queue..., chips, model) as long as there is a job of one's own."""
         async for sight in self.watcher.watch(following, owner):
             message = gr.skip() if sight.message is None else sight.message
             notice = gr.skip() if sight.error is None else text.error(sight.error)
-            yield message, notice, sight.run or gr.skip(), *_line_of(sight)
+            shown = [gr.skip()] * 2
+            if sight.switched and self.engine.ready:
+                message, *shown = self._model_shown(value=message)
+            yield message, notice, sight.run or gr.skip(), *_line_of(sight), *shown
 
     def on_stop(self, owner: str) -> tuple[Any, ...]:
         """Stop all that is one's own."""
@@ -309,24 +324,30 @@ class Workbench:
         left = gr.Tabs(selected=tab) if tab and isinstance(tab, str) else gr.skip()
         return [owner, following, left, gr.update(choices=presets), *restored.values(), ""]
 
-    def on_loaded(self) -> tuple[Any, ...]:
+    async def on_loaded(self) -> tuple[Any, ...]:
         """When the model is there: its examples and name; or the sentence why it is not."""
-        self.engine.wait()
+        while not self.engine.wait(0):  # without a thread that waits, of which there are few for all pages
+            await asyncio.sleep(LOOK_SECONDS)
         if not self.engine.ready:
-            return gr.skip(), gr.skip(), text.error(self.engine.error), gr.skip()
+            return *[gr.skip()] * 3, text.error(self.engine.error)
+        return *self._model_shown(), gr.skip()
+
+    def _model_shown(self, **more: Any) -> tuple[Any, Any, Any]:
+        """What shows which model is there. (player, chips, model)"""
         pipeline, name = self.engine.pipeline, self.engine.name
         prompts = list(pipeline.examples)
-        player = gr.HTML(examples=cards(prompts, EXAMPLE_PICTURES, pipeline.name))
-        return prompts, player, gr.skip(), gr.update(choices=model_names(name), value=name)
+        player = gr.HTML(examples=cards(prompts, EXAMPLE_PICTURES, pipeline.name), **more)
+        return player, prompts, gr.update(choices=model_names(name), value=name)
 
     def on_defaults(self, following: Following, *values: Any) -> Any:
         """The model's defaults, in a form that nobody has touched."""
         return [gr.skip()] * len(values) if following.restored else self.form.on_defaults(*values)
 
-    def on_link(self, owner: str, last_run: str, request: gr.Request) -> list[Any]:
+    def on_link(self, owner: str, last_run: str, following: Following, request: gr.Request) -> list[Any]:
         """The run, step and picture that the address names, `?run=ID&step=K&image=N`; else the newest run."""
         if run := request.query_params.get("run"):
             step, image = (_number(request.query_params.get(name, "")) for name in ("step", "image"))
+            following.restored = True  # the form is the run's now
             return self._opened(owner, run, step, max((image or 1) - 1, 0))
         nothing = [gr.skip()] * len(self.run_outputs())
         if last_run and self.jobs.live(owner) is None:
@@ -352,11 +373,12 @@ class Workbench:
             return [text.error(str(error)) if one is self.notice else gr.skip() for one in outputs]
 
 
-def model_names(*more: str) -> list[str]:
-    """The models to choose from: those that are installed, and others by their paths."""
+def model_names(loaded: str = "") -> list[str]:
+    """The models to choose from: those that are installed, and the loaded one, which may be elsewhere."""
     from core.weights import find
 
-    return list(dict.fromkeys([*map(find.model_name, find.installed()), *more]))
+    names = [*map(find.model_name, find.installed()), loaded]
+    return list(dict.fromkeys(filter(None, names)))
 
 
 def _generate_button(tab: str) -> gr.Button:

@@ -9,14 +9,16 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+from core.checks import check_flag, check_number, check_whole
 from core.errors import UserError
-from core.history.rows import COLUMNS, RunRow, run_id
+from core.history.rows import COLUMNS, PICTURE, STEPS, RunRow, run_id
 from core.images import Recipe, read_recipe
 from core.request import Settings
+from core.weights.mapped import MappedFile
+from core.weights.safetensors_file import read_safetensors
 
-STEPS = ".steps.safetensors"
-_MOST_NOTES = 16 * 2**20
 _KEY = "latentcanvas"
+_MOST = 10**9
 
 
 def found_pictures(folder: Path, known: set[str]) -> Iterator[RunRow]:
@@ -25,7 +27,7 @@ def found_pictures(folder: Path, known: set[str]) -> Iterator[RunRow]:
     Pictures of one batch are one run where the steps beside the first of them say so, else each is its own.
     """
     try:
-        names = sorted(path.name for path in folder.glob("*.png") if not path.name.startswith("."))
+        names = sorted(path.name for path in folder.glob(f"*{PICTURE}") if not path.name.startswith("."))
     except OSError:
         return
     recipes: dict[str, Recipe] = {}
@@ -50,7 +52,7 @@ def salvaged(database: Path) -> list[RunRow]:
         for row in connection.execute(f"SELECT number, {', '.join(COLUMNS)} FROM runs ORDER BY number"):
             query = "SELECT name FROM pictures WHERE run = ? ORDER BY position"
             names = tuple(name for [name] in connection.execute(query, [row["number"]]))
-            with suppress(UserError, ValueError, TypeError):
+            with suppress(UserError):
                 rows.append(RunRow.of(row, names))
     return rows
 
@@ -63,12 +65,12 @@ def _row(path: Path, recipes: Mapping[str, Recipe]) -> RunRow:
     names = _batch(path.name, settings, recipes)
     return RunRow(
         id=run_id(path.name, path.read_bytes()),
-        created=path.stat().st_mtime,
+        created=max(path.stat().st_mtime, 0.0),
         names=names,
         steps=steps.name if steps.is_file() else None,
         model=recipe.model.name,
         model_sha256=recipe.model.sha256,
-        **{"stopped": getattr(recipe.settings, "stop_after", None) is not None}
+        **{"stopped": recipe.settings.stop_after is not None}
         | more
         | {"settings": settings if len(names) == settings.batch else recipe.settings},
     )
@@ -89,16 +91,16 @@ def _said(steps: Path, settings: Settings) -> dict[str, Any]:
         whole = Settings.from_dict(values["settings"])
         if whole.for_image(0) != settings:
             return {}
-        evals, seconds = int(values["steps"][-1][2]), float(sum(values["seconds"].values()))
-        return {"settings": whole, "stopped": bool(values["stopped"]), "evals": evals, "seconds": seconds}
+        evals, seconds = values["steps"][-1][2], sum(values["seconds"].values())
+        check_whole("evals", evals, 0, _MOST)
+        check_number("seconds", seconds, 0, _MOST)
+        check_flag("stopped", values["stopped"])
+        return {"settings": whole, "stopped": values["stopped"], "evals": evals, "seconds": float(seconds)}
     except (OSError, UserError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         return {}  # the picture is what counts; opening the steps will say what is wrong with them
 
 
 def _notes(steps: Path) -> str:
     """The JSON in a file of steps (core/trajectory_file.py): read here without torch."""
-    with open(steps, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > _MOST_NOTES:
-            raise ValueError("too long")
-        return str(json.loads(file.read(length))["__metadata__"][_KEY])
+    _, metadata = read_safetensors(MappedFile(steps))
+    return metadata[_KEY]

@@ -40,7 +40,7 @@ def rows_of(
         pictures = connection.execute(names, [row["number"]]).fetchall()
         try:
             rows.append(RunRow.of(row, tuple(name for [name] in pictures)))
-        except (UserError, ValueError) as error:
+        except UserError as error:
             if strict:
                 raise UserError(f"this run of the history cannot be read ({error})") from error
             log.warning("run %s of the history cannot be read: %s", row["id"], error)

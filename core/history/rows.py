@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sqlite3
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 from typing import Any
 
+from core.checks import check_number, check_text, check_whole
 from core.errors import UserError
 from core.request import Settings
 
@@ -27,6 +28,8 @@ COLUMNS = (
     "parent",
     "parent_step",
 )
+PICTURE, STEPS = ".png", ".steps.safetensors"  # how the names of files end
+_LATEST, _MOST = 1e11, 2**53
 # What stands in a row apart from these, to be searched: taken from the settings.
 SEARCHED = ("prompt", "negative", "sampler")
 
@@ -60,6 +63,12 @@ class RunRow:
             raise UserError("a run without a picture cannot be kept in the history")
         for name in (*self.names, *([self.steps] if self.steps else [])):
             check_name(name)
+        for name in ("id", "model", "model_sha256", "owner", *([] if self.parent is None else ["parent"])):
+            check_text(f"the run's {name}", getattr(self, name))
+        check_number("the run's time", self.created, 0, _LATEST)
+        check_number("the run's seconds", self.seconds, 0, _LATEST)
+        for name in ("evals", *([] if self.parent_step is None else ["parent_step"])):
+            check_whole(f"the run's {name}", getattr(self, name), 0, _MOST)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, ready for JSON."""
@@ -76,9 +85,14 @@ class RunRow:
 
     @classmethod
     def of(cls, row: sqlite3.Row, names: tuple[str, ...]) -> RunRow:
-        """The run in a row of the database. Raises UserError for settings that this program does not know."""
+        """The run in a row of the database, which anyone may have made. Raises UserError for one that is not
+        sound, or of settings that this program does not know.
+        """
         values = {name: row[name] for name in COLUMNS}
-        values["settings"] = Settings.from_dict(json.loads(values["settings"]))
+        try:
+            values["settings"] = Settings.from_dict(json.loads(values["settings"]))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise UserError("its settings are damaged") from error
         values["stopped"], values["starred"] = bool(values["stopped"]), bool(values["starred"])
         return cls(names=names, **values)
 
@@ -97,9 +111,12 @@ def run_id(name: str, content: bytes) -> str:
     return hashlib.sha256(name.encode() + b"\0" + content).hexdigest()[:16]
 
 
-def check_name(name: str) -> str:
-    """A file's name inside the folder: relative, and not upwards. Raises UserError."""
-    path = PurePosixPath(name)
-    if not name or path.is_absolute() or Path(name).is_absolute() or ".." in path.parts or "\\" in name:
+def check_name(name: object) -> str:
+    """The name of a picture or a file of steps in the folder itself, on any system. Raises UserError.
+
+    Whatever a database or a recipe says, nothing else is ever opened, handed out or deleted.
+    """
+    named = isinstance(name, str) and name.endswith((PICTURE, STEPS)) and not name.startswith(".")
+    if not named or re.search(r"[/\\:\0]", str(name)):
         raise UserError(f"{name!r}: is not a file of the history's folder")
-    return name
+    return str(name)

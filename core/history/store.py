@@ -127,7 +127,7 @@ class History:
     # Pictures.
 
     def path(self, name: str) -> Path:
-        """Where a run's file is. Raises UserError for a name that leads out of the folder."""
+        """Where a run's picture or its file of steps is. Raises UserError for any other name."""
         return self.folder / check_name(name)
 
     def thumbnails(self, run: str, owner: str | None = None) -> list[bytes]:
@@ -210,6 +210,7 @@ class History:
             for name in (*row.names, *([row.steps] if row.steps else [])):
                 with plain_errors(self.path(name)):
                     self.path(name).unlink(missing_ok=True)
+        condition, values = of_ids((row.id for row in rows), owner)  # not those that could not be read
         query = f"DELETE FROM runs WHERE {condition}"
         return int(self._write(lambda connection: connection.execute(query, values).rowcount))
 

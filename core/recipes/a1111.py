@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
-from core.infotext import Infotext, parse_infotext
+from core.infotext import MAX_CHARACTERS, Infotext, parse_infotext
 from core.levels import parse_sigmas
 from core.picture_settings import MAX_BLUR, MAX_PADDING
 from core.recipes.found import Found
@@ -15,7 +15,6 @@ from core.recipes.sheet import CPU, GPU, Sheet, as_whole
 if TYPE_CHECKING:
     from core.registry import Registry
 
-MAX_CHARACTERS = 100_000  # two prompts of the longest that a request holds, and room for parameters
 OURS = "latentcanvas"
 
 # What A1111 takes for a sampler whose schedule is "Automatic"; for all others its even spacing in time.
@@ -69,6 +68,8 @@ _REASONS = {
     "template": "templates are already in the prompt",
     "wildcard": "wildcards are already in the prompt",
     "batch": "a recipe is of one picture",
+    "stop after": "the exact recipe alone, which is not here, says how a run ended early",
+    "branch after": "the exact recipe alone, which is not here, says what a run branched from",
     "version": "says which program wrote it",
     "user": "says who made it",
     "created": "says when it was made",

@@ -50,6 +50,7 @@ _OPTIONS = {
     "rtol": "rtol",
     "atol": "atol",
 }
+_MOST_PASSES = 50  # one after the other, that are followed
 _MASKS = ("SetLatentNoiseMask", "VAEEncodeForInpaint")
 _TEXTS = ("text", "text_g", "t5xxl", "prompt", "text_l", "clip_l", "string", "value")
 _MODELS = ("ckpt_name", "unet_name", "model_name", "base_ckpt_name")
@@ -112,7 +113,7 @@ def first_sampler(graph: Graph) -> Node | None:
     if not found:
         return None
     node, seen = found[0], set[str]()
-    while node.id not in seen:
+    while node.id not in seen and len(seen) < _MOST_PASSES:
         seen.add(node.id)
         latent = node.inputs.get("latent_image", node.inputs.get("latent"))
         node = next((before for before in graph.upstream(latent) if _samples(before)), node)
@@ -158,12 +159,12 @@ class _Reader:
 
     def _chain(self, link: object, name: str) -> list[Node]:
         """The node of a link, and those that it passes on from under the same name."""
-        nodes: list[Node] = []
+        nodes: dict[str, Node] = {}
         node = self.graph.source(link)
-        while node is not None and node not in nodes:
-            nodes.append(node)
+        while node is not None and node.id not in nodes:
+            nodes[node.id] = node
             node = self.graph.source(node.inputs.get(name))
-        return nodes
+        return list(nodes.values())
 
     def _find(self, *names: str) -> tuple[str, object] | None:
         """The first of these inputs that a part has: its key in the report, and its value."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 # Tags: A1111 and Fooocus write the comment, ComfyUI "workflow:..." and "prompt:..." as maker and model.
 USER_COMMENT, MAKER_NOTE, DESCRIPTION, MAKE, MODEL, SOFTWARE = 0x9286, 0x927C, 0x010E, 0x010F, 0x0110, 0x0131
+_WANTED = {USER_COMMENT, MAKER_NOTE, DESCRIPTION, MAKE, MODEL, SOFTWARE}
 _EXIF_TABLE = 0x8769
 _TEXT, _UNDEFINED, _BYTES, _LONG = 2, 7, 1, 4
 _MAX_ENTRIES = 1000
@@ -27,7 +28,7 @@ def exif_texts(data: bytes) -> dict[int, str]:
     try:
         (first,) = struct.unpack_from(f"{order}I", data, 4)
         for tag, content in _entries(data, order, first):
-            if tag == _EXIF_TABLE and len(content) == 4:
+            if tag == _EXIF_TABLE:
                 (second,) = struct.unpack(f"{order}I", content)
                 texts.update(_texts(_entries(data, order, second)))
         texts.update(_texts(_entries(data, order, first)))
@@ -37,16 +38,19 @@ def exif_texts(data: bytes) -> dict[int, str]:
 
 
 def _texts(entries: Iterator[tuple[int, bytes]]) -> dict[int, str]:
-    wanted = {USER_COMMENT, MAKER_NOTE, DESCRIPTION, MAKE, MODEL, SOFTWARE}
     return {
         tag: comment(content) if tag == USER_COMMENT else _plain(content)
         for tag, content in entries
-        if tag in wanted
+        if tag in _WANTED
     }
 
 
 def _entries(data: bytes, order: str, start: int) -> Iterator[tuple[int, bytes]]:
-    """(tag, content) of one table's entries of bytes, text, or where another table is."""
+    """(tag, content) of one table: where another table is, and the texts that are wanted, each tag once.
+
+    Entries may all lead to one long text, so nothing else is copied.
+    """
+    seen: set[int] = set()
     if start + 2 > len(data):
         return
     (count,) = struct.unpack_from(f"{order}H", data, start)
@@ -55,9 +59,13 @@ def _entries(data: bytes, order: str, start: int) -> Iterator[tuple[int, bytes]]
         if at + 12 > len(data):
             return
         tag, kind, length = struct.unpack_from(f"{order}HHI", data, at)
-        if kind == _LONG and length == 1:
+        if tag in seen:
+            continue
+        if tag == _EXIF_TABLE and kind == _LONG and length == 1:
+            seen.add(tag)
             yield tag, data[at + 8 : at + 12]
-        elif kind in (_TEXT, _UNDEFINED, _BYTES):
+        elif tag in _WANTED and kind in (_TEXT, _UNDEFINED, _BYTES):
+            seen.add(tag)
             (where,) = (at + 8,) if length <= 4 else struct.unpack_from(f"{order}I", data, at + 8)
             yield tag, data[where : where + length]
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from core.checks import MAX_TEXT
+
 MAX_NODES = 5000
 _HOPS = 50
 _MOST_JOINTS = 100  # of texts: each may join two that do the same
@@ -129,7 +131,7 @@ class Graph:
     def literal(self, value: object, kinds: tuple[type, ...]) -> object:
         """A value, or the first of these kinds in the nodes that it comes from; None when there is none.
 
-        A text may be joined from several.
+        A text may be joined from several; of one that is too long for a prompt the end may be missing.
         """
         for _ in range(_HOPS):
             node = self.source(value)
@@ -146,7 +148,7 @@ class Graph:
             node.used |= {"string_a", "string_b", "delimiter"}
             delimiter = node.inputs.get("delimiter")
             joint = delimiter if isinstance(delimiter, str) else ""
-            return joint.join(part for part in parts if isinstance(part, str))
+            return joint.join(part for part in parts if isinstance(part, str))[: MAX_TEXT + 1]
         for name, value in node.inputs.items():
             if isinstance(value, kinds) and not isinstance(value, bool):
                 node.used.add(name)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from core.checks import MAX_TEXT
+from core.infotext import MAX_CHARACTERS
 from core.recipes.found import Found
 from core.recipes.sheet import CPU, GPU, Sheet, as_number, as_whole
 
@@ -97,15 +98,14 @@ def read_dream(text: str, registry: Registry) -> Found | None:
     None for a text that is no such line.
     """
     quoted, _, rest = text.strip().rpartition('"')
-    words = rest.split()
-    if not quoted.startswith('"') or not words:
+    if len(text) > MAX_CHARACTERS or not quoted.startswith('"') or not rest.strip():
         return None
     image: dict[str, object] = {"prompt": quoted[1:]}
-    while words:
-        flag = words.pop(0)
+    words = iter(rest.split())
+    for flag in words:
         if not re.match("-[a-zA-Z]", flag):
             return None
-        value = flag[2:] or (words.pop(0) if words else "")
+        value = flag[2:] or next(words, "")
         image[_DREAM.get(flag[1], flag[:2])] = value
     return read_old({"image": image}, registry)
 

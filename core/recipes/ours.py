@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
 from core.images import Recipe
 from core.recipes.found import Found, Line, written
+from core.recipes.sheet import Sheet
 from core.request import Request, Settings
 
 if TYPE_CHECKING:
@@ -31,16 +33,12 @@ def read(data: Mapping[str, Any], registry: Registry) -> Found:
         return read_recipe(Recipe.from_dict(data), registry)
     plain = data["request"] if isinstance(data.get("request"), Mapping) else data
     request = Request.from_mapping(plain)
-    model = data.get("model")
-    name = model.get("name") if isinstance(model, Mapping) else None
-    sha256 = model.get("sha256") if isinstance(model, Mapping) else None
-    return Found(
-        source="latentcanvas",
-        request=request,
-        model=name if isinstance(name, str) else None,
-        model_hash=sha256 if isinstance(sha256, str) else None,
-        report=tuple(_settings(request, registry)),
-    )
+    sheet = Sheet(registry)
+    sheet.lines = _settings(request, registry)
+    if isinstance(model := data.get("model"), Mapping):
+        sheet.model("model", model.get("name"))
+        sheet.hash("model sha256", model.get("sha256"))
+    return replace(sheet.found("latentcanvas"), request=request)
 
 
 def read_recipe(recipe: Recipe, registry: Registry) -> Found:

@@ -70,22 +70,17 @@ class Sheet:
 
     def whole(self, key: str, value: object, field: str, low: int, high: int) -> None:
         """A whole number, brought into the range that is allowed here."""
-        number = as_whole(value)
-        if number is None:
-            self.ignore(key, value, "is no whole number")
-            return
-        near = min(max(number, low), high)
-        if near == number:
-            self.values[field] = number
-            self.keep(key, value)
-        else:
-            self.map(key, value, near, f"{low} to {high} are allowed here", **{field: near})
+        self._ranged(key, value, field, as_whole(value), "is no whole number", low, high)
 
     def number(self, key: str, value: object, field: str, low: float, high: float) -> None:
         """A number, brought into the range that is allowed here."""
-        number = as_number(value)
+        self._ranged(key, value, field, as_number(value), "is no number", low, high)
+
+    def _ranged(
+        self, key: str, value: object, field: str, number: float | None, none: str, low: float, high: float
+    ) -> None:
         if number is None:
-            self.ignore(key, value, "is no number")
+            self.ignore(key, value, none)
             return
         near = min(max(number, low), high)
         if near == number:
@@ -162,7 +157,7 @@ class Sheet:
         if not isinstance(value, str) or not value.strip():
             self.ignore(key, value, "is no name")
             return
-        self.model_name = bare_name(value.strip())[:_NAME]
+        self.model_name = bare_name(written(value.strip()))[:_NAME]
         self.keep(key, value, "the model it was made with")
 
     def hash(self, key: str, value: object) -> None:

@@ -8,13 +8,12 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from core.errors import UserError
-from core.images import read_text
+from core.images import SIGNATURE, read_text
 from core.recipes.exif import DESCRIPTION, MAKE, MAKER_NOTE, MODEL, SOFTWARE, USER_COMMENT, exif_texts
 
 MAX_TEXT_BYTES = 4 * 1024 * 1024
 MAX_FILE_BYTES = 256 * 1024 * 1024
 PASTED = "text"  # what the content of a file of text goes by, as pasted text does
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _NAMES = {
     USER_COMMENT: "UserComment",
     DESCRIPTION: "ImageDescription",
@@ -42,7 +41,7 @@ def texts_of(path: Path) -> dict[str, str]:
         raise UserError(f"{str(path)!r}: is not a possible file name; choose another") from error
     if size > MAX_FILE_BYTES:
         raise UserError(f"{path}: has more than {MAX_FILE_BYTES // 1024**2} MiB; choose a smaller file")
-    if start.startswith(_SIGNATURE):
+    if start.startswith(SIGNATURE):
         return _with_exif(read_text(path), path)
     try:
         return _of_picture(path)
@@ -74,7 +73,7 @@ def _of_picture(path: Path) -> dict[str, str]:
     except Exception as error:  # decoders raise almost anything on damaged files
         raise UserError(f"{path}: is damaged ({type(error).__name__}); choose another picture") from error
     exif, comment = info.get("exif"), info.get("comment")
-    found = exif_texts(exif) if isinstance(exif, bytes) else {}
+    found = exif_texts(exif) if isinstance(exif, bytes) and len(exif) <= MAX_TEXT_BYTES else {}
     texts = {_NAMES[tag]: text for tag, text in found.items() if text}
     if comment:
         texts["comment"] = comment.decode("utf-8", "replace") if isinstance(comment, bytes) else str(comment)

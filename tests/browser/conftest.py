@@ -41,10 +41,11 @@ COMMAND = [sys.executable, "-c", "import sys; from ui.cli import main; sys.exit(
 
 @dataclass(frozen=True)
 class Site:
-    """A served page."""
+    """A served page, and the process that serves it."""
 
     url: str
     outputs: Path
+    pid: int = 0
 
 
 @pytest.fixture(scope="module")  # playwright's event loop must not outlive the tests that need it
@@ -68,9 +69,7 @@ def chromium() -> Iterator[Any]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The page, served by a process of its own as the command serves it."""
     outputs = tmp_path_factory.mktemp("outputs")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = free_port()
     if EMBEDDED.exists():
         command = [*COMMAND, "--port", port, "--outputs", str(outputs)]
     else:
@@ -81,9 +80,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as server:
         try:
-            yield Site(address(server), outputs)
+            yield Site(address(server), outputs, server.pid)
         finally:
             server.terminate()
+
+
+def free_port() -> str:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
 
 
 def address(server: subprocess.Popen[str]) -> str:

@@ -1,4 +1,4 @@
-"""Serve the page over the tests' fake model: `python -m tests.browser.serve_fake PORT OUTPUTS`."""
+"""Serve the page over the tests' fake model: `python -m tests.browser.serve_fake PORT OUTPUTS [PLUGINS]`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ SECONDS_A_STEP = 0.08
 
 def main() -> None:
     """As the command does, with another model."""
-    options = PageOptions(port=int(sys.argv[1]), outputs=Path(sys.argv[2]))
+    port, outputs, *plugins_dir = sys.argv[1:]
+    folder = Path(plugins_dir[0]) if plugins_dir else None
+    options = PageOptions(port=int(port), outputs=Path(outputs), plugins_dir=folder)
     serve(options, lambda name: FakePipeline(plugins.registry(), SECONDS_A_STEP))
 
 

@@ -57,7 +57,7 @@ def compare_tab(folder: Path) -> None:
         base,
         [prompt],
         shown=prompt.change,
-        open_run=lambda owner, run: f"{owner} opened {run}",
+        open_run=lambda owner, run: [f"{owner} opened {run}"],
         open_outputs=[opened],
     )
 

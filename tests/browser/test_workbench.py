@@ -226,6 +226,9 @@ def test_every_tab_opens_at_once_and_each_control_has_a_name(open_page: Open) ->
         assert page.evaluate(NAMELESS) == [], name
         visible = page.locator("#workbench").is_visible()
         assert visible == (name in ("img2img", "inpaint"))
+    tab(page, "compare")
+    page.locator(".lc-grid-examples button").first.click()
+    expect(page.locator("#values-1 textarea")).to_have_value("1, 3, 6")
     # Between the tabs that have been opened, a switch is the browser's own work.
     took = page.evaluate(
         """async () => {

@@ -173,16 +173,17 @@ CHANGES: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.parametrize("step", [0, 3])
 @pytest.mark.parametrize("changes", CHANGES, ids=lambda changes: "-".join(changes))
 def test_a_branched_picture_is_made_again_from_its_recipe_alone(
-    pipe: Pipeline, parent: Trajectory, tmp_path: Path, changes: dict[str, Any]
+    pipe: Pipeline, parent: Trajectory, tmp_path: Path, changes: dict[str, Any], step: int
 ) -> None:
-    run = pipe.branch(parent, 3, **changes)
+    run = pipe.branch(parent, step, **changes)
     result = run.result()
     [path] = result.save(tmp_path)
     assert not torch.equal(result.steps[-1].x, parent.state(6))
     recipe = read_recipe(path)
-    assert recipe.settings.branch == Branch(3, parent.settings)
+    assert recipe.settings.branch == Branch(step, parent.settings)
     again = pipe.stream(recipe.settings.as_request())
     made = again.result()
     assert same(made.images[0], result.images[0])
@@ -192,7 +193,7 @@ def test_a_branched_picture_is_made_again_from_its_recipe_alone(
     assert ours.steps == theirs.steps
     assert all(torch.equal(ours.tensors[name], theirs.tensors[name]) for name in theirs.tensors)
     assert set(ours.tensors) == set(theirs.tensors)
-    assert torch.equal(ours.state(3), parent.state(3))
+    assert torch.equal(ours.state(step), parent.state(step))
     assert (ours.total, ours.settings) == (theirs.total, theirs.settings)
 
 
@@ -264,12 +265,35 @@ def test_each_picture_of_a_branched_batch_has_a_recipe_of_its_own(pipe: Pipeline
 def test_after_an_adaptive_sampler(pipe: Pipeline, tmp_path: Path) -> None:
     parent = kept(pipe, sampler="dpm_adaptive")
     assert len(parent.steps) > 3
-    result = pipe.branch(parent, 2, sampler="heun").result()
-    assert torch.equal(result.steps[0].x, result.steps[0].x)
-    made = pipe.generate(read_recipe(result.save(tmp_path)[0]).settings.as_request())
-    assert same(made.images[0], result.images[0])
+    both: list[dict[str, Any]] = [{}, {"stop_after": 7}]
+    for changes in both:  # later than anybody can know before the first part is run
+        run = pipe.branch(parent, 2, sampler="heun", **changes)
+        result = run.result()
+        again = pipe.stream(read_recipe(result.save(tmp_path)[0]).settings.as_request())
+        assert same(again.result().images[0], result.images[0])
+        ours, theirs = Trajectory.of(run), Trajectory.of(again)
+        assert (ours.total, ours.steps) == (theirs.total, theirs.steps)
     onward = pipe.branch(kept(pipe), 2, sampler="dpm_adaptive").result()
     assert onward.steps[-1].sigma == 0
+
+
+def test_a_branch_of_what_came_after_an_adaptive_sampler(pipe: Pipeline, tmp_path: Path) -> None:
+    run = pipe.branch(kept(pipe, sampler="dpm_adaptive"), 2, sampler="euler")
+    run.result()
+    child = Trajectory.of(run)
+    for step in (3, len(child.steps) - 1):
+        result = pipe.branch(child, step, prompt="a large green star").result()
+        made = pipe.generate(read_recipe(result.save(tmp_path)[0]).settings.as_request())
+        assert same(made.images[0], result.images[0])
+
+
+def test_a_branch_later_than_an_adaptive_sampler_comes(pipe: Pipeline) -> None:
+    """Another machine may take fewer steps than the one that the branch is from."""
+    whole = kept(pipe, sampler="dpm_adaptive")
+    count = len(whole.steps)
+    run = pipe.stream(Request(branch=Branch(count, whole.settings)))
+    with pytest.raises(UserError, match=f"ended after {count} here; choose one before"):
+        run.result()
 
 
 def test_a_request_says_everything_and_leaves_the_shared_things_alone(
@@ -357,6 +381,8 @@ def test_a_branch_that_leaves_nothing_to_run(pipe: Pipeline, parent: Trajectory)
         pipe.branch(parent, 3, stop_after=3)
     with pytest.raises(TypeError):
         pipe.branch(parent, 3, Request(), prompt="both")
+    with pytest.raises(UserError, match="width 128: a branch has that of the run it comes from"):
+        pipe.branch(parent, 3, width=128)
 
 
 @pytest.mark.parametrize(

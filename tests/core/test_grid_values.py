@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -129,3 +130,10 @@ def test_even_ranges_hit_both_ends(start: int, end: int, count: int) -> None:
     assert found[0] == start
     assert count == 1 or found[-1] == end
     assert len(found) == (1 if start == end else count)
+
+
+def test_a_number_without_end_is_refused_at_once() -> None:
+    began = time.process_time()
+    with pytest.raises(Mistakes, match="larger than any setting"):
+        numbers("1" * 1_000_000)
+    assert time.process_time() - began < 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -270,12 +271,46 @@ def test_export_holds_the_pictures_byte_for_byte(history: History, tmp_path: Pat
 def test_names_stay_in_the_folder(history: History, tmp_path: Path) -> None:
     outside = tmp_path / "outside.png"
     outside.write_bytes(b"not ours")
-    for name in ("../outside.png", str(outside), "..\\outside.png", ""):
+    (history.folder / "sub").symlink_to(tmp_path, target_is_directory=True)
+    (history.folder / "notes.txt").write_bytes(b"not ours")
+    wrong = ("../outside.png", str(outside), "..\\outside.png", "", "sub/outside.png", "C:outside.png")
+    for name in (*wrong, "notes.txt", "history.sqlite", ".hidden.png"):
         with pytest.raises(UserError, match="not a file of the history"):
             history.add(names=[name], settings=asked(), model=RECIPE.model)
         with pytest.raises(UserError):
             history.path(name)
     assert history.count() == 0
+
+
+@pytest.mark.parametrize("name", ["../outside.png", "history.sqlite", "sub/x.png", b"000001.png", 3])
+def test_a_database_of_somebody_else_deletes_and_shows_nothing_outside(
+    history: History, tmp_path: Path, name: object
+) -> None:
+    outside = tmp_path / "outside.png"
+    outside.write_bytes(b"not ours")
+    row, sound = keep(history), keep(history)
+    history._write(lambda c: c.execute("UPDATE pictures SET name = ? WHERE name = ?", [name, row.names[0]]))
+    assert history.search() == [sound]
+    assert history.delete([row.id]) == 0
+    with pytest.raises(UserError, match="cannot be read"):
+        history.get(row.id)
+    assert outside.exists()
+    assert history.delete([sound.id]) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *("created = 1e300", "created = -1", "created = 'x'", "evals = 'many'", "seconds = 'x'"),
+        *("owner = x'00'", "parent_step = -1"),
+        *("settings = '[[['", f"settings = '{'[' * 100_000}'", "settings = x'ff'", "steps = '../x.png'"),
+    ],
+    ids=lambda change: str(change)[:20],
+)
+def test_a_row_that_is_not_sound_is_passed_over(history: History, change: str) -> None:
+    row, sound = keep(history), keep(history)
+    history._write(lambda c: c.execute(f"UPDATE runs SET {change} WHERE id = ?", [row.id]))
+    assert history.search() == [sound]
 
 
 def test_a_run_needs_a_picture_that_is_there(history: History) -> None:
@@ -331,16 +366,17 @@ def test_the_id_outlives_the_database(history: History) -> None:
     assert again.get(row.id).settings == row.settings
 
 
-def steps_file(path: Path, settings: Settings) -> None:
-    """The beginning of a file of steps, as core/trajectory_file.py writes it."""
+def steps_file(path: Path, settings: Settings, **changes: Any) -> None:
+    """A file of steps as core/trajectory_file.py writes it, without its tensors."""
     notes = {
         "settings": settings.to_dict(),
         "stopped": True,
         "seconds": {"denoise": 1.0, "decode": 0.5},
         "steps": [[0, 3.0, 1, 2, 5.0, False], [1, 1.0, 2, 4, 5.0, False]],
+        **changes,
     }
     table = json.dumps({"__metadata__": {"latentcanvas": json.dumps(notes)}}).encode()
-    path.write_bytes(len(table).to_bytes(8, "little") + table + b"tensors")
+    path.write_bytes(len(table).to_bytes(8, "little") + table)
 
 
 def test_sync_finds_a_batch_whole_by_its_steps(history: History) -> None:
@@ -353,6 +389,27 @@ def test_sync_finds_a_batch_whole_by_its_steps(history: History) -> None:
     assert (row.names, row.settings, row.steps) == (tuple(names), settings, "000001.steps.safetensors")
     assert (row.evals, row.seconds, row.stopped) == (2, 1.5, True)
     assert other.names == ("000004.png",)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"steps": [[0, 3.0, math.inf, 2, 5.0, False]]},
+        {"steps": [[0, 3.0, 2**80, 2, 5.0, False]]},
+        {"steps": [[0, 3.0, -1, 2, 5.0, False]]},
+        {"seconds": {"denoise": math.nan}},
+        {"seconds": {"denoise": 10**400}},
+        {"seconds": {"denoise": "x"}},
+        {"stopped": None},
+    ],
+    ids=str,
+)
+def test_steps_with_numbers_that_cannot_be_hide_no_picture(history: History, changes: Any) -> None:
+    save(history.folder, asked())
+    steps_file(history.folder / "000001.steps.safetensors", asked(), **changes)
+    assert history.sync() == 1
+    [row] = history.search()
+    assert (row.evals, row.seconds, row.stopped) == (0, 0.0, False)
 
 
 @pytest.mark.parametrize("wrong", ["missing picture", "other settings", "no notes", "cut"])

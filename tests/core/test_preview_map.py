@@ -68,7 +68,8 @@ def test_it_is_kept_beside_the_model_and_found_again(folder: Path, monkeypatch: 
     assert torch.equal(load(folder).previewer.map, rows)
     # Another VAE under the same name, or a file that is damaged: it is fitted again.
     monkeypatch.undo()
-    for damage in ('{"vae": 3}', "[", '{"vae": "' + kept["vae"] + '", "preview": [[1, 2]]}'):
+    huge = json.dumps({**kept, "preview": [[10**400] * 3] * 5})
+    for damage in ('{"vae": 3}', "[", '{"vae": "' + kept["vae"] + '", "preview": [[1, 2]]}', huge):
         (folder / NAME).write_text(damage)
         assert torch.equal(load(folder).previewer.map, rows)
         assert json.loads((folder / NAME).read_text()) == kept

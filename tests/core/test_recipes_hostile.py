@@ -84,6 +84,89 @@ def test_bombs_are_never_unpacked(tmp_path: Path) -> None:
         assert time.process_time() - began < 3
 
 
+def joined(count: int) -> str:
+    """A graph whose prompt is joined from one long text again and again."""
+    nodes: dict[str, Any] = {
+        "k": node("KSampler", seed=1, steps=5, positive=["c", 0], latent_image=["e", 0]),
+        "c": node("CLIPTextEncode", text=["j0", 0]),
+        "t": node("Text", string="x" * 300_000),
+    }
+    for i in range(count):
+        nodes[f"j{i}"] = node("Join", string_a=["t", 0], string_b=[f"j{i + 1}" if i + 1 < count else "t", 0])
+    return json.dumps(nodes)
+
+
+def chained(count: int) -> str:
+    """A graph with a path as long as the graph."""
+    nodes = {"k": node("KSampler", seed=1, steps=5, guider=["0", 0], latent_image=["0", 0])}
+    for i in range(count):
+        nodes[str(i)] = node("Any", guider=[str(i + 1), 0], sampler=[str(i + 1), 0])
+    return json.dumps(nodes)
+
+
+def passes(count: int) -> str:
+    """A graph of many passes, with much beside each that has to be looked through for the one before it."""
+    nodes = {"save": node("SaveImage", images=["k0", 0])}
+    nodes["all"] = node("Any", **{f"i{i}": [f"x{i}", 0] for i in range(2 * count)})
+    nodes |= {f"x{i}": node("Any") for i in range(2 * count)}
+    for i in range(count):
+        start = {"positive": ["x0", 0], "latent_image": [f"a{i}", 0]}
+        nodes[f"k{i}"] = node("KSampler", seed=1, steps=5, **start)
+        nodes[f"a{i}"] = node("Any", a=["all", 0], b=[f"b{i}", 0])
+        nodes[f"b{i}"] = node("Any", b=[f"c{i}", 0])
+        nodes[f"c{i}"] = node("Any", b=[f"k{i + 1}", 0])
+    return json.dumps(nodes)
+
+
+def node(kind: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": kind, "inputs": inputs}
+
+
+SLOW = {
+    "flags": '"a cat" ' + "-s 1 " * 400_000,
+    "joined": joined(99),
+    "chained": chained(4900),
+    "passes": passes(700),
+}
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_no_text_takes_long(name: str) -> None:
+    began = time.process_time()
+    sentence(SLOW[name])
+    assert time.process_time() - began < 3
+
+
+def test_a_picture_of_many_small_texts(tmp_path: Path) -> None:
+    head = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0))
+    many = b"".join(chunk(b"tEXt", b"%d\0" % i) for i in range(2000))
+    (tmp_path / "many.png").write_bytes(
+        head + many + chunk(b"tEXt", b"parameters\0cat") + chunk(b"IEND", b"")
+    )
+    with pytest.raises(UserError, match="more text in it than a recipe needs"):
+        read(tmp_path / "many.png")
+
+
+def test_exif_whose_entries_all_lead_to_one_long_text() -> None:
+    rows = b"".join(struct.pack("<HHII", 0x010E, 2, 1_000_000, i) for i in range(1000))
+    began = time.process_time()
+    exif_texts(b"II*\0\x08\0\0\0" + struct.pack("<H", 1000) + rows + b"\xff" * 1_000_000)
+    assert time.process_time() - began < 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"prompt": "a", "guidance_scale": 3, "base_model": "\\ud800x"}',
+        '{"request": {"prompt": "a"}, "model": {"name": "\\ud800x", "sha256": "\\ud800"}}',
+    ],
+)
+def test_the_name_of_a_model_can_be_printed(text: str) -> None:
+    found = read_any(text, REGISTRY)
+    assert found.model == "?x"
+    assert found.model_hash is None
+
+
 def sentence(source: Path | str) -> None:
     """Whatever it is, it is read, or refused in one sentence."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -64,6 +65,15 @@ def test_columns_and_rows_stand_as_the_axes_say(make: Make) -> None:
         where[cell.at] = (int(xs.min()), int(ys.min()))
     assert where[0, 0, 0][1] == where[2, 0, 0][1] < where[0, 1, 0][1]
     assert where[0, 0, 0][0] == where[0, 1, 0][0] < where[1, 0, 0][0] < where[2, 0, 0][0]
+
+
+def test_labels_without_end_are_cut(make: Make) -> None:
+    long = ", ".join(f'"{i} {"words " * 3000}"' for i in range(40))
+    plan = make(("seed", "1"), ("prompt", f"red, {long}"))
+    began = time.process_time()
+    drawn = draw_sheet(plan, painted)
+    assert time.process_time() - began < 5
+    assert drawn.image.height < 41 * 600
 
 
 def test_a_single_axis_wraps(make: Make) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import shutil
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from core.errors import UserError
+from core.pasting import Paste
 from core.pipeline import Pipeline
 from core.run import Run
 from core.trajectory import VIEWS, Trajectory
@@ -272,3 +277,35 @@ def test_a_file_outlives_its_name(path: Path) -> None:
     wanted = kept.state(2).clone()
     shutil.move(path, path.with_name("b"))
     assert torch.equal(kept.state(2), wanted)
+
+
+def paste_png(size: tuple[int, int], mode: str = "RGBA") -> bytes:
+    """A PNG of 4x4 pixels that says it has another size."""
+    buffer = io.BytesIO()
+    Image.new(mode, (4, 4)).save(buffer, "PNG")
+    data = bytearray(buffer.getvalue())
+    data[16:24] = struct.pack(">II", *size)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("size", "box", "inner", "png"),
+    [
+        ([65536, 65536], [0, 0, 4, 4], None, paste_png((4, 4))),  # what is made would be made that large
+        ([4, 4], [0, 0, 4, 4], None, paste_png((60_000, 60_000))),
+        ([8192, 8192], [0, 0, 8192, 8192], None, paste_png((8192, 8191))),
+        ([4, 4], [0, 0, 4, 4], [0, 0, 5, 4], paste_png((4, 4))),
+        ([4, 4], [0, 0, 5, 4], None, paste_png((4, 4))),
+        ([4, 4], [2, 0, 2, 4], None, paste_png((4, 4))),
+        ([4, 4], [0, 0, 4, 4], None, paste_png((4, 4), "RGB")),
+        ([4, 4], [0, 0, 4, 4], None, paste_png((4, 4))[:40]),
+        ([4, 4], [0, 0, 4, 4], None, b"not a picture"),
+    ],
+    ids=["size", "bomb", "another", "inner", "outside", "empty", "opaque", "cut", "none"],
+)
+def test_a_picture_around_the_mask_that_is_none(size: Any, box: Any, inner: Any, png: bytes) -> None:
+    sound = Paste.read({"size": [4, 4], "box": [0, 0, 4, 4], "inner": None}, paste_png((4, 4)))
+    assert sound.canvas.size == (4, 4)
+    with pytest.raises(ValueError, match=r"picture|box"):
+        Paste.read({"size": size, "box": box, "inner": inner}, png)

@@ -55,7 +55,7 @@ def served(folder: Path, *, embedded: bool = False, **options: Any) -> Iterator[
         ) as server,
     ):
         try:
-            said = _until_served(server)
+            said = until_served(server)
             address = re.search(r"http://127\.0\.0\.1:[0-9]+", said)
             assert address, said + log.read_text()
             [own] = temporary.glob("latentcanvas-page-*")
@@ -66,7 +66,8 @@ def served(folder: Path, *, embedded: bool = False, **options: Any) -> Iterator[
         assert not own.exists()
 
 
-def _until_served(server: subprocess.Popen[str]) -> str:
+def until_served(server: subprocess.Popen[str]) -> str:
+    """What a server says until it serves."""
     assert server.stdout is not None
     said = ""
     for line in server.stdout:

@@ -149,6 +149,10 @@ def test_what_there_is(client: Client) -> None:
     assert count["used"] > 3
 
 
+def test_a_model_is_one_of_those_that_are_installed(client: Client) -> None:
+    assert "is not installed" in refusal(client, "txt2img", "a moon", **SMALL, model="/etc/passwd")
+
+
 def test_recipes_of_pictures_and_texts(client: Client) -> None:
     *_, last = answers(client, "txt2img", "a moon", **SMALL, previews=False)
     found = client.predict(handle_file(last["images"][0]), api_name="/recipe")

@@ -151,7 +151,7 @@ def generate(bench: Workbench, *, sampler: str) -> str:
     named = {"prompt": "x", "sampler": sampler, "steps": 4, "width": 64, "height": 64}
     shown = {name: getattr(control, "value", None) for name, control in bench.asking.fields.items()}
     following, owner = Following(), "somebody"
-    assert bench.on_generate("txt2img", following, owner, {}, *(shown | named).values())[0] == ""
+    assert bench.on_generate("txt2img", following, owner, None, {}, *(shown | named).values())[0] == ""
 
     async def notices() -> list[str]:
         told = [one[1] async for one in bench.on_watch(following, owner)]

@@ -44,7 +44,7 @@ def test_test_runs_all_checks_in_order_though_one_fails(
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
         ["mypy"],
-        ["pytest", "-k", "launcher", "--maxfail", "1"],
+        ["pytest", *checks.CHECKS[-1][1][1:], "-k", "launcher", "--maxfail", "1"],
     ]
     assert out.splitlines()[-1] == "latentcanvas test: FAILED: types"
 

@@ -55,7 +55,7 @@ def tab(tmp_path: Path) -> CompareTab:
         words, owner = gr.Textbox(), gr.BrowserState("")
         page = gr.context.Context.root_block
         assert page is not None
-        made.connect(page, owner, base, [words], shown=words.change, open_run=lambda owner, run: run)
+        made.connect(page, owner, base, [words], shown=words.change, open_run=lambda owner, run: [run])
 
     in_blocks(build)
     return made
@@ -140,6 +140,18 @@ def test_it_fills_in_as_cells_end_and_is_found_again(tab: CompareTab) -> None:
     assert "pixels" in words
     with Image.open(file.value["path"] if isinstance(file.value, dict) else file.value) as sheet:
         assert "Script" in sheet.info["parameters"]
+
+
+def test_what_is_wrong_stays_said_beside_an_earlier_comparison(tab: CompareTab) -> None:
+    tab.on_start(ANN, *values(("seed", "1")))
+    finish(tab)
+
+    async def compare() -> list[Any]:
+        return [update async for update in tab.on_compare(ANN, *values(("steps", "x")))]
+
+    [told] = asyncio.run(compare())
+    assert told[0] == gr.skip()
+    assert "alert" in told[1]
 
 
 def test_why_cells_failed_is_said_once(tab: CompareTab) -> None:

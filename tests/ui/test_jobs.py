@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from core import plugins
+from core.branching import Branch
 from core.errors import Cancelled, UserError
 from core.images import read_recipe
 from core.request import Request
@@ -450,6 +451,14 @@ def test_what_is_too_large_is_refused_at_once(
         jobs.submit_run(ANN, asked(**fields))
     job = done(jobs.submit_run(ANN, Request()))  # the model's own 20 steps
     assert job.error == "steps 20: this page runs at most 10"
+
+
+def test_the_steps_of_a_recipe_of_branches_count_together(pipeline: FakePipeline, runs: Runs) -> None:
+    jobs = Jobs(loaded(pipeline), runs, lambda: OwnLimits(steps=10))
+    first = pipeline.stream(asked(steps=9)).settings
+    assert done(jobs.submit_run(ANN, asked(steps=9, branch=Branch(8, first)))).state == "done"
+    longer = asked(sigmas=(1e3, 0.1, 0.08, 0.06, 0.04, 0.02), steps=None, branch=Branch(8, first))
+    assert done(jobs.submit_run(ANN, longer)).error == "steps 11: this page runs at most 10"
 
 
 # Models.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -165,11 +164,3 @@ def test_a_button_shows_what_the_workbench_refuses() -> None:
     assert "The sampler has no such option" in notice
     assert "drop a picture" in _opener(refuse, tab.recipe_opening, 3)(None)[-1]
     assert _opener(lambda asked: [asked.where], tab.recipe_opening, 1)(shown) == ["txt2img", ""]
-
-
-def test_the_endpoint_reads_a_text() -> None:
-    tab = built()
-    told = tab.recipe(TEXT)
-    assert json.loads(json.dumps(told))["request"]["sampler"] == "euler"
-    with pytest.raises(gr.Error, match="there is no text"):
-        tab.recipe("")

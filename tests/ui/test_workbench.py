@@ -53,7 +53,7 @@ def test_a_bad_form_gets_one_sentence_and_starts_nothing(
     bench: Workbench, changed: dict[str, Any], said: str
 ) -> None:
     following = Following()
-    notice = bench.on_generate("txt2img", following, ANN, {}, *values(bench, **changed))[0]
+    notice = bench.on_generate("txt2img", following, ANN, None, {}, *values(bench, **changed))[0]
     assert 'role="alert"' in notice
     assert said in notice.replace("&#x27;", "'").lower()
     assert not following.jobs
@@ -80,7 +80,7 @@ async def everything(sights: AsyncIterator[tuple[Any, ...]]) -> list[tuple[Any, 
 def run(bench: Workbench, following: Following | None = None, **changed: Any) -> list[tuple[Any, ...]]:
     """Generate, and everything that the page is told: (player, notice, run, queue, count, skip, stop)."""
     following = following or Following()
-    assert bench.on_generate("txt2img", following, ANN, {}, *values(bench, **changed))[0] == ""
+    assert bench.on_generate("txt2img", following, ANN, None, {}, *values(bench, **changed))[0] == ""
     return asyncio.run(everything(bench.on_watch(following, ANN)))
 
 
@@ -92,10 +92,10 @@ def test_a_run_is_watched_to_its_end_and_kept(bench: Workbench, tmp_path: Path) 
     message, _, run_id = done[0][:3]
     assert message["run"] == run_id
     assert len(message["steps"]) == 3
-    assert following.last_seed == 7
-    assert bench.on_reuse(following) == "7"
+    assert bench.on_reuse(ANN, run_id) == "7"
+    assert bench.on_reuse(ANN, "") == gr.skip()
     assert read_recipe(tmp_path / "outputs" / "000001.png").settings.seed == 7
-    *_, queue, count, skip, stop = told[-1]
+    queue, count, skip, stop = told[-1][3:7]
     assert (queue, count, skip.interactive, stop.interactive) == ([], "queue 0", False, False)
 
 
@@ -112,7 +112,7 @@ def test_a_page_has_one_watcher_at_a_time(bench: Workbench) -> None:
 
 def test_a_reloaded_page_finds_what_runs(bench: Workbench, pipeline: FakePipeline) -> None:
     pipeline.delay = 0.05
-    bench.on_generate("txt2img", Following(), ANN, {}, *values(bench, **{**SMALL, "steps": 8}))
+    bench.on_generate("txt2img", Following(), ANN, None, {}, *values(bench, **{**SMALL, "steps": 8}))
     told = asyncio.run(everything(bench.on_watch(Following(), ANN)))
     assert {"live", "done"} <= {one[0].get("phase") for one in told}
     assert (
@@ -122,7 +122,7 @@ def test_a_reloaded_page_finds_what_runs(bench: Workbench, pipeline: FakePipelin
 
 
 def test_what_ended_while_the_page_was_reloaded_is_shown(bench: Workbench) -> None:
-    kept = bench.on_generate("txt2img", Following(), ANN, {}, *values(bench, **SMALL, seed="4"))[1]
+    kept = bench.on_generate("txt2img", Following(), ANN, None, {}, *values(bench, **SMALL, seed="4"))[1]
     job = bench.jobs.get(ANN, kept.removeprefix("job:"))
     assert job.ended.wait(60)
     assert bench._run_of(ANN, kept) == bench._run_of(ANN, str(job.run_id)) == job.run_id
@@ -133,7 +133,9 @@ def test_what_ended_while_the_page_was_reloaded_is_shown(bench: Workbench) -> No
 def test_a_run_that_is_stopped_is_kept_and_can_be_skipped(bench: Workbench, pipeline: FakePipeline) -> None:
     pipeline.delay = 0.05
     following = Following()
-    bench.on_generate("txt2img", following, ANN, {}, *values(bench, **{**SMALL, "steps": 100, "runs": 2}))
+    bench.on_generate(
+        "txt2img", following, ANN, None, {}, *values(bench, **{**SMALL, "steps": 100, "runs": 2})
+    )
 
     async def watch() -> list[Any]:
         seen = []
@@ -170,13 +172,32 @@ def test_a_model_that_cannot_be_had_leaves_the_earlier_one(bench: Workbench) -> 
     told = asyncio.run(everything(bench.on_watch(following, ANN)))
     assert any(isinstance(one[1], str) and "is not there" in one[1] for one in told)
     assert bench.engine.ready
+    [back] = [one[-1]["value"] for one in told if one[-1] != gr.skip()]
+    assert back == bench.engine.name  # the list of models shows it again
+
+
+def test_a_run_has_the_model_that_the_page_names_whatever_others_load(
+    bench: Workbench, pipeline: FakePipeline
+) -> None:
+    asked: list[str] = []
+
+    def load(name: str) -> FakePipeline:
+        asked.append(name)
+        return pipeline
+
+    bench.engine._load, shown = load, bench.engine.name
+    bench.on_model(Following(), "bob-with-another-token", "other")
+    bench.on_generate("txt2img", Following(), ANN, shown, {}, *values(bench, **SMALL))
+    asyncio.run(everything(bench.on_watch(Following(), ANN)))
+    assert asked == ["other", shown]
+    assert bench.engine.name == shown
 
 
 def test_the_watcher_says_how_many_are_before(bench: Workbench, pipeline: FakePipeline) -> None:
     pipeline.delay = 0.05
     others = Following()
     bench.on_generate(
-        "txt2img", others, "bob-with-another-token", {}, *values(bench, **{**SMALL, "steps": 12})
+        "txt2img", others, "bob-with-another-token", None, {}, *values(bench, **{**SMALL, "steps": 12})
     )
     told = run(bench, None, **SMALL)
     waits = [one[0]["text"] for one in told if one[0].get("phase") == "wait"]

@@ -22,7 +22,8 @@ CHECKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("lint", ("ruff", "check", ".")),
     ("format", ("ruff", "format", "--check", ".")),
     ("types", ("mypy",)),
-    ("tests", ("pytest",)),
+    # One process a core, each with one thread; a file's tests stay together, for they share a served page.
+    ("tests", ("pytest", f"--numprocesses={min(os.cpu_count() or 1, 8)}", "--dist=loadfile")),
 )
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # Debian's chromium comes without a font of its own.
@@ -47,7 +48,10 @@ def run_check(name: str, command: Sequence[str]) -> bool:
     """Run one tool of this environment in the checkout; True when it was content."""
     print(f"\n== {name}: {' '.join(command)}", flush=True)
     start = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", *command], cwd=CHECKOUT, check=False)
+    threads = {"OMP_NUM_THREADS": "1"} if name == "tests" else {}
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=CHECKOUT, env={**os.environ, **threads}, check=False
+    )
     verdict = "passed" if done.returncode == 0 else "FAILED"
     print(f"== {name}: {verdict} in {time.monotonic() - start:.0f} s", flush=True)
     return done.returncode == 0

@@ -7,11 +7,9 @@ cell is a run in the history; a click on it opens it in the workbench.
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -22,8 +20,10 @@ from core.grid import Asked, Plan, Surroundings, cost_words, plan_grid, plan_rac
 from core.grid_values import Mistakes
 from core.request import Request
 from ui.grids import GridRun, Grids
+from ui.handing import Handing
 from ui.widgets import grid as grid_widget
 from ui.widgets import text
+from ui.widgets.fields import LATEST, QUICK
 from ui.widgets.plan_words import base_html, cost_html, failures_html, mistakes_html
 from ui.widgets.sampler_controls import sampler_choices
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from core.registry import Registry, SamplerInfo
     from ui.jobs import Jobs
 
-QUICK: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
 GRID, RACE = "Grid of settings", "Equal evaluations"
 EACH_ITS_OWN = "What each prefers"
 LIVE_SECONDS = 0.3
@@ -58,7 +57,7 @@ class CompareTab:
 
     def __init__(self, jobs: Jobs, registry: Registry, models: Callable[[], Sequence[str]]) -> None:
         self.jobs, self.registry, self.models = jobs, registry, models
-        self.grids = Grids(jobs)
+        self.grids, self._handing = Grids(jobs), Handing()
         self._fit = lru_cache(maxsize=2048)(self._fitted)
 
     # The controls.
@@ -78,14 +77,8 @@ class CompareTab:
                 self.cost = gr.HTML(apply_default_css=False, elem_id="compare-cost")
                 with gr.Row(elem_id="compare-actions"):
                     self.start = gr.Button("Compare", variant="primary", scale=3, elem_id="compare-start")
-                    self.stop = gr.Button(
-                        "Stop",
-                        variant="stop",
-                        interactive=False,
-                        scale=1,
-                        min_width=72,
-                        elem_id="compare-stop",
-                    )
+                    idle: dict[str, Any] = {"variant": "stop", "interactive": False}
+                    self.stop = gr.Button("Stop", **idle, scale=1, min_width=72, elem_id="compare-stop")
                     self.save = gr.Button(
                         "Save sheet", interactive=False, scale=2, min_width=100, elem_id="compare-save"
                     )
@@ -173,41 +166,34 @@ class CompareTab:
         base: Callable[..., Base],
         base_inputs: Sequence[Component],
         *,
-        shown: Callable[..., Any] | None = None,
-        open_run: Callable[[str, str], Any] | None = None,
+        shown: Callable[..., Any],
+        open_run: Callable[[str, str], Sequence[Any]],
         open_outputs: Sequence[Component] = (),
-        open_js: str | None = None,
     ) -> None:
         """Wire the tab.
 
         owner: holds whose page it is. base(owner, *values of base_inputs): what the form asks for; raises
         UserError. shown: the event of the tab being chosen, `gr.Tab.select`. open_run(owner, run id): updates
-        for `open_outputs`, the workbench with that run; open_js runs after it, to show the workbench.
+        for `open_outputs`, the workbench with that run; raises UserError.
         """
         self._base = base
         asked = [owner, *self.controls(), *base_inputs]
-        latest = {**QUICK, "trigger_mode": "always_last"}
         told = [self.base_words, self.cost]
         for control in self.controls():
-            control.change(self.on_plan, asked, told, **latest)  # type: ignore[attr-defined]
-        if shown is not None:
-            shown(self.on_plan, asked, told, **latest)
+            control.change(self.on_plan, asked, told, **LATEST)  # type: ignore[attr-defined]
+        shown(self.on_plan, asked, told, **LATEST)
         self.mode.change(_parts, self.mode, [self.axes_part, self.race_part], **QUICK)
         for setting, values, fill in self.axes:
             setting.input(self.on_setting, setting, [values, fill], **QUICK)
             fill.click(self.on_fill, setting, values, **QUICK)
-        pairs = [control for setting, values, _ in self.axes for control in (setting, values)]
-        self.grid.example(_example, None, [self.mode, *pairs], **QUICK)
+        self.grid.example(_example, None, self.controls()[:7], **QUICK)
         self._connect_runs(page, owner, asked)
-        if open_run is not None:
-            opened = self.grid.open(_opener(open_run), owner, list(open_outputs), **QUICK)
-            if open_js is not None:
-                opened.then(None, None, None, js=open_js)
+        opened = _opener(open_run, len(open_outputs))
+        self.grid.open(opened, owner, [*open_outputs, self.notice], **QUICK)
 
     def _connect_runs(self, page: gr.Blocks, owner: Component, asked: Sequence[Component]) -> None:
         shown = [self.grid, self.notice, self.start, self.stop, self.save]
-        watched = self.start.click(self.on_start, list(asked), [*shown, self.file], **QUICK)
-        watched.then(self.on_watch, owner, shown, **QUICK)
+        self.start.click(self.on_compare, list(asked), [*shown, self.file], **QUICK)
         page.load(self.on_load, owner, [*shown, self.base_words], **QUICK).then(
             self.on_watch, owner, shown, **QUICK
         )
@@ -308,15 +294,22 @@ class CompareTab:
         """All values of a setting."""
         return grid_axes.every(setting, self.registry, self.models()) or gr.skip()
 
+    async def on_compare(self, owner: str, *values: Any) -> AsyncIterator[tuple[Any, ...]]:
+        """Begin, and follow it to its end; where nothing begins, what is wrong stays said."""
+        begun = await asyncio.to_thread(self.on_start, owner, *values)
+        yield begun
+        if begun[0] != gr.skip():
+            async for told in self.on_watch(owner):
+                yield *told, gr.skip()
+
     def on_start(self, owner: str, *values: Any) -> tuple[Any, ...]:
         """Begin. (grid, notice, start, stop, save, file)"""
         try:
             base, plan = self.plan(owner, *values)
             run = self.grids.start(owner, plan, base.inputs)
-        except Mistakes as error:
-            return gr.skip(), mistakes_html(error), gr.skip(), gr.skip(), gr.skip(), gr.skip()
         except UserError as error:
-            return gr.skip(), text.error(str(error)), gr.skip(), gr.skip(), gr.skip(), gr.skip()
+            wrong = mistakes_html(error) if isinstance(error, Mistakes) else text.error(str(error))
+            return gr.skip(), wrong, *[gr.skip()] * 4
         return *self._shown(run), gr.DownloadButton(visible=False)
 
     def on_load(self, owner: str) -> tuple[Any, ...]:
@@ -324,7 +317,7 @@ class CompareTab:
         run = self.grids.latest(owner)
         words = text.plain("What is not compared comes from the form in txt2img, img2img or inpaint.")
         if run is None:
-            return gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip(), words
+            return *[gr.skip()] * 5, words
         return *self._shown(run), words
 
     async def on_watch(self, owner: str) -> AsyncIterator[tuple[Any, ...]]:
@@ -354,15 +347,15 @@ class CompareTab:
         run = self.grids.latest(owner)
         if run is None:
             return gr.skip(), text.error("there is no comparison to save; make one first")
+        name = f"comparison-{run.id[:6].lower()}.png"
         try:
             data, words = self.grids.sheet(run)
+            file = self._handing.out(data, name)
         except UserError as error:
             return gr.skip(), text.error(str(error))
-        folder = Path(tempfile.mkdtemp(prefix="latentcanvas-sheet-"))
-        path = folder / f"comparison-{run.id[:6].lower()}.png"
-        path.write_bytes(data)
-        label = f"Download {path.name}, {len(data) / 1e6:.1f} MB"
-        return gr.DownloadButton(label, value=str(path), visible=True), text.plain(f"The sheet has {words}.")
+        label = f"Download {name}, {len(data) / 1e6:.1f} MB"
+        button = gr.DownloadButton(label, value=file["path"], visible=True)
+        return button, text.plain(f"The sheet has {words}.")
 
     def _news(self, run: GridRun, since: int) -> Any:
         return gr.HTML(news=grid_widget.changed(run, run.since(since), self._thumbnail(run)))
@@ -382,9 +375,14 @@ class CompareTab:
         return lambda run_id: self.jobs.runs.open(run.owner, run_id).thumbnail(0)
 
 
-def _opener(open_run: Callable[[str, str], Any]) -> Callable[..., Any]:
-    def opened(owner: str, event: gr.EventData) -> Any:
-        return open_run(owner, str(event.run))
+def _opener(open_run: Callable[[str, str], Sequence[Any]], width: int) -> Callable[..., list[Any]]:
+    """The handler of a click on a picture: the workbench's updates, and the tab's own line."""
+
+    def opened(owner: str, event: gr.EventData) -> list[Any]:
+        try:
+            return [*open_run(owner, str(event.run)), ""]
+        except UserError as error:  # it was deleted
+            return [*[gr.skip()] * width, text.error(str(error))]
 
     return opened
 

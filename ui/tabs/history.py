@@ -20,6 +20,7 @@ import gradio as gr
 
 from core.errors import UserError
 from ui.widgets import history as messages
+from ui.widgets.fields import QUICK
 
 if TYPE_CHECKING:
     from gradio.components import Component
@@ -30,12 +31,8 @@ PAGE = 48
 ZIP_SECONDS = 3600.0  # how long an export can be downloaded
 MOST_IDS = 100_000
 EMPTY = "Generate a picture, and it is here: with its settings, to be opened again, and with its steps."
-_QUICK: dict[str, Any] = {
-    "show_progress": "hidden",
-    "concurrency_limit": None,
-    "trigger_mode": "multiple",  # the newest question matters, not the one that is being answered
-    "api_visibility": "private",
-}
+# The newest question matters, not the one that is being answered.
+_EACH: dict[str, Any] = {**QUICK, "trigger_mode": "multiple"}
 _REFRESH = "() => { document.querySelector('#history .lch')?.dispatchEvent(new Event('refresh')); }"
 _SAVE = "() => { document.querySelector('#history-zip')?.click(); }"
 
@@ -75,14 +72,14 @@ class HistoryPanel:
         to `tab` looks for new runs.
         """
         self._opened, self._outputs = opened, list(outputs)
-        self.grid.ask(self.on_ask, owner, self.grid, **_QUICK)
-        self.grid.choose(self.on_choose, owner, self.grid, **_QUICK)
-        self.grid.star(self.on_star, owner, self.grid, **_QUICK)
-        self.grid.remove(self.on_remove, owner, self.grid, **_QUICK)
-        self.grid.pack(self.on_pack, owner, [self.grid, self.zip], **_QUICK).success(
+        self.grid.ask(self.on_ask, owner, self.grid, **_EACH)
+        self.grid.choose(self.on_choose, owner, self.grid, **_EACH)
+        self.grid.star(self.on_star, owner, self.grid, **_EACH)
+        self.grid.remove(self.on_remove, owner, self.grid, **_EACH)
+        self.grid.pack(self.on_pack, owner, [self.grid, self.zip], **_EACH).success(
             None, None, None, js=_SAVE, api_visibility="private"
         )
-        self.grid.reopen(self.on_reopen, owner, [self.grid, *self._outputs], **_QUICK)
+        self.grid.reopen(self.on_reopen, owner, [self.grid, *self._outputs], **_EACH)
         if tab is not None:
             tab.select(None, None, None, js=_REFRESH, show_progress="hidden", api_visibility="private")
 

@@ -13,6 +13,7 @@ from core.errors import UserError
 from core.request import parse_options
 from ui.checking import Check
 from ui.widgets import text
+from ui.widgets.fields import QUICK
 from ui.widgets.sampler_controls import sampler_choices
 
 if TYPE_CHECKING:
@@ -121,19 +122,14 @@ class PluginsTab:
 
     def connect(self) -> None:
         """Wire the controls. A check waits for other checks, never for a run."""
-        quick: dict[str, Any] = {
-            "show_progress": "hidden",
-            "concurrency_limit": None,
-            "api_visibility": "private",
-        }
         outputs = [self.findings, self.run, self.stop]
-        slow = {**quick, "concurrency_limit": 1, "concurrency_id": "check"}
+        slow = {**QUICK, "concurrency_limit": 1, "concurrency_id": "check"}
         inputs = [self.sampler, self.options]
         running = self.run.click(self.on_check, inputs, outputs, **slow)
-        picked = self.listing.pick(_picked, None, inputs, **quick).then(
+        picked = self.listing.pick(_picked, None, inputs, **QUICK).then(
             self.on_check, inputs, outputs, **slow
         )
-        self.stop.click(_stopped, None, outputs, cancels=[running, picked], **quick)
+        self.stop.click(_stopped, None, outputs, cancels=[running, picked], **QUICK)
 
     def on_check(self, sampler: str | None, options: str | None) -> Iterator[tuple[str, Any, Any]]:
         """The findings' place, and the two buttons: while it runs, and at its end."""

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import gradio as gr
-from gradio.events import api
 
 from core.errors import UserError
 from core.picture_settings import STRENGTH
@@ -19,6 +18,7 @@ from core.recipes import Found, Line, model_here, read_any
 from core.recipes.found import PROGRAMS
 from core.request import Extras, Request
 from ui.widgets import text
+from ui.widgets.fields import LATEST, QUICK
 
 if TYPE_CHECKING:
     from gradio.components import Component
@@ -35,7 +35,6 @@ which of its keys can be <b>kept</b> here, which are <b>mapped</b> to something 
 <b>ignored</b>, each with the reason.</p>
 <p>Screenshots, and pictures sent through most messengers, have lost it.</p></section>"""
 _PLACEHOLDER = "a red house\nNegative prompt: blurry\nSteps: 20, Sampler: DPM++ 2M Karras, ..."
-_QUICK: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
 _OF_PICTURES = {
     *("strength", "resize", "outpaint", "mask_blur", "masked_content", "only_masked"),
     *("keep_unmasked", "invert_mask", "image_sha256", "mask_sha256"),
@@ -116,12 +115,11 @@ class RecipeTab:
         """
         shown = [self.shown, self.picture, self.summary, self.actions, self.open, self.start]
         shown += [self.notice, self.report]
-        self.file.upload(self.on_file, self.file, shown, **_QUICK)
-        self.file.clear(self.on_nothing, None, shown, **_QUICK)
-        self.text.change(self.on_text, self.text, shown, trigger_mode="always_last", **_QUICK)
+        self.file.upload(self.on_file, self.file, shown, **QUICK)
+        self.file.clear(self.on_nothing, None, shown, **QUICK)
+        self.text.change(self.on_text, self.text, shown, **LATEST)
         for button, asked in ((self.open, self.recipe_opening), (self.start, self.picture_opening)):
-            button.click(_opener(opened, asked, len(outputs)), self.shown, [*outputs, self.notice], **_QUICK)
-        api(self.recipe, api_name="recipe", concurrency_limit=None)
+            button.click(_opener(opened, asked, len(outputs)), self.shown, [*outputs, self.notice], **QUICK)
 
     def on_file(self, path: str | None) -> list[Any]:
         """What is in the file that was dropped."""
@@ -147,21 +145,6 @@ class RecipeTab:
     def on_nothing(self) -> list[Any]:
         """The tab as it opens."""
         return [None, _picture(None), _TEACH, gr.Row(visible=False), gr.skip(), gr.skip(), "", ""]
-
-    def recipe(self, text: str) -> dict[str, Any]:
-        """Read a pasted recipe: A1111's text, or the JSON of ComfyUI, InvokeAI, Fooocus or LatentCanvas.
-
-        Args:
-            text: the recipe as it stands in the picture or beside it.
-
-        Returns:
-            source, request (what can be asked for here), model, needs (pictures to give), and the report:
-            each key with its value, its fate (kept, mapped or ignored), what it became, and why.
-        """
-        try:
-            return read_any(text, self.registry).to_dict()
-        except UserError as error:
-            raise gr.Error(str(error)) from None
 
     def recipe_opening(self, shown: Shown) -> Opening:
         """The recipe in the tab that it belongs to."""

@@ -15,6 +15,7 @@ from core.errors import UserError
 from ui.safety import at_the_machine
 from ui.settings import SECTIONS, SettingsStore, help_of, is_live
 from ui.widgets import text
+from ui.widgets.fields import QUICK
 
 if TYPE_CHECKING:
     from gradio.components import Component
@@ -27,11 +28,6 @@ _HEADS = {
     ("page", True): "At once",
     ("guests", True): "For guests of a shared page",
     ("page", False): "With the next start",
-}
-_QUICK: dict[str, Any] = {
-    "show_progress": "hidden",
-    "concurrency_limit": None,
-    "api_visibility": "private",
 }
 
 
@@ -64,8 +60,8 @@ class SettingsPanel:
     def connect(self, page: gr.Blocks) -> None:
         """Fill the controls when the page is opened, and save what is in them."""
         controls = list(self.fields.values())
-        page.load(self.on_load, None, [self.about, self.save, *controls], **_QUICK)
-        self.save.click(self.on_save, controls, [self.notice, *controls], **_QUICK)
+        page.load(self.on_load, None, [self.about, self.save, *controls], **QUICK)
+        self.save.click(self.on_save, controls, [self.notice, *controls], **QUICK)
 
     def on_load(self, request: gr.Request) -> list[Any]:
         """What the file says now, for whoever looks."""

@@ -1,4 +1,4 @@
-"""Controls of one make, and setting one to a kept value: the page opens, whatever is wrong with that."""
+"""Controls and events of one make, and setting a control to a kept value, whatever is wrong with that."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gradio.components import Component
+
+
+# How the page's own events are wired: they never wait for a run, and programs do not see them.
+QUICK: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+LATEST: dict[str, Any] = {**QUICK, "trigger_mode": "always_last"}
 
 
 def slider(label: str, span: tuple[float, float, float], value: float, info: str) -> gr.Slider:

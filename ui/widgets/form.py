@@ -17,6 +17,7 @@ from core.levels import parse_sigmas
 from core.request import Request, parse_seed
 from ui.widgets import fields, text
 from ui.widgets.examples import chips
+from ui.widgets.fields import LATEST, QUICK
 from ui.widgets.sampler_controls import SamplerControls, cost, sampler_controls
 
 if TYPE_CHECKING:
@@ -207,16 +208,15 @@ class Form:
             "sigmas": sigmas,
         }
 
-    def connect(self, quick: dict[str, Any]) -> None:
-        """Wire what the form does by itself; `quick` are the event settings of what never waits for a run."""
-        latest = {**quick, "trigger_mode": "always_last"}
-        self.prompt.change(self.on_prompt, self.prompt, self.tokens, **latest)
-        self.chips.pick(_picked, None, self.prompt, **quick)
+    def connect(self) -> None:
+        """Wire what the form does by itself."""
+        self.prompt.change(self.on_prompt, self.prompt, self.tokens, **LATEST)
+        self.chips.pick(_picked, None, self.prompt, **QUICK)
         sampler, steps = self.method.sampler, self.steps
         if self.method.groups:
-            sampler.change(self.method.show, sampler, list(self.method.groups.values()), **quick)
-        gr.on([sampler.change, steps.change], self.on_cost, [sampler, steps], self.cost, **latest)
-        self.random.click(None, None, self.seed, js="() => '-1'", **quick)
+            sampler.change(self.method.show, sampler, list(self.method.groups.values()), **QUICK)
+        gr.on([sampler.change, steps.change], self.on_cost, [sampler, steps], self.cost, **LATEST)
+        self.random.click(None, None, self.seed, js="() => '-1'", **QUICK)
 
     def on_defaults(self, *values: Any) -> list[Any]:
         """The loaded model's defaults for `DEFAULTED`, where nobody has changed the form meanwhile."""

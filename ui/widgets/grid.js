@@ -104,11 +104,9 @@ function draw() {
   tell(message);
 }
 
-(props.examples || []).forEach((words, number) => {
-  const button = make("button", "", words);
-  button.type = "button";
-  button.addEventListener("click", () => trigger("example", { number }));
-  find("examples").append(button);
+find("examples").addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (button) trigger("example", { number: Number(button.dataset.number) });
 });
 watch("value", draw);
 watch("news", () => {

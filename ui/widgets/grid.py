@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +35,11 @@ def grid() -> gr.HTML:
     """The grid, empty. Events: `open` with a run's id, `example` with the number of an example."""
     return gr.HTML(
         None,
-        html_template=(HERE / "grid.html").read_text(encoding="utf-8"),
+        html_template=(HERE / "grid.html").read_text(encoding="utf-8").replace("EXAMPLES", _examples()),
         js_on_load=(HERE / "grid.js").read_text(encoding="utf-8"),
         apply_default_css=False,
         elem_id="grid",
         news=None,
-        examples=[words for words, _ in EXAMPLES],
     )
 
 
@@ -66,6 +66,14 @@ def changed(run: GridRun, spots: Iterable[Spot], thumbnail: Thumbnail) -> Messag
         "share": sum(spot.state not in ("waiting", "running") for spot in run.spots) / len(run.spots),
         "cells": [_spot(run, spot, thumbnail) for spot in spots],
     }
+
+
+def _examples() -> str:
+    """Their buttons. They stand in the template, for an event before the tab is first opened drops props."""
+    return "".join(
+        f'<button type="button" data-number="{number}">{escape(words)}</button>'
+        for number, (words, _) in enumerate(EXAMPLES)
+    )
 
 
 def _spot(run: GridRun, spot: Spot, thumbnail: Thumbnail) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import gradio as gr
 from core.errors import UserError
 from ui.styles import Style
 from ui.widgets import text
+from ui.widgets.fields import QUICK
 
 if TYPE_CHECKING:
     from ui.styles import Styles
@@ -75,7 +76,6 @@ class KeptWords:
         self,
         owner: Any,
         words: list[Any],
-        quick: dict[str, Any],
         values: list[Any],
         named: Callable[..., dict[str, Any]],
     ) -> None:
@@ -86,7 +86,7 @@ class KeptWords:
             None,
             self.drawer,
             js="() => ({__type__: 'update', visible: !document.querySelector('#drawer')})",
-            **quick,
+            **QUICK,
         )
 
         def keep_style(owner: str, name: str, prompt: str, negative: str) -> tuple[Any, ...]:
@@ -95,10 +95,10 @@ class KeptWords:
         def keep_preset(owner: str, name: str, *values: Any) -> tuple[Any, ...]:
             return self._done(owner, f"saved {name}", lambda s: s.save_preset(name, named(*values)))
 
-        self.save_style.click(keep_style, [owner, self.name, *words], lists, **quick)
-        self.save_preset.click(keep_preset, [owner, self.name, *values], lists, **quick)
-        self.forget.click(self.on_forget, [owner, self.name], lists, **quick)
-        self.take.upload(self.on_import, [owner, self.take], lists, **quick)
+        self.save_style.click(keep_style, [owner, self.name, *words], lists, **QUICK)
+        self.save_preset.click(keep_preset, [owner, self.name, *values], lists, **QUICK)
+        self.forget.click(self.on_forget, [owner, self.name], lists, **QUICK)
+        self.take.upload(self.on_import, [owner, self.take], lists, **QUICK)
 
     def on_forget(self, owner: str, name: str) -> tuple[Any, ...]:
         """Delete the style of that name, and the preset."""

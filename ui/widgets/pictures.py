@@ -16,6 +16,7 @@ from core.errors import UserError
 from core.inputs import Source, read_mask
 from core.picture_settings import BLUR, CONTENTS, MAX_BLUR, NO_OUTPAINT, SIDES, STRENGTH
 from ui.widgets import fields, strength, text
+from ui.widgets.fields import LATEST, QUICK
 
 if TYPE_CHECKING:
     from gradio.components import Component
@@ -181,20 +182,19 @@ class Pictures:
         """All settings, in the order of `fields`."""
         return list(self.fields.values())
 
-    def connect(self, levels: Sequence[Any], quick: dict[str, Any]) -> None:
+    def connect(self, levels: Sequence[Any]) -> None:
         """Wire what the inputs do by themselves. `levels` are the form's schedule, steps and sigmas."""
-        latest = {**quick, "trigger_mode": "always_last"}
         asked = [*levels, self.strength]
-        gr.on([control.change for control in asked], self.on_strength, asked, self.sentence, **latest)
+        gr.on([control.change for control in asked], self.on_strength, asked, self.sentence, **LATEST)
         self.own_size.change(
-            None, self.own_size, self.resize, js="(own) => ({__type__: 'update', visible: !own})", **quick
+            None, self.own_size, self.resize, js="(own) => ({__type__: 'update', visible: !own})", **QUICK
         )
         for side in self.sides:
             side.input(
                 self.on_outpaint,
                 [*self.sides, self.strength, self.content],
                 [self.strength, self.content],
-                **latest,
+                **LATEST,
             )
 
     def on_strength(self, schedule: str, steps: object, sigmas: str, value: float) -> str:
