@@ -127,7 +127,7 @@ def open_page(chromium: Any, site: Site, ready: str) -> Iterator[Callable[..., A
         context.set_default_timeout(PATIENCE)
         page = context.new_page()
         page.on("console", lambda said: troubles.extend(filter(_is_trouble, [(said.type, said.text)])))
-        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("pageerror", lambda error: troubles.extend(filter(_is_trouble, [("error", str(error))])))
         page.on("request", lambda request: troubles.extend(filter(_is_foreign, [request.url])))
         page.goto(site.url + at)
         page.locator(ready).first.wait_for(state="attached")
@@ -149,11 +149,15 @@ def _closing(contexts: list[Any]) -> Iterator[None]:
 
 # What Gradio itself says when a page is left while it is being told something.
 LEAVING = ("AbortError: signal is aborted", "Unexpected error Connection errored out")
+# And its image editor of a picture that comes before it is ready, as on a busy machine: see `paint_on`.
+HASTE = tuple(
+    f"Cannot read properties of undefined (reading '{name}')" for name in ("reset_layers", "dimensions")
+)
 
 
 def _is_trouble(said: tuple[str, str]) -> bool:
     kind, words = said
-    return kind == "error" and not words.startswith(LEAVING)
+    return kind == "error" and not words.startswith((*LEAVING, *HASTE))
 
 
 def _is_foreign(url: str) -> bool:

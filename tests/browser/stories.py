@@ -35,14 +35,19 @@ def tab(page: Any, name: str) -> None:
 
 
 def paint_on(page: Any, photo: Path) -> Any:
-    """Open a picture in the editor; its canvas, when the picture is there."""
+    """Open a picture in the editor; its canvas, when the picture is there.
+
+    The editor does not say when it is ready, and loses a picture that comes before: so it is given again.
+    """
     canvas = page.locator("#editor canvas").first
     canvas.wait_for()
-    page.wait_for_timeout(3000)  # it sets itself up, and says not when that is done
-    page.locator("#editor input[type=file]").first.set_input_files(photo)
-    page.get_by_role("button", name="Brush").first.wait_for()
-    page.wait_for_timeout(1500)  # it fits the picture into its frame
-    return canvas
+    for _ in range(6):
+        page.wait_for_timeout(2000)
+        page.locator("#editor input[type=file]").first.set_input_files(photo)
+        page.wait_for_timeout(2000)  # it fits the picture into its frame
+        if page.locator("#editor .empty").count() == 0:
+            return canvas
+    raise AssertionError("the editor does not take a picture")
 
 
 def shown(page: Any) -> str:
