@@ -178,10 +178,6 @@ class Pictures:
                 for side in SIDES
             ]
 
-    def controls(self) -> list[Component]:
-        """All settings, in the order of `fields`."""
-        return list(self.fields.values())
-
     def connect(self, levels: Sequence[Any]) -> None:
         """Wire what the inputs do by themselves. `levels` are the form's schedule, steps and sigmas."""
         asked = [*levels, self.strength]

@@ -200,7 +200,7 @@ function enable() {
   slider.disabled = !(ready && count() > 1);
   root.querySelectorAll(".lc-icon").forEach((button) => { button.disabled = slider.disabled; });
   root.querySelectorAll(".lc-actions button").forEach((button) => { button.disabled = !steps; });
-  for (const name of ["link", "pin"]) find("[data-act=" + name + "]").disabled = !ready;
+  for (const name of ["link", "pin", "verify"]) find("[data-act=" + name + "]").disabled = !ready;
   find("[data-act=download]").disabled = !(ready && run.finals[image]);
   find("[data-act=branch]").disabled = !(steps && step < count());
   find("[data-act=decode]").disabled = !canDecode();
