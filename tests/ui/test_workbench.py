@@ -482,6 +482,17 @@ def test_the_watcher_says_how_many_are_before(bench: Workbench, pipeline: FakePi
 # Small things.
 
 
+def test_a_plugins_schedule_is_marked() -> None:
+    ours = SimpleNamespace(name="karras", title="Karras", plugin="latentcanvas")
+    theirs = SimpleNamespace(name="mine", title="", plugin="someones")
+    known: Any = SimpleNamespace(
+        plugins=[SimpleNamespace(builtin=True, distribution="latentcanvas")],
+        schedules={"karras": ours, "mine": theirs},
+    )
+    choices = sampler_controls.schedule_choices(known)
+    assert choices == [("Karras", "karras"), ("mine (plugin someones)", "mine")]
+
+
 def test_the_line_of_tokens_names_unknown_words(bench: Workbench) -> None:
     assert bench.form.on_prompt("a red circle") == '<p class="lc-quiet">5 of 77 tokens</p>'
     assert "<b>&lt;b&gt;dragon</b>" in bench.form.on_prompt("a <b>dragon")
