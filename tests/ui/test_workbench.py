@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -18,6 +19,7 @@ from core.registry import Registry
 from tests.ui.benches import ANN, PROMPT, SMALL, built, values
 from tests.ui.fakes import FakePipeline, jobs_of
 from ui.watching import Following, Watcher
+from ui.widgets import sampler_controls
 from ui.workbench import Workbench
 
 
@@ -206,6 +208,20 @@ def test_the_watcher_says_how_many_are_before(bench: Workbench, pipeline: FakePi
     assert queue[0]["title"] == "someone else's run"
     assert queue[0]["id"] == ""
     assert isinstance(bench.watcher, Watcher)
+
+
+# Small things.
+
+
+def test_a_plugins_schedule_is_marked() -> None:
+    ours = SimpleNamespace(name="karras", title="Karras", plugin="latentcanvas")
+    theirs = SimpleNamespace(name="mine", title="", plugin="someones")
+    known: Any = SimpleNamespace(
+        plugins=[SimpleNamespace(builtin=True, distribution="latentcanvas")],
+        schedules={"karras": ours, "mine": theirs},
+    )
+    choices = sampler_controls.schedule_choices(known)
+    assert choices == [("Karras", "karras"), ("mine (plugin someones)", "mine")]
 
 
 def test_the_line_of_tokens_names_unknown_words(bench: Workbench) -> None:
