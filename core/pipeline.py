@@ -173,9 +173,7 @@ class Pipeline:
         branch = Branch(step, trajectory.settings)
         made = len(trajectory.steps)
         if step > made or (step == made and trajectory.sigma(made) == 0):
-            raise UserError(
-                f"branch after step {step}: {made} were made, and nothing is left; choose one before"
-            )
+            raise UserError(f"branch after step {step}: {made} were made; choose one before")
         asked = branch.taking_over(trajectory.settings, request, changes)
         self._check_clip_skip(asked.clip_skip)
         settings = asked.resolve(self.defaults, plugins.registry(), branch.given)
