@@ -38,7 +38,7 @@ def paint_on(page: Any, photo: Path) -> Any:
     """Open a picture in the editor; its canvas, when the picture is there."""
     canvas = page.locator("#editor canvas").first
     canvas.wait_for()
-    page.wait_for_timeout(1000)  # it sets itself up
+    page.wait_for_timeout(3000)  # it sets itself up, and says not when that is done
     page.locator("#editor input[type=file]").first.set_input_files(photo)
     page.get_by_role("button", name="Brush").first.wait_for()
     page.wait_for_timeout(1500)  # it fits the picture into its frame

@@ -69,7 +69,8 @@ def test_a_reload_in_mid_run_loses_nothing(open_page: Open) -> None:
     tab(page, "txt2img")
     wait(page)  # the newest run again
     expect(page.locator(".lc-report")).to_contain_text("seed 9")
-    ask(page, "a red house", steps="5", batch="1", seed="10")
+    ask(page, "a red house", steps="30", seed="10")
+    expect(page.locator("#status")).to_have_text("queue 1")
     page.reload()  # it ends while nobody looks
     expect(page.locator(".lc-report")).to_contain_text("seed 10")
 
@@ -92,9 +93,8 @@ def test_an_address_opens_a_run_at_a_step(open_page: Open) -> None:
 
 def test_two_people_at_once_each_get_their_own(open_page: Open) -> None:
     ann, bob = open_page(), open_page()
-    ask(ann, "a red house of my own", steps="60", seed="100")
+    ask(ann, "a red house of my own", steps="80", batch="8", seed="100")
     ask(bob, "a blue boat", steps="10", seed="200")
-    wait(ann, "live")
     expect(bob.locator("#queue")).to_contain_text("someone else's run")
     expect(bob.locator("#queue")).not_to_contain_text("red house")
     wait(ann)
