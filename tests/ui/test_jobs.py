@@ -18,6 +18,7 @@ import torch
 from core import plugins
 from core.branching import Branch
 from core.errors import Cancelled, UserError
+from core.files import write_numbered
 from core.images import read_recipe
 from core.request import Request
 from tests.ui.fakes import FakePipeline, loaded
@@ -149,7 +150,7 @@ def test_a_run_that_was_deleted_is_let_go(pipeline: FakePipeline, tmp_path: Path
 def test_a_batch_is_saved_whole_or_not_at_all(
     jobs: Jobs, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = keeping.write_numbered
+    write = write_numbered
 
     def full(folder: Path, data: bytes) -> Path:
         if list(folder.glob("*.png")):
