@@ -160,7 +160,8 @@ class Pipeline:
         keep_steps: bool = True,
         **changes: Any,
     ) -> Run:
-        """A run that goes on from the state after `step` steps of another, 0 for its start.
+        """A run that goes on from the state after `step` steps of another: 0 for its start, the last one for
+        what was due in a run that was stopped.
 
         `changes` are what is to be otherwise; or `request` says everything, and what it leaves open is as it
         was. Pictures, size and batch stay. With the schedule, steps and sigmas as they were the rest of the
@@ -170,8 +171,9 @@ class Pipeline:
         if request is not None and changes:
             raise TypeError("give a request or what changes, not both")
         branch = Branch(step, trajectory.settings)
-        if step >= len(trajectory.steps):
-            raise UserError(f"branch after step {step}: {len(trajectory.steps)} were made; choose one before")
+        made = len(trajectory.steps)
+        if step > made or (step == made and trajectory.sigma(made) == 0):
+            raise UserError(f"branch after step {step}: {made} were made; choose one before")
         asked = branch.taking_over(trajectory.settings, request, changes)
         self._check_clip_skip(asked.clip_skip)
         settings = asked.resolve(self.defaults, plugins.registry(), branch.given)

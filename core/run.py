@@ -69,7 +69,8 @@ class Run:
     "strength 0.6 x 20 = 12 steps, from sigma 3.4". `start` is the state that it begins with, None until it
     does, and `paste` how its pictures go back where they came from, if they do. With `origin` the steps
     before the branch are not run but taken from there: `before` of them; `picture` is one that the origin
-    made. Raises UserError for an empty mask, and for a branch or an end that the steps do not have.
+    made. What comes after a sampler that chooses its own steps is a guess until these are made. Raises
+    UserError for an empty mask, and for a branch or an end that the steps do not have.
     """
 
     def __init__(

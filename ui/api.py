@@ -28,7 +28,7 @@ from ui.workbench import model_names
 
 if TYPE_CHECKING:
     from core.registry import Registry
-    from ui.engine import PageStep
+    from core.run import RunStep
     from ui.jobs import Job, Jobs
     from ui.keeping import KeptRun
     from ui.settings import SettingsStore
@@ -176,7 +176,7 @@ class Api:
             await asyncio.sleep(LOOK_SECONDS)
         yield await to_thread.run_sync(self._last, job)
 
-    def _preview(self, step: PageStep, number: int) -> dict[str, Any]:
+    def _preview(self, step: RunStep, number: int) -> dict[str, Any]:
         return self._handing.out(_jpeg(step.preview(0)), f"step-{number}.jpg")
 
     def _last(self, job: Job) -> Progress:

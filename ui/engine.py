@@ -10,8 +10,7 @@ import logging
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,7 +19,7 @@ from core.errors import UserError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from core.request import Defaults, Request, Settings
+    from core.request import Defaults, Request
 
 log = logging.getLogger(__name__)
 
@@ -38,48 +37,6 @@ class Tokens(Protocol):
     def chunks(self) -> int: ...
     @property
     def unknown(self) -> Sequence[str]: ...
-
-
-class PageStep(Protocol):
-    """One step of a run; tensors are (B, C, h, w)."""
-
-    @property
-    def sigma(self) -> float: ...
-    @property
-    def evals(self) -> int: ...
-    @property
-    def conditional(self) -> Any: ...
-    @property
-    def unconditional(self) -> Any: ...
-    def preview(self, image: int = 0, view: Any = "denoised") -> Image: ...
-    def decode(self, image: int = 0) -> Image: ...
-
-
-class PageResult(Protocol):
-    """A finished run."""
-
-    @property
-    def images(self) -> Sequence[Image]: ...
-    @property
-    def seconds(self) -> dict[str, float]: ...
-    @property
-    def evals(self) -> int: ...
-    def pngs(self) -> Sequence[bytes]: ...
-    def save(self, folder: Path) -> Sequence[Path]: ...
-
-
-class PageRun(Protocol):
-    """A run in progress: an iterator of its steps."""
-
-    @property
-    def settings(self) -> Settings: ...
-    @property
-    def total(self) -> int: ...
-    @property
-    def words(self) -> str: ...
-    def __iter__(self) -> Iterator[Any]: ...
-    def close(self) -> None: ...
-    def result(self) -> Any: ...
 
 
 class PagePipeline(Protocol):
@@ -102,8 +59,8 @@ class PagePipeline(Protocol):
 class Engine:
     """The model's thread: loads the model in the background, then does what is submitted, one by one.
 
-    name: what the loaded model is loaded by, empty while there is none. wanted: the same of the model that is
-    loaded or being loaded. switching: what a switch is at, in words. error: why there is no model.
+    name: what the loaded model is loaded by, empty while there is none. switching: what a switch is at, in
+    words. error: why there is no model.
 
     `load` makes a pipeline of a model's name, and `name` is the first one's. `fits` says whether a model can
     be in memory beside the one that is there; where it cannot, `switch` lets that one go first.
@@ -121,7 +78,7 @@ class Engine:
         self._changed = threading.Condition()
         self._loaded = threading.Event()
         self._pipeline: PagePipeline | None = None
-        self.name, self.wanted = "", name
+        self.name = ""
         self.error = ""
         self.switching: str | None = None
         self._thread = self._new_thread(self._load_and_work)
@@ -173,14 +130,14 @@ class Engine:
         """
         if name == self.name:
             return self.pipeline
-        self.switching, self.wanted = f"loading {name}", name
+        self.switching = f"loading {name}"
         try:
             if self._pipeline is None or self._fits(name):
                 self._use(name, self._load(name))
             else:
                 self._switch_in_turn(name)
         finally:
-            self.switching, self.wanted = None, self.name or name
+            self.switching = None
         return self.pipeline
 
     def _switch_in_turn(self, name: str) -> None:

@@ -246,6 +246,12 @@ class Jobs:
         """The owner's job that runs, else the first that waits, else None."""
         return next(iter(self._of(owner)), None)
 
+    def newest(self, owner: str) -> str | None:
+        """What the owner's job that ended last made, of those that made a run; None if there is none."""
+        with self._lock:
+            ended = list(self._ended.values())
+        return next((job.run_id for job in reversed(ended) if job.owner == owner and job.run_id), None)
+
     def listing(self, owner: str) -> list[JobLine]:
         """What runs and waits, of everybody, in order."""
         with self._lock:

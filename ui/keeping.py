@@ -12,8 +12,9 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -121,12 +122,8 @@ class KeptRun:
 
     def thumbnail(self, image: int) -> bytes:
         """A picture as a small JPEG; empty when it is gone."""
-        return self._thumbnails[image]
-
-    @cached_property
-    def _thumbnails(self) -> list[bytes]:
-        sources = [io.BytesIO(png) for png in self.pngs] or self.paths
-        return [thumbnail(source) or b"" for source in sources]
+        source = io.BytesIO(self.pngs[image]) if self.pngs else self.paths[image]
+        return thumbnail(source) or b""
 
     @property
     def nbytes(self) -> int:
@@ -202,6 +199,18 @@ class Runs:
         rows = [] if unlisted else self.history.tree(run, self.scope(owner))
         return rows or [self.open(owner, run).row]
 
+    def covers(self, owner: str, runs: Sequence[str]) -> dict[str, bytes]:
+        """The first picture of each of these runs as a small JPEG, by id; empty for one that is gone."""
+        return self.history.covers(runs, self.scope(owner))
+
+    def forget(self, runs: Sequence[str]) -> None:
+        """Let go what memory holds of runs that were deleted."""
+        with self._lock:
+            for run in runs:
+                self._memory.pop(run, None)
+                self._open.pop(run, None)
+                self._unlisted.discard(run)
+
     def keep(self, job: Job, run: Run, result: Result) -> tuple[str, str]:
         """Keep what a job made: (run id, what could not be saved, in one sentence)."""
         from core.trajectory import Trajectory
@@ -234,6 +243,9 @@ class Runs:
             for png in pngs:
                 names.append(write_numbered(self.folder, png).name)
         except Exception as error:
+            for name in names:  # a batch is kept whole or not at all
+                with suppress(OSError):
+                    (self.folder / name).unlink()
             return [], f"the picture is not saved: {sentence_of(error, 'writing it failed')}"
         return names, ""
 

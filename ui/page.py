@@ -69,7 +69,9 @@ class _Panels:
     ) -> None:
         runs = jobs.runs
         self.compare = CompareTab(jobs, registry, model_names)
-        self.history = HistoryPanel(lambda: runs.history, lambda token: runs.scope(token) if token else "")
+        self.history = HistoryPanel(
+            lambda: runs.history, lambda token: runs.scope(token) if token else "", runs.forget
+        )
         self.recipe = RecipeTab(registry, loaded=lambda: _loaded(jobs.engine))
         self.plugins = plugins
         self.settings = None if settings is None else SettingsPanel(settings)

@@ -9,22 +9,27 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 if TYPE_CHECKING:
+    from core.images import Recipe
     from core.trajectory import Trajectory
     from ui.jobs import Job
 
 # The verdict in words, and whether everything is the same to the bit.
 Verdict = tuple[str, bool]
+Check = Callable[[Any, "Job"], Verdict]
 
 
-def task(steps: Trajectory, png: bytes) -> Callable[[Any, Job], Verdict]:
-    """The task for a run's kept steps and its first picture file. It raises what the run raises."""
+def task(kept: Trajectory | Recipe, png: bytes) -> Check:
+    """The task for a run's first picture file and its kept steps, or its recipe where they were not kept.
+
+    It raises what the run raises.
+    """
 
     def check(pipeline: Any, job: Job) -> Verdict:
         from core.verify import verify
 
         with Image.open(io.BytesIO(png)) as picture:
             picture.load()
-        verification = verify(pipeline, steps, picture=picture, cancel=job.cancel)
+        verification = verify(pipeline, kept, picture=picture, cancel=job.cancel)
         job.evals_due = verification.total
         for checked in verification:
             job.evals = checked.step

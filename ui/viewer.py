@@ -6,20 +6,26 @@ and a verification use the loaded model. Nothing here imports torch before the m
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import gradio as gr
 
 from core.errors import UserError
+from core.images import read_recipe
+from ui import verifying
 from ui.widgets import player as messages
 from ui.widgets.fields import QUICK
 from ui.widgets.player import Branch, Message, Shown
+from ui.widgets.text import capital
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gradio.components import Component
 
     from core.history import RunRow
@@ -52,15 +58,18 @@ class Kept(Protocol):
     def seconds(self) -> Mapping[str, float]: ...
     @property
     def saved(self) -> bool: ...
+    @property
+    def paths(self) -> Sequence[Path]: ...
     def png(self, image: int) -> bytes: ...
     def thumbnail(self, image: int) -> bytes: ...
 
 
 class Runs(Protocol):
-    """Where runs are kept: `ui.keeping.Runs`. Both raise UserError for what this owner may not see."""
+    """Where runs are kept: `ui.keeping.Runs`. All of it is of what this owner may see, else UserError."""
 
     def open(self, owner: str, run_id: object) -> Any: ...
     def family(self, owner: str, run_id: str) -> Sequence[RunRow]: ...
+    def covers(self, owner: str, runs: Sequence[str]) -> Mapping[str, bytes]: ...
 
 
 class Engine(Protocol):
@@ -122,7 +131,7 @@ class Viewer:
 
     def show(self, owner: str, run_id: str, step: int | None = None, image: int = 0) -> Message:
         """A kept run, for the player. Raises UserError."""
-        run = self._shown(owner, run_id, family=True)
+        run = self._shown(owner, run_id, whole=True)
         return messages.done_message(run, step, min(image, run.settings.batch - 1))
 
     def settings(self, owner: str, run_id: str) -> Settings:
@@ -190,34 +199,43 @@ class Viewer:
 
     # Verification: it takes the model, so it waits in the queue like a run.
 
-    def on_verify(self, owner: str, event: gr.EventData) -> Iterator[Any]:
+    async def on_verify(self, owner: str, event: gr.EventData) -> AsyncIterator[Any]:
         """Run it again and compare; the player is told how far it is, and then the verdict."""
         run = str(event.run)
         try:
-            yield from self._verify(owner, run)
+            async for told in self._verify(owner, run):
+                yield told
         except UserError as error:
             yield _verdict(run, str(error), trouble=True)
 
-    def _verify(self, owner: str, run: str) -> Iterator[Any]:
-        from ui import verifying
-
-        shown = self._shown(owner, run)
+    async def _verify(self, owner: str, run: str) -> AsyncIterator[Any]:
         if self.jobs is None:
             raise UserError("there is no queue here, so nothing can be run again")
-        job = self.jobs.submit_task(owner, "verify a run", verifying.task(_steps(shown), shown.png(0)))
-        seen = -1
-        while not job.ended.wait(WATCH_SECONDS):
-            if job.evals != seen and job.state == "running":
-                seen = job.evals
-                yield _verdict(run, verifying.progress(job))
+        check = await asyncio.to_thread(self._check, owner, run)
+        job, seen = self.jobs.submit_task(owner, "verify a run", check), -1
+        try:
+            while not job.ended.is_set():
+                await asyncio.sleep(WATCH_SECONDS)
+                if job.evals != seen and job.state == "running":
+                    seen = job.evals
+                    yield _verdict(run, verifying.progress(job))
+        finally:
+            job.cancel.set()  # whoever asked may have left
         if job.state != "done":
             raise UserError(job.error or "the verification was stopped")
         text, good = job.value
         yield _verdict(run, text, trouble=not good)
 
+    def _check(self, owner: str, run: str) -> verifying.Check:
+        """The task for the queue: against the kept steps, else against the recipe in the picture."""
+        kept: Kept = self.runs.open(owner, run)
+        made = kept.trajectory
+        return verifying.task(read_recipe(kept.paths[0]) if made is None else made, kept.png(0))
+
     # From what is kept to what is shown.
 
-    def _shown(self, owner: str, run_id: str, family: bool = False) -> Shown:
+    def _shown(self, owner: str, run_id: str, whole: bool = False) -> Shown:
+        """The run; its thumbnails and its family only where it is to be shown whole."""
         kept: Kept = self.runs.open(owner, run_id)
         steps = kept.trajectory
         return Shown(
@@ -227,24 +245,27 @@ class Viewer:
             steps=steps,
             names=kept.names,
             png=kept.png,
-            thumbnails=[_thumbnail(kept, i) for i in range(len(kept.names))],
             evals=kept.evals,
             stopped=kept.stopped,
             seconds=kept.seconds,
             words=steps.words if steps is not None else "",
             saved=kept.saved,
-            family=self._family(owner, kept.id) if family else (),
+            thumbnails=[messages.thumbnail_uri(kept.thumbnail(i)) for i in range(len(kept.names))]
+            if whole
+            else (),
+            family=self._family(owner, kept.id) if whole else (),
         )
 
     def _family(self, owner: str, run_id: str) -> list[Branch]:
         rows = {row.id: row for row in self.runs.family(owner, run_id)}
+        covers = self.runs.covers(owner, list(rows))
         return [
             Branch(
                 run=row.id,
                 parent=row.parent,
                 step=row.parent_step,
                 changed=_changed(rows, row),
-                thumbnail=_thumbnail(self.runs.open(owner, row.id), 0),
+                thumbnail=messages.thumbnail_uri(covers.get(row.id, b"")),
             )
             for row in rows.values()
         ]
@@ -267,7 +288,7 @@ def _answer(function: Callable[[Asked], Message], values: Any) -> Message:
     try:
         return function(Asked.of(values))
     except UserError as error:
-        return {"error": _sentence(str(error))}
+        return {"error": capital(str(error))}
     except Exception as error:
         log.exception("the player could not be answered")
         return {"error": f"This could not be shown: {type(error).__name__}: {error}"}
@@ -275,11 +296,7 @@ def _answer(function: Callable[[Asked], Message], values: Any) -> Message:
 
 def _verdict(run: str, text: str, trouble: bool = False) -> Any:
     # The time makes each a new one: the browser hears of changes alone.
-    return gr.HTML(verdict={"run": run, "text": _sentence(text), "trouble": trouble, "at": time.time()})
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return gr.HTML(verdict={"run": run, "text": capital(text), "trouble": trouble, "at": time.time()})
 
 
 def _steps(run: Shown) -> Any:
@@ -298,11 +315,6 @@ def _view(run: Shown, asked: Asked) -> str:
     if asked.view not in _steps(run).views():
         raise UserError(f"view {asked.view!r:.40}: this run has no such view")
     return asked.view
-
-
-def _thumbnail(kept: Kept, image: int) -> str:
-    data = kept.thumbnail(image)
-    return messages.data_uri(data, "image/jpeg") if data else ""
 
 
 def _changed(rows: Mapping[str, RunRow], row: RunRow) -> str:

@@ -43,12 +43,6 @@ class Following:
     jobs: deque[str] = field(default_factory=deque)
     watched: bool = False
     restored: bool = False  # the form came back from an earlier visit, or an address filled it
-    newest: str = ""  # the job that was submitted last
-
-    def submitted(self, job: str) -> None:
-        """Follow a job that this page has just submitted."""
-        self.newest = job
-        self.add(job)
 
     def add(self, *jobs: str) -> None:
         """Follow these too."""

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 EXAMPLE_PICTURES = Path(__file__).parents[1] / "data" / "examples"
 TABS = ("txt2img", "img2img", "inpaint")
-_JOB = "job:"
 SHORTEST_TOKEN, LONGEST_TOKEN = 20, 64
 
 
@@ -117,7 +116,7 @@ class Workbench:
 
     def _connect_runs(self) -> None:
         asked = [self.following, self.owner, self.model, self.rest, *self.asking.fields.values()]
-        answers = [self.notice, self.last_run, *self._line()]
+        answers = [self.notice, *self._line()]
         for tab, button in self.generate.items():
             submit = partial(self.on_generate, tab)
             self._then_watch(button.click(submit, [*asked, *self.asking.files(tab)], answers, **QUICK))
@@ -151,9 +150,10 @@ class Workbench:
         link = [self.owner, self.last_run, self.following]
         shown = opened.then(self.on_link, link, self.run_outputs(), **QUICK)
         self._then_watch(shown)  # a run that waits is found again before the model is there
-        loaded = [self.player, self.form.chips, self.model, self.notice]
-        shown = shown.then(self.on_loaded, None, loaded, **QUICK)
+        shown = shown.then(self.on_loaded, None, self.notice, **QUICK)
         shown = shown.then(self.on_defaults, [self.following, *defaulted], defaulted, **QUICK)
+        # The examples come last: whoever clicks one finds the form as the model wants it.
+        shown = shown.then(self.on_examples, None, [self.player, self.form.chips, self.model], **QUICK)
         shown.then(self.form.on_prompt, self.form.prompt, self.form.tokens, **QUICK)
 
     def _then_watch(self, event: Any) -> Any:
@@ -210,7 +210,7 @@ class Workbench:
         self, tab: str, following: Following, owner: str, model: str | None, rest: Any, *values: Any
     ) -> tuple[Any, ...]:
         """Check the form at once; a good one goes to the end of the line, for the model that the page names,
-        whatever others load meanwhile. (notice, last run, queue...)
+        whatever others load meanwhile. (notice, queue...)
         """
         count = len(self.asking.fields)
         named = self.asking.named(*values[:count])
@@ -223,9 +223,9 @@ class Workbench:
             image, mask = (None, None) if inputs is None else (inputs.image, inputs.mask)
             for one in repeated(request, named["runs"]):
                 job = self.jobs.submit_run(owner, one, image=image, mask=mask, model=model)
-                following.submitted(job.id)
+                following.add(job.id)
 
-        return self._do(following, owner, submit)
+        return self._do(owner, submit)
 
     def on_branch(
         self,
@@ -243,27 +243,26 @@ class Workbench:
             request = self.asking.request(owner, self.asking.named(*values), left)
             parent, image = (str(event.run), int(event.step)), int(event.image)
             job = self.jobs.submit_run(owner, request, parent=parent, parent_image=image, model=model)
-            following.submitted(job.id)
+            following.add(job.id)
 
-        return self._do(following, owner, submit)
+        return self._do(owner, submit)
 
     def on_model(self, following: Following, owner: str, name: str) -> tuple[Any, ...]:
         """Another model, when its turn comes."""
-        return self._do(following, owner, lambda: following.submitted(self.jobs.switch_model(owner, name).id))
+        return self._do(owner, lambda: following.add(self.jobs.switch_model(owner, name).id))
 
-    def _do(self, following: Following, owner: str, submit: Callable[[], None]) -> tuple[Any, ...]:
-        """Submit; what is wrong with it is said. (notice, newest run, queue...)"""
+    def _do(self, owner: str, submit: Callable[[], None]) -> tuple[Any, ...]:
+        """Submit; what is wrong with it is said. (notice, queue...)"""
         try:
             submit()
         except UserError as error:
-            return text.error(str(error)), gr.skip(), *self.told(owner)
-        # It may end while the page is being reloaded, and nobody sees which run it made.
-        return "", f"{_JOB}{following.newest}", *self.told(owner)
+            return text.error(str(error)), *self.told(owner)
+        return "", *self.told(owner)
 
     def on_reuse(self, owner: str, last_run: str) -> Any:
         """The seed of the newest run."""
         try:
-            return str(self.viewer.settings(owner, self._run_of(owner, last_run)).seed)
+            return str(self.viewer.settings(owner, last_run).seed)
         except UserError:  # there is none, or it was deleted
             return gr.skip()
 
@@ -324,13 +323,15 @@ class Workbench:
         left = gr.Tabs(selected=tab) if tab and isinstance(tab, str) else gr.skip()
         return [owner, following, left, gr.update(choices=presets), *restored.values(), ""]
 
-    async def on_loaded(self) -> tuple[Any, ...]:
-        """When the model is there: its examples and name; or the sentence why it is not."""
+    async def on_loaded(self) -> Any:
+        """When loading has ended: nothing, or the sentence why the model is not there."""
         while not self.engine.wait(0):  # without a thread that waits, of which there are few for all pages
             await asyncio.sleep(LOOK_SECONDS)
-        if not self.engine.ready:
-            return *[gr.skip()] * 3, text.error(self.engine.error)
-        return *self._model_shown(), gr.skip()
+        return gr.skip() if self.engine.ready else text.error(self.engine.error)
+
+    def on_examples(self) -> tuple[Any, Any, Any]:
+        """The model's examples and name. (player, chips, model)"""
+        return self._model_shown() if self.engine.ready else (gr.skip(), gr.skip(), gr.skip())
 
     def _model_shown(self, **more: Any) -> tuple[Any, Any, Any]:
         """What shows which model is there. (player, chips, model)"""
@@ -350,16 +351,12 @@ class Workbench:
             following.restored = True  # the form is the run's now
             return self._opened(owner, run, step, max((image or 1) - 1, 0))
         nothing = [gr.skip()] * len(self.run_outputs())
-        if last_run and self.jobs.live(owner) is None:
-            with contextlib.suppress(UserError):  # it was deleted, or made nothing
-                nothing[0] = self.viewer.show(owner, self._run_of(owner, last_run))
+        # A run may have ended while the page was being reloaded, and the browser does not know of it.
+        newest = self.jobs.newest(owner) or last_run
+        if newest and self.jobs.live(owner) is None:
+            with contextlib.suppress(UserError):  # it was deleted
+                nothing[0] = self.viewer.show(owner, newest)
         return nothing
-
-    def _run_of(self, owner: str, kept: str) -> str:
-        """The run that the browser kept, or that the job made which it kept."""
-        if not kept.startswith(_JOB):
-            return kept
-        return self.jobs.get(owner, kept.removeprefix(_JOB)).run_id or ""
 
     def on_open_run(self, owner: str, event: gr.EventData) -> list[Any]:
         """A run that was clicked in the player's tree."""

@@ -181,7 +181,7 @@ def test_a_step_is_decoded_in_full_and_saved_with_what_it_is(open_page: Open) ->
     assert shown(page).startswith("data:image/png")
     expect(page.get_by_role("button", name="Decode in full")).to_be_disabled()
     choose(page, ".lc-view", "Noisy")
-    page.get_by_role("button", name="More to save").click()
+    page.get_by_role("button", name="Export").click()
     with page.expect_download() as download:
         page.get_by_role("button", name="This step as PNG").click()
     assert download.value.suggested_filename == "first-0-step-6-noisy.png"
@@ -196,7 +196,7 @@ def test_the_steps_are_saved_as_a_gif_and_on_a_sheet(open_page: Open) -> None:
     page = open_page()
     show(page, "first")
     for name, kind in (("Steps as GIF", "GIF"), ("Contact sheet", "PNG")):
-        page.get_by_role("button", name="More to save").click()
+        page.get_by_role("button", name="Export").click()
         with page.expect_download() as download:
             page.get_by_role("button", name=name).click()
         image = Image.open(BytesIO(Path(download.value.path()).read_bytes()))

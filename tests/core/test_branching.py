@@ -245,8 +245,13 @@ def test_a_branch_of_a_run_that_was_stopped(pipe: Pipeline, parent: Trajectory) 
     branched = pipe.branch(stopped, 3)
     assert torch.equal(final(branched), parent.state(6))
     assert branched.settings.branch == Branch(3, parent.settings)
+    onward = pipe.branch(stopped, 4)  # what was still due
+    result = onward.result()
+    assert torch.equal(result.steps[-1].x, parent.state(6))
+    assert Trajectory.of(onward).steps == parent.steps
+    assert same(pipe.generate(result.settings.as_request()).images[0], result.images[0])
     with pytest.raises(UserError, match="4 were made"):
-        pipe.branch(stopped, 4)
+        pipe.branch(stopped, 5)
 
 
 def test_a_branch_of_one_image_of_a_batch(pipe: Pipeline) -> None:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -38,6 +39,7 @@ class FakeKept:
     parent: str | None = None
     parent_step: int | None = None
     owner: str = OWNER
+    paths: Sequence[Path] = ()
 
     @property
     def names(self) -> list[str]:
@@ -77,6 +79,9 @@ class FakeRuns:
             related |= {run.id for run in self.runs.values() if run.parent in related}
             related |= {run.parent for run in self.runs.values() if run.id in related and run.parent}
         return [run for run in self.runs.values() if run.id in related]
+
+    def covers(self, owner: str, runs: Sequence[str]) -> dict[str, bytes]:
+        return {run: self.open(owner, run).thumbnail(0) for run in runs}
 
 
 @dataclass(frozen=True)

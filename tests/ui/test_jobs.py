@@ -18,9 +18,11 @@ import torch
 from core import plugins
 from core.branching import Branch
 from core.errors import Cancelled, UserError
+from core.files import write_numbered
 from core.images import read_recipe
 from core.request import Request
 from tests.ui.fakes import FakePipeline, loaded
+from ui import keeping
 from ui.engine import Engine
 from ui.jobs import MAX_ENDED, Job, Jobs
 from ui.keeping import Runs
@@ -133,6 +135,33 @@ def test_keeping_steps_can_be_switched_off(pipeline: FakePipeline, tmp_path: Pat
     again = Runs(tmp_path)
     assert again.open(ANN, job.run_id).trajectory is None
     assert again.open(ANN, job.run_id).names == ("000001.png",)
+
+
+def test_a_run_that_was_deleted_is_let_go(pipeline: FakePipeline, tmp_path: Path) -> None:
+    runs = Runs(tmp_path, keep_steps=lambda: False)
+    job = done(Jobs(loaded(pipeline), runs).submit_run(ANN, asked()))
+    assert job.run_id is not None
+    runs.history.delete([job.run_id])
+    runs.forget([job.run_id])
+    with pytest.raises(UserError, match="deleted"):
+        runs.open(ANN, job.run_id)
+
+
+def test_a_batch_is_saved_whole_or_not_at_all(
+    jobs: Jobs, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = write_numbered
+
+    def full(folder: Path, data: bytes) -> Path:
+        if list(folder.glob("*.png")):
+            raise UserError("there is no room")
+        return write(folder, data)
+
+    monkeypatch.setattr(keeping, "write_numbered", full)
+    job = done(jobs.submit_run(ANN, asked(batch=2)))
+    assert "there is no room" in job.trouble
+    assert list(runs.folder.glob("*.png")) == []
+    assert len(runs.open(ANN, job.run_id).pngs) == 2
 
 
 def test_a_branch_is_kept_with_its_parent(jobs: Jobs, runs: Runs) -> None:
@@ -482,7 +511,7 @@ def test_a_model_is_switched_in_its_turn(tmp_path: Path) -> None:
     after = jobs.submit_run(ANN, asked())
     assert done(switch).state == "done"
     assert before.state == "done"
-    assert (engine.name, engine.wanted, engine.switching) == ("second", "second", None)
+    assert (engine.name, engine.switching) == ("second", None)
     assert engine.pipeline is not first
     assert done(after).state == "done"
     job = done(jobs.submit_run(ANN, asked(), model="first"))
@@ -494,7 +523,7 @@ def test_a_model_that_cannot_be_loaded_leaves_the_earlier_one(tmp_path: Path, na
     jobs = models(tmp_path, first=FakePipeline, gone=refuse, large=refuse)
     job = done(jobs.switch_model(ANN, name))
     assert (job.state, job.error) == ("failed", "Model 'x' is not there.")
-    assert (jobs.engine.name, jobs.engine.wanted, jobs.engine.switching) == ("first", "first", None)
+    assert (jobs.engine.name, jobs.engine.switching) == ("first", None)
     assert done(jobs.submit_run(ANN, asked())).state == "done"
 
 

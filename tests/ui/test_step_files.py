@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import threading
@@ -17,7 +18,6 @@ from core.images import read_recipe
 from core.pipeline import Pipeline
 from core.request import Request
 from tests.ui import kept
-from tests.ui.fakes import in_blocks
 from tests.ui.kept import OWNER
 from ui import step_files, verifying
 from ui.viewer import Asked, Viewer
@@ -120,7 +120,10 @@ def verdict_of(viewer: Viewer, pipeline: Pipeline) -> dict[str, Any]:
     class Event:
         run = "run"
 
-    *_, last = in_blocks(lambda: list(viewer.on_verify(OWNER, Event())))  # type: ignore[arg-type]
+    async def told() -> list[Any]:
+        return [one async for one in viewer.on_verify(OWNER, Event())]  # type: ignore[arg-type]
+
+    *_, last = asyncio.run(told())
     return dict(last.props["verdict"])
 
 
@@ -128,6 +131,16 @@ def test_a_run_is_verified(viewer: Viewer, pipeline: Pipeline) -> None:
     verdict = verdict_of(viewer, pipeline)
     assert verdict["text"].startswith("Identical: 4 steps")
     assert not verdict["trouble"]
+
+
+def test_a_run_without_steps_is_verified_by_its_picture(
+    pipeline: Pipeline, run: kept.FakeKept, tmp_path: Path
+) -> None:
+    path = tmp_path / "bare.png"
+    path.write_bytes(run.png(0))
+    bare = replace(run, trajectory=None, paths=[path])
+    verdict = verdict_of(Viewer(kept.FakeEngine(pipeline), kept.FakeRuns([bare])), pipeline)
+    assert (verdict["text"], verdict["trouble"]) == ("Identical: the picture, to the bit.", False)
 
 
 def test_a_run_that_was_changed_is_found_out(pipeline: Pipeline, run: kept.FakeKept) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -18,6 +20,7 @@ from core.registry import Registry
 from tests.ui.benches import ANN, PROMPT, SMALL, built, values
 from tests.ui.fakes import FakePipeline, jobs_of
 from ui.watching import Following, Watcher
+from ui.widgets import sampler_controls
 from ui.workbench import Workbench
 
 
@@ -122,12 +125,18 @@ def test_a_reloaded_page_finds_what_runs(bench: Workbench, pipeline: FakePipelin
 
 
 def test_what_ended_while_the_page_was_reloaded_is_shown(bench: Workbench) -> None:
-    kept = bench.on_generate("txt2img", Following(), ANN, None, {}, *values(bench, **SMALL, seed="4"))[1]
-    job = bench.jobs.get(ANN, kept.removeprefix("job:"))
+    bench.on_generate("txt2img", Following(), ANN, None, {}, *values(bench, **SMALL, seed="4"))
+    job = bench.jobs.live(ANN)
+    assert job is not None
     assert job.ended.wait(60)
-    assert bench._run_of(ANN, kept) == bench._run_of(ANN, str(job.run_id)) == job.run_id
-    with pytest.raises(UserError):
-        bench._run_of(ANN, "job:gone")
+    until = time.monotonic() + 60
+    while bench.jobs.live(ANN) is not None:
+        assert time.monotonic() < until
+    request: Any = SimpleNamespace(query_params={})
+    bench.tabs = gr.Tabs()
+    shown = bench.on_link(ANN, "an older run", Following(), request)[0]
+    assert shown["run"] == job.run_id
+    assert bench.on_link("someone else, with another token", "", Following(), request)[0] == gr.skip()
 
 
 def test_a_run_that_is_stopped_is_kept_and_can_be_skipped(bench: Workbench, pipeline: FakePipeline) -> None:
@@ -206,6 +215,20 @@ def test_the_watcher_says_how_many_are_before(bench: Workbench, pipeline: FakePi
     assert queue[0]["title"] == "someone else's run"
     assert queue[0]["id"] == ""
     assert isinstance(bench.watcher, Watcher)
+
+
+# Small things.
+
+
+def test_a_plugins_schedule_is_marked() -> None:
+    ours = SimpleNamespace(name="karras", title="Karras", plugin="latentcanvas")
+    theirs = SimpleNamespace(name="mine", title="", plugin="someones")
+    known: Any = SimpleNamespace(
+        plugins=[SimpleNamespace(builtin=True, distribution="latentcanvas")],
+        schedules={"karras": ours, "mine": theirs},
+    )
+    choices = sampler_controls.schedule_choices(known)
+    assert choices == [("Karras", "karras"), ("mine (plugin someones)", "mine")]
 
 
 def test_the_line_of_tokens_names_unknown_words(bench: Workbench) -> None:

@@ -25,7 +25,7 @@ from ui.widgets import grid as grid_widget
 from ui.widgets import text
 from ui.widgets.fields import LATEST, QUICK
 from ui.widgets.plan_words import base_html, cost_html, failures_html, mistakes_html
-from ui.widgets.sampler_controls import sampler_choices
+from ui.widgets.sampler_controls import sampler_choices, schedule_choices
 
 if TYPE_CHECKING:
     from gradio.components import Component
@@ -143,10 +143,7 @@ class CompareTab:
             elem_id="race-samplers",
         )
         self.schedule = gr.Dropdown(
-            [
-                (EACH_ITS_OWN, ""),
-                *((info.title or name, name) for name, info in self.registry.schedules.items()),
-            ],
+            [(EACH_ITS_OWN, ""), *schedule_choices(self.registry)],
             value="",
             label="Schedule",
             elem_id="race-schedule",

@@ -21,6 +21,7 @@ import gradio as gr
 from core.errors import UserError
 from ui.widgets import history as messages
 from ui.widgets.fields import QUICK
+from ui.widgets.text import capital
 
 if TYPE_CHECKING:
     from gradio.components import Component
@@ -50,7 +51,7 @@ class HistoryPanel:
         self,
         history: Callable[[], History],
         sees: Callable[[str], str | None],
-        forget: Callable[[Sequence[str]], None] | None = None,
+        forget: Callable[[Sequence[str]], None] = lambda runs: None,
     ) -> None:
         self._history, self._sees, self._forget = history, sees, forget
 
@@ -120,8 +121,7 @@ class HistoryPanel:
         def work(history: History, owner: str | None) -> dict[str, Any]:
             mine = list(history.covers(runs, owner))
             history.delete(mine, owner)
-            if self._forget is not None:
-                self._forget(mine)
+            self._forget(mine)
             return {"removed": mine}
 
         return gr.HTML(done=self._do(token, work))
@@ -238,8 +238,8 @@ def _filters(event: gr.EventData) -> dict[str, Any]:
 
 
 def _sentence(error: UserError) -> str:
-    said = str(error)
-    return said[:1].upper() + said[1:] + ("" if said.endswith(".") else ".")
+    said = capital(str(error))
+    return said if said.endswith(".") else f"{said}."
 
 
 def _remove_old(folder: Path) -> None:

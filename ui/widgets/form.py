@@ -6,7 +6,7 @@ goes by it. The names are those of `Request`; a sampler's options are named `sam
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -158,14 +158,6 @@ class Form:
                 placeholder="the schedule's",
                 elem_id="sigmas",
             )
-
-    def controls(self) -> list[Component]:
-        """All of them, in the order of `fields`."""
-        return list(self.fields.values())
-
-    def named(self, values: Sequence[Any]) -> dict[str, Any]:
-        """The values of `controls` by name."""
-        return dict(zip(self.fields, values, strict=True))
 
     def defaulted(self) -> list[Component]:
         """The controls that a model has defaults for, in the order of `DEFAULTED`."""

@@ -6,7 +6,6 @@ which the browser skipped does no harm.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterable
 from html import escape
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from core.errors import UserError
-from ui.widgets.player import Message
+from ui.widgets.player import Message, thumbnail_uri
 
 if TYPE_CHECKING:
     from ui.grids import GridRun, Spot
@@ -94,4 +93,4 @@ def _source(run_id: str, thumbnail: Thumbnail) -> str:
         small = thumbnail(run_id)
     except UserError:  # it was deleted meanwhile
         return ""
-    return "data:image/jpeg;base64," + base64.b64encode(small).decode() if small else ""
+    return thumbnail_uri(small)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from core.request import Extras
+from ui.widgets.player import Message, png_uri, thumbnail_uri
 
 if TYPE_CHECKING:
     from core.history import RunRow
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 MOST_RELATIVES = 60
-Message = dict[str, Any]
 
 # What each unusual setting is called; None for those that another line tells of, or that nobody reads.
 _EXTRAS: Mapping[str, str | None] = {
@@ -65,7 +64,7 @@ def tile(row: RunRow, cover: bytes) -> Message:
         "pictures": len(row.names),
         "starred": row.starred,
         "stopped": row.stopped,
-        "small": jpeg(cover),
+        "small": thumbnail_uri(cover),
     }
 
 
@@ -75,9 +74,9 @@ def whole(row: RunRow, image: int, png: bytes, smalls: Sequence[bytes], family: 
         "id": row.id,
         "created": row.created,
         "image": image,
-        "uri": "data:image/png;base64," + base64.b64encode(png).decode() if png else "",
+        "uri": png_uri(png) if png else "",
         "names": list(row.names),
-        "smalls": [jpeg(small) for small in smalls],
+        "smalls": [thumbnail_uri(small) for small in smalls],
         "prompt": row.settings.prompt,
         "starred": row.starred,
         "words": words(row, image),
@@ -91,13 +90,8 @@ def relative(row: RunRow, cover: bytes) -> Message:
         "id": row.id,
         "prompt": row.settings.prompt or "without a prompt",
         "step": row.parent_step,
-        "small": jpeg(cover),
+        "small": thumbnail_uri(cover),
     }
-
-
-def jpeg(data: bytes) -> str:
-    """A thumbnail in a data address; empty for one that is gone."""
-    return "data:image/jpeg;base64," + base64.b64encode(data).decode() if data else ""
 
 
 def words(row: RunRow, image: int) -> list[tuple[str, str]]:

@@ -89,7 +89,7 @@ class Pictures:
             label="Picture to paint on",
             show_label=False,
             buttons=[],
-            placeholder="Drop a picture here, then paint over what is to change",
+            placeholder="Drop a picture here\nthen paint over\nwhat is to change",
             height=340,
             elem_id="editor",
         )
@@ -123,7 +123,7 @@ class Pictures:
             self.resize = gr.Dropdown(
                 [(_RESIZES[name], name) for name in ("crop", "pad", "stretch")],
                 value="crop",
-                label="Other shape",
+                label="Resize mode",
                 info="How a picture fits a size of another shape",
                 elem_id="resize",
                 min_width=120,
@@ -138,7 +138,7 @@ class Pictures:
             self.content = gr.Dropdown(
                 [(_CONTENTS[name], name) for name in CONTENTS],
                 value=CONTENTS[0],
-                label="Start inside from",
+                label="Masked content",
                 info="What the steps start from in the mask; its shapes come back where strength is weak",
                 elem_id="masked-content",
                 min_width=120,
@@ -177,10 +177,6 @@ class Pictures:
                 )
                 for side in SIDES
             ]
-
-    def controls(self) -> list[Component]:
-        """All settings, in the order of `fields`."""
-        return list(self.fields.values())
 
     def connect(self, levels: Sequence[Any]) -> None:
         """Wire what the inputs do by themselves. `levels` are the form's schedule, steps and sigmas."""

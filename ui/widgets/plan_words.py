@@ -6,6 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from core.grid_values import Mistakes
+from ui.widgets.text import capital
 
 if TYPE_CHECKING:
     from core.inputs import Inputs
@@ -35,7 +36,7 @@ def cost_html(words: str) -> str:
 
 def mistakes_html(error: Mistakes) -> str:
     """A line for each mistake."""
-    lines = "".join(f"<li>{escape(line[0].upper() + line[1:])}</li>" for line in error.sentences)
+    lines = "".join(f"<li>{escape(capital(line))}</li>" for line in error.sentences)
     return f'<ul class="lc-mistakes" role="alert">{lines}</ul>'
 
 

@@ -200,14 +200,17 @@ function enable() {
   slider.disabled = !(ready && count() > 1);
   root.querySelectorAll(".lc-icon").forEach((button) => { button.disabled = slider.disabled; });
   root.querySelectorAll(".lc-actions button").forEach((button) => { button.disabled = !steps; });
-  for (const name of ["link", "pin"]) find("[data-act=" + name + "]").disabled = !ready;
+  for (const name of ["link", "pin", "verify"]) find("[data-act=" + name + "]").disabled = !ready;
   find("[data-act=download]").disabled = !(ready && run.finals[image]);
-  find("[data-act=branch]").disabled = !(steps && step < count());
+  find("[data-act=branch]").disabled = !(steps && canBranch());
   find("[data-act=decode]").disabled = !canDecode();
   const offered = ready ? run.views : ["clean", "noisy"];
   for (const input of views) input.disabled = root.dataset.phase === "empty" || !offered.includes(input.value);
   if (views.find((input) => input.checked).disabled) views[0].checked = true;
 }
+
+// After its last step only a run that was stopped has something left to run.
+const canBranch = () => step < count() || run.stopped;
 
 function setPhase(phase) {
   root.dataset.phase = phase;
@@ -234,7 +237,7 @@ function goTo(at) {
   if (!done() || !count()) return;
   step = Math.min(Math.max(at, 1), count());
   drawRun();
-  find("[data-act=branch]").disabled = step >= count();
+  find("[data-act=branch]").disabled = !canBranch();
 }
 
 function namePlay() {

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 SCRIPTS = ("player.js", "player_plots.js", "player_pair.js", "player_actions.js")
 MAX_PREVIEW = 256
-MAX_THUMBNAIL = 96
 MAX_LIVE_IMAGES = 8
 MANY_STEPS = 60  # above, the frames are smaller, so that a run is some hundred KB whatever its length
 Message = dict[str, Any]
@@ -91,7 +90,7 @@ class Shown:
     """A finished run as the player shows it. `steps` is None where they were not kept.
 
     names, png: of the picture files; png(i) gives the bytes of one. thumbnails: JPEG files of the images.
-    seconds: by part. saved: whether the pictures are files. link: whether an address opens this run later.
+    seconds: by part. saved: whether the pictures are files.
     """
 
     id: str
@@ -100,9 +99,9 @@ class Shown:
     steps: Steps | None
     names: Sequence[str]
     png: Callable[[int], bytes]
-    thumbnails: Sequence[str]
     evals: int
     stopped: bool
+    thumbnails: Sequence[str] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     words: str = ""
     saved: bool = True
@@ -321,6 +320,11 @@ def jpeg_uri(image: Image.Image, limit: int = MAX_PREVIEW) -> str:
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=82)
     return data_uri(buffer.getvalue(), "image/jpeg")
+
+
+def thumbnail_uri(data: bytes) -> str:
+    """A small JPEG file in a data address; empty for one that is gone."""
+    return data_uri(data, "image/jpeg") if data else ""
 
 
 def png_uri(data: bytes) -> str:

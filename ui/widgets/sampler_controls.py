@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gradio.components import Component
 
     from core.options import Option, OptionValue
-    from core.registry import Registry, SamplerInfo
+    from core.registry import Registry
 
 
 @dataclass
@@ -61,7 +61,7 @@ def sampler_controls(registry: Registry, sampler: str, schedule: str) -> Sampler
                 elem_id="sampler",
             ),
             gr.Dropdown(
-                [(info.title or name, name) for name, info in registry.schedules.items()],
+                schedule_choices(registry),
                 value=schedule,
                 label="Schedule",
                 info="Which noise levels the steps visit",
@@ -80,13 +80,22 @@ def sampler_controls(registry: Registry, sampler: str, schedule: str) -> Sampler
 
 def sampler_choices(registry: Registry) -> list[tuple[str, str]]:
     """What the list shows, and the name behind it; a plugin from outside is marked with its distribution."""
+    return _choices(registry, registry.samplers)
+
+
+def schedule_choices(registry: Registry) -> list[tuple[str, str]]:
+    """The same of the schedules."""
+    return _choices(registry, registry.schedules)
+
+
+def _choices(registry: Registry, known: Mapping[str, Any]) -> list[tuple[str, str]]:
     builtin = {status.distribution for status in registry.plugins if status.builtin}
-    return [(_sampler_label(info, info.plugin in builtin), name) for name, info in registry.samplers.items()]
 
+    def label(info: Any) -> str:
+        title = info.title or info.name
+        return title if info.plugin in builtin else f"{title} (plugin {info.plugin})"
 
-def _sampler_label(info: SamplerInfo, builtin: bool) -> str:
-    title = info.title or info.name
-    return title if builtin else f"{title} (plugin {info.plugin})"
+    return [(label(info), name) for name, info in known.items()]
 
 
 def option_control(option: Option, sampler: str) -> Component:

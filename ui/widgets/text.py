@@ -9,6 +9,11 @@ if TYPE_CHECKING:
     from ui.engine import Tokens
 
 
+def capital(sentence: str) -> str:
+    """With a capital letter."""
+    return sentence[:1].upper() + sentence[1:]
+
+
 def plain(words: str) -> str:
     """A quiet line."""
     return f'<p class="lc-quiet">{escape(words)}</p>' if words else ""
@@ -18,7 +23,7 @@ def error(sentence: str) -> str:
     """One sentence about what is wrong, announced to screen readers; nothing for an empty one."""
     if not sentence:
         return ""
-    return f'<p class="lc-error" role="alert">{escape(sentence[0].upper() + sentence[1:])}</p>'
+    return f'<p class="lc-error" role="alert">{escape(capital(sentence))}</p>'
 
 
 def tokens(count: Tokens) -> str:
@@ -36,8 +41,4 @@ def tokens(count: Tokens) -> str:
 
 def note(sentence: str) -> str:
     """One sentence that is good to know; nothing for an empty one."""
-    return (
-        f'<p class="lc-note" role="status">{escape(sentence[0].upper() + sentence[1:])}</p>'
-        if sentence
-        else ""
-    )
+    return f'<p class="lc-note" role="status">{escape(capital(sentence))}</p>' if sentence else ""
