@@ -201,7 +201,11 @@ class Runs:
 
     def covers(self, owner: str, runs: Sequence[str]) -> dict[str, bytes]:
         """The first picture of each of these runs as a small JPEG, by id; empty for one that is gone."""
-        return self.history.covers(runs, self.scope(owner))
+        with self._lock:
+            unlisted = [run for run in runs if run in self._unlisted]
+        covers = {run: self.open(owner, run).thumbnail(0) for run in unlisted}
+        listed = [run for run in runs if run not in covers]
+        return covers | (self.history.covers(listed, self.scope(owner)) if listed else {})
 
     def forget(self, runs: Sequence[str]) -> None:
         """Let go what memory holds of runs that were deleted."""

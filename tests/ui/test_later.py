@@ -70,10 +70,11 @@ def test_a_run_of_a_locked_history_is_kept_later_as_it_was(
         assert "is locked by another program" in job.trouble
         assert job.run_id is not None
         with monkeypatch.context() as patched:  # nobody waits for the lock
-            for name in ("get", "tree"):
+            for name in ("get", "tree", "covers"):
                 patched.delattr(History, name)
             kept = runs.open(ANN, job.run_id)
             assert runs.family(ANN, job.run_id) == [kept.row]
+            assert runs.covers(ANN, [job.run_id])[job.run_id].startswith(b"\xff\xd8")
         assert kept.saved
         with pytest.raises(UserError):
             runs.open(BOB, job.run_id)

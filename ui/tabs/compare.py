@@ -176,11 +176,12 @@ class CompareTab:
         self._base = base
         asked = [owner, *self.controls(), *base_inputs]
         told = [self.base_words, self.cost]
-        for control in self.controls():
-            control.change(self.on_plan, asked, told, **LATEST)  # type: ignore[attr-defined]
-        shown(self.on_plan, asked, told, **LATEST)
+        # One event for all: of two on their way, the answer to the older one could come last.
+        changes = [control.change for control in self.controls()]  # type: ignore[attr-defined]
+        gr.on([*changes, shown], self.on_plan, asked, told, **LATEST)
         self.mode.change(_parts, self.mode, [self.axes_part, self.race_part], **QUICK)
         for setting, values, fill in self.axes:
+            setting.input(None, None, values, js="() => ''", **QUICK)  # at once: typing may follow
             setting.input(self.on_setting, setting, [values, fill], **QUICK)
             fill.click(self.on_fill, setting, values, **QUICK)
         self.grid.example(_example, None, self.controls()[:7], **QUICK)
@@ -285,7 +286,7 @@ class CompareTab:
         """Another setting on an axis: what may be typed, and whether there is a list of all."""
         example = grid_axes.example(setting, self.registry)
         listed = bool(grid_axes.every(setting, self.registry, self.models()))
-        return gr.Textbox(value="", placeholder=example), gr.Button(visible=listed)
+        return gr.Textbox(placeholder=example), gr.Button(visible=listed)
 
     def on_fill(self, setting: str) -> Any:
         """All values of a setting."""
