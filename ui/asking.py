@@ -76,19 +76,25 @@ class Asking:
         """The values, by name, that ask for this request."""
         return {**self.form.values_of(request), **self.pictures.values_of(request), "styles": []}
 
-    def filling(self, request: Request) -> list[Any]:
-        """Updates for [the strip of tabs, *fields, the notice, *what shows the rest]. Raises UserError."""
+    def filling(self, request: Request, pictures_given: bool = False) -> list[Any]:
+        """Updates for [the strip of tabs, *fields, the notice, *what shows the rest]. Raises UserError.
+
+        pictures_given: the pictures that the request started from are put into the form beside this.
+        """
         return [
             gr.Tabs(selected=tab_of(request)),
             *fields.updates(self.fields, self.values_of(request)),
             "",
-            *rest_shown(rest_of(request)),
+            *rest_shown(rest_of(request, pictures_given)),
         ]
 
 
-def rest_of(request: Request) -> dict[str, Any]:
-    """What of a request no control shows: a branch, an early end, and which pictures it had."""
-    return {name: getattr(request, name) for name in REST if getattr(request, name) is not None}
+def rest_of(request: Request, pictures_given: bool = False) -> dict[str, Any]:
+    """What of a request no control shows: a branch, an early end, and which pictures it had, if they are not
+    there.
+    """
+    said = {name: getattr(request, name) for name in REST if getattr(request, name) is not None}
+    return {name: value for name, value in said.items() if not (pictures_given and name.endswith("sha256"))}
 
 
 def rest_shown(rest: dict[str, Any]) -> tuple[Any, ...]:

@@ -25,7 +25,8 @@ from core.files import write_numbered
 from core.history import History, RunRow
 from core.history.rows import run_id
 from core.history.thumbnails import thumbnail
-from core.inputs import read_picture
+from core.inputs import Inputs, read_picture
+from core.kept_inputs import keep_inputs, kept_inputs
 from ui.engine import sentence_of
 from ui.later import Later
 
@@ -119,6 +120,10 @@ class KeptRun:
             return read_picture(Image.open(io.BytesIO(self.png(image))))
         except (UserError, OSError):
             return None
+
+    def inputs(self) -> Inputs | None:
+        """What it started from; None where it was nothing, or is gone."""
+        return kept_inputs(self.folder, self.settings)
 
     def thumbnail(self, image: int) -> bytes:
         """A picture as a small JPEG; empty when it is gone."""
@@ -223,8 +228,11 @@ class Runs:
         pngs = result.pngs()
         names, trouble = self._write_pictures(pngs)
         steps = None
+        if names:
+            trouble = self._write_inputs(job)
         if names and self._keep_steps():
-            steps, trouble = self._write_steps(trajectory, names[0])
+            steps, unkept = self._write_steps(trajectory, names[0])
+            trouble = unkept or trouble
         row = _row(job, result, names or _unsaved_names(pngs), steps, pngs[0])
         kept = KeptRun(row, trajectory, self.folder, () if names else tuple(pngs))
         if not names:
@@ -252,6 +260,15 @@ class Runs:
                     (self.folder / name).unlink()
             return [], f"the picture is not saved: {sentence_of(error, 'writing it failed')}"
         return names, ""
+
+    def _write_inputs(self, job: Job) -> str:
+        """Why the pictures that it started from could not be kept, or nothing."""
+        try:
+            if (inputs := Inputs.read(job.image, job.mask)) is not None:
+                keep_inputs(self.folder, inputs)
+        except Exception as error:
+            return f"the picture it began with is not kept: {sentence_of(error, 'writing it failed')}"
+        return ""
 
     def _write_steps(self, trajectory: Trajectory, picture: str) -> tuple[str | None, str]:
         from core.trajectory_file import steps_path  # imports torch, which is there by now

@@ -10,6 +10,7 @@ from PIL import Image
 
 if TYPE_CHECKING:
     from core.images import Recipe
+    from core.inputs import Inputs
     from core.trajectory import Trajectory
     from ui.jobs import Job
 
@@ -18,10 +19,12 @@ Verdict = tuple[str, bool]
 Check = Callable[[Any, "Job"], Verdict]
 
 
-def task(kept: Trajectory | Recipe, png: bytes) -> Check:
+def task(kept: Trajectory | Recipe, png: bytes, inputs: Inputs | None = None) -> Check:
     """The task for a run's first picture file and its kept steps, or its recipe where they were not kept.
 
-    It raises what the run raises.
+    inputs: what it started from.
+
+    The task raises what the run raises.
     """
 
     def check(pipeline: Any, job: Job) -> Verdict:
@@ -29,7 +32,8 @@ def task(kept: Trajectory | Recipe, png: bytes) -> Check:
 
         with Image.open(io.BytesIO(png)) as picture:
             picture.load()
-        verification = verify(pipeline, kept, picture=picture, cancel=job.cancel)
+        image, mask = (None, None) if inputs is None else (inputs.image, inputs.mask)
+        verification = verify(pipeline, kept, picture=picture, image=image, mask=mask, cancel=job.cancel)
         job.evals_due = verification.total
         for checked in verification:
             job.evals = checked.step

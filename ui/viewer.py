@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gradio.components import Component
 
     from core.history import RunRow
+    from core.inputs import Inputs
     from core.request import Settings
     from core.trajectory import Trajectory
     from ui.jobs import Job, Jobs
@@ -60,6 +61,7 @@ class Kept(Protocol):
     def saved(self) -> bool: ...
     @property
     def paths(self) -> Sequence[Path]: ...
+    def inputs(self) -> Inputs | None: ...
     def png(self, image: int) -> bytes: ...
     def thumbnail(self, image: int) -> bytes: ...
 
@@ -230,7 +232,8 @@ class Viewer:
         """The task for the queue: against the kept steps, else against the recipe in the picture."""
         kept: Kept = self.runs.open(owner, run)
         made = kept.trajectory
-        return verifying.task(read_recipe(kept.paths[0]) if made is None else made, kept.png(0))
+        recipe = read_recipe(kept.paths[0]) if made is None else made
+        return verifying.task(recipe, kept.png(0), kept.inputs())
 
     # From what is kept to what is shown.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import secrets
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -19,6 +20,7 @@ import gradio as gr
 
 from core.errors import UserError
 from ui.asking import Asking, repeated, rest_shown
+from ui.handing import Handing
 from ui.tabs.compare import Base
 from ui.watching import LIVE_SECONDS, LOOK_SECONDS, Following, Sight, Watcher
 from ui.widgets import fields, text
@@ -27,10 +29,11 @@ from ui.widgets.examples import cards
 from ui.widgets.fields import QUICK
 from ui.widgets.form import Form
 from ui.widgets.kept_words import KeptWords
-from ui.widgets.pictures import Pictures
+from ui.widgets.pictures import Pictures, tab_of
 
 if TYPE_CHECKING:
     from gradio.components import Component
+    from PIL import Image
 
     from core.registry import Registry
     from core.request import Defaults
@@ -57,6 +60,7 @@ class Workbench:
         between: Callable[[], float] = lambda: LIVE_SECONDS,
     ) -> None:
         self.engine, self.jobs, self.registry, self.viewer = jobs.engine, jobs, registry, viewer
+        self._handing = Handing()
         self.watcher = Watcher(jobs.engine, jobs, viewer, between)
         self.following, self.rest = gr.State(Following()), gr.State({})
         # What the browser keeps: who it is, the form, the tab, which of the three was last, the newest run.
@@ -129,6 +133,8 @@ class Workbench:
             None, None, None, js="() => window.latentcanvas.generate()"
         )
         self.player.open(self.on_open_run, self.owner, self.run_outputs(), **QUICK)
+        sent = [self.tabs, self.notice, *self.pictures.files()]
+        self.player.send(self.on_send, self.owner, sent, **QUICK)
         self.forget.click(lambda: rest_shown({}), None, [self.rest, self.rest_row, self.rest_words], **QUICK)
 
     def _connect_queue(self) -> None:
@@ -174,11 +180,25 @@ class Workbench:
     def opened_run(self, owner: str, run_id: str, step: int | None = None, image: int = 0) -> list[Any]:
         """Updates for `run_outputs()`: a kept run in the player and the form. Raises UserError."""
         message = self.viewer.show(owner, run_id, step, image)
-        return [message, *self.asking.filling(self.viewer.settings(owner, run_id).as_request())]
+        kept = self.jobs.runs.open(owner, run_id)
+        request, inputs = kept.settings.as_request(), kept.inputs()
+        files: list[Any] = [gr.skip()] * len(self.pictures.files())
+        if inputs is not None:
+            mask = None if inputs.mask is None else self._handed(inputs.mask, "mask.png")
+            files = self.pictures.filled(tab_of(request), self._handed(inputs.image, "picture.png"), mask)
+        return [message, *self.asking.filling(request, inputs is not None), *files]
 
     def run_outputs(self) -> list[Any]:
         """What opening a run changes."""
-        return [self.player, *self.filled()]
+        return [self.player, *self.filled(), *self.pictures.files()]
+
+    def _handed(self, picture: Image.Image | bytes, name: str) -> str:
+        """A picture as a file that the page may fetch. Raises UserError."""
+        if isinstance(picture, bytes):
+            return str(self._handing.out(picture, name)["path"])
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        return self._handed(buffer.getvalue(), name)
 
     def opened_recipe(self, opening: Opening) -> list[Any]:
         """Updates for `recipe_outputs()`: a recipe in the form, perhaps with its picture to start from."""
@@ -201,8 +221,7 @@ class Workbench:
 
     def base_inputs(self) -> list[Any]:
         """The inputs of `base`."""
-        files = [self.pictures.image, self.pictures.editor, self.pictures.mask]
-        return [self.rest, self.mode, *self.asking.fields.values(), *files]
+        return [self.rest, self.mode, *self.asking.fields.values(), *self.pictures.files()]
 
     # Asking for runs.
 
@@ -361,6 +380,17 @@ class Workbench:
     def on_open_run(self, owner: str, event: gr.EventData) -> list[Any]:
         """A run that was clicked in the player's tree."""
         return self._opened(owner, str(event.run), None)
+
+    def on_send(self, owner: str, event: gr.EventData) -> list[Any]:
+        """The picture that the player shows, as the one to start from. (tabs, notice, the picture files)"""
+        tab = "inpaint" if event.to == "inpaint" else "img2img"
+        try:
+            kept = self.jobs.runs.open(owner, str(event.run))
+            image = min(int(event.image), len(kept.names) - 1)
+            file = self._handed(kept.png(image), kept.names[image])
+        except UserError as error:
+            return [gr.skip(), text.error(str(error)), *[gr.skip()] * len(self.pictures.files())]
+        return [gr.Tabs(selected=tab), "", *self.pictures.filled(tab, file)]
 
     def _opened(self, owner: str, run: str, step: int | None, image: int = 0) -> list[Any]:
         try:

@@ -7,6 +7,7 @@ altogether: it is made anew from the recipes in the pictures.
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import sqlite3
@@ -29,6 +30,7 @@ from core.history.rows import RunRow, check_name, run_id
 from core.history.search import Filter, clean
 from core.history.thumbnails import thumbnail
 from core.images import ModelRef
+from core.kept_inputs import forget_inputs
 from core.request import Settings
 
 T = TypeVar("T")
@@ -197,7 +199,7 @@ class History:
             raise UserError(_GONE)
 
     def delete(self, runs: Iterable[str], owner: str | None = None) -> int:
-        """Delete runs with their pictures and steps; how many there were.
+        """Delete runs with their pictures and steps, and what no other run started from; how many there were.
 
         Branches of them stay. Raises UserError when a file cannot be deleted, and then the rows are all there
         still.
@@ -210,6 +212,7 @@ class History:
             for name in (*row.names, *([row.steps] if row.steps else [])):
                 with plain_errors(self.path(name)):
                     self.path(name).unlink(missing_ok=True)
+        forget_inputs(self.folder, self._inputs_of(rows))
         condition, values = of_ids((row.id for row in rows), owner)  # not those that could not be read
         query = f"DELETE FROM runs WHERE {condition}"
         return int(self._write(lambda connection: connection.execute(query, values).rowcount))
@@ -298,6 +301,15 @@ class History:
             return run_id(names[0], self.path(names[0]).read_bytes()) if names else ""
         except OSError as error:
             raise UserError(f"{self.path(names[0])}: is not there, so its run cannot be kept") from error
+
+    def _inputs_of(self, rows: Sequence[RunRow]) -> set[str]:
+        """The hashes of the pictures that these runs alone started from."""
+        settings = [row.settings for row in rows]
+        hashes = {sha256 for one in settings for sha256 in (one.image_sha256, one.mask_sha256) if sha256}
+        query = """SELECT DISTINCT value FROM runs, json_each(?) WHERE instr(settings, value)
+            AND runs.id NOT IN (SELECT value FROM json_each(?))"""
+        values = [json.dumps(list(hashes)), json.dumps([row.id for row in rows])]
+        return hashes - {used for [used] in self._read(lambda c: c.execute(query, values).fetchall())}
 
     def _distinct(self, column: str, owner: str | None) -> list[str]:
         condition, values = Filter(owner=owner).sql()

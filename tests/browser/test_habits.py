@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from core.images import read_recipe
@@ -75,20 +77,49 @@ def test_a_reload_in_mid_run_loses_nothing(open_page: Open) -> None:
     expect(page.locator(".lc-report")).to_contain_text("seed 10")
 
 
+def link_of(page: Any) -> str:
+    """What the page's address needs behind it to open this run at this step."""
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.locator("[data-menu=save]").click()
+    page.get_by_role("button", name="Copy link").click()
+    expect(page.locator(".lc-said").first).to_contain_text("Copied")
+    address = str(page.evaluate("navigator.clipboard.readText()"))
+    return address[address.index("?") :]
+
+
 def test_an_address_opens_a_run_at_a_step(open_page: Open) -> None:
     page = open_page()
     ask(page, "a yellow star", steps="8", seed="31")
     wait(page)
-    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.get_by_role("slider", name="Step", exact=True).fill("3")
-    page.get_by_role("button", name="Copy link").click()
-    expect(page.locator(".lc-said").first).not_to_be_empty()
-    address = page.evaluate("navigator.clipboard.readText()")
-    other = open_page(at=address[address.index("?") :])
+    other = open_page(at=link_of(page))
     wait(other)
     expect(other.locator(".lc-label")).to_contain_text("step 3 of 8")
     expect(other.locator("#prompt textarea")).to_have_value("a yellow star")
     expect(other.locator("#seed input")).to_have_value("31")
+
+
+def test_a_picture_goes_on_to_the_other_tabs_and_back(open_page: Open) -> None:
+    page = open_page()
+    ask(page, "a yellow star", steps="6", seed="33")
+    wait(page)
+    page.locator("[data-menu=send]").click()
+    page.locator("[data-act=to-img2img]").click()
+    page.locator("#picture img").wait_for()
+    expect(page.get_by_role("tab", name="img2img")).to_have_attribute("aria-selected", "true")
+    ask(page, "a blue star", steps="6", seed="34")
+    expect(page.locator(".lc-report")).to_contain_text("strength 0.75")
+    wait(page)
+    page.get_by_role("button", name="Verify").click()
+    expect(page.locator(".lc-said").first).to_contain_text("Identical: ")
+    page.locator("[data-menu=send]").click()
+    page.locator("[data-act=to-inpaint]").click()
+    page.locator("#editor canvas").first.wait_for()
+    expect(page.locator("#editor .empty")).to_have_count(0)
+    other = open_page(at=link_of(page))
+    other.locator("#picture img").wait_for()
+    expect(other.get_by_role("tab", name="img2img")).to_have_attribute("aria-selected", "true")
+    expect(other.locator("#rest")).to_be_hidden()
 
 
 def test_two_people_at_once_each_get_their_own(open_page: Open) -> None:
@@ -123,7 +154,7 @@ def test_branching_goes_on_with_what_the_form_says(open_page: Open, site: Site) 
     wait(page)
     page.get_by_role("slider", name="Step", exact=True).fill("4")
     page.locator("#prompt textarea").fill("a blue house")
-    page.get_by_role("button", name="Branch from here").click()
+    page.get_by_role("button", name="Branch here").click()
     expect(page.locator(".lc-tree")).to_be_visible()
     settings = read_recipe(newest(site)).settings
     assert settings.branch is not None

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from core import plugins
 from core.errors import UserError
+from core.inputs import Inputs
 from core.pipeline import Pipeline
 from core.request import Request, Settings
 from core.trajectory import Trajectory
@@ -49,6 +50,9 @@ class FakeKept:
     def steps(self) -> Trajectory:
         assert self.trajectory is not None
         return self.trajectory
+
+    def inputs(self) -> Inputs | None:
+        return None
 
     def png(self, image: int) -> bytes:
         return self.pngs[image]

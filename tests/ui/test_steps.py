@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from core.images import read_recipe
+from core.inputs import Inputs
+from core.kept_inputs import keep_inputs
 from core.trajectory import Trajectory
 from tests.core.pictures import noise, same
 from tests.small import write_model
@@ -136,3 +138,17 @@ def test_verify_of_a_run_from_a_picture(capsys: Capture, options: tuple[str, ...
     assert "give it with --image" in failure(capsys, "verify", str(picture), *options[:2])
     code, out, _ = run(capsys, "verify", str(picture), *options[:2], "--image", "in.png")
     assert (code, out) == (0, "identical: 3 steps and the picture, to the bit.\n")
+
+
+def test_what_the_page_kept_of_the_pictures_need_not_be_given(
+    capsys: Capture, options: tuple[str, ...]
+) -> None:
+    noise((64, 64)).save("in.png")
+    [picture] = made(capsys, "a house", *options, "--image", "in.png")
+    inputs = Inputs.read("in.png")
+    assert inputs is not None
+    keep_inputs(picture.parent, inputs)
+    code, out, _ = run(capsys, "verify", str(picture), *options[:2])
+    assert (code, out) == (0, "identical: the picture, to the bit.\n")
+    [again] = made(capsys, "--from", str(picture), *options[:2])
+    assert same(Image.open(again), Image.open(picture))

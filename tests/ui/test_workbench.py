@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -12,11 +13,14 @@ from typing import Any
 
 import gradio as gr
 import pytest
+from PIL import Image
 
 from core import plugins
 from core.errors import UserError
 from core.images import read_recipe
+from core.inputs import Inputs
 from core.registry import Registry
+from tests.core.pictures import box_mask, noise
 from tests.ui.benches import ANN, PROMPT, SMALL, built, values
 from tests.ui.fakes import FakePipeline, jobs_of
 from ui.watching import Following, Watcher
@@ -169,6 +173,57 @@ def test_opening_a_run_fills_the_form(bench: Workbench) -> None:
     assert named["cfg_scale"].maximum == 50
     with pytest.raises(UserError):
         bench.opened_run(ANN, "no-such-run")
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_run_brings_back_what_it_started_from(bench: Workbench, tmp_path: Path, masked: bool) -> None:
+    tab = "inpaint" if masked else "img2img"
+    noise((64, 64)).save(tmp_path / "in.png")
+    box_mask((64, 64), (8, 8, 40, 40)).save(tmp_path / "mask.png")
+    image, mask = str(tmp_path / "in.png"), str(tmp_path / "mask.png")
+    files = [{"background": Image.open(image), "layers": []}, mask] if masked else [image]
+    following = Following()
+    asked = [*values(bench, **SMALL), *files]
+    assert bench.on_generate(tab, following, ANN, None, {}, *asked)[0] == ""
+    told = asyncio.run(everything(bench.on_watch(following, ANN)))
+    run_id = next(one[2] for one in told if isinstance(one[2], str))
+
+    bench.tabs = gr.Tabs()
+    opened = dict(zip(bench.run_outputs(), bench.opened_run(ANN, run_id), strict=True))
+    assert opened[bench.tabs].selected == tab
+    assert opened[bench.rest] == {}
+    painted, drawn = opened[bench.pictures.editor], opened[bench.pictures.mask]
+    picture = painted["background"] if masked else opened[bench.pictures.image]
+    wanted, found = (
+        Inputs.read(image, mask if masked else None),
+        Inputs.read(picture, drawn if masked else None),
+    )
+    assert wanted is not None
+    assert found is not None
+    assert found.given == wanted.given
+
+    shutil.rmtree(tmp_path / "outputs" / "inputs")
+    opened = dict(zip(bench.run_outputs(), bench.opened_run(ANN, run_id), strict=True))
+    assert opened[bench.pictures.image] == gr.skip()
+    assert opened[bench.rest]["image_sha256"] == wanted.given.image_sha256
+    assert "give the same again" in opened[bench.rest_words]
+
+
+@pytest.mark.parametrize("tab", ["img2img", "inpaint"])
+def test_a_picture_goes_on_as_the_one_to_start_from(bench: Workbench, tmp_path: Path, tab: str) -> None:
+    told = run(bench, None, **SMALL, batch=2)
+    run_id = next(one[2] for one in told if isinstance(one[2], str))
+    tabs, notice, image, editor, _ = bench.on_send(ANN, _event(run=run_id, image=1, to=tab))
+    sent = image if tab == "img2img" else editor["background"]
+    assert (tabs.selected, notice) == (tab, "")
+    assert Path(sent).read_bytes() == (tmp_path / "outputs" / "000002.png").read_bytes()
+    _, notice, *files = bench.on_send(ANN, _event(run="no-such-run", image=0, to=tab))
+    assert 'role="alert"' in notice
+    assert files == [gr.skip()] * 3
+
+
+def _event(**said: Any) -> Any:
+    return SimpleNamespace(**said)
 
 
 def test_a_model_that_cannot_be_had_leaves_the_earlier_one(bench: Workbench) -> None:

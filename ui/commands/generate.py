@@ -168,7 +168,7 @@ def generate(
         stop_after=stop_after,
         branch=branch,
     )
-    inputs = Inputs.read(image, mask)
+    inputs = Inputs.read(image, mask) or _kept_inputs(source, recipe, request)
     check_inputs(request, inputs)
     _warn_of_other_pictures(request, inputs)
     options.choose_plugins(plugins_dir, no_plugins)
@@ -236,6 +236,15 @@ def _recipe_of(source: Path | None) -> Recipe | None:
     from core.images import read_recipe
 
     return read_recipe(source)
+
+
+def _kept_inputs(source: Path | None, recipe: Recipe | None, request: Request) -> Inputs | None:
+    """What the recipe's run started from, where the page has kept it beside the picture."""
+    if source is None or recipe is None or request.image_sha256 is None:
+        return None
+    from core.kept_inputs import kept_inputs
+
+    return kept_inputs(source.parent, recipe.settings)
 
 
 def _check_names(request: Request) -> None:

@@ -61,7 +61,10 @@ def steps(
 def verify(
     picture: Picture,
     image: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The picture that the run started from, if any.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="What the run started from, if any. [default: what was kept beside it]"
+        ),
     ] = None,
     mask: Annotated[Path | None, typer.Option(metavar="FILE", help="Its mask, if any.")] = None,
     model: Annotated[
@@ -79,7 +82,8 @@ def verify(
     Exit code 0 when it is identical, 1 when it differs.
     """
     from core.images import read_recipe
-    from core.inputs import read_picture
+    from core.inputs import Inputs, read_picture
+    from core.kept_inputs import kept_inputs
     from core.trajectory import Trajectory
     from core.verify import verify as begin
 
@@ -91,7 +95,9 @@ def verify(
         raise UserError(f"{path} is of another picture: verify that file, or move it away")
     options.choose_plugins(plugins_dir, no_plugins)
     pipeline = load_for(recipe, model, vae, False, device, dtype)
-    verdict = _watched(begin(pipeline, trajectory or recipe, picture=finished, image=image, mask=mask))
+    inputs = Inputs.read(image, mask) or kept_inputs(picture.parent, recipe.settings)
+    given = {} if inputs is None else {"image": inputs.image, "mask": inputs.mask}
+    verdict = _watched(begin(pipeline, trajectory or recipe, picture=finished, **given))
     print(json.dumps(verdict.to_dict()) if as_json else verdict.words)
     return 0 if verdict.identical else DIFFERS
 

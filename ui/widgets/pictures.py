@@ -243,6 +243,16 @@ class Pictures:
         own = {"width": None, "height": None} if named["own_size"] else {}
         return {"strength": named["strength"], "resize": named["resize"], **own}
 
+    def files(self) -> list[Component]:
+        """The pictures themselves: that of img2img, that to paint on, and the mask from a file."""
+        return [self.image, self.editor, self.mask]
+
+    def filled(self, tab: str, image: str, mask: str | None = None) -> list[Any]:
+        """Updates for `files`: a picture file in one of the tabs, and its mask or none."""
+        if tab == "img2img":
+            return [image, gr.skip(), gr.skip()]
+        return [gr.skip(), {"background": image, "layers": [], "composite": None}, mask]
+
     def values_of(self, request: Request) -> dict[str, Any]:
         """The settings that ask for what this request asks of its pictures."""
         said: dict[str, Any] = {

@@ -200,8 +200,10 @@ function enable() {
   slider.disabled = !(ready && count() > 1);
   root.querySelectorAll(".lc-icon").forEach((button) => { button.disabled = slider.disabled; });
   root.querySelectorAll(".lc-actions button").forEach((button) => { button.disabled = !steps; });
-  for (const name of ["link", "pin", "verify"]) find("[data-act=" + name + "]").disabled = !ready;
-  find("[data-act=download]").disabled = !(ready && run.finals[image]);
+  for (const name of ["act=link", "menu=save", "act=pin", "act=verify"]) find("[data-" + name + "]").disabled = !ready;
+  for (const name of ["[data-act=download]", "[data-menu=send]", "[data-act^=to-]"]) {
+    root.querySelectorAll(name).forEach((button) => { button.disabled = !(ready && run.finals[image]); });
+  }
   find("[data-act=branch]").disabled = !(steps && canBranch());
   find("[data-act=decode]").disabled = !canDecode();
   const offered = ready ? run.views : ["clean", "noisy"];

@@ -111,9 +111,9 @@ class Shown:
 def player(examples: Sequence[Message] = (), fetch: Sequence[Callable[[Any], Message]] = ()) -> gr.HTML:
     """The component. `examples` fills its empty state.
 
-    Its events: `start` with a prompt; `branch` with run, image and step; `open` with run; `verify` with run
-    and owner. fetch: plain functions that the browser calls by their names (see ui/viewer.py), which must
-    answer and not raise.
+    Its events: `start` with a prompt; `branch` with run, image and step; `open` with run; `send` with run,
+    image and the tab to send it `to`; `verify` with run and owner. fetch: plain functions that the browser
+    calls by their names (see ui/viewer.py), which must answer and not raise.
     """
     return gr.HTML(
         None,

@@ -44,6 +44,7 @@ async function saveFile(kind) {
 }
 
 async function copyLink() {
+  closeMenus();
   const address = new URL(location.pathname, location.origin);
   address.searchParams.set("run", run.run);
   if (count()) address.searchParams.set("step", String(step));
@@ -54,6 +55,11 @@ async function copyLink() {
   } catch {
     say("The browser does not let the page copy; the link is " + address.href, true);
   }
+}
+
+function send(to) {
+  closeMenus();
+  trigger("send", { run: run.run, image, to });
 }
 
 function showVerdict(verdict) {
@@ -94,6 +100,8 @@ const actions = {
   unpair,
   pin,
   verify: () => { say("Waiting for the model, to run it again"); trigger("verify", { run: run.run }); },
+  "to-img2img": () => send("img2img"),
+  "to-inpaint": () => send("inpaint"),
   link: copyLink,
   download: () => saveUri(run.finals[image], run.names[image]),
   "save-step": () => saveFile("step"),
