@@ -26,7 +26,7 @@ from ui.watching import LIVE_SECONDS, LOOK_SECONDS, Following, Sight, Watcher
 from ui.widgets import fields, text
 from ui.widgets import queue as queue_widget
 from ui.widgets.examples import cards
-from ui.widgets.fields import QUICK
+from ui.widgets.fields import EACH, QUICK
 from ui.widgets.form import Form
 from ui.widgets.kept_words import KeptWords
 from ui.widgets.pictures import Pictures, tab_of
@@ -123,8 +123,8 @@ class Workbench:
         answers = [self.notice, *self._line()]
         for tab, button in self.generate.items():
             submit = partial(self.on_generate, tab)
-            self._then_watch(button.click(submit, [*asked, *self.asking.files(tab)], answers, **QUICK))
-        self._then_watch(self.player.branch(self.on_branch, asked, answers, **QUICK))
+            self._then_watch(button.click(submit, [*asked, *self.asking.files(tab)], answers, **EACH))
+        self._then_watch(self.player.branch(self.on_branch, asked, answers, **EACH))
         switch = [self.following, self.owner, self.model]
         self._then_watch(self.model.input(self.on_model, switch, answers, **QUICK)).then(
             self.form.on_prompt, self.form.prompt, self.form.tokens, **QUICK
@@ -141,7 +141,7 @@ class Workbench:
         line = self._line()
         self.stop.click(self.on_stop, self.owner, line, **QUICK)
         self.skip.click(self.on_skip, self.owner, line, **QUICK)
-        self.queue.cancel(self.on_cancel, self.owner, line, **QUICK)
+        self.queue.cancel(self.on_cancel, self.owner, line, **EACH)
         gr.Timer(5).tick(self.told, self.owner, line, **QUICK)
 
     def _connect_opening(self, page: gr.Blocks) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # How the page's own events are wired: they never wait for a run, and programs do not see them.
 QUICK: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+EACH: dict[str, Any] = {**QUICK, "trigger_mode": "multiple"}  # else what comes before an answer is lost
 LATEST: dict[str, Any] = {**QUICK, "trigger_mode": "always_last"}
 
 
