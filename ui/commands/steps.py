@@ -96,8 +96,14 @@ def verify(
     options.choose_plugins(plugins_dir, no_plugins)
     pipeline = load_for(recipe, model, vae, False, device, dtype)
     inputs = Inputs.read(image, mask) or kept_inputs(picture.parent, recipe.settings)
-    given = {} if inputs is None else {"image": inputs.image, "mask": inputs.mask}
-    verdict = _watched(begin(pipeline, trajectory or recipe, picture=finished, **given))
+    begun = begin(
+        pipeline,
+        trajectory or recipe,
+        picture=finished,
+        image=None if inputs is None else inputs.image,
+        mask=None if inputs is None else inputs.mask,
+    )
+    verdict = _watched(begun)
     print(json.dumps(verdict.to_dict()) if as_json else verdict.words)
     return 0 if verdict.identical else DIFFERS
 
