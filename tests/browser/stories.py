@@ -32,6 +32,13 @@ def wait(page: Any, phase: str = "done") -> None:
 
 def tab(page: Any, name: str) -> None:
     page.get_by_role("tab", name=name, exact=True).click()
+    on_tab(page, name)
+
+
+def on_tab(page: Any, name: str) -> None:
+    """Wait until the workbench is that of this tab, which is a moment after the tab was chosen."""
+    known = name if name in ("txt2img", "img2img", "inpaint") else "none"
+    page.locator(f"#workbench[data-tab={known}]").wait_for(state="attached")
 
 
 def paint_on(page: Any, photo: Path) -> Any:

@@ -8,7 +8,7 @@ import pytest
 
 from core.images import read_recipe
 from tests.browser.conftest import PATIENCE, Site, sync_api
-from tests.browser.stories import Open, ask, newest, shown, tab, wait
+from tests.browser.stories import Open, ask, newest, on_tab, shown, tab, wait
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1800)]
 expect = sync_api.expect
@@ -106,7 +106,7 @@ def test_a_picture_goes_on_to_the_other_tabs_and_back(open_page: Open) -> None:
     page.locator("[data-menu=send]").click()
     page.locator("[data-act=to-img2img]").click()
     page.locator("#picture img").wait_for()
-    expect(page.get_by_role("tab", name="img2img")).to_have_attribute("aria-selected", "true")
+    on_tab(page, "img2img")
     ask(page, "a blue star", steps="6", seed="34")
     expect(page.locator(".lc-report")).to_contain_text("strength 0.75")
     wait(page)
