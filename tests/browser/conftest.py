@@ -68,14 +68,19 @@ def chromium() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The page, served by a process of its own as the command serves it."""
-    outputs = tmp_path_factory.mktemp("outputs")
+    with serving(tmp_path_factory.mktemp("outputs"), tmp_path_factory.mktemp("config")) as site:
+        yield site
+
+
+@contextmanager
+def serving(outputs: Path, config: Path) -> Iterator[Site]:
+    """The page over these outputs, with settings of its own."""
     port = free_port()
     if EMBEDDED.exists():
         command = [*COMMAND, "--port", port, "--outputs", str(outputs)]
     else:
         command = [sys.executable, "-m", "tests.browser.serve_fake", port, str(outputs)]
-    config = str(tmp_path_factory.mktemp("config"))
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "LATENTCANVAS_CONFIG": config}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "LATENTCANVAS_CONFIG": str(config)}
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as server:

@@ -16,7 +16,8 @@ from gradio_client import Client
 
 from core.history import History
 from core.images import read_recipe
-from tests.browser.conftest import Site
+from tests.browser.conftest import PATIENCE, Site, serving
+from tests.core.histories import MANY, many
 
 pytestmark = [
     pytest.mark.browser,
@@ -182,3 +183,37 @@ def test_eight_browsers_for_two_minutes(
     site: Site, empty: Path, open_page: Callable[..., Any], tmp_path: Path
 ) -> None:
     by_pages(site, 120, open_page, tmp_path / "shown.png").check(empty)
+
+
+# Seconds in the browser from `act` until `seen`; a locator's own waiting looks twice a second only.
+TIMED = """([act, seen]) => new Promise((resolve) => {
+  const began = performance.now(), done = new Function("return " + seen);
+  const look = () => done() ? resolve((performance.now() - began) / 1000) : requestAnimationFrame(look);
+  new Function(act)();
+  look();
+})"""
+OPEN = "[...document.querySelectorAll('[role=tab]')].find((one) => one.innerText === 'history').click()"
+SEARCH = """const field = document.querySelector('.lch-text');
+field.value = 'number4711';
+field.dispatchEvent(new Event('input', { bubbles: true }));"""
+OPENED = "[...document.querySelectorAll('.lch-tile img')].filter((one) => one.complete).length > 20"
+SEARCHED = "document.querySelector('.lch-count').innerText === '1 run'"
+
+
+@pytest.mark.slow
+def test_five_thousand_runs_open_and_are_searched(
+    chromium: Any, ready: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """From the click, or the last letter, to the pictures; the page waits 0.25 s for more letters."""
+    with serving(many(tmp_path), tmp_path_factory.mktemp("config")) as crowded:
+        page = chromium.new_page(viewport={"width": 1440, "height": 900})
+        page.set_default_timeout(PATIENCE)
+        page.goto(crowded.url)
+        page.locator(ready).first.wait_for(state="attached")
+        page.wait_for_timeout(2000)
+        opened = page.evaluate(TIMED, [OPEN, OPENED])
+        searched = page.evaluate(TIMED, [SEARCH, SEARCHED]) - 0.25
+        print(f"\nhistory of {MANY} runs: tab open after {opened:.2f} s, searched after {searched:.2f} s")
+        page.close()
+    assert opened < 1
+    assert searched < 0.2

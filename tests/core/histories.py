@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +13,14 @@ from PIL import Image
 
 from core.files import write_numbered
 from core.history import History, RunRow
+from core.history.queries import insert
 from core.images import ModelRef, png_bytes
 from core.request import Settings
 from tests.core.recipes import RECIPE, SETTINGS
 
 SIDE = 64
+MANY = 5000
+WORDS = ("red", "blue", "house", "moon", "lighthouse", "snow", "hill", "boat", "night", "sun", "forest")
 
 
 def asked(**changes: Any) -> Settings:
@@ -41,3 +46,30 @@ def keep(history: History, *, model: ModelRef = RECIPE.model, row: Any = None, *
     settings = asked(**changes)
     names = save(history.folder, settings, model=model)
     return history.add(names=names, settings=settings, model=model, **(row or {}))
+
+
+def many(folder: Path, count: int = MANY) -> Path:
+    """So many runs with prompts of 20 words and thumbnails of 8 kB, as 512x512 pictures have; no pictures."""
+    chance = random.Random(0)
+    small = chance.randbytes(8192)
+
+    def row(i: int) -> RunRow:
+        prompt = f"{' '.join(chance.choices(WORDS, k=20))} number{i}"
+        return RunRow(
+            id=f"{i:016x}",
+            created=1e9 + i,
+            names=(f"{i:06d}.png",),
+            settings=asked(prompt=prompt, negative="blurry", seed=i, sampler=chance.choice(["ddim", "heun"])),
+            model=chance.choice(["tiny", "sd15"]),
+            model_sha256="0" * 64,
+            owner=chance.choice(["", "guest"]),
+        )
+
+    rows = [row(i) for i in range(count)]
+
+    def work(connection: sqlite3.Connection) -> None:
+        for row in rows:
+            insert(connection, row, [small])
+
+    History(folder)._write(work)
+    return folder

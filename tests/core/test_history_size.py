@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import random
-import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,54 +12,13 @@ from typing import Any
 
 import pytest
 
-from core.history import History, RunRow
-from core.history.queries import insert
-from tests.core.histories import asked
-
-RUNS = 5000
-WORDS = [
-    "red",
-    "blue",
-    "house",
-    "moon",
-    "lighthouse",
-    "snow",
-    "hill",
-    "boat",
-    "night",
-    "sun",
-    "forest",
-    "river",
-]
+from core.history import History
+from tests.core.histories import MANY, many
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """5,000 runs with prompts of 20 words and thumbnails of 8 kB, as 512x512 pictures have; no pictures."""
-    folder = tmp_path_factory.mktemp("many")
-    chance = random.Random(0)
-    small = chance.randbytes(8192)
-
-    def row(i: int) -> RunRow:
-        prompt = f"{' '.join(chance.choices(WORDS, k=20))} number{i}"
-        return RunRow(
-            id=f"{i:016x}",
-            created=1e9 + i,
-            names=(f"{i:06d}.png",),
-            settings=asked(prompt=prompt, negative="blurry", seed=i, sampler=chance.choice(["ddim", "heun"])),
-            model=chance.choice(["tiny", "sd15"]),
-            model_sha256="0" * 64,
-            owner=chance.choice(["", "guest"]),
-        )
-
-    rows = [row(i) for i in range(RUNS)]
-
-    def work(connection: sqlite3.Connection) -> None:
-        for row in rows:
-            insert(connection, row, [small])
-
-    History(folder)._write(work)
-    return folder
+    return many(tmp_path_factory.mktemp("many"))
 
 
 def quickest(what: str, work: Callable[[], object]) -> float:
@@ -80,7 +37,7 @@ def test_the_first_page_is_there_within_a_second(folder: Path) -> None:
         history = History(folder)
         rows = history.search(limit=60)
         covers = history.covers([row.id for row in rows])
-        assert history.count() == RUNS
+        assert history.count() == MANY
         assert (len(covers), len(history.models()), len(history.samplers())) == (60, 2, 2)
 
     assert quickest("open, first page, counts", first_page) < 1
