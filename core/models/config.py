@@ -145,8 +145,7 @@ class NoiseConfig:
         """
         if self.rescale_betas_zero_snr and self.prediction_type == "epsilon":
             raise UserError(
-                "rescale_betas_zero_snr cannot work with prediction_type epsilon: "
-                "use v_prediction or sample."
+                "rescale_betas_zero_snr cannot work with prediction_type epsilon: use v_prediction or sample."
             )
         try:
             return NoiseSchedule.from_betas(

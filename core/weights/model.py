@@ -128,7 +128,9 @@ def _with_vae(model: ModelFiles, path: Path) -> ModelFiles:
             f"{path} is a VAE of {config.latent_channels} channels at 1/{config.reduction} of a picture's "
             f"side, and {model.notes.name} needs {own.latent_channels} at 1/{own.reduction}."
         )
-    if isinstance(config, VAEConfig) and not path.is_dir():  # no file says its scale, so that it is the model's
+    if (
+        isinstance(config, VAEConfig) and not path.is_dir()
+    ):  # no file says its scale, so that it is the model's
         config = replace(config, scaling_factor=own.scaling_factor)
     notes = replace(model.notes, preview=None)  # it was fitted to the other one
     about = f"{model.about}, with the VAE {path.name}"

@@ -64,9 +64,7 @@ class Part:
         return {source.entry.dtype for source in self.sources.values()}
 
 
-def load_part(
-    build: Callable[[C], M], config: C, part: Part, device: torch.device, dtype: torch.dtype
-) -> M:
+def load_part(build: Callable[[C], M], config: C, part: Part, device: torch.device, dtype: torch.dtype) -> M:
     """A module with the weights of `part`, in evaluation mode.
 
     Raises UserError when a weight is missing, left over, of another shape, or not a number.

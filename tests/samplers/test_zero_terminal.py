@@ -35,9 +35,7 @@ def exact_v(x: Tensor, t: Tensor, context: Tensor) -> Tensor:
 def run(sampler: str, schedule: str, steps: int = 30) -> Tensor:
     info = REGISTRY.sampler(sampler)
     text = torch.zeros(1, 2, 4)
-    denoiser = Denoiser(
-        exact_v, MODEL, prediction="v", conditional=text, unconditional=None, cfg_scale=1.0
-    )
+    denoiser = Denoiser(exact_v, MODEL, prediction="v", conditional=text, unconditional=None, cfg_scale=1.0)
     levels = REGISTRY.schedule(schedule).sigmas(MODEL, steps)
     x = Start().state(start_noise(0, 1, SHAPE), levels[0])
     noise = noise_source(info.noise, 0, 1, SHAPE)

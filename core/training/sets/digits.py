@@ -21,7 +21,7 @@ Point = tuple[float, float]
 Stroke = tuple[Point, ...]
 OVERSAMPLE = 4
 JITTER = 0.025  # of the square's side, by which each point is moved
-_SMOOTH = 8  # points drawn between two of a stroke
+_SMOOTH = 3  # points drawn between two of a stroke
 
 
 def _arc(x: float, y: float, rx: float, ry: float, start: float, end: float, count: int = 9) -> Stroke:
@@ -91,7 +91,7 @@ def draw_digit(digit: int, rng: random.Random, size: int = 28) -> NDArray[np.uin
     for stroke in rng.choice(WAYS[digit]):
         shaken = [(x + rng.gauss(0, JITTER), y + rng.gauss(0, JITTER)) for x, y in stroke]
         line = [move(*point) for point in _smooth(shaken)]
-        pen.line(line, fill=255, width=round(width), joint="curve")
+        pen.line(line, fill=255, width=round(width))
         for x, y in (line[0], line[-1]):
             pen.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=255)
     return np.asarray(surface.reduce(OVERSAMPLE))
@@ -127,7 +127,9 @@ def _smooth(points: Sequence[Point]) -> list[Point]:
     curve = []
     for a, b, c, d in zip(ends, ends[1:], ends[2:], ends[3:], strict=False):
         for i in range(_SMOOTH):
-            curve.append((_spline(a[0], b[0], c[0], d[0], i / _SMOOTH), _spline(a[1], b[1], c[1], d[1], i / _SMOOTH)))
+            curve.append(
+                (_spline(a[0], b[0], c[0], d[0], i / _SMOOTH), _spline(a[1], b[1], c[1], d[1], i / _SMOOTH))
+            )
     return [*curve, points[-1]]
 
 

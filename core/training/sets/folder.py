@@ -31,7 +31,9 @@ def folder_set(folder: Path, part: Literal["train", "test"], seed: int, count: i
     paths = paths[:count]
     captions: dict[tuple[str, ...], int] = {}
     labels = [captions.setdefault(_captions(path, folder), len(captions)) for path in paths]
-    pictures = [np.asarray(ImageOps.fit(read_picture(path), (size, size), Resampling.LANCZOS)) for path in paths]
+    pictures = [
+        np.asarray(ImageOps.fit(read_picture(path), (size, size), Resampling.LANCZOS)) for path in paths
+    ]
     return PictureSet(f"folder-{part}", seed, np.stack(pictures), np.array(labels, np.int64), list(captions))
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,12 +46,6 @@ class PictureSet:
             picture = self.stored[index]
             yield picture if picture.ndim == 3 else np.repeat(picture[:, :, None], 3, axis=2)
 
-    def on_disk(self, folder: Path, advance: Callable[[int], object], count: int) -> NDArray[np.uint8]:
-        """The first `count` pictures, (count, size, size, 3); they are in memory, and no file is needed."""
-        count = min(count, self.count)
-        advance(count)
-        return np.stack(list(self.pictures(range(count))))
-
     def examples(self) -> tuple[str, ...]:
         """Up to ten captions to try, of different labels."""
         names = [choices[0] for choices in self.captions if choices[0]]
@@ -61,7 +54,9 @@ class PictureSet:
 
     def words(self) -> frozenset[str]:
         """Every word of the captions, in small letters."""
-        return frozenset(word for choices in self.captions for text in choices for word in text.lower().split())
+        return frozenset(
+            word for choices in self.captions for text in choices for word in text.lower().split()
+        )
 
 
 def digit_captions() -> list[tuple[str, ...]]:
