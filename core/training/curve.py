@@ -20,7 +20,7 @@ def loss_curve(title: str, lines: Sequence[Mapping[str, float]]) -> bytes | None
     """A PNG with the losses in a log (as `Log` writes it), on a logarithmic scale; None without any."""
     loss = [(line["step"], line["loss"]) for line in lines if line.get("loss", 0) > 0]
     test = [(line["step"], line["test_loss"]) for line in lines if line.get("test_loss", 0) > 0]
-    if not loss:
+    if not loss and not test:
         return None
     logs = [math.log10(value) for _, value in (*loss, *test)]
     low, high = min(logs), max(logs)

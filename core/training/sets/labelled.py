@@ -61,9 +61,13 @@ class PictureSet:
 
 def digit_captions() -> list[tuple[str, ...]]:
     """What the ten digits are called."""
-    return [(str(i), name, f"a {name}", f"the digit {i}") for i, name in enumerate(DIGITS)]
+    return [(str(i), name, _one(name), f"the digit {i}") for i, name in enumerate(DIGITS)]
 
 
 def name_captions(names: Sequence[str]) -> list[tuple[str, ...]]:
     """What classes with names are called: "cat", "a cat"."""
-    return [(name, f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}") for name in names]
+    return [(name, _one(name)) for name in names]
+
+
+def _one(name: str) -> str:
+    return f"{'an' if name[:1].lower() in tuple('aeiou') else 'a'} {name}"
