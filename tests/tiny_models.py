@@ -14,8 +14,14 @@ from core.models.config import UNetConfig
 from core.prompt import Tokenizer
 from core.request import Defaults
 from core.training.export import save_model
-from core.training.recipe import WORDLESS, DataSettings, LatentSettings, PictureSettings, TrainingRecipe
-from core.training.recipe import VocabularySettings
+from core.training.recipe import (
+    WORDLESS,
+    DataSettings,
+    LatentSettings,
+    PictureSettings,
+    TrainingRecipe,
+    VocabularySettings,
+)
 from core.training.vocabulary import learn_vocabulary
 from tests.small import recipe
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from core.models.build import Coder
 from core.models.vae import AutoencoderKL
 from core.training.loop import Precision, home, mixed_precision
 from core.training.pool import Pool, to_tensor
@@ -115,7 +116,7 @@ def _root_mean_square(error: Tensor) -> Tensor:
     return (error.square().mean(dim=(1, 2, 3)) + 1e-6).sqrt().mean()
 
 
-def psnr(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
+def psnr(vae: Coder, pictures: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB of each reconstructed picture, (B,); pictures (B, 3, H, W) in [-1,
     1].
     """

@@ -29,7 +29,6 @@ from core.training.curve import loss_curve
 from core.training.muon import Muon
 from core.training.samples import side_by_side
 
-
 if TYPE_CHECKING:
     from PIL import Image
 

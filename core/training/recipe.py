@@ -166,8 +166,7 @@ def _shorten(values: dict[str, Any]) -> None:
     noise, latents, defaults = (table if isinstance(table, dict) else {} for table in tables)
     if noise.get("beta_schedule") == "cosine":
         noise["beta_schedule"] = _COSINE
-    place = {"pixels": PixelsConfig(), "points": PointsConfig()}.get(str(latents.get("kind")))
-    if place is not None:
-        multiple, smallest = side_rule(place)
+    if latents.get("kind") in ("pixels", "points"):
+        multiple, smallest = side_rule(PixelsConfig() if latents["kind"] == "pixels" else PointsConfig())
         defaults.setdefault("multiple", multiple)
         defaults.setdefault("smallest", smallest)

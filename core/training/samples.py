@@ -41,7 +41,7 @@ def draw_samples(
     conditional: Tensor,
     unconditional: Tensor,
 ) -> list[Image.Image]:
-    """One picture for each row of `conditional` (B, T, D), as the pipeline makes it from the model's folder."""
+    """One picture for each row of `conditional` (B, T, D), as the pipeline would make it."""
     registry, defaults, table = plugins.registry(), asked.defaults, noise.schedule()
     sampler = registry.sampler(defaults.sampler)
     denoiser = Denoiser(

@@ -328,7 +328,7 @@ def test_a_size_out_of_range() -> None:
         ({"width": 56}, "width 56: must be a multiple of 8 between 64 and 2048"),
     ],
 )
-def test_a_size_that_the_model_cannot_make(size: dict[str, int], message: str) -> None:
+def test_a_size_that_the_model_cannot_make(size: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=f"^{message}$"):
         Request(**size).resolve(DEFAULTS, REGISTRY)
 

@@ -122,7 +122,7 @@ def test_pixels_are_the_picture() -> None:
 
 
 def test_points_are_drawn_where_they_are() -> None:
-    """x to the right, y upwards; what is outside is not seen; not a number is not drawn."""
+    """X to the right, y upwards; what is outside is not seen; not a number is not drawn."""
     cloud = torch.tensor([[0.9 * EXTENT, 0.9 * EXTENT], [99.0, 0.0], [float("nan"), 0.0], [-2.0, -1.0]])
     picture = draw_points(cloud.T.reshape(1, 2, 2, 2), 8)[0]
     dark = (picture.mean(0) < 0.5).nonzero().tolist()

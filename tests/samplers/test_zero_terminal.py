@@ -23,7 +23,7 @@ REGISTRY = plugins.registry()
 
 
 def exact_v(x: Tensor, t: Tensor, context: Tensor) -> Tensor:
-    """v of data N(MEAN, SPREAD^2), from the DDPM state x: what a perfect network says."""
+    """V of data N(MEAN, SPREAD^2), from the DDPM state x: what a perfect network says."""
     sigma = MODEL.sigma(float(t[0]))
     signal, noise = 1 / math.sqrt(1 + sigma**2), sigma / math.sqrt(1 + sigma**2)
     variance = (signal * SPREAD) ** 2 + noise**2

@@ -13,11 +13,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from core.errors import Cancelled, UserError
+from core.models.build import unet_class
 from core.models.config import NoiseConfig, PredictionType
 from core.pipeline import Pipeline
-from core.training import trainer
 from core.training.curve import loss_curve
-from core.training.diffusion import DiffusionLoss
+from core.training.diffusion import DiffusionLoss, DiffusionStage
 from core.training.loop import LoopSettings
 from core.training.recipe import read_recipe
 from core.training.trainer import TrainingRun, train
@@ -87,16 +87,16 @@ def test_a_stopped_run_goes_on_to_the_same_model(
     made: Callable[[str], Path], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop, losses = threading.Event(), []
-    real = trainer.DiffusionStage.loss
+    real = DiffusionStage.loss
 
-    def loss(stage: trainer.DiffusionStage, step: int) -> Tensor:
+    def loss(stage: DiffusionStage, step: int) -> Tensor:
         if step == 3:
             stop.set()
         found = real(stage, step)
         losses.append(float(found.detach()))
         return found
 
-    monkeypatch.setattr(trainer.DiffusionStage, "loss", loss)
+    monkeypatch.setattr(DiffusionStage, "loss", loss)
     path = RECIPES / f"{kind}.toml"
     with pytest.raises(Cancelled, match="after step 4 of unet"):
         train(path, KINDS[kind], out=tmp_path / "run", device="cpu", stop=stop)
@@ -129,7 +129,7 @@ def test_the_clean_picture_can_be_what_is_predicted(tmp_path: Path) -> None:
     run = TrainingRun(recipe, tmp_path, True)
     latents = run._latents(run.coder(), run.data)[:1]
     oracle = Oracle(torch.from_numpy(latents).float())
-    stage = trainer.DiffusionStage(
+    stage = DiffusionStage(
         oracle, run.text_encoder(), run.tokenizer, recipe.noise,  # type: ignore[arg-type]
         latents, run.data, (latents, run.data), DiffusionLoss(), batch=4, wordless=True,
     )  # fmt: skip
@@ -175,8 +175,8 @@ def test_precision_is_the_recipes(tmp_path: Path) -> None:
         coder = run.coder()
         latents = run._latents(coder, run.data)
         torch.manual_seed(0)
-        net = trainer.unet_class(recipe.coder)(recipe.unet)
-        stage = trainer.DiffusionStage(
+        net = unet_class(recipe.coder)(recipe.unet)
+        stage = DiffusionStage(
             net, run.text_encoder(), run.tokenizer, recipe.noise, latents, run.data, (latents, run.data),
             recipe.train.unet_loss, batch=4, wordless=True, precision=recipe.train.unet.precision,
         )  # fmt: skip

@@ -17,6 +17,8 @@ from core.training.sets.shapes import shape_set
 if TYPE_CHECKING:
     from core.training.recipe import TrainingRecipe
 
+__all__ = ["Data", "PictureSet", "PointSet", "Pool", "open_set"]
+
 TEST_PICTURES = 512
 # Each of them has `seed`, `count` and `name`, and says what picture `index` may be called: `caption`.
 Data = Pool | PictureSet | PointSet

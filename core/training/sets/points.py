@@ -18,7 +18,8 @@ def moons(rng: np.random.Generator, count: int) -> Cloud:
     upper = rng.random(count) < 0.5
     x = np.where(upper, np.cos(angle), 1 - np.cos(angle)) - 0.5
     y = np.where(upper, np.sin(angle), 0.5 - np.sin(angle)) - 0.25
-    return np.stack([x, y], axis=1) * 1.15 + rng.normal(0, 0.06, (count, 2))
+    cloud: Cloud = np.stack([x, y], axis=1) * 1.15 + rng.normal(0, 0.06, (count, 2))
+    return cloud
 
 
 def spiral(rng: np.random.Generator, count: int) -> Cloud:
