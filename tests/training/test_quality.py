@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def chances(net: Classifier, pictures: Tensor) -> Tensor:
     return chance
 
 
-def made(pipe: Pipeline, count: int, **asked: object) -> Tensor:
+def made(pipe: Pipeline, count: int, **asked: Any) -> Tensor:
     """Samples as (count, 1, S, S) in [-1, 1]."""
     states = []
     for first in range(0, count, 16):

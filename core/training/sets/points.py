@@ -26,12 +26,13 @@ def spiral(rng: np.random.Generator, count: int) -> Cloud:
     """Two turns outwards."""
     turn = np.sqrt(rng.uniform(0.03, 1, count))
     angle = 4 * math.pi * turn
-    return 2.0 * turn[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1) + rng.normal(0, 0.05, (count, 2))
+    cloud: Cloud = 2.0 * turn[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return cloud + rng.normal(0, 0.05, (count, 2))
 
 
 def grid(rng: np.random.Generator, count: int) -> Cloud:
     """Twenty-five narrow Gaussians, five a side."""
-    return (rng.integers(-2, 3, (count, 2)) * 0.8 + rng.normal(0, 0.08, (count, 2))).astype(np.float64)
+    return np.asarray(rng.integers(-2, 3, (count, 2)) * 0.8 + rng.normal(0, 0.08, (count, 2)), np.float64)
 
 
 def letters(rng: np.random.Generator, count: int) -> Cloud:
