@@ -14,7 +14,6 @@ from core.options import OptionValue, hint
 
 MIN_SIDE, MAX_SIDE, SIDE_MULTIPLE = 64, 2048, 8
 MAX_TEXT = 20_000
-_SIDE_RULE = f"must be a multiple of {SIDE_MULTIPLE} between {MIN_SIDE} and {MAX_SIDE}"
 
 
 def check_text(name: str, value: object, *, empty: bool = True) -> str:
@@ -67,20 +66,25 @@ def check_number(name: str, value: object, low: float, high: float) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
-def check_size(width: object, height: object) -> None:
-    """Refuse sides that are given and are no multiples of 8 from 64 to 2048."""
+def check_size(width: object, height: object, multiple: int = 1, smallest: int = 1) -> None:
+    """Refuse sides that are given and are no multiples of `multiple` from `smallest` to 2048.
+
+    A request is checked without a model, and so for whole numbers alone; then by the model's own rule.
+    """
     both = width is not None and height is not None
+    what = "a whole number" if multiple == 1 else f"a multiple of {multiple}"
     for name, side in (("width", width), ("height", height)):
-        if side is None or _is_side(side):
+        if side is None or _is_side(side, multiple, smallest):
             continue
+        rule = f"must be {what} between {smallest} and {MAX_SIDE}"
         if both:
-            raise UserError(f"size {shown(width)}x{shown(height)}: {name} {_SIDE_RULE}")
-        raise UserError(f"{name} {shown(side)}: {_SIDE_RULE}")
+            raise UserError(f"size {shown(width)}x{shown(height)}: {name} {rule}")
+        raise UserError(f"{name} {shown(side)}: {rule}")
 
 
-def _is_side(side: object) -> bool:
+def _is_side(side: object, multiple: int, smallest: int) -> bool:
     whole = isinstance(side, int) and not isinstance(side, bool)
-    return whole and MIN_SIDE <= side <= MAX_SIDE and side % SIDE_MULTIPLE == 0  # type: ignore[operator]
+    return whole and smallest <= side <= MAX_SIDE and side % multiple == 0  # type: ignore[operator]
 
 
 def check_one_of(name: str, value: object, choices: Sequence[str]) -> None:

@@ -147,12 +147,15 @@ def _size(request: Request, defaults: Defaults, given: Given) -> tuple[int, int]
         (MAX_SIDE - left - right) / given.width,
         (MAX_SIDE - up - down) / given.height,
     )
-    return _side(given.width * scale + left + right), _side(given.height * scale + up + down)
+    wide, high = given.width * scale + left + right, given.height * scale + up + down
+    return _side(wide, defaults), _side(high, defaults)
 
 
-def _side(pixels: float) -> int:
-    """The nearest side that a request may have."""
-    return min(max(SIDE_MULTIPLE * round(pixels / SIDE_MULTIPLE), MIN_SIDE), MAX_SIDE)
+def _side(pixels: float, defaults: Defaults) -> int:
+    """The nearest side that the model can make."""
+    multiple = defaults.multiple
+    largest, least = MAX_SIDE // multiple * multiple, -(-defaults.smallest // multiple) * multiple
+    return min(max(multiple * round(pixels / multiple), least), largest)
 
 
 def _check_strength(record: Request | Settings) -> None:

@@ -26,9 +26,11 @@ from core.device import find_device, find_dtype
 from core.errors import UserError
 from core.images import ModelRef, Recipe
 from core.inputs import Inputs, Source, read_picture
+from core.models.build import Coder, make_coder, unet_class
 from core.models.clip import CLIPTextEncoder, weigh
+from core.models.config import PointsConfig
+from core.models.points import NO_COLOURS
 from core.models.unet import UNet
-from core.models.vae import AutoencoderKL
 from core.pixels import to_images
 from core.preview import Previewer
 from core.preview_map import preview_map
@@ -50,7 +52,7 @@ class Pipeline:
         self,
         files: ModelFiles,
         tokenizer: Tokenizer,
-        parts: tuple[CLIPTextEncoder, AutoencoderKL, UNet],
+        parts: tuple[CLIPTextEncoder, Coder, UNet],
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
@@ -109,8 +111,8 @@ class Pipeline:
             )
         parts = (
             load_part(CLIPTextEncoder, config.text, files.text, where, kind),
-            load_part(AutoencoderKL, config.vae, files.vae, where, kind),
-            load_part(UNet, config.unet, files.unet, where, kind),
+            load_part(make_coder, config.vae, files.vae, where, kind),
+            load_part(unet_class(config.vae), config.unet, files.unet, where, kind),
         )
         pipeline = cls(files, tokenizer, parts, where, kind)
         pipeline.load_seconds = time.perf_counter() - began
@@ -250,7 +252,8 @@ class Pipeline:
     @cached_property
     def previewer(self) -> Previewer:
         """The linear map behind previews: the model's own, or one that is fitted to its VAE and kept."""
-        rows = self.notes.preview or preview_map(self)
+        drawn = NO_COLOURS if isinstance(self.config.vae, PointsConfig) else None
+        rows = drawn or self.notes.preview or preview_map(self)
         return Previewer(rows, self.config.vae.reduction)
 
     def recipe(self, settings: Settings) -> Recipe:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from core.models.points import draw_points
 from core.pixels import to_images
 
 
@@ -28,7 +29,10 @@ def fit(latents: Tensor, pictures: Tensor) -> Tensor:
 
 
 class Previewer:
-    """Latents (B, C, h, w), scaled, to one small picture each, `cell` times enlarged."""
+    """Latents (B, C, h, w), scaled, to one small picture each, `cell` times enlarged.
+
+    A map of nothing but zeros is that of points in the plane: they are drawn.
+    """
 
     def __init__(self, rows: Sequence[Sequence[float]], cell: int) -> None:
         self.map, self.cell = torch.tensor(rows, dtype=torch.float32), cell
@@ -36,6 +40,8 @@ class Previewer:
     def __call__(self, latents: Tensor, *, constant: bool = True) -> list[Image.Image]:
         """Without the constant, of a difference of latents: where they are equal it is grey."""
         x = latents.detach().float().cpu()
+        if not self.map.any():
+            return to_images(draw_points(x, self.cell))
         rgb = torch.einsum("bchw,cd->bdhw", x, self.map[:-1])
         if constant:
             rgb += self.map[-1][:, None, None]

@@ -19,6 +19,9 @@ from typing import TYPE_CHECKING, Any
 from core import aliases
 from core.branching import Branch, check_branch
 from core.checks import (
+    MAX_SIDE,
+    MIN_SIDE,
+    SIDE_MULTIPLE,
     check_keys,
     check_number,
     check_options,
@@ -50,7 +53,9 @@ def max_seed(batch: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Defaults:
-    """What a model chooses where the request leaves it open."""
+    """What a model chooses where the request leaves it open, and what sizes it can make: sides are multiples
+    of `multiple`, from `smallest` to 2048.
+    """
 
     sampler: str
     schedule: str
@@ -58,10 +63,19 @@ class Defaults:
     cfg_scale: float
     width: int
     height: int
+    multiple: int = SIDE_MULTIPLE
+    smallest: int = MIN_SIDE
 
     def __post_init__(self) -> None:
         check_present(self)
+        check_whole("multiple", self.multiple, 1, MIN_SIDE)
+        check_whole("smallest", self.smallest, 1, MAX_SIDE)
         _check_choices(self)
+        self.check_size(self.width, self.height)
+
+    def check_size(self, width: int | None, height: int | None) -> None:
+        """Refuse sides that the model cannot make. Raises UserError."""
+        check_size(width, height, self.multiple, self.smallest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +108,12 @@ class Extras:
 class Request(Extras):
     """What was asked for. None leaves the choice to the model (the seed: to chance).
 
-    Ranges: steps 1 to 1000, cfg_scale 0 to 100, width and height multiples of 8 from 64 to 2048, batch 1 to
-    64, seed 0 to 2**63 - 1 - batch. `sigmas` are noise levels in place of a schedule; steps follow from them.
-    `clip_skip`, 1 to 100, is the layer of the text encoder to stop at, counted from the last. Prompts hold
-    weights (core/emphasis.py). Samplers and schedules may be named as other programs do (core/aliases.py).
-    `options` are the sampler's own, checked against it in `resolve`. Raises UserError.
+    Ranges: steps 1 to 1000, cfg_scale 0 to 100, width and height 1 to 2048 and as the model's `Defaults` say
+    (Stable Diffusion: multiples of 8 from 64), batch 1 to 64, seed 0 to 2**63 - 1 - batch. `sigmas` are noise
+    levels in place of a schedule; steps follow from them. `clip_skip`, 1 to 100, is the layer of the text
+    encoder to stop at, counted from the last. Prompts hold weights (core/emphasis.py). Samplers and schedules
+    may be named as other programs do (core/aliases.py). `options` are the sampler's own, checked against it
+    in `resolve`. Raises UserError.
 
     Guidance: `cfg_rescale` 0 (off) to 1 takes back the contrast that it adds; it acts from `cfg_from` to
     `cfg_to`, fractions of the steps. The rest is for a run that starts from a picture, which is given beside
@@ -149,6 +164,7 @@ class Request(Extras):
             settings = filled.resolve(defaults, registry, given)
             return dataclasses.replace(settings, branch=self.branch.with_pictures(given))
         check_given(self, given)
+        defaults.check_size(self.width, self.height)
         named = aliases.resolve(self.sampler, self.schedule, registry)
         sampler = registry.sampler(_either(named.sampler, defaults.sampler))
         schedule = registry.schedule(_either(named.schedule, sampler.schedule or defaults.schedule))

@@ -15,6 +15,13 @@ from itertools import accumulate, pairwise
 from operator import mul
 from typing import Any, Literal, Protocol
 
+# Names as diffusers writes them in scheduler_config.json; squaredcos_cap_v2 is the cosine schedule.
+BetaSchedule = Literal["scaled_linear", "linear", "squaredcos_cap_v2", "sigmoid"]
+# What alpha_bar is where zero-terminal SNR makes it 0: so little signal that float16 could not hold less of
+# it, and a sigma (4096) that every sampler can divide by.
+_LEAST_ALPHA_BAR = 2.0**-24
+_MOST_BETA = 0.999
+
 
 @dataclass(frozen=True)
 class NoiseSchedule:
@@ -41,20 +48,23 @@ class NoiseSchedule:
     @classmethod
     def from_betas(
         cls,
-        kind: Literal["scaled_linear", "linear"] = "scaled_linear",
+        kind: BetaSchedule = "scaled_linear",
         start: float = 0.00085,
         end: float = 0.012,
         count: int = 1000,
         steps_offset: int = 1,
+        zero_terminal_snr: bool = False,
     ) -> NoiseSchedule:
-        """The table for `count` betas from `start` to `end`, evenly spaced, or their square roots are."""
-        if kind == "linear":
-            betas = list(_line(start, end, count))
-        elif kind == "scaled_linear":
-            betas = [root**2 for root in _line(math.sqrt(start), math.sqrt(end), count)]
-        else:
-            raise ValueError(f"betas are scaled_linear or linear, not {kind!r}")
-        return cls(tuple(accumulate((1 - beta for beta in betas), mul)), steps_offset)
+        """The table for `count` betas from `start` to `end`: evenly spaced, or their square roots are, or
+        along a sigmoid; the cosine schedule (arXiv:2102.09672, eq. 17) has ends of its own.
+
+        zero_terminal_snr: rescaled so that at the last timestep nothing of the picture is left (Lin et al.
+        2023, arXiv:2305.08891, algorithm 1), as far as numbers can say that: there alpha_bar is 2**-24, or
+        half of the one before it where that is less.
+        """
+        betas = _betas(kind, start, end, count)
+        alphas = tuple(accumulate((1 - beta for beta in betas), mul))
+        return cls(_without_end(alphas) if zero_terminal_snr else alphas, steps_offset)
 
     def __len__(self) -> int:
         return len(self.alphas_cumprod)
@@ -122,6 +132,27 @@ def strength_words(sigmas: Sequence[float], strength: float) -> str:
     count = len(part) - 1
     steps = f"{count} step{'' if count == 1 else 's'}"
     return f"strength {strength:g} x {len(sigmas) - 1} = {steps}, from sigma {part[0]:.3g}"
+
+
+def _betas(kind: BetaSchedule, start: float, end: float, count: int) -> list[float]:
+    if kind == "linear":
+        return list(_line(start, end, count))
+    if kind == "scaled_linear":
+        return [root**2 for root in _line(math.sqrt(start), math.sqrt(end), count)]
+    if kind == "sigmoid":
+        return [start + (end - start) / (1 + math.exp(-place)) for place in _line(-6, 6, count)]
+    if kind == "squaredcos_cap_v2":
+        left = [math.cos((i / count + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(count + 1)]
+        return [min(1 - after / before, _MOST_BETA) for before, after in pairwise(left)]
+    raise ValueError(f"betas are scaled_linear, linear, squaredcos_cap_v2 or sigmoid, not {kind!r}")
+
+
+def _without_end(alphas: Sequence[float]) -> tuple[float, ...]:
+    """Square roots of alpha_bar, shifted and stretched to end in 0 and to begin as before."""
+    roots = [math.sqrt(alpha) for alpha in alphas]
+    first, last = roots[0], roots[-1]
+    *rescaled, _ = (((root - last) * first / (first - last)) ** 2 for root in roots)
+    return (*rescaled, min(_LEAST_ALPHA_BAR, rescaled[-1] / 2))
 
 
 def _line(start: float, end: float, count: int) -> Iterator[float]:

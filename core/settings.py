@@ -88,6 +88,9 @@ def _value(wanted: Any, value: Any, where: str) -> Any:
         return tuple(_value(arguments[0], item, where) for item in value)
     if origin is typing.Literal and value in arguments:
         return value
+    tables = [part for part in arguments if dataclasses.is_dataclass(part)]
+    if tables and isinstance(value, Mapping):
+        return build(typing.cast("type[Any]", tables[0]), value, where)
     if origin in (typing.Union, types.UnionType) and any(_fits(part, value) for part in arguments):
         return tuple(value) if isinstance(value, list) else value
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""The numbers that make one architecture SD 1.5, SD 2.x or the embedded model.
+"""The numbers that make one architecture SD 1.5, SD 2.x, the embedded model or a model of pixels or points.
 
 Each dataclass reads the keys that diffusers and transformers write in a model folder's `config.json`, so a
 folder of this project is a folder of theirs, and the other way round.
@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from core.errors import UserError
-from core.schedule import NoiseSchedule
+from core.schedule import BetaSchedule, NoiseSchedule
 
 PredictionType = Literal["epsilon", "v_prediction", "sample"]
 DownKind = Literal["CrossAttnDownBlock2D", "DownBlock2D"]
 UpKind = Literal["CrossAttnUpBlock2D", "UpBlock2D"]
+MidKind = Literal["UNetMidBlock2DCrossAttn", "UNetMidBlock2D"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,43 @@ class VAEConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PixelsConfig:
+    """No VAE: the latents are the pictures' own pixels, in grey (1 channel) or colours (3)."""
+
+    latent_channels: int = 1
+
+    @property
+    def reduction(self) -> int:
+        """A latent cell is a pixel."""
+        return 1
+
+    @property
+    def scaling_factor(self) -> float:
+        """Pixels are taken as they are, in [-1, 1]."""
+        return 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointsConfig:
+    """No VAE: the latents are points in the plane."""
+
+    latent_channels: int = 2
+
+    @property
+    def reduction(self) -> int:
+        """So many pixels a side for one point: 1024 points are drawn on 256x256."""
+        return 8
+
+    @property
+    def scaling_factor(self) -> float:
+        """Points are taken as they are, about 1 from the middle."""
+        return 1.0
+
+
+CoderConfig = VAEConfig | PixelsConfig | PointsConfig
+
+
+@dataclass(frozen=True, kw_only=True)
 class UNetConfig:
     """The denoising UNet with cross-attention (arXiv:2112.10752). The defaults are SD 1.5's.
 
@@ -68,6 +106,7 @@ class UNetConfig:
     block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
     down_block_types: tuple[DownKind, ...] = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
     up_block_types: tuple[UpKind, ...] = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
+    mid_block_type: MidKind = "UNetMidBlock2DCrossAttn"
     layers_per_block: int = 2
     cross_attention_dim: int = 768
     attention_head_dim: int | tuple[int, ...] = 8
@@ -92,15 +131,22 @@ class UNetConfig:
 class NoiseConfig:
     """What the network was trained to undo: `scheduler_config.json`."""
 
-    beta_schedule: Literal["scaled_linear", "linear"] = "scaled_linear"
+    beta_schedule: BetaSchedule = "scaled_linear"
     beta_start: float = 0.00085
     beta_end: float = 0.012
     num_train_timesteps: int = 1000
     prediction_type: PredictionType = "epsilon"
     steps_offset: int = 1
+    rescale_betas_zero_snr: bool = False
 
     def schedule(self) -> NoiseSchedule:
-        """The table of noise levels. Raises UserError for betas that make none."""
+        """The table of noise levels. Raises UserError for betas that make none, and for zero-terminal SNR
+        with a network that predicts the noise: of noise alone that says nothing about the picture.
+        """
+        if self.rescale_betas_zero_snr and self.prediction_type == "epsilon":
+            raise UserError(
+                "rescale_betas_zero_snr cannot work with prediction_type epsilon: use v_prediction or sample."
+            )
         try:
             return NoiseSchedule.from_betas(
                 self.beta_schedule,
@@ -108,6 +154,7 @@ class NoiseConfig:
                 self.beta_end,
                 self.num_train_timesteps,
                 self.steps_offset,
+                self.rescale_betas_zero_snr,
             )
         except (ValueError, ZeroDivisionError) as error:
             raise UserError(f"this model's noise schedule cannot work: {error}.") from None
@@ -118,7 +165,7 @@ class ModelConfig:
     """All parts of one text-to-image model."""
 
     text: TextConfig = field(default_factory=TextConfig)
-    vae: VAEConfig = field(default_factory=VAEConfig)
+    vae: CoderConfig = field(default_factory=VAEConfig)
     unet: UNetConfig = field(default_factory=UNetConfig)
     noise: NoiseConfig = field(default_factory=NoiseConfig)
 
@@ -137,7 +184,10 @@ class ModelConfig:
             == 0,
             "a chunk of text needs room for more than its two marks": text.max_position_embeddings > 2,
             "the VAE must reduce pictures by 8, 4, 2 or 1": vae.reduction in (1, 2, 4, 8),
-            "the VAE's groups must divide its widths": _divides(vae.norm_num_groups, vae.block_out_channels),
+            "the VAE's groups must divide its widths": not isinstance(vae, VAEConfig)
+            or _divides(vae.norm_num_groups, vae.block_out_channels),
+            "pixels have 1 channel or 3": not isinstance(vae, PixelsConfig) or vae.latent_channels in (1, 3),
+            "points have 2 channels": not isinstance(vae, PointsConfig) or vae.latent_channels == 2,
             "the VAE's scaling factor must be above 0": vae.scaling_factor > 0,
             "the UNet needs a block type for each level, the same down and up": mirrored
             == unet.down_block_types

@@ -6,6 +6,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+class Conv3x3(nn.Conv2d):
+    """A convolution that keeps the size. Where the map is one cell, the padding is all that the kernel's
+    sides would see, so its middle alone is used: a ninth of the work.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(channels_in, channels_out, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[2:] == (1, 1):
+            return F.linear(x.flatten(1), self.weight[:, :, 1, 1], self.bias)[:, :, None, None]
+        return super().forward(x)
+
+
 class ResnetBlock(nn.Module):
     """Norm, SiLU, convolution, twice, beside a shortcut; the timestep is added between the two.
 
@@ -17,11 +31,11 @@ class ResnetBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(groups, channels_in, eps=eps)
-        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.conv1 = Conv3x3(channels_in, channels_out)
         if time_channels is not None:
             self.time_emb_proj = nn.Linear(time_channels, channels_out)
         self.norm2 = nn.GroupNorm(groups, channels_out, eps=eps)
-        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
+        self.conv2 = Conv3x3(channels_out, channels_out)
         if channels_in != channels_out:
             self.conv_shortcut = nn.Conv2d(channels_in, channels_out, 1)
         self.changes_width = channels_in != channels_out

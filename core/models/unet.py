@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.models.config import UNetConfig
-from core.models.layers import Downsample, ResnetBlock, Upsample
+from core.models.layers import Conv3x3, Downsample, ResnetBlock, Upsample
 
 
 def timestep_embedding(timesteps: Tensor, width: int) -> Tensor:
@@ -183,18 +183,20 @@ class DownBlock(nn.Module):
 
 
 class MidBlock(nn.Module):
-    """Residual block, transformer, residual block, at the coarsest level."""
+    """Residual block, transformer, residual block, at the coarsest level; or the first of them alone."""
 
     def __init__(self, channels: int, heads: int, config: UNetConfig) -> None:
         super().__init__()
         time, groups, eps = 4 * config.block_out_channels[0], config.norm_num_groups, config.norm_eps
-        self.resnets = nn.ModuleList(ResnetBlock(channels, channels, groups, eps, time) for _ in range(2))
-        self.attentions = nn.ModuleList([SpatialTransformer(channels, heads, config)])
+        count = 1 if config.mid_block_type == "UNetMidBlock2D" else 2
+        self.resnets = nn.ModuleList(ResnetBlock(channels, channels, groups, eps, time) for _ in range(count))
+        self.attentions = nn.ModuleList(SpatialTransformer(channels, heads, config) for _ in range(count - 1))
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
-        x = self.attentions[0](self.resnets[0](x, time), context)
-        out: Tensor = self.resnets[1](x, time)
-        return out
+        x = self.resnets[0](x, time)
+        for attention, resnet in zip(self.attentions, self.resnets[1:], strict=True):
+            x = resnet(attention(x, context), time)
+        return x
 
 
 class UpBlock(nn.Module):
@@ -241,7 +243,7 @@ class UNet(nn.Module):
         self.config = config
         widths, heads, attends = config.block_out_channels, config.heads, config.attends
         levels = len(widths)
-        self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
+        self.conv_in = Conv3x3(config.in_channels, widths[0])
         self.time_embedding = TimestepMLP(widths[0], 4 * widths[0])
         self.down_blocks = nn.ModuleList(
             DownBlock(
@@ -259,7 +261,7 @@ class UNet(nn.Module):
             for i in reversed(range(levels))
         )  # fmt: skip
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[0], eps=config.norm_eps)
-        self.conv_out = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)
+        self.conv_out = Conv3x3(widths[0], config.out_channels)
 
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
         time = self.time_embedding(

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from core.models.build import Coder
 from core.models.vae import AutoencoderKL
-from core.training.loop import home, mixed_precision
+from core.training.loop import Precision, home, mixed_precision
 from core.training.pool import Pool, to_tensor
 
 
@@ -59,18 +60,22 @@ class VAEStage:
         batch: int,
         steps: int,
         seed: int,
+        held_out: NDArray[np.uint8] | None = None,
+        precision: Precision = "bfloat16",
     ) -> None:
+        """held_out: pictures to measure with; scenes where there are none."""
         self.modules: nn.Module = vae
         self.vae = vae
         self.pictures = pictures
         self.settings = settings
         self.batch, self.steps, self.seed = batch, steps, seed
-        self.held_out = _held_out(seed, pictures.shape[1])
+        self.precision = precision
+        self.held_out = _held_out(seed, pictures.shape[1]) if held_out is None else to_tensor(held_out)
 
     def loss(self, step: int) -> Tensor:
         x = self._crops(step).to(home(self.vae))
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        with mixed_precision(self.vae):
+        with mixed_precision(self.vae, self.precision):
             mean, log_variance = self.vae.moments(x)
             noise = torch.randn(mean.shape, generator=generator).to(mean.device)
             z = mean + torch.exp(0.5 * log_variance) * noise
@@ -111,7 +116,7 @@ def _root_mean_square(error: Tensor) -> Tensor:
     return (error.square().mean(dim=(1, 2, 3)) + 1e-6).sqrt().mean()
 
 
-def psnr(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
+def psnr(vae: Coder, pictures: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB of each reconstructed picture, (B,); pictures (B, 3, H, W) in [-1,
     1].
     """

@@ -4,56 +4,89 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from core.models.build import Coder
 from core.models.clip import CLIPTextEncoder
-from core.models.config import NoiseConfig
+from core.models.config import NoiseConfig, PredictionType
 from core.models.unet import UNet
-from core.models.vae import AutoencoderKL
 from core.prompt import Tokenizer
-from core.training.captions import caption
-from core.training.loop import home, mixed_precision
-from core.training.pool import Pool, to_tensor
+from core.training.loop import Precision, home, mixed_precision
+from core.training.pool import to_tensor
+from core.training.samples import Asked, draw_samples
+
+Latents = NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionLoss:
-    """gamma: the most weight that the error of the clean estimate gets at little noise, as in min-SNR
-    weighting (Hang et al. 2023, arXiv:2303.09556); dropout: captions left out, for guidance.
+    """min_snr: weigh timesteps by how much can be learned there (Hang et al. 2023, arXiv:2303.09556); without
+    it the error of the prediction counts the same everywhere. gamma: the most weight that the error of the
+    clean estimate gets at little noise; dropout: captions left out, for guidance.
     """
 
+    min_snr: bool = True
     gamma: float = 5.0
     dropout: float = 0.1
 
+    def weight(self, snr: Tensor, prediction: PredictionType) -> Tensor:
+        """Of the squared error of the prediction, by the signal-to-noise ratio; both (B,)."""
+        if not self.min_snr:
+            return torch.ones_like(snr)
+        if prediction == "epsilon":
+            return (self.gamma / snr).clamp(max=1)
+        if prediction == "sample":
+            return snr.clamp(max=self.gamma)
+        # v, arXiv:2202.00512: pure noise weighs as much as any, and there the text alone decides
+        return (self.gamma / (snr + 1)).clamp(max=1)
+
+
+class Captioned(Protocol):
+    """What the stage has to know of its data beside the latents."""
+
+    @property
+    def seed(self) -> int: ...
+
+    def caption(self, index: int, purpose: str) -> str:
+        """What picture `index` is called, the same for the same purpose."""
+
 
 class DiffusionStage:
-    """Trains `modules`, a UNet that predicts epsilon or v, on stored latents and fresh captions of them."""
+    """Trains a UNet that predicts epsilon, v or x0, on stored latents and fresh captions of them.
+
+    joint: the text encoder learns with it, and is in `modules` beside it. wordless: every caption is the
+    empty one. coder, asked: how samples are drawn; none are where they are not given.
+    """
 
     name = "unet"
 
     def __init__(
         self, unet: UNet, encoder: CLIPTextEncoder, tokenizer: Tokenizer, noise: NoiseConfig,
-        latents: NDArray[np.float16], pool: Pool, test: tuple[NDArray[np.float16], Pool],
-        settings: DiffusionLoss, *, batch: int,
+        latents: Latents, pool: Captioned, test: tuple[Latents, Captioned],
+        settings: DiffusionLoss, *, batch: int, joint: bool = False, wordless: bool = False,
+        precision: Precision = "bfloat16", coder: Coder | None = None, asked: Asked | None = None,
     ) -> None:  # fmt: skip
-        self.modules: nn.Module = unet
+        self.modules: nn.Module = nn.ModuleDict({"unet": unet, "text": encoder}) if joint else unet
         self.unet, self.encoder, self.tokenizer = unet, encoder, tokenizer
+        self.noise, self.prediction = noise, noise.prediction_type
         self.alphas = torch.tensor(noise.schedule().alphas_cumprod, dtype=torch.float32, device=home(unet))
-        self.prediction = noise.prediction_type
         self.latents, self.pool, self.test = latents, pool, test
-        self.settings, self.batch = settings, batch
+        self.settings, self.batch, self.precision = settings, batch, precision
+        self.joint, self.wordless, self.coder, self.asked = joint, wordless, coder, asked
 
     def loss(self, step: int) -> Tensor:
         rng = np.random.default_rng((self.pool.seed, step))
         indices = rng.integers(len(self.latents), size=self.batch)
         dropped = rng.random(self.batch) < self.settings.dropout
         texts = [
-            "" if drop else caption(self.pool.spec(int(i)), self.pool.rng(int(i), f"caption {step}"))
+            "" if drop or self.wordless else self.pool.caption(int(i), f"caption {step}")
             for i, drop in zip(indices, dropped, strict=True)
         ]
         # One timestep from each of `batch` equal parts of the range: less variance than independent ones.
@@ -69,42 +102,58 @@ class DiffusionStage:
         alpha = self.alphas[t].view(-1, 1, 1, 1)
         signal, spread = alpha.sqrt(), (1 - alpha).sqrt()
         x = signal * x0 + spread * noise  # arXiv:2006.11239, eq. 4
-        snr = self.alphas[t] / (1 - self.alphas[t])
-        if self.prediction == "epsilon":
-            target, weight = noise, (self.settings.gamma / snr).clamp(max=1)
-        else:  # v, arXiv:2202.00512: pure noise weighs as much as any, and there the text alone decides
-            target, weight = signal * noise - spread * x0, (self.settings.gamma / (snr + 1)).clamp(max=1)
+        target = noise if self.prediction == "epsilon" else signal * noise - spread * x0
+        if self.prediction == "sample":
+            target = x0
+        weight = self.settings.weight(self.alphas[t] / (1 - self.alphas[t]), self.prediction)
         # The plain kernel: on a CPU the fused one spends a third of the step in its backward pass.
-        with mixed_precision(self.unet), sdpa_kernel(SDPBackend.MATH):
+        with mixed_precision(self.unet, self.precision), sdpa_kernel(SDPBackend.MATH):
             predicted = self.unet(x, t, context)
         error = (predicted.float() - target).square().mean(dim=(1, 2, 3))
         loss: Tensor = (error * weight).mean()
         return loss
 
-    @torch.no_grad()
     def _encode(self, texts: list[str]) -> Tensor:
+        """Text states (B, T, D), with gradients when the encoder learns too."""
+        if not self.joint and not self.wordless:
+            return self._states(texts)
+        distinct = list(dict.fromkeys(texts))  # few: each is encoded once
+        states = self._states(distinct, frozen=not self.joint)
+        return states[[distinct.index(text) for text in texts]]
+
+    def _states(self, texts: list[str], *, frozen: bool = True) -> Tensor:
         chunks = [self.tokenizer.chunks(text)[0].ids for text in texts]
         ids = torch.tensor(chunks, device=self.alphas.device)
-        with mixed_precision(self.unet):
+        grad = torch.is_grad_enabled() and not frozen
+        with torch.set_grad_enabled(grad), mixed_precision(self.unet, self.precision):
             states: Tensor = self.encoder(ids)
         return states.float()
 
     def measure(self) -> Mapping[str, float]:
-        """The same loss on 512 held-out pictures with fixed noise and captions."""
+        """The same loss on up to 512 held-out pictures with fixed noise and captions."""
         latents, pool = self.test
         rng = np.random.default_rng(pool.seed)
         losses = []
         for first in range(0, len(latents), 64):
             part = range(first, min(first + 64, len(latents)))
-            texts = [caption(pool.spec(i), pool.rng(i, "caption")) for i in part]
+            texts = ["" if self.wordless else pool.caption(i, "caption") for i in part]
             t = torch.from_numpy(rng.integers(len(self.alphas), size=len(part)))
             noise = torch.from_numpy(rng.standard_normal((len(part), *latents.shape[1:]), dtype=np.float32))
             x0 = torch.from_numpy(latents[part.start : part.stop]).float()
             losses.append(float(self._loss(x0, t, noise, self._encode(texts))))
         return {"test_loss": round(sum(losses) / len(losses), 5)}
 
+    @torch.no_grad()
+    def sample(self) -> list[Image.Image]:
+        """Pictures from the same noise each time, with the weights as they are now."""
+        if self.coder is None or self.asked is None:
+            return []
+        conditional = self._encode(list(self.asked.texts))
+        unconditional = self._encode([""])
+        return draw_samples(self.unet, self.coder, self.noise, self.asked, conditional, unconditional)
 
-def encode_pool(vae: AutoencoderKL, pictures: NDArray[np.uint8], batch: int = 32) -> Tensor:
+
+def encode_pool(vae: Coder, pictures: NDArray[np.uint8], batch: int = 32) -> Tensor:
     """Scaled latents of one block of pictures (N, H, W, 3), as float16 (N, C, h, w)."""
     device = home(vae)
     with torch.no_grad(), mixed_precision(vae):

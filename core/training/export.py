@@ -12,18 +12,21 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from core.files import write_whole
+from core.files import plain_errors, write_whole
+from core.models.build import Coder
 from core.models.clip import CLIPTextEncoder
-from core.models.config import TextConfig, UNetConfig, VAEConfig
+from core.models.config import CoderConfig, PixelsConfig, PointsConfig, TextConfig, UNetConfig
+from core.models.pixels import Pixels
+from core.models.points import NO_COLOURS, Points
 from core.models.unet import UNet
-from core.models.vae import AutoencoderKL
 from core.preview import fit
 from core.prompt import Tokenizer
-from core.training.captions import EXAMPLES, words
+from core.training.card import CARD, RECIPE, card, recipe_toml
 from core.training.pool import Pool, to_tensor
 from core.training.recipe import TrainingRecipe
+from core.training.sets import Data, PointSet, open_set
 from core.training.vocabulary import save_tokenizer
-from core.weights.folder import NOTES, TEXT, UNET, VAE
+from core.weights.folder import NOTES, PIXELS, POINTS, TEXT, UNET, VAE
 
 PREVIEW_PICTURES = 128
 
@@ -33,27 +36,38 @@ def save_model(
     recipe: TrainingRecipe,
     tokenizer: Tokenizer,
     text: CLIPTextEncoder,
-    vae: AutoencoderKL,
+    vae: Coder,
     unet: UNet,
+    data: Data | None = None,
 ) -> Path:
-    """Write the model: weights in float16, configurations, tokenizer, notes. Returns the folder."""
-    save_tokenizer(tokenizer, folder / "tokenizer")
+    """Write the model: weights in float16, configurations, tokenizer, notes, card. Returns the folder.
+
+    data: what it was trained on; it is opened by the recipe when None.
+    """
+    data = _opened(recipe) if data is None else data
+    with plain_errors(folder):
+        save_tokenizer(tokenizer, folder / "tokenizer")
     for part, path in ((text, TEXT), (vae, VAE), (unet, UNET)):
-        _weights(part, folder / path)
+        if part.state_dict():
+            _weights(part, folder / path)
     cells = recipe.pictures.size // vae.config.reduction
     for name, values in part_configs(text.config, vae.config, unet.config, cells).items():
         _json(folder / name / "config.json", values)
-    noise = {"_class_name": "DDIMScheduler", "clip_sample": False, "set_alpha_to_one": False}
+    # Of diffusers' schedulers only the DDPM's knows sigmoid betas.
+    kind = "DDPMScheduler" if recipe.noise.beta_schedule == "sigmoid" else "DDIMScheduler"
+    noise = {"_class_name": kind, "clip_sample": False, "set_alpha_to_one": False}
     _json(folder / "scheduler" / "scheduler_config.json", noise | dataclasses.asdict(recipe.noise))
     _json(folder / "model_index.json", model_index())
     notes = {
         "name": recipe.name,
         "defaults": dataclasses.asdict(recipe.defaults),
-        "examples": EXAMPLES,
-        "words": sorted(words()),
-        "preview": _preview(vae, recipe),
+        "examples": () if recipe.words == "none" else data.examples(),
+        "words": [] if recipe.words == "none" else sorted(data.words()),
+        "preview": _preview(vae, data),
     }
     _json(folder / NOTES, notes)
+    write_whole(folder / RECIPE, recipe_toml(recipe).encode())
+    write_whole(folder / CARD, card(recipe).encode())
     return folder
 
 
@@ -63,22 +77,33 @@ def _weights(module: nn.Module, path: Path) -> None:
     write_whole(path, save(half, metadata={"format": "pt"}))
 
 
-def part_configs(text: TextConfig, vae: VAEConfig, unet: UNetConfig, cells: int) -> dict[str, dict[str, Any]]:
+def part_configs(
+    text: TextConfig, vae: CoderConfig, unet: UNetConfig, cells: int
+) -> dict[str, dict[str, Any]]:
     """What the `config.json` of each part says, by its folder. `cells` is the side of a usual latent."""
-    levels = len(vae.block_out_channels)
     return {
         "text_encoder": {"model_type": "clip_text_model", **dataclasses.asdict(text)},
-        "vae": {
-            "_class_name": "AutoencoderKL",
-            **dataclasses.asdict(vae),
-            "down_block_types": ["DownEncoderBlock2D"] * levels,
-            "up_block_types": ["UpDecoderBlock2D"] * levels,
-        },
+        "vae": _coder_config(vae),
         "unet": {
             "_class_name": "UNet2DConditionModel",
             "sample_size": cells,
             **dataclasses.asdict(unet),
         },
+    }
+
+
+def _coder_config(config: CoderConfig) -> dict[str, Any]:
+    if isinstance(config, PixelsConfig | PointsConfig):
+        return {
+            "_class_name": PIXELS if isinstance(config, PixelsConfig) else POINTS,
+            **dataclasses.asdict(config),
+        }
+    levels = len(config.block_out_channels)
+    return {
+        "_class_name": "AutoencoderKL",
+        **dataclasses.asdict(config),
+        "down_block_types": ["DownEncoderBlock2D"] * levels,
+        "up_block_types": ["UpDecoderBlock2D"] * levels,
     }
 
 
@@ -97,10 +122,21 @@ def model_index() -> dict[str, Any]:
     }
 
 
-def _preview(vae: AutoencoderKL, recipe: TrainingRecipe) -> list[list[float]]:
+def _opened(recipe: TrainingRecipe) -> Data:
+    """The recipe's data, no more of it than previews take."""
+    fewer = dataclasses.replace(recipe.pictures, unet=PREVIEW_PICTURES, vae=1)
+    return open_set(dataclasses.replace(recipe, pictures=fewer), "train")
+
+
+def _preview(vae: Coder, data: Data) -> list[list[float]]:
     """The linear map from latents to colours that fits this VAE's own pictures best."""
-    pool = Pool(recipe.seed, "seen", PREVIEW_PICTURES, recipe.pictures.size)
-    pictures = to_tensor(np.stack([pool.picture(i) for i in range(pool.count)]))
+    if isinstance(vae, Pixels):
+        return vae.preview()
+    if isinstance(vae, Points) or isinstance(data, PointSet):
+        return NO_COLOURS
+    some = range(PREVIEW_PICTURES if isinstance(data, Pool) else min(PREVIEW_PICTURES, data.count))
+    drawn = map(data.picture, some) if isinstance(data, Pool) else data.pictures(some)
+    pictures = to_tensor(np.stack(list(drawn)))
     with torch.no_grad():
         latents = vae.encode(pictures)
     rows: list[list[float]] = fit(latents, pictures).tolist()

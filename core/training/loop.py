@@ -7,6 +7,7 @@ run that was stopped and resumed meets the same batches and the same noise.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import json
 import math
@@ -16,15 +17,23 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from core.errors import UserError
-from core.files import write_whole
+from core.errors import Cancelled, UserError
+from core.files import plain_errors, write_whole
+from core.training.curve import loss_curve
 from core.training.muon import Muon
+from core.training.samples import side_by_side
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+T = TypeVar("T")
+Precision = Literal["bfloat16", "float32"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +51,8 @@ class LoopSettings:
     ema: float = 0.9995
     save_every: int = 500
     measure_every: int = 2000
+    sample_every: int = 0  # 0: no samples are drawn
+    precision: Precision = "bfloat16"
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "save_every", "measure_every"):
@@ -62,14 +73,25 @@ class Stage(Protocol):
         """Figures worth a line in the log; called with the averaged weights in place."""
 
 
+@runtime_checkable
+class Drawing(Protocol):
+    """A stage that can show what it has learned."""
+
+    def sample(self) -> list[Image.Image]:
+        """Pictures with the weights that are in place, from the same noise each time; none if it cannot."""
+
+
 def home(module: nn.Module) -> torch.device:
-    """Where a module's weights are."""
-    return next(module.parameters()).device
+    """Where a module's weights are; the CPU where it has none."""
+    weight = next(module.parameters(), None)
+    return torch.device("cpu") if weight is None else weight.device
 
 
-def mixed_precision(module: nn.Module) -> torch.autocast:
-    """bfloat16 for the products inside, on the device of `module`; the weights stay float32."""
-    return torch.autocast(home(module).type, torch.bfloat16)
+def mixed_precision(module: nn.Module, precision: Precision = "bfloat16") -> torch.autocast:
+    """bfloat16 for the products inside, on the device of `module`; the weights stay float32. With precision
+    "float32" nothing changes.
+    """
+    return torch.autocast(home(module).type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def learning_rate(step: int, settings: LoopSettings) -> float:
@@ -93,11 +115,20 @@ class Averaged:
             self.state[key].lerp_(value, 1 - decay)
 
 
-def train_stage(stage: Stage, settings: LoopSettings, folder: Path, *, resume: bool) -> dict[str, Tensor]:
+def train_stage(
+    stage: Stage,
+    settings: LoopSettings,
+    folder: Path,
+    *,
+    resume: bool,
+    stop: threading.Event | None = None,
+) -> dict[str, Tensor]:
     """Train to `settings.steps` and return the averaged weights.
 
-    A checkpoint is written every `save_every` steps, on Ctrl-C and at the end, whole or not at all. Raises
-    UserError when the loss is not a number, with the last good checkpoint kept.
+    A checkpoint is written every `save_every` steps, on Ctrl-C and at the end, whole or not at all. In the
+    folder there are also the log, the loss as a picture, and samples every `sample_every` steps. Raises
+    UserError when the loss is not a number, with the last good checkpoint kept; Cancelled, after a
+    checkpoint, when `stop` is set.
     """
     optimizer = _optimizer(stage.modules, settings)
     averaged = Averaged(stage.modules, settings.ema)
@@ -114,14 +145,20 @@ def train_stage(stage: Stage, settings: LoopSettings, folder: Path, *, resume: b
             averaged.update(stage.modules, step)
             log.loss(step, loss)
             done = step + 1
-            if done % settings.save_every == 0 or done == settings.steps or interrupted:
+            stopped = stop is not None and stop.is_set()
+            if done % settings.save_every == 0 or done == settings.steps or interrupted or stopped:
                 save(done)
             if interrupted:
                 raise KeyboardInterrupt
+            if stopped:
+                raise Cancelled(f"the training was stopped after step {done} of {stage.name}")
             if done % settings.measure_every == 0 or done == settings.steps:
-                figures = _measure(stage, averaged)
+                figures = _with_averaged(stage, averaged, stage.measure)
                 log.write({"step": done, "seconds": log.seconds(), **figures})
+                log.draw(stage.name)
                 progress.write(f"{stage.name} {done}: {figures}")
+            if settings.sample_every and (done % settings.sample_every == 0 or done == settings.steps):
+                _draw(stage, averaged, folder / "samples", done)
     return averaged.state
 
 
@@ -164,17 +201,30 @@ def _one_step(stage: Stage, optimizer: torch.optim.Optimizer, settings: LoopSett
     return loss.detach()
 
 
-def _measure(stage: Stage, averaged: Averaged) -> Mapping[str, float]:
-    """Measure with the averaged weights in place, then put the raw ones back."""
+def _with_averaged(stage: Stage, averaged: Averaged, look: Callable[[], T]) -> T:
+    """What `look` finds with the averaged weights in place; then the raw ones are put back."""
     raw = {key: value.detach().clone() for key, value in stage.modules.state_dict().items()}
     stage.modules.load_state_dict(averaged.state)
     stage.modules.eval()
     try:
         with torch.no_grad():
-            return stage.measure()
+            return look()
     finally:
         stage.modules.train()
         stage.modules.load_state_dict(raw)
+
+
+def _draw(stage: Stage, averaged: Averaged, folder: Path, step: int) -> None:
+    """Samples with the raw weights and with the averaged ones, side by side in one file."""
+    if not isinstance(stage, Drawing):
+        return
+    stage.modules.eval()
+    raw = stage.sample()
+    stage.modules.train()
+    if raw:
+        folder.mkdir(exist_ok=True)
+        drawn = side_by_side(raw, _with_averaged(stage, averaged, stage.sample))
+        write_whole(folder / f"{stage.name}-{step:06d}.png", drawn)
 
 
 def _saver(
@@ -209,7 +259,10 @@ def _restore(path: Path, stage: Stage, optimizer: torch.optim.Optimizer, average
 
 
 class Log:
-    """One JSON object a line: the mean loss of every 50 steps, and what `measure` found."""
+    """One JSON object a line: the mean loss of every 50 steps, and what `measure` found.
+
+    The same goes to TensorBoard, in the folder `tensorboard` beside it, where that is installed.
+    """
 
     every = 50
 
@@ -220,6 +273,7 @@ class Log:
         self.start = time.monotonic()
         self.sum, self.count = torch.zeros(()), 0
         self.path = path
+        self.board = _board(path.parent / "tensorboard" / path.stem)
         write_whole(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
     def seconds(self) -> float:
@@ -235,8 +289,25 @@ class Log:
             self.sum, self.count = torch.zeros(()), 0
 
     def write(self, line: Mapping[str, float]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
+        with plain_errors(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        for name in line.keys() - {"step", "seconds"} if self.board else ():
+            self.board.add_scalar(name, line[name], int(line["step"]))
+
+    def draw(self, title: str) -> None:
+        """The losses until now as a picture beside the log."""
+        picture = loss_curve(title, _lines(self.path))
+        if picture is not None:
+            write_whole(self.path.with_name(f"{title}-loss.png"), picture)
+
+
+def _board(folder: Path) -> Any:
+    """TensorBoard's writer; None where it is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder))
 
 
 def _lines(path: Path) -> list[dict[str, float]]:

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from core.training.captions import EXAMPLES, caption, words
 from core.training.drawing import draw
 from core.training.pictures import Spec, Split, sample
 
@@ -34,6 +35,23 @@ class Pool:
     def rng(self, index: int, purpose: str) -> random.Random:
         """A generator of its own for each picture and purpose."""
         return random.Random(f"{self.seed}/{self.split}/{index}/{purpose}")
+
+    @property
+    def name(self) -> str:
+        """For files: its split."""
+        return self.split
+
+    def caption(self, index: int, purpose: str) -> str:
+        """One of the ways to say what picture `index` shows, the same for the same purpose."""
+        return caption(self.spec(index), self.rng(index, purpose))
+
+    def examples(self) -> tuple[str, ...]:
+        """Prompts that make attractive pictures."""
+        return EXAMPLES
+
+    def words(self) -> frozenset[str]:
+        """Every word that a caption can have."""
+        return words()
 
     def spec(self, index: int) -> Spec:
         """What picture `index` shows."""

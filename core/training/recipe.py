@@ -5,25 +5,57 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 from core.errors import UserError
-from core.models.config import ModelConfig, NoiseConfig, TextConfig, UNetConfig, VAEConfig
+from core.models.config import (
+    CoderConfig,
+    ModelConfig,
+    NoiseConfig,
+    PixelsConfig,
+    PointsConfig,
+    TextConfig,
+    UNetConfig,
+    VAEConfig,
+)
 from core.request import Defaults
 from core.settings import build, override, read_toml
 from core.training.autoencoder import VAELoss
 from core.training.diffusion import DiffusionLoss
 from core.training.loop import LoopSettings
+from core.weights.folder import side_rule
+
+# What a model without words has for a text encoder: next to nothing, and only ever the empty prompt to read.
+WORDLESS = TextConfig(
+    hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1, max_position_embeddings=8
+)
+_COSINE = "squaredcos_cap_v2"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PictureSettings:
-    """How many pictures are drawn: for the VAE, and for the UNet's latents; `size` is their side in
-    pixels.
-    """
+    """How many pictures are used: by the VAE, and for the UNet's latents; `size` is their side in pixels."""
 
     size: int = 128
-    vae: int
+    vae: int = 0
     unet: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """What is learned from. `path`: the folder of mnist, cifar10 and folder; `density`: of points."""
+
+    kind: Literal["scenes", "shapes", "digits", "points", "mnist", "cifar10", "folder"] = "scenes"
+    path: str = ""
+    density: Literal["moons", "spiral", "grid", "letters"] = "moons"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentSettings:
+    """What the UNet works on: a VAE's latents, the pictures' own pixels (in 1 or 3 channels), or points."""
+
+    kind: Literal["vae", "pixels", "points"] = "vae"
+    channels: int = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,54 +64,90 @@ class VocabularySettings:
     marks.
     """
 
-    size: int
-    captions: int
-    length: int
+    size: int = 514
+    captions: int = 0
+    length: int = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """How each part is trained."""
+    """How each part is trained; a part that is not there needs none."""
 
-    text: LoopSettings
-    vae: LoopSettings
     unet: LoopSettings
+    text: LoopSettings | None = None
+    vae: LoopSettings | None = None
     vae_loss: VAELoss = field(default_factory=VAELoss)
     unet_loss: DiffusionLoss = field(default_factory=DiffusionLoss)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecipe:
-    """A text-to-image model from nothing. `seed` decides everything that is drawn at random."""
+    """A model from nothing. `seed` decides everything that is drawn at random.
+
+    words: how the text encoder learns. "read": by itself before the others, from what the scenes' captions
+    mean; "joint": together with the UNet; "none": the model knows no words, and is asked for nothing.
+    """
 
     name: str
     seed: int
+    words: Literal["read", "joint", "none"] = "read"
+    data: DataSettings = field(default_factory=DataSettings)
     pictures: PictureSettings
-    vocabulary: VocabularySettings
-    text: TextConfig
-    vae: VAEConfig
+    vocabulary: VocabularySettings = field(default_factory=VocabularySettings)
+    text: TextConfig = WORDLESS
+    latents: LatentSettings = field(default_factory=LatentSettings)
+    vae: VAEConfig = field(default_factory=VAEConfig)
     unet: UNetConfig
     noise: NoiseConfig
     train: TrainingSettings
     defaults: Defaults
 
+    @property
+    def coder(self) -> CoderConfig:
+        """The VAE, or what stands in its place."""
+        if self.latents.kind == "pixels":
+            return PixelsConfig(latent_channels=self.latents.channels)
+        return PointsConfig() if self.latents.kind == "points" else self.vae
+
     def __post_init__(self) -> None:
         """Raises UserError for a recipe that would fail later, or train something else than it says."""
-        ModelConfig(text=self.text, vae=self.vae, unet=self.unet, noise=self.noise)
+        ModelConfig(text=self.text, vae=self.coder, unet=self.unet, noise=self.noise)
         self.noise.schedule()
-        crop, size, words = self.train.vae_loss.crop, self.pictures.size, self.vocabulary
-        rules = {
-            "only epsilon and v_prediction can be trained as prediction_type": self.noise.prediction_type
-            != "sample",
-            "pictures need a size that is a multiple of 8": size > 0 and size % 8 == 0,
-            "vae_loss.crop must be a multiple of 8, at most the size": 0 < crop <= size and crop % 8 == 0,
+        rules = self._rules_of_data() | self._rules_of_words()
+        if self.latents.kind == "vae":
+            rules |= self._rules_of_vae()
+        broken = [rule for rule, holds in rules.items() if not holds]
+        if broken:
+            raise UserError(f"{broken[0]}.")
+
+    def _rules_of_data(self) -> dict[str, bool]:
+        size, kind = self.pictures.size, self.data.kind
+        cell = 8 if self.latents.kind != "pixels" else 1
+        return {
+            f"pictures need a size that is a multiple of {cell}": size > 0 and size % cell == 0,
+            "pictures.unet must be at least 1": self.pictures.unet >= 1,
+            'data.kind "points" and latents.kind "points" belong together': (kind == "points")
+            == (self.latents.kind == "points"),
+            f"data.kind {kind} needs data.path, the folder with its files": bool(self.data.path)
+            or kind not in ("mnist", "cifar10", "folder"),
+        }
+
+    def _rules_of_words(self) -> dict[str, bool]:
+        words = self.vocabulary
+        return {
+            'words = "read" needs data.kind "scenes" and [train.text]': self.words != "read"
+            or (self.data.kind == "scenes" and self.train.text is not None),
             "vocabulary.size must be at least 514, the bytes and the marks": words.size >= 514,
             "vocabulary.length must be the text's max_position_embeddings": words.length
             == self.text.max_position_embeddings,
         }
-        broken = [rule for rule, holds in rules.items() if not holds]
-        if broken:
-            raise UserError(f"{broken[0]}.")
+
+    def _rules_of_vae(self) -> dict[str, bool]:
+        crop, size = self.train.vae_loss.crop, self.pictures.size
+        return {
+            "vae_loss.crop must be a multiple of 8, at most the size": 0 < crop <= size and crop % 8 == 0,
+            "a VAE needs pictures.vae and [train.vae]": self.pictures.vae >= 1 and self.train.vae is not None,
+        }
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> TrainingRecipe:
@@ -88,4 +156,17 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> TrainingRecipe:
     """
     values = read_toml(path)
     override(values, overrides)
+    _shorten(values)
     return build(TrainingRecipe, values, path.name)
+
+
+def _shorten(values: dict[str, Any]) -> None:
+    """What a recipe need not say: "cosine" for the name in files, the size rule of pixels and points."""
+    tables = [values.get(name) for name in ("noise", "latents", "defaults")]
+    noise, latents, defaults = (table if isinstance(table, dict) else {} for table in tables)
+    if noise.get("beta_schedule") == "cosine":
+        noise["beta_schedule"] = _COSINE
+    if latents.get("kind") in ("pixels", "points"):
+        multiple, smallest = side_rule(PixelsConfig() if latents["kind"] == "pixels" else PointsConfig())
+        defaults.setdefault("multiple", multiple)
+        defaults.setdefault("smallest", smallest)

@@ -1,7 +1,8 @@
-"""Trains a text-to-image model from a recipe: vocabulary, text encoder, VAE, latents, UNet, model folder.
+"""Trains a model from a recipe: vocabulary, text encoder, VAE, latents, UNet, model folder.
 
 Every stage leaves its result in the run's folder, and a finished stage is not repeated, so a run that was
-stopped anywhere goes on with `resume`.
+stopped anywhere goes on with `resume`. Which stages there are, the recipe says: a model of pixels or points
+has no VAE to train, and one without words no text encoder.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,24 +23,26 @@ from tqdm import tqdm
 
 from core.device import find_device
 from core.errors import UserError
-from core.files import check_writable, write_whole
+from core.files import check_writable, plain_errors, write_whole
+from core.models.build import Coder, make_coder, unet_class
 from core.models.clip import CLIPTextEncoder
 from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
 from core.prompt import Tokenizer
 from core.training import autoencoder, reading
 from core.training.autoencoder import VAEStage
-from core.training.captions import caption, words
-from core.training.diffusion import DiffusionStage, encode_pool
+from core.training.diffusion import DiffusionStage, Latents, encode_pool
 from core.training.export import save_model
 from core.training.loop import LoopSettings, Stage, train_stage
 from core.training.pool import Pool
 from core.training.reading import TextStage
 from core.training.recipe import TrainingRecipe, read_recipe
+from core.training.samples import Asked
+from core.training.sets import Data, PictureSet, PointSet, open_set
 from core.training.vocabulary import learn_vocabulary
 
-TEST_PICTURES = 512
 BLOCK = 2048
+SAMPLES = 16
 RECIPE = "recipe.json"
 CHANGEABLE = ("train", "defaults")
 
@@ -49,11 +53,13 @@ def train(
     resume: bool = False,
     out: Path | None = None,
     device: str | None = None,
+    stop: threading.Event | None = None,
 ) -> Path:
     """Train the recipe at `path` and return the folder of the finished model, `out/model`.
 
     device: "cpu", "cuda", "mps"; the best one that is there when None. Without `resume` a folder that already
-    holds a run is refused, so that nothing is lost. Raises UserError.
+    holds a run is refused, so that nothing is lost. Raises UserError; Cancelled when `stop` is set, after a
+    checkpoint from which `resume` goes on.
     """
     where = find_device(device)
     recipe = read_recipe(path, overrides)
@@ -62,13 +68,14 @@ def train(
         raise UserError(
             f"{folder} already holds a run: add --resume to go on, or name another folder with --out."
         )
+    data = open_set(recipe, "train")
     check_writable(folder)
     _remember(recipe, folder / RECIPE)
-    run = TrainingRun(recipe, folder, resume, where)
+    run = TrainingRun(recipe, folder, resume, where, data=data, stop=stop)
     text = run.text_encoder()
-    vae = run.vae()
-    unet = run.unet(text, vae)
-    return save_model(folder / "model", recipe, run.tokenizer, text.cpu(), vae.cpu(), unet.cpu())
+    coder = run.coder()
+    unet = run.unet(text, coder)
+    return save_model(folder / "model", recipe, run.tokenizer, text.cpu(), coder.cpu(), unet.cpu(), data)
 
 
 def _remember(recipe: TrainingRecipe, path: Path) -> None:
@@ -88,55 +95,80 @@ class TrainingRun:
     """The stages of one run, in their order."""
 
     def __init__(
-        self, recipe: TrainingRecipe, folder: Path, resume: bool, device: torch.device | str = "cpu"
+        self,
+        recipe: TrainingRecipe,
+        folder: Path,
+        resume: bool,
+        device: torch.device | str = "cpu",
+        *,
+        data: Data | None = None,
+        stop: threading.Event | None = None,
     ) -> None:
         self.recipe, self.folder, self.resume, self.device = recipe, folder, resume, device
-        self.pool = Pool(recipe.seed, "seen", recipe.pictures.unet, recipe.pictures.size)
-        self.test = Pool(recipe.seed + 1, "held_out", TEST_PICTURES, recipe.pictures.size)
+        self.stop = stop
+        self.data = open_set(recipe, "train") if data is None else data
+        self.test = open_set(recipe, "test")
         self.tokenizer, self.vocabulary_size = self._vocabulary()
 
     def _vocabulary(self) -> tuple[Tokenizer, int]:
-        wanted = self.recipe.vocabulary
-        captions = (
-            caption(self.pool.spec(i), self.pool.rng(i, "vocabulary")) for i in range(wanted.captions)
-        )
+        wanted, data = self.recipe.vocabulary, self.data
+        captions = (data.caption(i % data.count, "vocabulary") for i in range(wanted.captions))
         vocab, merges = learn_vocabulary(captions, wanted.size)
-        return Tokenizer(vocab, merges, wanted.length, words()), len(vocab)
+        words = frozenset[str]() if self.recipe.words == "none" else data.words()
+        return Tokenizer(vocab, merges, wanted.length, words), len(vocab)
 
     def text_encoder(self) -> CLIPTextEncoder:
-        """The trained text encoder."""
+        """The text encoder: trained, unless the UNet's stage does that, or it has nothing to learn."""
         torch.manual_seed(self.recipe.seed)
         size = self.vocabulary_size
         config = replace(self.recipe.text, vocab_size=size, bos_token_id=size - 2, eos_token_id=size - 1)
         encoder = CLIPTextEncoder(config)
         reading.initialise(encoder)
         settings = self.recipe.train.text
-        stage = TextStage(encoder, self.tokenizer, batch=settings.batch, seed=self.recipe.seed)
-        stage.modules.to(self.device)
-        self._train(stage, settings)
-        return encoder.eval().requires_grad_(False)
+        if self.recipe.words == "joint":
+            return encoder.to(self.device)
+        if self.recipe.words == "read" and settings is not None:
+            stage = TextStage(encoder, self.tokenizer, batch=settings.batch, seed=self.recipe.seed)
+            stage.modules.to(self.device)
+            self._train(stage, settings)
+        return encoder.to(self.device).eval().requires_grad_(False)
 
-    def unet(self, encoder: CLIPTextEncoder, vae: AutoencoderKL) -> UNet:
+    def unet(self, encoder: CLIPTextEncoder, coder: Coder) -> UNet:
         """The UNet, trained on the VAE's latents."""
-        latents, test = self._latents(vae, self.pool), self._latents(vae, self.test)
-        torch.manual_seed(self.recipe.seed)
-        unet, settings = UNet(self.recipe.unet), self.recipe.train.unet
+        recipe, settings = self.recipe, self.recipe.train.unet
+        latents, test = self._latents(coder, self.data), self._latents(coder, self.test)
+        torch.manual_seed(recipe.seed)
+        unet = unet_class(recipe.coder)(recipe.unet)
         nn.init.zeros_(unet.conv_out.weight)
         unet.to(self.device)
         stage = DiffusionStage(
-            unet, encoder, self.tokenizer, self.recipe.noise, latents, self.pool,
-            (test, self.test), self.recipe.train.unet_loss, batch=settings.batch,
+            unet, encoder, self.tokenizer, recipe.noise, latents, self.data,
+            (test, self.test), recipe.train.unet_loss, batch=settings.batch,
+            joint=recipe.words == "joint", wordless=recipe.words == "none",
+            precision=settings.precision, coder=coder, asked=self._asked(),
         )  # fmt: skip
         self._train(stage, settings)
+        encoder.eval().requires_grad_(False)
         return unet.eval()
 
-    def vae(self) -> AutoencoderKL:
-        """The trained VAE, scaled so that latents have unit variance."""
+    def _asked(self) -> Asked:
+        """What samples are drawn of: captions of the data, or nothing where there are no words."""
+        if self.recipe.data.kind == "points":
+            return Asked(self.recipe.defaults, ("",), self.recipe.seed)
+        examples = ("",) if self.recipe.words == "none" else self.data.examples()
+        texts = tuple(examples[i % len(examples)] for i in range(SAMPLES))
+        return Asked(self.recipe.defaults, texts, self.recipe.seed)
+
+    def coder(self) -> Coder:
+        """The trained VAE, scaled so that latents have unit variance; or what stands in its place."""
+        settings = self.recipe.train.vae
+        if self.recipe.latents.kind != "vae" or settings is None:
+            return make_coder(self.recipe.coder)
         torch.manual_seed(self.recipe.seed)
         vae = AutoencoderKL(self.recipe.vae)
         autoencoder.initialise(vae)
         vae.to(self.device)
-        settings, pictures = self.recipe.train.vae, self._pictures()
+        pictures = self._pictures()
         stage = VAEStage(
             vae,
             pictures,
@@ -144,6 +176,8 @@ class TrainingRun:
             batch=settings.batch,
             steps=settings.steps,
             seed=self.recipe.seed,
+            held_out=_first(self.test, 64) if isinstance(self.test, PictureSet) else None,
+            precision=settings.precision,
         )
         self._train(stage, settings)
         vae.eval().requires_grad_(False)
@@ -153,30 +187,44 @@ class TrainingRun:
         return vae
 
     def _pictures(self) -> NDArray[np.uint8]:
+        """What the VAE is trained on, (N, size, size, 3)."""
         count = self.recipe.pictures.vae
+        if isinstance(self.data, PictureSet):
+            return _first(self.data, count)
+        assert isinstance(self.data, Pool)
         with tqdm(total=count, desc="pictures", mininterval=5) as progress:
-            return replace(self.pool, count=count).on_disk(self.folder, progress.update)
+            return replace(self.data, count=count).on_disk(self.folder, progress.update)
 
-    def _latents(self, vae: AutoencoderKL, pool: Pool) -> NDArray[np.float16]:
-        """The latents of a pool, (count, C, h, w), encoded once."""
-        path = self.folder / f"latents-{pool.split}-{_fingerprint(vae)}.npy"
+    def _latents(self, coder: Coder, data: Data) -> Latents:
+        """The latents of a set, (count, C, h, w), encoded once."""
+        if isinstance(data, PointSet):
+            return data.latents()
+        path = self.folder / f"latents-{data.name}-{_fingerprint(coder)}.npy"
         if not path.exists():
             blocks = []
-            with tqdm(total=pool.count, desc=path.stem, mininterval=5) as progress:
-                for first in range(0, pool.count, BLOCK):
-                    pictures = np.stack(list(pool.pictures(range(first, min(first + BLOCK, pool.count)))))
-                    blocks.append(encode_pool(vae, pictures).numpy())
+            with tqdm(total=data.count, desc=path.stem, mininterval=5) as progress:
+                for first in range(0, data.count, BLOCK):
+                    pictures = np.stack(list(data.pictures(range(first, min(first + BLOCK, data.count)))))
+                    blocks.append(encode_pool(coder, pictures).numpy())
                     progress.update(len(pictures))
             unfinished = path.with_suffix(".part.npy")
-            np.save(unfinished, np.concatenate(blocks))
-            unfinished.rename(path)
-        stored: NDArray[np.float16] = np.load(path)
+            with plain_errors(path):
+                np.save(unfinished, np.concatenate(blocks))
+                unfinished.rename(path)
+        stored: Latents = np.load(path)
         return stored
 
     def _train(self, stage: Stage, settings: LoopSettings) -> None:
         """Train a stage and put its averaged weights in place."""
-        averaged: dict[str, Tensor] = train_stage(stage, settings, self.folder, resume=self.resume)
+        averaged: dict[str, Tensor] = train_stage(
+            stage, settings, self.folder, resume=self.resume, stop=self.stop
+        )
         stage.modules.load_state_dict(averaged)
+
+
+def _first(data: PictureSet, count: int) -> NDArray[np.uint8]:
+    """The first pictures of a set, (up to `count`, size, size, 3)."""
+    return np.stack(list(data.pictures(range(min(count, data.count)))))
 
 
 def _fingerprint(module: nn.Module) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from core.errors import UserError
 from core.files import write_stream
-from core.models.config import ModelConfig
+from core.models.config import ModelConfig, VAEConfig
 from core.weights import compvis
 from core.weights.checkpoint import open_checkpoint
 from core.weights.compvis import CLIP, OPEN_CLIP, UNET, VAE
@@ -78,6 +78,8 @@ def _folder(path: Path) -> dict[str, Written]:
     """A folder's three parts under CompVis' names."""
     model = open_model(path)
     config = model.config
+    if not isinstance(config.vae, VAEConfig):
+        raise UserError(f"{path} has no VAE: single files hold models of Stable Diffusion's form alone.")
     for part, shapes in zip((model.text, model.vae, model.unet), expected_shapes(config), strict=True):
         check_part(shapes, part)
     tensors = _renamed(model.unet, UNET, compvis.unet_names(config.unet))

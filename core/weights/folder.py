@@ -13,7 +13,16 @@ from typing import Any, TypeVar
 
 from core.checks import MAX_SIDE, MIN_SIDE, SIDE_MULTIPLE
 from core.errors import UserError
-from core.models.config import ModelConfig, NoiseConfig, TextConfig, UNetConfig, VAEConfig
+from core.models.config import (
+    CoderConfig,
+    ModelConfig,
+    NoiseConfig,
+    PixelsConfig,
+    PointsConfig,
+    TextConfig,
+    UNetConfig,
+    VAEConfig,
+)
 from core.request import Defaults
 from core.settings import build
 from core.weights.checkpoint import INDEX, open_checkpoint
@@ -52,7 +61,6 @@ _FIXED: dict[str, dict[str, Any]] = {
         "flip_sin_to_cos": True,
         "freq_shift": 0,
         "mid_block_scale_factor": 1,
-        "mid_block_type": "UNetMidBlock2DCrossAttn",
         "num_class_embeds": None,
         "only_cross_attention": False,
         "resnet_time_scale_shift": "default",
@@ -71,8 +79,10 @@ _FIXED: dict[str, dict[str, Any]] = {
         "use_quant_conv": True,
     },
     "text_encoder": {},
-    "scheduler": {"rescale_betas_zero_snr": False, "trained_betas": None},
+    "scheduler": {"trained_betas": None},
 }
+# What stands in the VAE's place, by the class that its config.json names; it has no weights.
+PIXELS, POINTS = "LatentCanvasPixels", "LatentCanvasPoints"
 T = TypeVar("T")
 
 
@@ -108,9 +118,15 @@ def read_config(folder: Path) -> ModelConfig:
         raise UserError(f"{folder}: {error}") from None
 
 
-def read_vae_config(folder: Path) -> VAEConfig:
-    """The configuration of a VAE's folder. Raises UserError."""
-    return _config(VAEConfig, folder / "config.json", "vae")
+def read_vae_config(folder: Path) -> CoderConfig:
+    """The configuration of a VAE's folder, or of what stands in its place. Raises UserError."""
+    path = folder / "config.json"
+    kind = read_json(path).get("_class_name")
+    if kind == PIXELS:
+        return build(PixelsConfig, read_json(path), str(path), unknown="ignore")
+    if kind == POINTS:
+        return build(PointsConfig, read_json(path), str(path), unknown="ignore")
+    return _config(VAEConfig, path, "vae")
 
 
 def read_notes(folder: Path, config: ModelConfig) -> ModelNotes:
@@ -143,22 +159,37 @@ def read_notes(folder: Path, config: ModelConfig) -> ModelNotes:
 
 def plain_notes(name: str, config: ModelConfig, *, cells: int = 64, schedule: str = "leading") -> ModelNotes:
     """Notes for a model that has none: Stable Diffusion's usual settings, at `cells` latents a side."""
-    side = min(max(cells * config.vae.reduction, MIN_SIDE), MAX_SIDE) // SIDE_MULTIPLE * SIDE_MULTIPLE
-    defaults = Defaults(sampler="ddim", schedule=schedule, steps=20, cfg_scale=7.5, width=side, height=side)
+    multiple, smallest = side_rule(config.vae)
+    side = min(max(cells * config.vae.reduction, smallest), MAX_SIDE) // multiple * multiple
+    defaults = Defaults(
+        sampler="ddim", schedule=schedule, steps=20, cfg_scale=7.5,
+        width=side, height=side, multiple=multiple, smallest=smallest,
+    )  # fmt: skip
     return ModelNotes(name=name, defaults=defaults)
+
+
+def side_rule(vae: CoderConfig) -> tuple[int, int]:
+    """What the sides of a picture are multiples of, and the least that they are."""
+    return (SIDE_MULTIPLE, MIN_SIDE) if isinstance(vae, VAEConfig) else (vae.reduction, 8)
 
 
 def read_part(folder: Path) -> Part:
     """The weights in a part's folder, `text_encoder`, `vae` or `unet`, by our names. Raises UserError."""
+    if folder.name == "vae":
+        return read_vae_part(folder)
     checkpoint = open_checkpoint(_weights(folder))
     entries = checkpoint.entries
     if folder.name == "text_encoder":
         return Part(checkpoint.path, _text(entries))
-    return Part(checkpoint.path, diffusers_vae(entries) if folder.name == "vae" else _as_they_are(entries))
+    return Part(checkpoint.path, _as_they_are(entries))
 
 
 def read_vae_part(folder: Path) -> Part:
-    """The weights of a VAE's folder, whatever the folder is called. Raises UserError."""
+    """The weights of a VAE's folder, whatever the folder is called; none where it is no VAE. Raises
+    UserError.
+    """
+    if not isinstance(read_vae_config(folder), VAEConfig):
+        return Part(folder, {})
     checkpoint = open_checkpoint(_weights(folder, "vae"))
     return Part(checkpoint.path, diffusers_vae(checkpoint.entries))
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from core.errors import UserError
-from core.models.config import ModelConfig, VAEConfig
+from core.models.config import CoderConfig, ModelConfig, VAEConfig
 from core.weights.checkpoint import INDEX, open_checkpoint
 from core.weights.find import find_tokenizer, model_name
 from core.weights.folder import (
@@ -128,7 +128,9 @@ def _with_vae(model: ModelFiles, path: Path) -> ModelFiles:
             f"{path} is a VAE of {config.latent_channels} channels at 1/{config.reduction} of a picture's "
             f"side, and {model.notes.name} needs {own.latent_channels} at 1/{own.reduction}."
         )
-    if not path.is_dir():  # no file says its scale, so that it is the model's
+    if (
+        isinstance(config, VAEConfig) and not path.is_dir()
+    ):  # no file says its scale, so that it is the model's
         config = replace(config, scaling_factor=own.scaling_factor)
     notes = replace(model.notes, preview=None)  # it was fitted to the other one
     about = f"{model.about}, with the VAE {path.name}"
@@ -142,7 +144,7 @@ def _with_vae(model: ModelFiles, path: Path) -> ModelFiles:
     )
 
 
-def _read_vae(path: Path) -> tuple[VAEConfig, Part]:
+def _read_vae(path: Path) -> tuple[CoderConfig, Part]:
     if not path.exists():
         raise UserError(f"The VAE {str(path)!r} is not there: give --vae a file or a folder.")
     if not path.is_dir():

@@ -7,22 +7,23 @@ at a time. The pages of the file that were read for it are let go: they come bac
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from core.errors import UserError
+from core.models.build import make_coder
 from core.models.clip import CLIPTextEncoder
 from core.models.config import ModelConfig
 from core.models.unet import UNet
-from core.models.vae import AutoencoderKL
 from core.weights.mapped import Entry
 
 M = TypeVar("M", bound=nn.Module)
+C = TypeVar("C")
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Part:
         return {source.entry.dtype for source in self.sources.values()}
 
 
-def load_part(build: type[M], config: Any, part: Part, device: torch.device, dtype: torch.dtype) -> M:
+def load_part(build: Callable[[C], M], config: C, part: Part, device: torch.device, dtype: torch.dtype) -> M:
     """A module with the weights of `part`, in evaluation mode.
 
     Raises UserError when a weight is missing, left over, of another shape, or not a number.
@@ -87,12 +88,12 @@ def expected_shapes(config: ModelConfig) -> list[dict[str, tuple[int, ...]]]:
     """The weights that text encoder, VAE and UNet of this configuration have."""
     return [
         _built(CLIPTextEncoder, config.text)[1],
-        _built(AutoencoderKL, config.vae)[1],
+        _built(make_coder, config.vae)[1],
         _built(UNet, config.unet)[1],
     ]
 
 
-def _built(build: type[M], config: Any) -> tuple[M, dict[str, tuple[int, ...]]]:
+def _built(build: Callable[[C], M], config: C) -> tuple[M, dict[str, tuple[int, ...]]]:
     """The module without memory, and the shapes of its weights by name."""
     with torch.device("meta"):
         module = build(config)
@@ -132,6 +133,8 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _check_numbers(names: list[str], ends: list[Tensor], part: Part) -> None:
     """Raises UserError when the smallest or largest number of a weight is none; one look at the device."""
+    if not ends:
+        return
     bad = (~torch.stack(ends).isfinite().all(dim=1)).nonzero().flatten().tolist()
     if bad:
         raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import math
 import pickle
@@ -18,7 +19,7 @@ from hypothesis import given
 
 from core.errors import UserError
 from core.options import Option
-from core.picture_settings import parse_outpaint
+from core.picture_settings import Given, parse_outpaint
 from core.registry import Registry, SamplerInfo, ScheduleInfo
 from core.request import (
     Defaults,
@@ -70,11 +71,11 @@ BAD = [
     ({"cfg_scale": math.inf}, "cfg scale inf: must be a number between 0 and 100"),
     ({"cfg_scale": True}, "cfg scale True: must be a number between 0 and 100"),
     ({"cfg_scale": "7"}, "cfg scale '7': must be a number between 0 and 100"),
-    ({"width": 130, "height": 128}, "size 130x128: width must be a multiple of 8 between 64 and 2048"),
-    ({"width": 128, "height": 2056}, "size 128x2056: height must be a multiple of 8 between 64 and 2048"),
-    ({"width": 56}, "width 56: must be a multiple of 8 between 64 and 2048"),
-    ({"height": 128.0}, "height 128.0: must be a multiple of 8 between 64 and 2048"),
-    ({"height": True}, "height True: must be a multiple of 8 between 64 and 2048"),
+    ({"width": 0, "height": 128}, "size 0x128: width must be a whole number between 1 and 2048"),
+    ({"width": 128, "height": 2056}, "size 128x2056: height must be a whole number between 1 and 2048"),
+    ({"width": -8}, "width -8: must be a whole number between 1 and 2048"),
+    ({"height": 128.0}, "height 128.0: must be a whole number between 1 and 2048"),
+    ({"height": True}, "height True: must be a whole number between 1 and 2048"),
     ({"batch": 0}, "batch 0: must be a whole number between 1 and 64"),
     ({"batch": 65}, "batch 65: must be a whole number between 1 and 64"),
     ({"batch": None}, "batch: must be given"),
@@ -316,8 +317,30 @@ def test_a_size_that_is_none(text: str) -> None:
 
 
 def test_a_size_out_of_range() -> None:
-    with pytest.raises(UserError, match=r"^size 130x128: width must be a multiple of 8 between 64 and 2048$"):
-        parse_size("130x128")
+    with pytest.raises(UserError, match=r"^size 128x4096: height must be a whole number between 1 and 2048$"):
+        parse_size("128x4096")
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ({"width": 130, "height": 128}, "size 130x128: width must be a multiple of 8 between 64 and 2048"),
+        ({"width": 56}, "width 56: must be a multiple of 8 between 64 and 2048"),
+    ],
+)
+def test_a_size_that_the_model_cannot_make(size: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=f"^{message}$"):
+        Request(**size).resolve(DEFAULTS, REGISTRY)
+
+
+def test_a_model_of_pixels_has_a_size_rule_of_its_own() -> None:
+    small = dataclasses.replace(DEFAULTS, width=28, height=28, multiple=1, smallest=8)
+    assert Request(width=29).resolve(small, REGISTRY).width == 29
+    picture = Given(31, 17, "0" * 64)
+    settings = Request().resolve(small, REGISTRY, picture)
+    assert (settings.width, settings.height) == (31, 17)
+    with pytest.raises(UserError, match=r"^height 7: must be a whole number between 8 and 2048$"):
+        Request(height=7).resolve(small, REGISTRY)
 
 
 def test_an_interval_and_sides_as_typed() -> None:

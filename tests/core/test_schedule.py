@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.schedule import NoiseSchedule, last_part, strength_words
+from core.schedule import BetaSchedule, NoiseSchedule, last_part, strength_words
 
 MODEL = NoiseSchedule.from_betas("scaled_linear")
 
@@ -77,6 +77,29 @@ def test_an_offset_outside_the_table_is_refused() -> None:
 def test_unknown_betas_are_refused() -> None:
     with pytest.raises(ValueError, match="cosine"):
         NoiseSchedule.from_betas("cosine")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"])
+@pytest.mark.parametrize("zero", [False, True])
+def test_tables_are_those_of_diffusers(kind: BetaSchedule, zero: bool) -> None:
+    """Its arithmetic is in single precision; its last alpha_bar is 0 where ours is next to nothing."""
+    diffusers = pytest.importorskip("diffusers")
+    theirs = diffusers.DDPMScheduler(
+        beta_schedule=kind, beta_start=1e-4, beta_end=0.02, rescale_betas_zero_snr=zero
+    ).alphas_cumprod.tolist()
+    ours = NoiseSchedule.from_betas(kind, 1e-4, 0.02, zero_terminal_snr=zero).alphas_cumprod
+    assert ours[:-1] == pytest.approx(theirs[:-1], rel=2e-3, abs=1e-8)
+    assert ours[-1] == pytest.approx(theirs[-1], abs=1e-7)
+    assert (theirs[-1] == 0) is zero
+
+
+@pytest.mark.parametrize("kind", ["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"])
+def test_without_terminal_signal_the_levels_stay_finite(kind: BetaSchedule) -> None:
+    model = NoiseSchedule.from_betas(kind, zero_terminal_snr=True)
+    plain = NoiseSchedule.from_betas(kind)
+    assert model.sigma_min == pytest.approx(plain.sigma_min)
+    assert 4000 < model.sigma_max < 100_000  # 1e5 is the most that a person may type
+    assert model.timestep(model.sigma_max) == 999
 
 
 def test_a_strength_takes_the_last_part_of_the_grid() -> None:

@@ -115,7 +115,7 @@ def edit(path: Path, **values: Any) -> None:
         ("unet/config.json", {"addition_embed_type": "text_time"}, "addition_embed_type"),
         ("vae/config.json", {"use_quant_conv": False}, "use_quant_conv"),
         ("scheduler/scheduler_config.json", {"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr"),
-        ("scheduler/scheduler_config.json", {"beta_schedule": "squaredcos_cap_v2"}, "squaredcos_cap_v2"),
+        ("scheduler/scheduler_config.json", {"beta_schedule": "laplace"}, "laplace"),
         ("unet/config.json", {"in_channels": 8}, "must read latents"),
     ],
 )

@@ -42,6 +42,7 @@ def bench(
     files = open_model(find_model(model))
     own = files.notes.defaults
     width, height = parse_size(size) if size else (own.width, own.height)
+    own.check_size(width, height)
     if watched:
         if against:
             raise UserError("--watched and --against measure different things: give one of them")

@@ -173,6 +173,7 @@ def generate(
     _warn_of_other_pictures(request, inputs)
     options.choose_plugins(plugins_dir, no_plugins)
     _check_names(request)
+    _check_size(request, recipe, model)
     check_writable(out)
 
     pipeline = load_for(recipe, model, vae, ema, device, dtype)
@@ -258,6 +259,24 @@ def _check_names(request: Request) -> None:
         known.sampler(named.sampler).check_options({**named.options, **request.options})
     if named.schedule is not None:
         known.schedule(named.schedule)
+
+
+def _check_size(request: Request, recipe: Recipe | None, model: str | None) -> None:
+    """A size that the model cannot make is said before it is loaded, where it is a folder, which is quick to
+    ask.
+    """
+    if request.width is None and request.height is None:
+        return
+    from core.weights.find import find_model
+    from core.weights.folder import read_config, read_notes
+
+    try:
+        folder = find_model(model or ("tiny" if recipe is None else recipe.model.name))
+        defaults = read_notes(folder, read_config(folder)).defaults if folder.is_dir() else None
+    except UserError:  # loading it says what is wrong with the model
+        return
+    if defaults is not None:
+        defaults.check_size(request.width, request.height)
 
 
 def _warn_of_other_pictures(request: Request, inputs: Inputs | None) -> None:

@@ -1,0 +1,30 @@
+"""One coloured shape in the middle of a plain background, named by colour and kind."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+
+from core.training.drawing import draw
+from core.training.pictures import COLORS, SHAPE_KINDS, Shapes, Thing
+from core.training.sets.labelled import PictureSet
+
+# Colours that a small picture keeps apart, of the shapes and of what is behind them.
+INKS = ("red", "yellow", "green", "blue", "purple", "white")
+PAPERS = ("black", "gray", "brown")
+
+
+def shape_set(name: str, seed: int, count: int, size: int) -> PictureSet:
+    """`count` pictures; the label is colour and kind."""
+    names = [(ink, kind) for ink in INKS for kind in SHAPE_KINDS]
+    labels = np.random.default_rng(seed).integers(len(names), size=count)
+    assert all(color in COLORS for color in (*INKS, *PAPERS))
+    pictures = []
+    for i, label in enumerate(labels):
+        rng = random.Random(f"{seed}/{name}/{i}")
+        ink, kind = names[int(label)]
+        spec = Shapes(rng.choice(PAPERS), "plain", None, (Thing(kind, ink, "large"),))
+        pictures.append(np.asarray(draw(spec, rng, size)))
+    captions = [(f"a {ink} {kind}", f"{ink} {kind}", kind) for ink, kind in names]
+    return PictureSet(name, seed, np.stack(pictures), labels.astype(np.int64), captions)
