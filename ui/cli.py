@@ -27,7 +27,7 @@ from ui.commands.samplers import app as samplers
 from ui.commands.samplers import listing
 from ui.commands.steps import steps, verify
 from ui.commands.train import train
-from ui.commands.visualize import app as visualize
+from ui.commands.visualize_model import app as visualize
 
 PROGRAM = "latentcanvas"
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130

@@ -48,7 +48,7 @@ def _spiral(random: Generator, count: int) -> Points:
 
 
 def _grid(random: Generator, count: int) -> Points:
-    centres = (random.integers(0, 3, (count, 2)) - 1) * 1.2
+    centres: Points = (random.integers(0, 3, (count, 2)) - 1) * 1.2
     return centres + random.normal(0, 0.12, (count, 2))
 
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core import plugins
+
 ROOT = Path(__file__).resolve().parents[2]
-MOST = 16  # lines of a function that is shown from its first line on
+MOST = 14  # lines of a loop that are shown
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,14 @@ class Lines:
 
 
 def lines(target: str, words: str = "", before: int = 1, after: int = 1) -> Lines:
-    """The line of a function that holds `words`, and a few around it; its first lines without any.
+    """The line of a function that holds `words`, and a few around it; its first loop without any.
 
-    target: "core.guidance:guide", or with a class "core.starting:Start.state". Raises LookupError when no
-    line of it does, so that a text cannot point at code that has changed.
+    target: "core.guidance:guide", with a class "core.starting:Start.state", or "sampler:ddim" for what is
+    registered. Raises LookupError when no line of it does, so that a text cannot point at code that changed.
     """
     module, _, name = target.partition(":")
+    if module == "sampler":
+        return lines_of(plugins.registry().sampler(name).function, words, before, after)
     found: Any = importlib.import_module(module)
     for part in name.split("."):
         found = getattr(found, part)
@@ -38,12 +42,15 @@ def lines(target: str, words: str = "", before: int = 1, after: int = 1) -> Line
 def lines_of(function: Callable[..., Any], words: str = "", before: int = 1, after: int = 1) -> Lines:
     """The same of a function that is there already, such as a plugin's sampler."""
     source, first = inspect.getsourcelines(inspect.unwrap(function))
-    place, start, end = 0, 0, min(len(source), MOST)
     if words:
         place = next((i for i, line in enumerate(source) if words in line), -1)
         if place < 0:
             raise LookupError(f"{function.__qualname__} has no line with {words!r}")
-        start, end = max(place - before, 0), min(place + after + 1, len(source))
+        start, end = max(place - before, 0), place + after + 1
+    else:
+        loops = (i for i, line in enumerate(source) if line.lstrip().startswith(("for ", "while ")))
+        start = place = next(loops, 0)
+        end = place + MOST
     path = Path(inspect.getsourcefile(function) or "")
     where = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
     return Lines(f"{where}:{first + place}", textwrap.dedent("".join(source[start:end])).rstrip())

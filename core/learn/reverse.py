@@ -126,7 +126,7 @@ def shown(made: Sequence[Descent], name: str, seed: int = 0, share: float | None
 
     numbers = {"cloud": name, "fresh_data_apart": fair, "descents": [one.to_dict() for one in made]}
     plot = Plot(f"points of {len(good)} samplers on their way from noise to {name}", draw)
-    code = [(one.sampler, "") for one in good[:1]]
+    code = [(f"sampler:{one.sampler}", "") for one in good[:1]]
     return Shown(words, numbers, [plot], lambda paper: _film(paper, good, data), code=code)
 
 

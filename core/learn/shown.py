@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageDraw, ImageFont
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _GAP = 12
+Font = ImageFont.FreeTypeFont
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,13 +62,20 @@ class Shown:
         return gif(self.frames(paper), milliseconds=self.milliseconds)
 
 
+def _font(size: int) -> Font:
+    """The one of matplotlib, for Pillow's has not all the signs."""
+    from matplotlib import get_data_path
+
+    return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+
+
 def _drawn(part: Plot | Pictures, paper: Paper) -> Image.Image:
     return picture(part.draw(paper)) if isinstance(part, Plot) else sheet(part, paper)
 
 
 def sheet(part: Pictures, paper: Paper) -> Image.Image:
     """The pictures in rows, as wide as the paper."""
-    ink, font = paper.ink, ImageFont.load_default(14)
+    ink, font = paper.ink, _font(13)
     width = round(paper.width * 100)
     across = max(min(part.across, len(part.pictures), 3 if paper.narrow else part.across), 1)
     cell = (width - _GAP) // across - _GAP
@@ -75,7 +84,7 @@ def sheet(part: Pictures, paper: Paper) -> Image.Image:
     rows = math.ceil(len(part.pictures) / across)
     made = Image.new("RGB", (width, 30 * bool(part.title) + rows * (height + label + _GAP)), ink.ground)
     pen = ImageDraw.Draw(made)
-    pen.text((_GAP, 4), part.title, ink.text, ImageFont.load_default(16))
+    pen.text((_GAP, 4), part.title, ink.text, _font(15))
     for i, (words, image) in enumerate(part.pictures):
         left = _GAP + i % across * (cell + _GAP)
         upper = 30 * bool(part.title) + i // across * (height + label + _GAP)
@@ -85,9 +94,7 @@ def sheet(part: Pictures, paper: Paper) -> Image.Image:
     return made
 
 
-def fitting(
-    words: str, width: int, pen: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
-) -> str:
+def fitting(words: str, width: int, pen: ImageDraw.ImageDraw, font: Font) -> str:
     """As much of the words as there is room for."""
     while words and pen.textlength(words, font=font) > width:
         words = words[:-2].rstrip() + "…" if len(words) > 2 else ""
@@ -96,7 +103,7 @@ def fitting(
 
 def _stacked(images: Sequence[Image.Image], words: Sequence[str], paper: Paper) -> Image.Image:
     """Below each other, with the sentences at the end."""
-    width, font = round(paper.width * 100), ImageFont.load_default(15)
+    width, font = round(paper.width * 100), _font(14)
     lines = [line for sentence in words for line in _wrapped(sentence, width - 2 * _GAP, font)]
     height = sum(image.height + _GAP for image in images) + 22 * len(lines) + 2 * _GAP
     made = Image.new("RGB", (width, height), paper.ink.ground)
@@ -110,7 +117,7 @@ def _stacked(images: Sequence[Image.Image], words: Sequence[str], paper: Paper) 
     return made
 
 
-def _wrapped(sentence: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
+def _wrapped(sentence: str, width: int, font: Font) -> list[str]:
     lines = [""]
     for word in sentence.split():
         longer = f"{lines[-1]} {word}".strip()

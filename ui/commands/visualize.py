@@ -54,7 +54,7 @@ def forward(
         picture = example_picture() if str(image) == "scene" else _picture(image)
         return forward_picture(picture, t=t, betas=betas, seed=seed)
 
-    _give(make, out, theme, as_json)
+    give(make, out, theme, as_json)
 
 
 @app.command()
@@ -74,7 +74,7 @@ def schedules(
     from core.learn.schedules import schedules as show
     from core.plugins import registry
 
-    _give(
+    give(
         lambda: show(registry(), betas=betas, schedule=schedule, steps=steps, strength=strength),
         out,
         theme,
@@ -111,10 +111,10 @@ def reverse(
 
     names = [name.strip() for name in samplers.split(",") if name.strip()]
     asked: dict[str, Any] = {"evals": evals, "points": points, "schedule": schedule, "seed": seed}
-    _give(lambda: reverse_points(registry(), names, name=cloud, share=at, **asked), out, theme, as_json)
+    give(lambda: reverse_points(registry(), names, name=cloud, share=at, **asked), out, theme, as_json)
 
 
-def _give(
+def give(
     make: Callable[[], Shown], out: Path | None, theme: str, as_json: bool, *, moves: bool = True
 ) -> None:
     """Make it, write it, and say what it is. What cannot be written is said before anything is made."""
