@@ -105,7 +105,7 @@ class _Panels:
         self.history.connect(bench.owner, bench.opened_run, bench.run_outputs(), self.tabs["history"])
         self.recipe.connect(bench.opened_recipe, bench.recipe_outputs())
         self.plugins.connect()
-        self.learn.connect(bench.owner, self.tabs["learn"].select)
+        self.learn.connect(bench.owner, self.tabs["learn"].select, bench.base, bench.base_inputs())
         if self.settings is not None:
             self.settings.connect(page)
 

@@ -48,7 +48,7 @@ def _spiral(random: Generator, count: int) -> Points:
 
 
 def _grid(random: Generator, count: int) -> Points:
-    centres: Points = (random.integers(0, 3, (count, 2)) - 1) * 1.2
+    centres = random.integers(0, 3, (count, 2)) * 1.2 - 1.2
     return centres + random.normal(0, 0.12, (count, 2))
 
 
@@ -58,7 +58,8 @@ def _letters(random: Generator, count: int, text: str = "LC") -> Points:
     rows, columns = np.nonzero(np.asarray(canvas) > 127)
     chosen = random.integers(0, len(rows), count)
     places = np.stack([columns[chosen], -rows[chosen]], 1) + random.uniform(-0.5, 0.5, (count, 2))
-    return (places - [np.mean(columns), -np.mean(rows)]) / 27
+    made: Points = (places - [np.mean(columns), -np.mean(rows)]) / 27
+    return made
 
 
 CLOUDS: dict[str, Callable[[Generator, int], Points]] = {

@@ -18,14 +18,14 @@ MOST = 14  # lines of a loop that are shown
 
 @dataclass(frozen=True)
 class Lines:
-    """`where` is "core/schedule.py:42", the line that matters; `text` it and those around."""
+    """`where` is "core/schedule.py:42", the line that matters; `text` it and what follows."""
 
     where: str
     text: str
 
 
-def lines(target: str, words: str = "", before: int = 1, after: int = 1) -> Lines:
-    """The line of a function that holds `words`, and a few around it; its first loop without any.
+def lines(target: str, words: str = "", before: int = 0, after: int = 1) -> Lines:
+    """The line of a function that holds `words`, and the next; its first loop without any.
 
     target: "core.guidance:guide", with a class "core.starting:Start.state", or "sampler:ddim" for what is
     registered. Raises LookupError when no line of it does, so that a text cannot point at code that changed.
@@ -39,7 +39,7 @@ def lines(target: str, words: str = "", before: int = 1, after: int = 1) -> Line
     return lines_of(found, words, before, after)
 
 
-def lines_of(function: Callable[..., Any], words: str = "", before: int = 1, after: int = 1) -> Lines:
+def lines_of(function: Callable[..., Any], words: str = "", before: int = 0, after: int = 1) -> Lines:
     """The same of a function that is there already, such as a plugin's sampler."""
     source, first = inspect.getsourcelines(inspect.unwrap(function))
     if words:

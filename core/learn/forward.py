@@ -152,8 +152,12 @@ def _picture(values: Array) -> Image.Image:
 
 def _points(paper: Paper, axes: Axes, clean: Array, moved: Array) -> None:
     paper.plane(axes, 3.2)
-    axes.scatter(*clean.T, s=5, color=paper.ink.quiet, alpha=0.35, linewidths=0, rasterized=True)
-    axes.scatter(*moved.T, s=9, color=paper.ink.series[0], alpha=0.75, linewidths=0, rasterized=True)
+    axes.scatter(
+        clean[:, 0], clean[:, 1], s=5, color=paper.ink.quiet, alpha=0.35, linewidths=0, rasterized=True
+    )
+    axes.scatter(
+        moved[:, 0], moved[:, 1], s=9, color=paper.ink.series[0], alpha=0.75, linewidths=0, rasterized=True
+    )
 
 
 def _course(paper: Paper, axes: Axes, model: NoiseSchedule, at: Level) -> None:
@@ -187,8 +191,8 @@ def _moving_points(
     paper.style(axes)
     paper.plane(axes, 3.2)
     paper.title(axes, f"{name}: noise is added, t = 0 to {len(model) - 1}")
-    axes.scatter(*clean.T, s=8, color=paper.ink.quiet, alpha=0.35, linewidths=0)
-    points = axes.scatter(*clean.T, s=16, color=paper.ink.series[0], alpha=0.75, linewidths=0)
+    axes.scatter(clean[:, 0], clean[:, 1], s=8, color=paper.ink.quiet, alpha=0.35, linewidths=0)
+    points = axes.scatter(clean[:, 0], clean[:, 1], s=16, color=paper.ink.series[0], alpha=0.75, linewidths=0)
     words = axes.text(0.02, 0.02, "", transform=axes.transAxes, color=paper.ink.text, fontsize=paper.font + 2)
     times = _times(model)
 

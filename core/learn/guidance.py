@@ -59,7 +59,7 @@ def guidance(
         "The second row is one step guided by each scale, the third a whole run of each.",
     ]
     finished = [(f"scale {scale:g}", results[scale].images[0]) for scale in results]
-    parts = [
+    parts: list[Pictures | Plot] = [
         Pictures("the estimates", _apart(pipeline, step, looked.cfg_scale), 4),
         Pictures(f"step {step.index + 1}, guided by", estimates, len(estimates)),
         Pictures("the finished picture of each scale", finished, len(finished)),

@@ -114,10 +114,10 @@ class Paper:
         )
 
     def plane(self, axes: Axes, reach: float) -> None:
-        """A square part of the plane, from -reach to reach, without figures."""
+        """A part of the plane, from -reach to reach and what there is room for, without figures."""
         axes.set_xlim(-reach, reach)
         axes.set_ylim(-reach, reach)
-        axes.set_aspect("equal")
+        axes.set_aspect("equal", adjustable="datalim")
         axes.set_xticks([])
         axes.set_yticks([])
         axes.grid(False)

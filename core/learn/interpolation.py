@@ -64,24 +64,24 @@ def between_seeds(
     watch, shares = watch or Watch(), _shares(count)
     settings = settings_of(pipeline, prompt=prompt, seed=seeds[0], batch=1, **fields)
     shape = latent_shape(pipeline, settings)
-    ends = [start_noise(seed, 1, shape) for seed in seeds]
+    a, b = (start_noise(seed, 1, shape) for seed in seeds)
     contexts = _contexts(pipeline, settings.prompt, settings.negative)
     watch.expect(evals_of(settings) * (2 * count - 2))
 
     def draw_all(mix: Mix, chosen: Sequence[float]) -> list[Image.Image]:
-        made = (sample(pipeline, mix(*ends, share), contexts, settings, watch) for share in chosen)
+        made = (sample(pipeline, mix(a, b, share), contexts, settings, watch) for share in chosen)
         return [pipeline.decode(latents)[0] for latents in made]
 
     arc = draw_all(slerp, shares)
     line = [arc[0], *draw_all(lerp, shares[1:-1]), arc[-1]]
-    norms = {mix.__name__: [norm(mix(*ends, share)) for share in shares] for mix in (slerp, lerp)}
+    norms = {name: [norm(mix(a, b, share)) for share in shares] for name, mix in _WAYS.items()}
     middle = norms["lerp"][count // 2]
     words = [
         f"Halfway the straight line has noise of strength {middle:.2f}, not 1: less than the model was ever "
         "shown at this level. It takes what is missing for smoothness, and paints it flat, with few details."
     ]
     names = [f"{share:.2f}" for share in shares]
-    parts = [
+    parts: list[Pictures | Plot] = [
         Pictures(f"slerp: from seed {seeds[0]} to {seeds[1]} on the arc", _named(names, arc), count),
         Pictures("lerp: on the straight line", _named(names, line), count),
         Plot("the strength of the noise along both ways", lambda paper: _norms(paper, shares, norms)),
@@ -163,6 +163,9 @@ def between_pictures(
     ]
     numbers = {"shares": shares, "strength": strength, "settings": settings.to_dict()}
     return Shown(words, numbers, parts, lambda paper: redrawn, milliseconds=160)
+
+
+_WAYS: dict[str, Mix] = {"slerp": slerp, "lerp": lerp}
 
 
 def _contexts(pipeline: Pipeline, prompt: str, negative: str) -> tuple[Tensor, Tensor]:

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
+    from core.pipeline import Pipeline
     from core.registry import Registry, SamplerInfo
     from core.sampling import Denoise
+    from core.schedule import NoiseSchedule
 
 MOST_EVALS, MOST_SAMPLERS, MOST_POINTS = 200, 8, 4000
 KNOWN, TRAILS, REACH = 500, 24, 2.9
@@ -66,6 +68,19 @@ class Descent:
         return {**{name: getattr(self, name) for name in kept}, "apart": apart}
 
 
+@dataclass(frozen=True)
+class Walk:
+    """What is the same for all samplers: the cloud, the budget, the noise and the table of levels."""
+
+    registry: Registry
+    name: str
+    evals: int
+    points: int
+    schedule: str | None
+    seed: int
+    model: NoiseSchedule
+
+
 def descents(
     registry: Registry,
     samplers: Sequence[str],
@@ -76,19 +91,45 @@ def descents(
     schedule: str | None = None,
     seed: int = 0,
     spread: float = SPREAD,
+    pipeline: Pipeline | None = None,
 ) -> list[Descent]:
     """Each sampler's way over the exact score of a cloud, in `evals` evaluations or a few less.
 
     schedule: for all; what each prefers, else "trailing", if left out. Raises UserError for what there is
-    not; a plugin that fails leaves the others in.
+    not; a plugin that fails leaves the others in. pipeline: a model of points, to walk over its score, too.
     """
     _check(samplers, evals, points)
     infos = [registry.sampler(one) for one in samplers]
-    known = cloud(name, KNOWN, seed)
-    return [
-        _descent(registry, info, exact_denoiser(known, spread), name, evals, points, schedule, seed)
-        for info in infos
-    ]
+    scores: dict[str, Denoise] = {EXACT: exact_denoiser(cloud(name, KNOWN, seed), spread)}
+    model = table("scaled_linear")
+    if pipeline is not None:
+        scores[pipeline.name], model = learned_denoiser(pipeline), pipeline.noise_schedule
+    walk = Walk(registry, name, evals, points, schedule, seed, model)
+    return [_descent(walk, info, score, denoise) for info in infos for score, denoise in scores.items()]
+
+
+def learned_denoiser(pipeline: Pipeline) -> Denoise:
+    """What a model of points has learned, as a `denoise` of clouds (1, 2, h, w), without words or guidance.
+
+    Raises UserError for a model of anything else.
+    """
+    from core.denoiser import Denoiser
+    from core.run import PREDICTIONS
+
+    if pipeline.config.vae.latent_channels != 2:
+        raise UserError(
+            f"{pipeline.name} makes pictures: only a model of points can walk beside the exact score"
+        )
+    (context,) = pipeline.encode_prompts("")
+    return Denoiser(
+        pipeline.unet,
+        pipeline.noise_schedule,
+        prediction=PREDICTIONS[pipeline.config.noise.prediction_type],
+        conditional=context,
+        unconditional=None,
+        cfg_scale=1.0,
+        dtype=pipeline.dtype,
+    )
 
 
 def reverse_points(
@@ -113,7 +154,7 @@ def shown(made: Sequence[Descent], name: str, seed: int = 0, share: float | None
         raise UserError(f"no sampler finished: {made[0].error}")
     best = min(good, key=lambda one: one.apart)
     words = [
-        f"Nearest to fresh data is {best.title}, {best.apart:.3f} away; two fresh draws of the data are "
+        f"Nearest to fresh data is {_title(best)}, {best.apart:.3f} away; two fresh draws of the data are "
         f"{fair:.3f} apart (sliced Wasserstein-2)."
     ]
     words += [one.error for one in made if one.error]
@@ -140,23 +181,13 @@ def _check(samplers: Sequence[str], evals: int, points: int) -> None:
             raise UserError(f"{what} {value}: must be between 1 and {most}")
 
 
-def _descent(
-    registry: Registry,
-    info: SamplerInfo,
-    denoise: Denoise,
-    name: str,
-    evals: int,
-    points: int,
-    schedule: str | None,
-    seed: int,
-) -> Descent:
+def _descent(walk: Walk, info: SamplerInfo, score: str, denoise: Denoise) -> Descent:
     from core.noise import noise_source, start_noise
     from core.race import fit
     from core.sampling_run import run_sampler
 
-    model = table("scaled_linear")
-    levels = registry.schedule(schedule or info.schedule or "trailing")
-    shape, calls = (2, 1, points), 0
+    levels = walk.registry.schedule(walk.schedule or info.schedule or "trailing")
+    shape, calls = (2, 1, walk.points), 0
 
     def counted(x: Tensor, sigma: float) -> Tensor:
         nonlocal calls
@@ -164,14 +195,15 @@ def _descent(
         return denoise(x, sigma)
 
     try:
-        steps, _ = fit(evals, info, levels, model)
-        sigmas = levels.sigmas(model, steps)
-        x = start_noise(seed, 1, shape) * math.sqrt(1 + sigmas[0] ** 2)
-        made = list(run_sampler(info, counted, x, sigmas, noise_source(info.noise, seed, 1, shape), {}))
+        steps, _ = fit(walk.evals, info, levels, walk.model)
+        sigmas = levels.sigmas(walk.model, steps)
+        x = start_noise(walk.seed, 1, shape) * math.sqrt(1 + sigmas[0] ** 2)
+        noise = noise_source(info.noise, walk.seed, 1, shape)
+        made = list(run_sampler(info, counted, x, sigmas, noise, {}))
     except UserError as error:
         nothing = np.empty((0, 0, 2))
         return Descent(
-            info.name, info.title, levels.name, 0, 0, (), nothing, nothing, math.nan, error=str(error)
+            info.name, info.title, levels.name, 0, 0, (), nothing, nothing, math.nan, score, str(error)
         )
     states = [as_points(x), *(as_points(step.x) for step in made)]
     return Descent(
@@ -183,7 +215,8 @@ def _descent(
         (sigmas[0], *(step.sigma for step in made)),
         np.stack(states),
         np.stack([as_points(step.denoised) for step in made]),
-        distance(states[-1], cloud(name, 2000, seed + 1)),
+        distance(states[-1], cloud(walk.name, 2000, walk.seed + 1)),
+        score,
     )
 
 
@@ -199,19 +232,26 @@ def _trails(paper: Paper, axes: Axes, one: Descent, data: Points, share: float |
     """The ways of a few points, all points where they are, and the data behind them."""
     last = one.steps if share is None else round(min(max(share, 0.0), 1.0) * one.steps)
     paper.plane(axes, REACH)
-    axes.scatter(*data.T, s=4, color=paper.ink.quiet, alpha=0.35, linewidths=0, rasterized=True)
+    axes.scatter(
+        data[:, 0], data[:, 1], s=4, color=paper.ink.quiet, alpha=0.35, linewidths=0, rasterized=True
+    )
     ways = np.stack([one.shown(i)[:TRAILS] for i in range(last + 1)])  # (last + 1, TRAILS, 2)
     for way in ways.swapaxes(0, 1):
-        axes.plot(*way.T, color=paper.ink.series[1], linewidth=0.6, alpha=0.7)
+        axes.plot(way[:, 0], way[:, 1], color=paper.ink.series[1], linewidth=0.6, alpha=0.7)
     now = one.shown(last)
-    axes.scatter(*now.T, s=7, color=paper.ink.series[0], alpha=0.85, linewidths=0, rasterized=True)
-    paper.title(axes, one.title)
-    score = "" if one.score == EXACT else f" over {one.score}"
+    axes.scatter(
+        now[:, 0], now[:, 1], s=7, color=paper.ink.series[0], alpha=0.85, linewidths=0, rasterized=True
+    )
+    paper.title(axes, _title(one))
     where = f"{one.steps} steps, {one.evals} evaluations"
     if last < one.steps:
         where = f"step {last} of {one.steps}, σ {one.sigmas[last]:.2g}"
     apart = f", {one.apart:.3f} apart" if last == one.steps else ""
-    paper.labels(axes, where + apart + score)
+    paper.labels(axes, where + apart)
+
+
+def _title(one: Descent) -> str:
+    return one.title if one.score == EXACT else f"{one.title} over {one.score}"
 
 
 def _film(paper: Paper, made: Sequence[Descent], data: Points, count: int = 32) -> list[Image.Image]:
@@ -220,9 +260,18 @@ def _film(paper: Paper, made: Sequence[Descent], data: Points, count: int = 32) 
     points, words = [], []
     for axes, one in zip(panels, made, strict=True):
         paper.plane(axes, REACH)
-        axes.scatter(*data.T, s=4, color=paper.ink.quiet, alpha=0.35, linewidths=0)
-        points.append(axes.scatter(*one.shown(0).T, s=9, color=paper.ink.series[0], alpha=0.85, linewidths=0))
-        paper.title(axes, one.title)
+        axes.scatter(data[:, 0], data[:, 1], s=4, color=paper.ink.quiet, alpha=0.35, linewidths=0)
+        points.append(
+            axes.scatter(
+                one.shown(0)[:, 0],
+                one.shown(0)[:, 1],
+                s=9,
+                color=paper.ink.series[0],
+                alpha=0.85,
+                linewidths=0,
+            )
+        )
+        paper.title(axes, _title(one))
         words.append(
             axes.text(0.03, 0.03, "", transform=axes.transAxes, color=paper.ink.text, fontsize=paper.font)
         )

@@ -65,9 +65,11 @@ def compare_tab(folder: Path) -> None:
 def learn_tab(folder: Path) -> None:
     """Learn, inside a tab beside another as on the page, on the embedded model."""
     from core.pipeline import Pipeline
+    from core.request import Request
     from ui.engine import Engine
     from ui.jobs import Jobs
     from ui.keeping import Runs
+    from ui.tabs.compare import Base
     from ui.tabs.learn import LearnTab
 
     engine = Engine(Pipeline.load, "tiny")
@@ -79,7 +81,11 @@ def learn_tab(folder: Path) -> None:
             gr.HTML('<p id="here">here</p>')
         with gr.Tab("learn") as outer:
             tab.build()
-    tab.connect(owner, outer.select)
+
+    def base(owner: str) -> Base:
+        return Base(Request(schedule="karras", steps=12, strength=0.5, image_sha256="0" * 64))
+
+    tab.connect(owner, outer.select, base)
 
 
 TABS: dict[str, Callable[[Path], None]] = {

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +29,7 @@ from core.learn.shown import Pictures, Shown
 from core.learn.tables import table, tables
 from core.plugins import load_plugins
 from core.registry import Registry
+from core.sampling import Step
 from core.schedule import NoiseSchedule, last_part
 from core.testing.exact import points
 
@@ -199,9 +202,10 @@ def test_more_evaluations_come_nearer(registry: Registry) -> None:
 
 
 def test_a_sampler_that_fails_leaves_the_others_in(registry: Registry) -> None:
-    def broken(denoise: object, x: object, sigmas: object, noise: object) -> Iterator[object]:
-        raise RuntimeError("no such luck")
-        yield
+    def broken(denoise: object, x: object, sigmas: list[float], noise: object) -> Iterator[Step]:
+        if sigmas:
+            raise RuntimeError("no such luck")
+        yield from ()
 
     bad = replace(registry.samplers["ddim"], name="broken", function=broken, options=())
     more = replace(registry, samplers={**registry.samplers, "broken": bad})
@@ -211,6 +215,36 @@ def test_a_sampler_that_fails_leaves_the_others_in(registry: Registry) -> None:
     json.dumps(found.numbers, allow_nan=False)
     with pytest.raises(UserError, match="no sampler finished"):
         reverse_points(more, ["broken"], evals=6, points=50)
+
+
+def test_a_model_that_has_learned_the_exact_score_walks_as_it_does(registry: Registry) -> None:
+    model = table("linear")
+    exact = exact_denoiser(cloud("grid", 500, 3))
+
+    def network(x: torch.Tensor, t: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        sigma = model.sigma(float(t[0]))
+        state = x * math.sqrt(1 + sigma**2)
+        return (state - exact(state, sigma)) / sigma
+
+    config = SimpleNamespace(
+        vae=SimpleNamespace(latent_channels=2), noise=SimpleNamespace(prediction_type="epsilon")
+    )
+    pipeline: Any = SimpleNamespace(
+        name="mine",
+        config=config,
+        unet=network,
+        noise_schedule=model,
+        dtype=torch.float32,
+        encode_prompts=lambda *prompts: [torch.zeros((1, 2, 4))],
+    )
+    asked: dict[str, Any] = {"name": "grid", "evals": 10, "points": 40, "seed": 3}
+    ours, learned = descents(registry, ["ddim"], **asked, pipeline=pipeline)
+    assert (ours.score, learned.score) == ("the exact score", "mine")
+    np.testing.assert_allclose(learned.states[-1], ours.states[-1], atol=1e-2)
+    assert picture_of(shown([ours, learned], "grid")).width == 1000
+    config.vae.latent_channels = 4
+    with pytest.raises(UserError, match="mine makes pictures"):
+        descents(registry, ["ddim"], **asked, pipeline=pipeline)
 
 
 def test_a_part_of_the_way_is_drawn_and_filmed(registry: Registry) -> None:

@@ -97,6 +97,9 @@ def reverse(
     at: Annotated[
         float, typer.Option(min=0, max=1, help="Draw the state after this share of the way.")
     ] = 1.0,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A model of points, to walk over its score, too.")
+    ] = None,
     seed: Seed = 0,
     out: Out = None,
     theme: Theme = "light",
@@ -111,7 +114,15 @@ def reverse(
 
     names = [name.strip() for name in samplers.split(",") if name.strip()]
     asked: dict[str, Any] = {"evals": evals, "points": points, "schedule": schedule, "seed": seed}
-    give(lambda: reverse_points(registry(), names, name=cloud, share=at, **asked), out, theme, as_json)
+
+    def make() -> Shown:
+        if model is not None:
+            from core.pipeline import Pipeline
+
+            asked["pipeline"] = Pipeline.load(model, device="cpu")
+        return reverse_points(registry(), names, name=cloud, share=at, **asked)
+
+    give(make, out, theme, as_json)
 
 
 def give(

@@ -6,23 +6,27 @@ At the page's start there are controls alone: a view draws when it is opened.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from core.errors import UserError
 from ui.tabs.learn_models import MODEL_VIEWS
 from ui.tabs.learn_view import Shelf, View, number, whole
+from ui.widgets import text
 from ui.widgets.fields import QUICK
 from ui.widgets.sampler_controls import sampler_choices, schedule_choices
 
 if TYPE_CHECKING:
     from gradio.components import Component
 
+    from core.learn.reverse import Descent
     from core.learn.shown import Shown
     from core.registry import Registry
     from ui.jobs import Jobs
+    from ui.tabs.compare import Base
 
 CLOUDS = (("Moons", "moons"), ("Spiral", "spiral"), ("Grid of Gaussians", "grid"), ("Letters", "letters"))
 BETAS = (
@@ -87,11 +91,32 @@ class Schedules(View):
             gr.Dropdown(
                 schedule_choices(registry), value=first, label="Schedule", elem_id="schedules-schedule"
             ),
-            gr.Slider(1, 100, 20, step=1, precision=0, label="Steps", buttons=[], elem_id="schedules-steps"),
+            gr.Slider(1, 150, 20, step=1, precision=0, label="Steps", buttons=[], elem_id="schedules-steps"),
             gr.Slider(
                 0.05, 1, 1, step=0.05, label="Strength of img2img", buttons=[], elem_id="schedules-strength"
             ),
         ]
+
+    def build_actions(self) -> None:
+        """What brings the settings of a run here."""
+        self.form = gr.Button("As in the form", size="sm", elem_id="schedules-form")
+
+    def connect_form(
+        self, owner: Component, base: Callable[..., Base], base_inputs: Sequence[Component]
+    ) -> None:
+        """Wire the button. base(owner, *values of base_inputs): what the form asks for; raises UserError."""
+
+        def taken(*values: Any) -> tuple[Any, Any, Any, str]:
+            try:
+                asked = base(*values).request
+            except UserError as error:
+                return gr.skip(), gr.skip(), gr.skip(), text.error(f"in the form, {error}")
+            strength = 1.0 if asked.strength is None else asked.strength
+            steps = gr.skip() if asked.steps is None else asked.steps
+            return asked.schedule or gr.skip(), steps, strength, ""
+
+        outputs = [*self.asked[1:], self.notice]
+        self.form.click(taken, [owner, *base_inputs], outputs, **QUICK)
 
     def show(self, *values: Any) -> Shown:
         from core.learn.schedules import schedules
@@ -141,19 +166,26 @@ class Reverse(View):
                 elem_id="reverse-share",
             ),
             gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31, elem_id="reverse-seed"),
+            gr.Checkbox(
+                False, label="Also over the score of the loaded model of points", elem_id="reverse-model"
+            ),
         ]
 
     def show(self, *values: Any) -> Shown:
         from core.learn.reverse import shown
 
-        cloud, samplers, evals, share, seed = values
-        made = self._descents(cloud, tuple(samplers or ()), whole("evaluations", evals), whole("seed", seed))
+        cloud, samplers, evals, share, seed, learned = values
+        loaded: Any = self.shelf.jobs.engine.pipeline if learned else None
+        asked = cloud, tuple(samplers or ()), whole("evaluations", evals), whole("seed", seed)
+        made = self._descents(*asked, loaded)
         return shown(made, cloud, int(seed), number("how far", share) / 100)
 
-    def _made(self, cloud: str, samplers: tuple[str, ...], evals: int, seed: int) -> Any:
+    def _made(
+        self, cloud: str, samplers: tuple[str, ...], evals: int, seed: int, pipeline: Any
+    ) -> list[Descent]:
         from core.learn.reverse import descents
 
-        return descents(self.shelf.registry, samplers, name=cloud, evals=evals, seed=seed)
+        return descents(self.shelf.registry, samplers, name=cloud, evals=evals, seed=seed, pipeline=pipeline)
 
 
 class LearnTab:
@@ -168,17 +200,28 @@ class LearnTab:
         """A tab a view, and one for training."""
         self.shelf.narrow = gr.Checkbox(False, visible=False)
         self.tabs: dict[str, gr.Tab] = {}
-        with gr.Tabs(elem_id="learn"):
+        with gr.Tabs(elem_id="learn", overflow_behavior="wrap"):
             for view in self.views:
                 with gr.Tab(view.lesson.title.partition(":")[0], id=view.name) as self.tabs[view.name]:
                     view.build()
             with gr.Tab("Train", id="train"):
                 gr.HTML(_TRAIN, apply_default_css=False, elem_id="learn-train")
 
-    def connect(self, owner: Component, shown: Callable[..., Any]) -> None:
-        """Wire it. owner: holds whose page it is. shown: the event of the tab being chosen."""
+    def connect(
+        self,
+        owner: Component,
+        shown: Callable[..., Any],
+        base: Callable[..., Base],
+        base_inputs: Sequence[Component] = (),
+    ) -> None:
+        """Wire it. owner: holds whose page it is. shown: the event of the tab being chosen.
+
+        base(owner, *values of base_inputs): what the form asks for; raises UserError.
+        """
         for i, view in enumerate(self.views):
             view.connect(owner, [self.tabs[view.name].select, *([shown] if i == 0 else [])])
+            if isinstance(view, Schedules):
+                view.connect_form(owner, base, base_inputs)
 
 
 def _known_betas() -> list[tuple[str, str]]:

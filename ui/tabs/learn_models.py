@@ -43,7 +43,11 @@ class Ddpm(ModelView):
 
         prompt, steps, others, seed = values
         few = whole_numbers("DDIM steps", others)
-        asked = {"ddpm_steps": whole("DDPM steps", steps), "ddim_steps": few, "seed": whole("seed", seed)}
+        asked: dict[str, Any] = {
+            "ddpm_steps": whole("DDPM steps", steps),
+            "ddim_steps": few,
+            "seed": whole("seed", seed),
+        }
         check(prompt, seed=asked["seed"], steps=max(few, default=1))
         return lambda pipeline, watch: ddpm_and_ddim(pipeline, prompt=prompt, watch=watch, **asked)
 

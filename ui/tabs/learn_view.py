@@ -256,7 +256,7 @@ class ModelView(View):
         def save(owner: str) -> tuple[Any, str]:
             shown = self._kept.get(owner)
             if shown is None:
-                return gr.skip(), text.error(f"there is nothing to save yet; press {self.action} first")
+                return gr.skip(), text.error(f"nothing to save yet; press {self.action} first")
             return self.saved(kind, lambda: shown)
 
         return save
