@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from core.schedule import NoiseSchedule
 
 MOST_EVALS, MOST_SAMPLERS, MOST_POINTS = 200, 8, 4000
-KNOWN, TRAILS, REACH = 500, 24, 2.9
+KNOWN, POINTS = 2000, 1000  # of the data that the score is of, and that walk
+DRAWN, TRAILS, REACH = 500, 24, 2.9
 EXACT = "the exact score"
 
 
@@ -87,7 +88,7 @@ def descents(
     *,
     name: str = "moons",
     evals: int = 20,
-    points: int = 400,
+    points: int = POINTS,
     schedule: str | None = None,
     seed: int = 0,
     spread: float = SPREAD,
@@ -147,7 +148,7 @@ def reverse_points(
 
 def shown(made: Sequence[Descent], name: str, seed: int = 0, share: float | None = None) -> Shown:
     """Ways that were made, drawn after a `share` of each, from 0 to 1."""
-    data = cloud(name, KNOWN, seed)
+    data = cloud(name, KNOWN, seed)[:DRAWN]
     fair = distance(cloud(name, 2000, seed + 1), cloud(name, 2000, seed + 2))
     good = [one for one in made if not one.error]
     if not good:
@@ -238,7 +239,7 @@ def _trails(paper: Paper, axes: Axes, one: Descent, data: Points, share: float |
     ways = np.stack([one.shown(i)[:TRAILS] for i in range(last + 1)])  # (last + 1, TRAILS, 2)
     for way in ways.swapaxes(0, 1):
         axes.plot(way[:, 0], way[:, 1], color=paper.ink.series[1], linewidth=0.6, alpha=0.7)
-    now = one.shown(last)
+    now = one.shown(last)[:DRAWN]
     axes.scatter(
         now[:, 0], now[:, 1], s=7, color=paper.ink.series[0], alpha=0.85, linewidths=0, rasterized=True
     )
@@ -246,7 +247,8 @@ def _trails(paper: Paper, axes: Axes, one: Descent, data: Points, share: float |
     where = f"{one.steps} steps, {one.evals} evaluations"
     if last < one.steps:
         where = f"step {last} of {one.steps}, σ {one.sigmas[last]:.2g}"
-    apart = f", {one.apart:.3f} apart" if last == one.steps else ""
+    comma = ",\n" if paper.narrow else ", "
+    apart = f"{comma}{one.apart:.3f} apart" if last == one.steps else ""
     paper.labels(axes, where + apart)
 
 
@@ -281,7 +283,8 @@ def _film(paper: Paper, made: Sequence[Descent], data: Points, count: int = 32) 
             place = i / (count - 1) * one.steps
             step = min(int(place), one.steps - 1)
             share = place - step
-            dots.set_offsets((1 - share) * one.shown(step) + share * one.shown(step + 1))
+            before, after = one.shown(step)[:DRAWN], one.shown(step + 1)[:DRAWN]
+            dots.set_offsets((1 - share) * before + share * after)
             text.set_text(f"step {place:.0f} of {one.steps}, σ {one.sigmas[round(place)]:.2g}")
 
     return moving(figure, [*points, *words], count, move)

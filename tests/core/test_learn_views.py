@@ -219,7 +219,7 @@ def test_a_sampler_that_fails_leaves_the_others_in(registry: Registry) -> None:
 
 def test_a_model_that_has_learned_the_exact_score_walks_as_it_does(registry: Registry) -> None:
     model = table("linear")
-    exact = exact_denoiser(cloud("grid", 500, 3))
+    exact = exact_denoiser(cloud("grid", 2000, 3))
 
     def network(x: torch.Tensor, t: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         sigma = model.sigma(float(t[0]))

@@ -90,7 +90,7 @@ def reverse(
         str, typer.Option(metavar="NAME,NAME", help="Who walks, plugins too.")
     ] = "ddpm,ddim,heun,dpmpp_2m",
     evals: Annotated[int, typer.Option(help="How often each may ask the denoiser.")] = 20,
-    points: Annotated[int, typer.Option(help="How many points walk.")] = 400,
+    points: Annotated[int, typer.Option(help="How many points walk.")] = 1000,
     schedule: Annotated[
         str | None, typer.Option(help="For all of them. [default: what each prefers, else trailing]")
     ] = None,

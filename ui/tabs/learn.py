@@ -167,7 +167,7 @@ class Reverse(View):
             ),
             gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31, elem_id="reverse-seed"),
             gr.Checkbox(
-                False, label="Also over the score of the loaded model of points", elem_id="reverse-model"
+                False, label="Also over the loaded model's score (models of points)", elem_id="reverse-model"
             ),
         ]
 
