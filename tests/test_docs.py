@@ -24,7 +24,12 @@ from ui import cli
 CHECKOUT = Path(__file__).resolve().parents[1]
 GUIDE = CHECKOUT / "docs" / "plugins"
 TEXTS = sorted(
-    [*GUIDE.glob("*.md"), CHECKOUT / "docs" / "samplers.md", *CHECKOUT.glob("examples/**/README.md")]
+    [
+        *GUIDE.glob("*.md"),
+        *CHECKOUT.glob("docs/learn/*.md"),
+        CHECKOUT / "docs" / "samplers.md",
+        *CHECKOUT.glob("examples/**/README.md"),
+    ]
 )
 # Pages whose code is a whole plugin -> what it registers.
 PLUGINS = {"README.md": ["my_euler"], "hooks.md": ["one_jump"], "options.md": ["slopes"]}

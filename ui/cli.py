@@ -27,6 +27,7 @@ from ui.commands.samplers import app as samplers
 from ui.commands.samplers import listing
 from ui.commands.steps import steps, verify
 from ui.commands.train import train
+from ui.commands.visualize_model import app as visualize
 
 PROGRAM = "latentcanvas"
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
@@ -42,6 +43,7 @@ app.command()(recipe)
 app.command()(train)
 app.command()(bench)
 app.add_typer(samplers, name="samplers")
+app.add_typer(visualize, name="visualize")
 # Whatever else follows `test` is for pytest.
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(test)
 

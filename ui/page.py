@@ -12,6 +12,7 @@ from core.request import Defaults
 from ui.styles import Styles, styles_path
 from ui.tabs.compare import CompareTab
 from ui.tabs.history import HistoryPanel
+from ui.tabs.learn import LearnTab
 from ui.tabs.plugins import PluginsTab
 from ui.tabs.recipe import RecipeTab
 from ui.tabs.settings import SettingsPanel
@@ -74,13 +75,14 @@ class _Panels:
         )
         self.recipe = RecipeTab(registry, loaded=lambda: _loaded(jobs.engine))
         self.plugins = plugins
+        self.learn = LearnTab(jobs, registry)
         self.settings = None if settings is None else SettingsPanel(settings)
         builds = {
             "compare": self.compare.build,
             "history": self.history.build,
             "recipe": self.recipe.build,
             "plugins": self.plugins.build,
-            "learn": _learn,
+            "learn": self.learn.build,
         }
         if self.settings is not None:
             builds["settings"] = self.settings.build
@@ -103,6 +105,7 @@ class _Panels:
         self.history.connect(bench.owner, bench.opened_run, bench.run_outputs(), self.tabs["history"])
         self.recipe.connect(bench.opened_recipe, bench.recipe_outputs())
         self.plugins.connect()
+        self.learn.connect(bench.owner, self.tabs["learn"].select, bench.base, bench.base_inputs())
         if self.settings is not None:
             self.settings.connect(page)
 
@@ -177,10 +180,6 @@ def _loaded(engine: Engine) -> tuple[str, str] | None:
     return None if pipeline is None else (pipeline.name, pipeline.sha256)
 
 
-def _learn() -> None:
-    gr.HTML(_LEARN, elem_id="learn")
-
-
 def _styles_of(settings: SettingsStore | None) -> Callable[[str], Styles]:
     """Whose styles they are: the person's at this machine, or a guest's own on a page that is shared."""
 
@@ -198,10 +197,6 @@ def _between(settings: SettingsStore | None) -> Callable[[], float]:
     return lambda: 1 / settings.current.page.previews_per_second
 
 
-_LEARN = """<section class="lc-panel"><h2>Lessons are on their way</h2>
-<p>Until they are here: generate a picture, then drag the slider under it back in time. <b>Clean</b> is what
-the model expects at that step, <b>Noisy</b> what the sampler holds, <b>Difference</b> where the prompt
-pulls.</p></section>"""
 _THEME_SWITCH = (
     '<button type="button" id="theme-switch" aria-label="Light or dark" title="Light or dark">'
     '<svg viewBox="0 0 16 16" aria-hidden="true">'

@@ -62,7 +62,37 @@ def compare_tab(folder: Path) -> None:
     )
 
 
-TABS: dict[str, Callable[[Path], None]] = {"plugins": plugins_tab, "compare": compare_tab}
+def learn_tab(folder: Path) -> None:
+    """Learn, inside a tab beside another as on the page, on the embedded model."""
+    from core.pipeline import Pipeline
+    from core.request import Request
+    from ui.engine import Engine
+    from ui.jobs import Jobs
+    from ui.keeping import Runs
+    from ui.tabs.compare import Base
+    from ui.tabs.learn import LearnTab
+
+    engine = Engine(Pipeline.load, "tiny")
+    engine.start()
+    tab = LearnTab(Jobs(engine, Runs(folder)), plugins.registry())
+    owner = gr.BrowserState("someone", storage_key="owner", secret="test")
+    with gr.Tabs():
+        with gr.Tab("first"):
+            gr.HTML('<p id="here">here</p>')
+        with gr.Tab("learn") as outer:
+            tab.build()
+
+    def base(owner: str) -> Base:
+        return Base(Request(schedule="karras", steps=12, strength=0.5, image_sha256="0" * 64))
+
+    tab.connect(owner, outer.select, base)
+
+
+TABS: dict[str, Callable[[Path], None]] = {
+    "plugins": plugins_tab,
+    "compare": compare_tab,
+    "learn": learn_tab,
+}
 
 
 def main() -> None:

@@ -1,0 +1,56 @@
+"""The lines of this project's code that do what a view shows, found where they are now."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core import plugins
+
+ROOT = Path(__file__).resolve().parents[2]
+MOST = 14  # lines of a loop that are shown
+
+
+@dataclass(frozen=True)
+class Lines:
+    """`where` is "core/schedule.py:42", the line that matters; `text` it and what follows."""
+
+    where: str
+    text: str
+
+
+def lines(target: str, words: str = "", before: int = 0, after: int = 1) -> Lines:
+    """The line of a function that holds `words`, and the next; its first loop without any.
+
+    target: "core.guidance:guide", with a class "core.starting:Start.state", or "sampler:ddim" for what is
+    registered. Raises LookupError when no line of it does, so that a text cannot point at code that changed.
+    """
+    module, _, name = target.partition(":")
+    if module == "sampler":
+        return lines_of(plugins.registry().sampler(name).function, words, before, after)
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return lines_of(found, words, before, after)
+
+
+def lines_of(function: Callable[..., Any], words: str = "", before: int = 0, after: int = 1) -> Lines:
+    """The same of a function that is there already, such as a plugin's sampler."""
+    source, first = inspect.getsourcelines(inspect.unwrap(function))
+    if words:
+        place = next((i for i, line in enumerate(source) if words in line), -1)
+        if place < 0:
+            raise LookupError(f"{function.__qualname__} has no line with {words!r}")
+        start, end = max(place - before, 0), place + after + 1
+    else:
+        loops = (i for i, line in enumerate(source) if line.lstrip().startswith(("for ", "while ")))
+        start = place = next(loops, 0)
+        end = place + MOST
+    path = Path(inspect.getsourcefile(function) or "")
+    where = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+    return Lines(f"{where}:{first + place}", textwrap.dedent("".join(source[start:end])).rstrip())

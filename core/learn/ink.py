@@ -1,0 +1,185 @@
+"""Drawing on matplotlib without its global state: two palettes, panels, and figures as SVG, PNG or GIF.
+
+On the page a figure is SVG in which the palette's colours are the style sheet's variables, so light and dark
+are one drawing. matplotlib is imported when the first figure is made.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Of middle lightness, so that they stand out from light and dark alike.
+SERIES = ("#0d9488", "#d97706", "#8b5cf6", "#e11d48", "#0284c7", "#65a30d", "#c026d3", "#78716c")
+
+
+@dataclass(frozen=True)
+class Ink:
+    """The colours of a drawing: those of ui/widgets/page.css."""
+
+    ground: str
+    text: str
+    quiet: str
+    line: str
+    accent: str
+    series: tuple[str, ...] = SERIES
+
+
+LIGHT = Ink(ground="#f5f5f4", text="#1c1917", quiet="#57534e", line="#d6d3d1", accent="#0f766e")
+DARK = Ink(ground="#0c0a09", text="#f5f5f4", quiet="#a8a29e", line="#3a3633", accent="#14b8a6")
+INKS = {"light": LIGHT, "dark": DARK}
+# What stands for the light palette's colours in a page's style sheet.
+_VARIABLES = {
+    LIGHT.text: "var(--body-text-color)",
+    LIGHT.quiet: "var(--body-text-color-subdued)",
+    LIGHT.line: "var(--lc-line)",
+    LIGHT.accent: "var(--color-accent)",
+}
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What is drawn on: the colours, and whether it is as narrow as a telephone."""
+
+    ink: Ink = LIGHT
+    narrow: bool = False
+
+    @property
+    def width(self) -> float:
+        """In inches."""
+        return 4.6 if self.narrow else 10.0
+
+    @property
+    def font(self) -> float:
+        """In points, so that a line stays readable at the width it is shown at."""
+        return 10.0 if self.narrow else 9.0
+
+    def panels(
+        self, count: int, *, across: int = 3, narrow_across: int = 1, shape: float = 1.0
+    ) -> tuple[Figure, list[Axes]]:
+        """A figure of `count` panels, so many side by side, each `shape` times as high as it is wide."""
+        columns = max(min(narrow_across if self.narrow else across, count), 1)
+        rows = math.ceil(count / columns)
+        figure = self.figure(rows * (self.width / columns * shape + 0.3))
+        axes = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
+        for one in axes:
+            self.style(one)
+        return figure, axes
+
+    def figure(self, height: float) -> Figure:
+        """An empty figure, `height` inches high."""
+        from matplotlib.figure import Figure
+
+        made = Figure(figsize=(self.width, height), dpi=100, layout="constrained")
+        made.set_facecolor(self.ink.ground)
+        return made
+
+    def style(self, axes: Axes) -> None:
+        """Quiet lines and readable figures."""
+        ink = self.ink
+        axes.set_facecolor("none")
+        for side, spine in axes.spines.items():
+            spine.set_color(ink.line)
+            spine.set_visible(side in ("left", "bottom"))
+        axes.tick_params(colors=ink.quiet, labelsize=self.font, color=ink.line)
+        axes.grid(True, color=ink.line, linewidth=0.5, alpha=0.6)
+        axes.set_axisbelow(True)
+
+    def title(self, axes: Axes, words: str) -> None:
+        """What a panel shows."""
+        axes.set_title(words, color=self.ink.text, fontsize=self.font + 1, loc="left")
+
+    def labels(self, axes: Axes, across: str = "", up: str = "") -> None:
+        """What the axes count."""
+        axes.set_xlabel(across, color=self.ink.quiet, fontsize=self.font)
+        axes.set_ylabel(up, color=self.ink.quiet, fontsize=self.font)
+
+    def legend(self, axes: Axes) -> None:
+        """The names of the lines."""
+        axes.legend(
+            frameon=False, fontsize=self.font, labelcolor=self.ink.text, handlelength=1.4, borderaxespad=0.2
+        )
+
+    def plane(self, axes: Axes, reach: float) -> None:
+        """A part of the plane, from -reach to reach and what there is room for, without figures."""
+        axes.set_xlim(-reach, reach)
+        axes.set_ylim(-reach, reach)
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.grid(False)
+        for spine in axes.spines.values():
+            spine.set_visible(True)
+
+
+def picture(figure: Figure) -> Image.Image:
+    """The figure as a picture."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas: Any = FigureCanvasAgg(figure)  # its own annotations have gaps
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def svg(figure: Figure, words: str) -> str:
+    """The figure, drawn in `LIGHT`, for the page: as wide as its place, its colours the style sheet's.
+
+    words: what it shows, for those who do not see it.
+    """
+    figure.set_facecolor("none")
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None}, facecolor="none")
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    for color, variable in _VARIABLES.items():
+        text = text.replace(color, variable)
+    head = f'<svg role="img" aria-label="{escape(words, quote=True)}" class="lc-plot"'
+    text = re.sub(r'<svg width="[^"]*" height="[^"]*"', "<svg", text, count=1)
+    text = re.sub(r' width="[^"]*pt"| height="[^"]*pt"', "", text, count=2)
+    return re.sub(r"<metadata>.*?</metadata>", "", text.replace("<svg", head, 1), flags=re.DOTALL)
+
+
+def moving(
+    figure: Figure, artists: Sequence[Artist], count: int, move: Callable[[int], None]
+) -> list[Image.Image]:
+    """`count` pictures of a figure in which `artists` alone change: `move(i)` sets them for picture i.
+
+    What stands still is drawn once, so that a picture takes milliseconds.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas: Any = FigureCanvasAgg(figure)  # its own annotations have gaps
+    for artist in artists:
+        artist.set_animated(True)
+    canvas.draw()
+    ground = canvas.copy_from_bbox(figure.bbox)
+    frames = []
+    for i in range(count):
+        canvas.restore_region(ground)
+        move(i)
+        for artist in artists:
+            figure.draw_artist(artist)
+        frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba()).copy()).convert("RGB"))
+    return frames
+
+
+def gif(frames: Iterable[Image.Image], *, milliseconds: int = 120, hold: int = 1500) -> bytes:
+    """The pictures as a GIF that goes round and round, the last one for `hold` milliseconds."""
+    first, *others = (frame.quantize(256, dither=Image.Dither.NONE) for frame in frames)
+    durations = [milliseconds] * len(others) + [hold]
+    buffer = io.BytesIO()
+    first.save(buffer, "GIF", save_all=True, append_images=others, duration=durations, loop=0, disposal=1)
+    return buffer.getvalue()

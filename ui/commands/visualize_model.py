@@ -1,0 +1,185 @@
+"""The views of `visualize` that take a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from core.errors import UserError
+from core.learn.asking import check, numbers, whole_numbers
+from ui.commands import options
+from ui.commands.visualize import Out, Seed, Theme, give
+from ui.commands.visualize import app as app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from PIL.Image import Image
+
+    from core.learn.running import Watch
+    from core.learn.shown import Shown
+
+PROMPT = "a red house under a full moon"
+Prompt = Annotated[str, typer.Argument(help="What the picture shows.")]
+Steps = Annotated[int | None, typer.Option(help="Steps of each picture. [default: the model's]")]
+Scale = Annotated[float | None, typer.Option(help="Strength of the guidance. [default: the model's]")]
+Picture = Annotated[Path | None, typer.Option(metavar="FILE", help="A picture. [default: one that is drawn]")]
+
+
+@app.command()
+def ddpm(
+    prompt: Prompt = PROMPT,
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Steps of DDPM.")] = 1000,
+    ddim_steps: Annotated[str, typer.Option(metavar="N,N", help="Steps of each DDIM.")] = "50,20,10",
+    cfg_scale: Scale = None,
+    seed: Seed = 1,
+    model: options.Model = "tiny",
+    out: Out = None,
+    theme: Theme = "light",
+    as_json: options.Json = False,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+) -> None:
+    """DDPM in all its steps beside DDIM in a few: pictures, time, distance."""
+    from core.learn.ddpm import ddpm_and_ddim
+
+    few = whole_numbers("ddim steps", ddim_steps)
+    asked: dict[str, Any] = {"ddpm_steps": steps, "ddim_steps": few, "cfg_scale": cfg_scale, "seed": seed}
+    for count in few:
+        check(prompt, steps=count, cfg_scale=cfg_scale, seed=seed)
+    make = _with_model(
+        model,
+        device,
+        dtype,
+        lambda pipeline, watch: ddpm_and_ddim(pipeline, prompt=prompt, watch=watch, **asked),
+    )
+    give(make, out, theme, as_json, moves=False)
+
+
+@app.command()
+def guidance(
+    prompt: Prompt = PROMPT,
+    scales: Annotated[str, typer.Option(metavar="X,X", help="The scales to compare.")] = "1,2,3,5,8,12",
+    at: Annotated[float, typer.Option(min=0, max=1, help="Look in after this share of the steps.")] = 0.3,
+    steps: Steps = None,
+    seed: Seed = 1,
+    model: options.Model = "tiny",
+    out: Out = None,
+    theme: Theme = "light",
+    as_json: options.Json = False,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+) -> None:
+    """The estimates with and without the prompt, and what each scale makes of them."""
+    from core.learn.guidance import guidance as show
+
+    wanted = numbers("scales", scales)
+    for scale in wanted:
+        check(prompt, steps=steps, cfg_scale=scale, seed=seed)
+    asked: dict[str, Any] = {"scales": wanted, "at": at, "steps": steps, "seed": seed}
+    make = _with_model(
+        model, device, dtype, lambda pipeline, watch: show(pipeline, prompt=prompt, watch=watch, **asked)
+    )
+    give(make, out, theme, as_json)
+
+
+@app.command()
+def interpolation(
+    prompt: Prompt = PROMPT,
+    to: Annotated[str | None, typer.Option(metavar="PROMPT", help="Between two prompts: the second.")] = None,
+    seeds: Annotated[
+        str, typer.Option(metavar="A,B", help="Between two seeds; of other ways the first.")
+    ] = "1,2",
+    image: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Between two pictures: the first; `scene` for a drawn one."),
+    ] = None,
+    to_image: Annotated[Path | None, typer.Option(metavar="FILE", help="The second.")] = None,
+    strength: Annotated[float, typer.Option(help="Of the pictures' last row, as for img2img.")] = 0.5,
+    count: Annotated[int, typer.Option(help="How many pictures, with both ends.")] = 7,
+    steps: Steps = None,
+    cfg_scale: Scale = None,
+    model: options.Model = "tiny",
+    out: Out = None,
+    theme: Theme = "light",
+    as_json: options.Json = False,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+) -> None:
+    """Between two seeds (slerp beside lerp), two prompts, or two pictures."""
+    from core.learn import interpolation as between
+
+    found = whole_numbers("seeds", seeds)
+    if len(found) != 2:
+        raise UserError(f"--seeds {seeds}: give two, such as 1,2")
+    if (image is None) != (to_image is None) or (image is not None and to is not None):
+        raise UserError("give --image and --to-image for pictures, or --to for prompts, or neither for seeds")
+    fields: dict[str, Any] = {"count": count, "steps": steps, "cfg_scale": cfg_scale}
+    for seed in found:
+        check(prompt, steps=steps, cfg_scale=cfg_scale, seed=seed)
+    pair = None if image is None else (_picture(image, 7), _picture(to_image, 11))
+
+    def show(pipeline: Any, watch: Watch) -> Shown:
+        if pair is not None:
+            return between.between_pictures(
+                pipeline, pair, prompt=prompt, strength=strength, seed=found[0], watch=watch, **fields
+            )
+        if to is not None:
+            return between.between_prompts(
+                pipeline, prompts=(prompt, to), seed=found[0], watch=watch, **fields
+            )
+        seeds = found[0], found[1]
+        return between.between_seeds(pipeline, prompt=prompt, seeds=seeds, watch=watch, **fields)
+
+    give(_with_model(model, device, dtype, show), out, theme, as_json)
+
+
+@app.command()
+def latents(
+    image: Picture = None,
+    model: options.Model = "tiny",
+    out: Out = None,
+    theme: Theme = "light",
+    as_json: options.Json = False,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+) -> None:
+    """What the channels of the latent space hold of a picture, and what the VAE loses of it."""
+    from core.learn.latents import latent_space
+
+    picture = _picture(image, 7)
+    make = _with_model(
+        model, device, dtype, lambda pipeline, watch: latent_space(pipeline, picture, watch=watch)
+    )
+    give(make, out, theme, as_json, moves=False)
+
+
+def _with_model(
+    model: str, device: str | None, dtype: str | None, show: Callable[[Any, Watch], Shown]
+) -> Callable[[], Shown]:
+    def make() -> Shown:
+        from tqdm import tqdm
+
+        from core.learn.running import Watch
+        from core.pipeline import Pipeline
+
+        pipeline = Pipeline.load(model, device=device, dtype=dtype)
+        with tqdm(desc="visualize", unit="eval", leave=False, disable=None) as bar:
+
+            def told(done: int, due: int) -> None:
+                bar.total = due
+                bar.update(done - bar.n)
+
+            return show(pipeline, Watch(told=told))
+
+    return make
+
+
+def _picture(path: Path | None, seed: int) -> Image:
+    """The picture of a file, or a drawn one. Raises UserError."""
+    from core.inputs import read_picture
+    from core.learn.forward import example_picture
+
+    return example_picture(seed) if path is None or str(path) == "scene" else read_picture(path)
