@@ -35,7 +35,7 @@ class Entry:
 
     @property
     def words(self) -> str:
-        return f"{self.sampler.upper()} {self.steps}: {self.seconds:.1f} s, rms {self.rms:.3f}"
+        return f"{self.sampler.upper()} {self.steps}: {self.seconds:.3g} s, {self.rms:.3f}"
 
 
 def ddpm_and_ddim(

@@ -113,11 +113,13 @@ class Paper:
             frameon=False, fontsize=self.font, labelcolor=self.ink.text, handlelength=1.4, borderaxespad=0.2
         )
 
-    def plane(self, axes: Axes, reach: float) -> None:
-        """A part of the plane, from -reach to reach and what there is room for, without figures."""
-        axes.set_xlim(-reach, reach)
-        axes.set_ylim(-reach, reach)
-        axes.set_aspect("equal", adjustable="datalim")
+    def plane(self, axes: Axes, reach: float, shape: float = 1.0) -> None:
+        """The plane from -reach to reach, and beyond where the panel is longer: `shape` is its height by its
+        width. Without figures.
+        """
+        axes.set_xlim(-reach * max(1 / shape, 1), reach * max(1 / shape, 1))
+        axes.set_ylim(-reach * max(shape, 1), reach * max(shape, 1))
+        axes.set_aspect("equal")
         axes.set_xticks([])
         axes.set_yticks([])
         axes.grid(False)

@@ -222,17 +222,19 @@ def _descent(walk: Walk, info: SamplerInfo, score: str, denoise: Denoise) -> Des
 
 
 def _panels(paper: Paper, count: int) -> tuple[Figure, list[Axes]]:
-    """A square a sampler: so many side by side that all of them are large and fit on a screen."""
+    """A part of the plane a sampler: so many side by side that all of them are large and fit on a screen."""
     across = {1: 1, 2: 2, 3: 3, 4: 2}.get(count, math.ceil(count / 2))
     narrow = min(count, 2)
     shape = 1.2 if paper.narrow and narrow == 2 else {1: 0.6, 2: 0.59}.get(across, 1.1)
-    return paper.panels(count, across=across, narrow_across=narrow, shape=shape)
+    figure, panels = paper.panels(count, across=across, narrow_across=narrow, shape=shape)
+    for axes in panels:
+        paper.plane(axes, REACH, shape)
+    return figure, panels
 
 
 def _trails(paper: Paper, axes: Axes, one: Descent, data: Points, share: float | None) -> None:
     """The ways of a few points, all points where they are, and the data behind them."""
     last = one.steps if share is None else round(min(max(share, 0.0), 1.0) * one.steps)
-    paper.plane(axes, REACH)
     axes.scatter(
         data[:, 0], data[:, 1], s=4, color=paper.ink.quiet, alpha=0.35, linewidths=0, rasterized=True
     )
@@ -261,7 +263,6 @@ def _film(paper: Paper, made: Sequence[Descent], data: Points, count: int = 32) 
     figure, panels = _panels(paper, len(made))
     points, words = [], []
     for axes, one in zip(panels, made, strict=True):
-        paper.plane(axes, REACH)
         axes.scatter(data[:, 0], data[:, 1], s=4, color=paper.ink.quiet, alpha=0.35, linewidths=0)
         points.append(
             axes.scatter(

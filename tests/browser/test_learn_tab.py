@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from core.learn.lessons import LESSONS
 from tests.browser.conftest import PATIENCE, Site, sync_api
 from tests.browser.tabs import WINDOWS, serve_tab
+from tests.browser.test_workbench import NAMELESS
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
 expect = sync_api.expect
 expect.set_options(timeout=PATIENCE)
 Open = Callable[..., Any]
+VIEWS = [*(lesson.title.partition(":")[0] for lesson in LESSONS.values()), "Train"]
 NAMES = {"Latent space": "latents", "DDPM and DDIM": "ddpm"}
 
 
@@ -151,6 +154,17 @@ def test_a_thousand_steps_can_be_stopped(open_page: Open) -> None:
     part.locator("#learn-ddpm-stop").click()
     expect(part.get_by_role("alert")).to_contain_text("It was stopped before its end")
     expect(part.locator("#learn-ddpm-start")).to_be_enabled()
+
+
+def test_every_view_opens_and_each_control_has_a_name(open_page: Open) -> None:
+    page = open_page()
+    for view in VIEWS:
+        part = learn(page, view)
+        expect(part).to_be_visible()
+        if view != "Train":
+            expect(part.locator(".lc-learn-code pre").first).to_be_visible()
+            expect(part.locator(".lc-lesson .katex").first).to_be_visible()
+        assert page.evaluate(NAMELESS) == [], view
 
 
 @pytest.mark.parametrize("view", ["Forward", "Schedules", "Reverse", "Latent space"])
