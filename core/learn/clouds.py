@@ -6,17 +6,15 @@ As for a model of points, a cloud of h * w points is one "latent" (2, h, w): x t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.random import Generator
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
 from core.errors import UserError
 from core.options import hint
 from core.testing.exact import Exact
+from core.training.densities import DENSITIES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,48 +24,12 @@ SPREAD = 0.05  # of the Gaussian around each known point, for a density in place
 
 
 def cloud(name: str, count: int, seed: int = 0) -> Points:
-    """`count` points (N, 2) of a cloud with mean about 0 and a spread of about 1. Raises UserError."""
-    if name not in CLOUDS:
-        raise UserError(f"There is no cloud {name!r}{hint(name, CLOUDS)}")
+    """`count` points (N, 2) of a cloud that models of points are trained on. Raises UserError."""
+    if name not in DENSITIES:
+        raise UserError(f"There is no cloud {name!r}{hint(name, DENSITIES)}")
     if not 1 <= count <= 20_000:
         raise UserError(f"points {count}: must be between 1 and 20000")
-    return CLOUDS[name](np.random.default_rng(seed), count)
-
-
-def _moons(random: Generator, count: int) -> Points:
-    angle, lower = random.uniform(0, math.pi, count), random.integers(0, 2, count) == 1
-    x = np.where(lower, 1 - np.cos(angle), np.cos(angle)) - 0.5
-    y = np.where(lower, 0.5 - np.sin(angle), np.sin(angle)) - 0.25
-    return 1.4 * np.stack([x, y], 1) + random.normal(0, 0.08, (count, 2))
-
-
-def _spiral(random: Generator, count: int) -> Points:
-    angle = np.sqrt(random.uniform(0.02, 1, count)) * 4 * math.pi
-    around = np.stack([np.cos(angle), np.sin(angle)], 1) * angle[:, None]
-    return 0.16 * around + random.normal(0, 0.05, (count, 2))
-
-
-def _grid(random: Generator, count: int) -> Points:
-    centres = random.integers(0, 3, (count, 2)) * 1.2 - 1.2
-    return centres + random.normal(0, 0.12, (count, 2))
-
-
-def _letters(random: Generator, count: int, text: str = "LC") -> Points:
-    canvas = Image.new("L", (160, 120))
-    ImageDraw.Draw(canvas).text((80, 60), text, 255, ImageFont.load_default(96), anchor="mm")
-    rows, columns = np.nonzero(np.asarray(canvas) > 127)
-    chosen = random.integers(0, len(rows), count)
-    places = np.stack([columns[chosen], -rows[chosen]], 1) + random.uniform(-0.5, 0.5, (count, 2))
-    made: Points = (places - [np.mean(columns), -np.mean(rows)]) / 27
-    return made
-
-
-CLOUDS: dict[str, Callable[[Generator, int], Points]] = {
-    "moons": _moons,
-    "spiral": _spiral,
-    "grid": _grid,
-    "letters": _letters,
-}
+    return DENSITIES[name](np.random.default_rng(seed), count)
 
 
 def exact_denoiser(known: Points, spread: float = SPREAD) -> Exact:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from core.errors import UserError
 from core.learn import code
-from core.learn.clouds import CLOUDS, as_latent, as_points, cloud, distance, exact_denoiser
+from core.learn.clouds import as_latent, as_points, cloud, distance, exact_denoiser
 from core.learn.forward import example_picture, forward_picture, forward_points, level, noised
 from core.learn.ink import DARK, Paper, svg
 from core.learn.lessons import LESSONS
@@ -32,6 +32,7 @@ from core.registry import Registry
 from core.sampling import Step
 from core.schedule import NoiseSchedule, last_part
 from core.testing.exact import points
+from core.training.densities import DENSITIES
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,7 +57,7 @@ def picture_of(shown: Shown, paper: Paper | None = None) -> Image.Image:
 # Clouds.
 
 
-@pytest.mark.parametrize("name", CLOUDS)
+@pytest.mark.parametrize("name", DENSITIES)
 def test_a_cloud_is_of_the_size_that_noise_is(name: str) -> None:
     found = cloud(name, 4000)
     assert found.shape == (4000, 2)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from core.pipeline import Pipeline
-from core.training.sets.points import DENSITIES
+from core.training.densities import DENSITIES
 from core.training.trainer import train
 from tests.training.measures import Classifier, digits, frechet, sliced_wasserstein, trained_classifier
 

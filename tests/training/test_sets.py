@@ -18,6 +18,7 @@ from PIL import Image
 from core.errors import UserError
 from core.files import write_whole
 from core.training import loop
+from core.training.densities import DENSITIES
 from core.training.pictures import SHAPE_KINDS
 from core.training.recipe import read_recipe
 from core.training.sets import PictureSet, PointSet, open_set
@@ -26,7 +27,6 @@ from core.training.sets.digits import digit_set
 from core.training.sets.folder import folder_set
 from core.training.sets.labelled import digit_captions
 from core.training.sets.mnist import fit_grey, mnist_set
-from core.training.sets.points import DENSITIES
 from core.training.sets.shapes import shape_set
 from core.training.trainer import train
 
