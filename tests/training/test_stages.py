@@ -153,7 +153,9 @@ def test_cosine_may_be_called_so_and_zero_terminal_snr_is_trained(tmp_path: Path
     assert pipe.noise_schedule.sigma_max > 4000
     assert np.asarray(pipe.generate(seed=1).images[0]).std() > 0
     with pytest.raises(UserError, match="rescale_betas_zero_snr"):
-        read_recipe(RECIPES / "toy.toml", ["noise.rescale_betas_zero_snr=true"])
+        read_recipe(
+            RECIPES / "toy.toml", ["noise.rescale_betas_zero_snr=true", "noise.prediction_type=epsilon"]
+        )
     assert NoiseConfig(beta_schedule="sigmoid", beta_start=1e-4, beta_end=0.02).schedule().sigma_max > 1
 
 
