@@ -114,7 +114,11 @@ def test_mnist_is_read_as_it_is_distributed(mnist: Path) -> None:
             "train-images-idx3-ubyte is missing: put MNIST's four idx files",
         ),
         ("train-images-idx3-ubyte.gz", b"no gzip", "cannot be read"),
-        ("train-images-idx3-ubyte.gz", gzip.compress(b"\0\0\x0b\3" + b"\0" * 12), "is no idx file of bytes"),
+        (
+            "train-images-idx3-ubyte.gz",
+            gzip.compress(b"\0\0\x0b\3" + b"\0" * 12, mtime=0),
+            "is no idx file of bytes",
+        ),
         ("train-labels-idx1-ubyte", idx(np.arange(5, dtype=np.uint8))[:-1], "cut off or damaged: it says 5"),
         ("train-labels-idx1-ubyte", idx(np.arange(4, dtype=np.uint8)), "5 pictures and 4 labels"),
         ("train-labels-idx1-ubyte", idx(np.full(5, 77, dtype=np.uint8)), "no digits"),
