@@ -53,7 +53,7 @@ def test_a_reload_in_mid_run_loses_nothing(open_page: Open) -> None:
     page = open_page()
     tab(page, "img2img")
     tab(page, "txt2img")
-    ask(page, "a red house", steps="150", batch="16", seed="9")
+    ask(page, "a red house", steps="150", batch="8", seed="9")
     wait(page, "live")
     page.reload()
     wait(page, "live")
@@ -124,7 +124,7 @@ def test_a_picture_goes_on_to_the_other_tabs_and_back(open_page: Open) -> None:
 
 def test_two_people_at_once_each_get_their_own(open_page: Open) -> None:
     ann, bob = open_page(), open_page()
-    ask(ann, "a red house of my own", steps="80", batch="8", seed="100")
+    ask(ann, "a red house of my own", steps="40", batch="6", seed="100")
     ask(bob, "a blue boat", steps="10", seed="200")
     expect(bob.locator("#queue")).to_contain_text("someone else's run")
     expect(bob.locator("#queue")).not_to_contain_text("red house")
