@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -106,8 +108,7 @@ class DiffusionStage:
         if self.prediction == "sample":
             target = x0
         weight = self.settings.weight(self.alphas[t] / (1 - self.alphas[t]), self.prediction)
-        # The plain kernel: on a CPU the fused one spends a third of the step in its backward pass.
-        with mixed_precision(self.unet, self.precision), sdpa_kernel(SDPBackend.MATH):
+        with mixed_precision(self.unet, self.precision), _plain_attention():
             predicted = self.unet(x, t, context)
         error = (predicted.float() - target).square().mean(dim=(1, 2, 3))
         loss: Tensor = (error * weight).mean()
@@ -151,6 +152,17 @@ class DiffusionStage:
         conditional = self._encode(list(self.asked.texts))
         unconditional = self._encode([""])
         return draw_samples(self.unet, self.coder, self.noise, self.asked, conditional, unconditional)
+
+
+def _plain_attention() -> AbstractContextManager[None]:
+    """The plain kernel: on a CPU the fused one spends a third of the step in its backward pass.
+
+    The choice is one for the whole process. On a thread beside others it is left alone, for pictures that are
+    made meanwhile would come out with other last digits.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return nullcontext()
+    return sdpa_kernel(SDPBackend.MATH)
 
 
 def encode_pool(vae: Coder, pictures: NDArray[np.uint8], batch: int = 32) -> Tensor:

@@ -28,6 +28,7 @@ from core.files import plain_errors, write_whole
 from core.training.curve import loss_curve
 from core.training.muon import Muon
 from core.training.samples import side_by_side
+from core.training.watching import Progress, Watch
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -122,8 +123,10 @@ def train_stage(
     *,
     resume: bool,
     stop: threading.Event | None = None,
+    watch: Watch | None = None,
 ) -> dict[str, Tensor]:
-    """Train to `settings.steps` and return the averaged weights.
+    """Train to `settings.steps` and return the averaged weights. `watch` is told of each step, of what was
+    measured, and of samples.
 
     A checkpoint is written every `save_every` steps, on Ctrl-C and at the end, whole or not at all. In the
     folder there are also the log, the loss as a picture, and samples every `sample_every` steps. Raises
@@ -136,6 +139,7 @@ def train_stage(
     first = _restore(path, stage, optimizer, averaged) if resume else 0
     log = Log(folder / f"{stage.name}.jsonl", keep_below=first)
     save = _saver(path, stage, optimizer, averaged)
+    tell = _teller(stage, settings, watch)
     progress = tqdm(
         range(first, settings.steps), stage.name, initial=first, total=settings.steps, mininterval=5
     )
@@ -145,6 +149,7 @@ def train_stage(
             averaged.update(stage.modules, step)
             log.loss(step, loss)
             done = step + 1
+            tell(done, loss=loss)
             stopped = stop is not None and stop.is_set()
             if done % settings.save_every == 0 or done == settings.steps or interrupted or stopped:
                 save(done)
@@ -156,10 +161,21 @@ def train_stage(
                 figures = _with_averaged(stage, averaged, stage.measure)
                 log.write({"step": done, "seconds": log.seconds(), **figures})
                 log.draw(stage.name)
+                tell(done, figures=figures)
                 progress.write(f"{stage.name} {done}: {figures}")
             if settings.sample_every and (done % settings.sample_every == 0 or done == settings.steps):
-                _draw(stage, averaged, folder / "samples", done)
+                tell(done, samples=_draw(stage, averaged, folder / "samples", done))
     return averaged.state
+
+
+def _teller(stage: Stage, settings: LoopSettings, watch: Watch | None) -> Callable[..., None]:
+    """Tells `watch`, where there is one."""
+
+    def tell(done: int, **what: Any) -> None:
+        if watch is not None:
+            watch(Progress(stage=stage.name, done=done, steps=settings.steps, **what))
+
+    return tell
 
 
 def _optimizer(modules: nn.Module, settings: LoopSettings) -> torch.optim.Optimizer:
@@ -214,17 +230,20 @@ def _with_averaged(stage: Stage, averaged: Averaged, look: Callable[[], T]) -> T
         stage.modules.load_state_dict(raw)
 
 
-def _draw(stage: Stage, averaged: Averaged, folder: Path, step: int) -> None:
-    """Samples with the raw weights and with the averaged ones, side by side in one file."""
+def _draw(stage: Stage, averaged: Averaged, folder: Path, step: int) -> Path | None:
+    """Samples with the raw weights and with the averaged ones, side by side in one file; None without any."""
     if not isinstance(stage, Drawing):
-        return
+        return None
     stage.modules.eval()
     raw = stage.sample()
     stage.modules.train()
-    if raw:
+    if not raw:
+        return None
+    path = folder / f"{stage.name}-{step:06d}.png"
+    with plain_errors(folder):
         folder.mkdir(exist_ok=True)
-        drawn = side_by_side(raw, _with_averaged(stage, averaged, stage.sample))
-        write_whole(folder / f"{stage.name}-{step:06d}.png", drawn)
+    write_whole(path, side_by_side(raw, _with_averaged(stage, averaged, stage.sample)))
+    return path
 
 
 def _saver(

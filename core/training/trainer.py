@@ -40,6 +40,7 @@ from core.training.recipe import TrainingRecipe, read_recipe
 from core.training.samples import Asked
 from core.training.sets import Data, PictureSet, PointSet, open_set
 from core.training.vocabulary import learn_vocabulary
+from core.training.watching import Watch
 
 BLOCK = 2048
 SAMPLES = 16
@@ -54,12 +55,13 @@ def train(
     out: Path | None = None,
     device: str | None = None,
     stop: threading.Event | None = None,
+    watch: Watch | None = None,
 ) -> Path:
     """Train the recipe at `path` and return the folder of the finished model, `out/model`.
 
     device: "cpu", "cuda", "mps"; the best one that is there when None. Without `resume` a folder that already
-    holds a run is refused, so that nothing is lost. Raises UserError; Cancelled when `stop` is set, after a
-    checkpoint from which `resume` goes on.
+    holds a run is refused, so that nothing is lost. `watch` is told how it goes. Raises UserError; Cancelled
+    when `stop` is set, after a checkpoint from which `resume` goes on.
     """
     where = find_device(device)
     recipe = read_recipe(path, overrides)
@@ -71,7 +73,7 @@ def train(
     data = open_set(recipe, "train")
     check_writable(folder)
     _remember(recipe, folder / RECIPE)
-    run = TrainingRun(recipe, folder, resume, where, data=data, stop=stop)
+    run = TrainingRun(recipe, folder, resume, where, data=data, stop=stop, watch=watch)
     text = run.text_encoder()
     coder = run.coder()
     unet = run.unet(text, coder)
@@ -103,9 +105,10 @@ class TrainingRun:
         *,
         data: Data | None = None,
         stop: threading.Event | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.recipe, self.folder, self.resume, self.device = recipe, folder, resume, device
-        self.stop = stop
+        self.stop, self.watch = stop, watch
         self.data = open_set(recipe, "train") if data is None else data
         self.test = open_set(recipe, "test")
         self.tokenizer, self.vocabulary_size = self._vocabulary()
@@ -217,7 +220,7 @@ class TrainingRun:
     def _train(self, stage: Stage, settings: LoopSettings) -> None:
         """Train a stage and put its averaged weights in place."""
         averaged: dict[str, Tensor] = train_stage(
-            stage, settings, self.folder, resume=self.resume, stop=self.stop
+            stage, settings, self.folder, resume=self.resume, stop=self.stop, watch=self.watch
         )
         stage.modules.load_state_dict(averaged)
 
