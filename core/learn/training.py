@@ -110,7 +110,7 @@ def _plot(stage: StageSeen) -> Plot:
     losses, held_out = list(stage.losses.points), list(stage.held_out)
 
     def draw(paper: Paper) -> Figure:
-        figure, [axes] = paper.panels(1, shape=0.62 if paper.narrow else 0.34)
+        figure, [axes] = paper.panels(1, shape=0.62 if paper.narrow else 0.26)
         ink = paper.ink
         axes.plot(*_columns(losses), color=ink.accent, linewidth=0.8, alpha=0.45)
         axes.plot(*_columns(smoothed(losses)), color=ink.accent, linewidth=2.0, label="loss")
