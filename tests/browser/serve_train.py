@@ -36,7 +36,7 @@ def hold(folder: Path) -> None:
             time.sleep(0.1)
         return real(stage, step)
 
-    DiffusionStage.loss = loss  # type: ignore[method-assign]
+    DiffusionStage.loss = loss  # type: ignore[method-assign, assignment]
 
 
 def main() -> None:

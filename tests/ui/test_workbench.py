@@ -79,7 +79,7 @@ def test_defaults_of_the_model_fill_what_nobody_changed(bench: Workbench, pipeli
 
 
 def test_a_model_that_is_taken_up_makes_the_form_its_own(bench: Workbench, pipeline: FakePipeline) -> None:
-    size = {"width": 28, "height": 28, "multiple": 1, "smallest": 8}
+    size: dict[str, Any] = {"width": 28, "height": 28, "multiple": 1, "smallest": 8}
     pipeline.defaults = replace(pipeline.defaults, steps=12, cfg_scale=1.0, **size)
     bench.jobs.switch_model(ANN, "another")
     updates = dict(zip(DEFAULTED, asyncio.run(bench.on_used(ANN)), strict=True))
