@@ -85,7 +85,7 @@ def test_a_model_that_is_taken_up_makes_the_form_its_own(bench: Workbench, pipel
     updates = dict(zip(DEFAULTED, asyncio.run(bench.on_used(ANN)), strict=True))
     assert bench.engine.name == "another"  # it waited for that
     assert updates["steps"].value == 12
-    assert (updates["width"].value, updates["height"].value) == (28, 28)
+    assert (updates["width"], updates["height"]) == (28, 28)
     assert updates["sampler"] == "ddim"
 
 
