@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from core.device import has_bfloat16
 from core.errors import Cancelled, UserError
 from core.files import plain_errors, write_whole
 from core.training.curve import loss_curve
@@ -89,9 +90,12 @@ def home(module: nn.Module) -> torch.device:
 
 def mixed_precision(module: nn.Module, precision: Precision = "bfloat16") -> torch.autocast:
     """bfloat16 for the products inside, on the device of `module`; the weights stay float32. With precision
-    "float32" nothing changes.
+    "float32", and on a processor that would have to imitate bfloat16, nothing changes.
     """
-    return torch.autocast(home(module).type, torch.bfloat16, enabled=precision == "bfloat16")
+    device = home(module)
+    return torch.autocast(
+        device.type, torch.bfloat16, enabled=precision == "bfloat16" and has_bfloat16(device)
+    )
 
 
 def learning_rate(step: int, settings: LoopSettings) -> float:
