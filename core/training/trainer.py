@@ -210,6 +210,7 @@ class TrainingRun:
             seed=self.recipe.seed,
             held_out=_first(self.test, 64) if isinstance(self.test, PictureSet) else None,
             precision=settings.precision,
+            share=self.processes.share,
         )
         self._train(stage, settings)
         vae.eval().requires_grad_(False)

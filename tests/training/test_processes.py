@@ -19,8 +19,11 @@ from torch import Tensor
 from core.errors import UserError
 from core.models.build import unet_class
 from core.models.clip import CLIPTextEncoder
+from core.models.config import VAEConfig
+from core.models.vae import AutoencoderKL
 from core.pipeline import Pipeline
 from core.prompt import Tokenizer
+from core.training.autoencoder import VAELoss, VAEStage
 from core.training.diffusion import DiffusionStage
 from core.training.log import read_lines
 from core.training.loop import Stage
@@ -82,7 +85,34 @@ def reading(_: Path, share: Share) -> Stage:
     return TextStage(encoder, tokenizer, batch=5, seed=3, precision="float32", share=share)
 
 
-@pytest.mark.parametrize("make", [joint, reading])
+def learned_coder(_: Path, share: Share) -> Stage:
+    return coder(VAELoss(crop=16), share)
+
+
+def computed_coder(_: Path, share: Share) -> Stage:
+    return coder(VAELoss(crop=16, encoder="principal"), share)
+
+
+def coder(settings: VAELoss, share: Share) -> Stage:
+    pictures = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
+    torch.manual_seed(1)
+    vae = AutoencoderKL(
+        VAEConfig(block_out_channels=(8, 16, 32), layers_per_block=1, latent_channels=4, norm_num_groups=4)
+    )
+    return VAEStage(
+        vae,
+        pictures,
+        settings,
+        batch=5,
+        steps=10,
+        seed=3,
+        held_out=pictures,
+        precision="float32",
+        share=share,
+    )
+
+
+@pytest.mark.parametrize("make", [joint, reading, learned_coder, computed_coder])
 @pytest.mark.parametrize("count", [2, 6])
 def test_losses_and_gradients_of_the_shares_average_to_those_of_one_process(
     make: type, count: int, tmp_path: Path
