@@ -15,7 +15,8 @@ from ui.tabs.history import HistoryPanel
 from ui.tabs.learn import LearnTab
 from ui.tabs.plugins import PluginsTab
 from ui.tabs.recipe import RecipeTab
-from ui.tabs.settings import SettingsPanel
+from ui.tabs.settings import SettingsPanel, is_guest
+from ui.training import Trainer
 from ui.viewer import Viewer
 from ui.watching import LIVE_SECONDS
 from ui.widgets.fields import QUICK
@@ -75,7 +76,7 @@ class _Panels:
         )
         self.recipe = RecipeTab(registry, loaded=lambda: _loaded(jobs.engine))
         self.plugins = plugins
-        self.learn = LearnTab(jobs, registry)
+        self.learn = LearnTab(jobs, registry, Trainer(_device(settings)), _guests(settings))
         self.settings = None if settings is None else SettingsPanel(settings)
         builds = {
             "compare": self.compare.build,
@@ -106,6 +107,8 @@ class _Panels:
         self.recipe.connect(bench.opened_recipe, bench.recipe_outputs())
         self.plugins.connect()
         self.learn.connect(bench.owner, self.tabs["learn"].select, bench.base, bench.base_inputs())
+        train = self.learn.train
+        bench.connect_use(train.use, train.trained, train.followed)
         if self.settings is not None:
             self.settings.connect(page)
 
@@ -188,6 +191,16 @@ def _styles_of(settings: SettingsStore | None) -> Callable[[str], Styles]:
         return Styles(styles_path(owner if shared else None))
 
     return styles
+
+
+def _device(settings: SettingsStore | None) -> Callable[[], str | None]:
+    """What to train on: what the page's model is on."""
+    return lambda: None if settings is None else settings.current.page.device
+
+
+def _guests(settings: SettingsStore | None) -> Callable[[gr.Request], bool]:
+    """Whether who asks is a guest of the page."""
+    return lambda request: settings is not None and is_guest(settings, request)
 
 
 def _between(settings: SettingsStore | None) -> Callable[[], float]:

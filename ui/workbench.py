@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import io
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -169,6 +169,29 @@ class Workbench:
     def _line(self) -> list[Component]:
         """What shows the queue: see `told`."""
         return [self.queue, self.status, self.skip, self.stop]
+
+    def connect_use(self, button: gr.Button, model: Callable[[], str], ended: Sequence[Any]) -> None:
+        """A button elsewhere that takes up a model: it is loaded when its turn comes, and the form follows.
+
+        model: what that is loaded by; raises UserError. ended: the events after which there may be a new one.
+        """
+
+        def submit(following: Following, owner: str) -> tuple[Any, ...]:
+            answer = self._do(owner, lambda: following.add(self.jobs.switch_model(owner, model()).id))
+            return gr.Tabs(selected=TABS[0]), *answer
+
+        answers = [self.tabs, self.notice, *self._line()]
+        taken = self._then_watch(button.click(submit, [self.following, self.owner], answers, **QUICK))
+        taken = taken.then(self.on_used, self.owner, self.form.defaulted(), **QUICK)
+        taken.then(self.form.on_prompt, self.form.prompt, self.form.tokens, **QUICK)
+        for event in ended:
+            event.then(lambda: gr.update(choices=model_names(self.engine.name)), None, self.model, **QUICK)
+
+    async def on_used(self, owner: str) -> list[Any]:
+        """The form as the model wants it that the owner has asked for, when it is there."""
+        while any(line.mine and line.kind == "model" for line in self.jobs.listing(owner)):
+            await asyncio.sleep(LOOK_SECONDS)
+        return self.form.as_model()
 
     # Opening runs and recipes from elsewhere.
 

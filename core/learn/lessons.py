@@ -129,8 +129,28 @@ sampler can draw: fine lettering and small faces fail here first.
     "Rombach et al. 2022, [arXiv:2112.10752](https://arxiv.org/abs/2112.10752), section 3.1 and appendix G",
     (("core.models.vae:AutoencoderKL.encode", "scaling_factor"),),
 )
+_TRAIN = Lesson(
+    "train",
+    "Train: a model of your own",
+    r"""A training step takes clean data, a random timestep $t$ for each and fresh noise $\epsilon$, mixes
+them as in the first lesson, and asks the network to take them apart again:
+
+$$L = \mathbb{E}_{x_0,\,\epsilon,\,t}\;w_t\,\bigl\|\,f_\theta(x_t, t) - y_t\,\bigr\|^2$$
+
+The target $y_t$ is the noise $\epsilon$, or what says as much: the clean $x_0$, or
+$v = \sqrt{\bar\alpha_t}\,\epsilon - \sqrt{1-\bar\alpha_t}\,x_0$. The loss never comes near 0, for much of the
+noise cannot be known. The finished model is not the last weights but their **moving average**.
+
+*Try:* 100 steps, then 600. Which samples are right first, those of raw or of averaged weights?""",
+    "Ho et al. 2020, [arXiv:2006.11239](https://arxiv.org/abs/2006.11239), eq. 14 and algorithm 1; "
+    "Salimans and Ho 2022, [arXiv:2202.00512](https://arxiv.org/abs/2202.00512)",
+    (
+        ("core.training.diffusion:DiffusionStage._loss", "x = signal * x0"),
+        ("core.training.diffusion:DiffusionStage._loss", "error = "),
+    ),
+)
 
 LESSONS = {
     lesson.name: lesson
-    for lesson in (_FORWARD, _SCHEDULES, _REVERSE, _DDPM, _GUIDANCE, _INTERPOLATION, _LATENTS)
+    for lesson in (_FORWARD, _SCHEDULES, _REVERSE, _DDPM, _GUIDANCE, _INTERPOLATION, _LATENTS, _TRAIN)
 }

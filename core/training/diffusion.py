@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -169,8 +170,12 @@ class DiffusionStage:
 def _attention(device: torch.device) -> AbstractContextManager[None]:
     """On a CPU the plain kernel: the fused one spends a third of a step in its backward pass there. Elsewhere
     torch chooses.
+
+    The choice is one for the whole process. On a thread beside others it is left alone, for pictures that are
+    made meanwhile would come out with other last digits.
     """
-    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+    alone = threading.current_thread() is threading.main_thread()
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" and alone else nullcontext()
 
 
 def encode_pool(vae: Coder, pictures: NDArray[np.uint8], batch: int = 32) -> Tensor:

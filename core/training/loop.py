@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ from core.training.log import Log
 from core.training.muon import Muon
 from core.training.processes import Processes
 from core.training.samples import side_by_side
+from core.training.watching import Progress, Watch
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -139,9 +140,11 @@ def train_stage(
     *,
     resume: bool,
     stop: threading.Event | None = None,
+    watch: Watch | None = None,
     processes: Processes | None = None,
 ) -> dict[str, Tensor]:
-    """Train to `settings.steps` and return the averaged weights; with the other `processes`, if any.
+    """Train to `settings.steps` and return the averaged weights; with the other `processes`, if any. `watch`
+    is told of each step, of what was measured, and of samples.
 
     A checkpoint is written every `save_every` steps, on Ctrl-C and at the end, whole or not at all. In the
     folder there are also the log, the loss as a picture, and samples every `sample_every` steps. Raises
@@ -158,6 +161,7 @@ def train_stage(
     log = processes.each(begin)
     save = _saver(path, stage, optimizer, averaged, settings)
     losses = processes.losses(stage)
+    tell = _teller(stage, settings, watch)
     progress = tqdm(
         range(first, settings.steps), stage.name, initial=first, total=settings.steps, mininterval=5,
         disable=not processes.main,
@@ -170,6 +174,7 @@ def train_stage(
             loss, leave = processes.agree(loss, bool(interrupted) or stopped)
             log.add(loss)
             done = step + 1
+            tell(done, loss=loss)
             if done % log.every == 0:
                 processes.alone(partial(log.loss, done))
             if done % settings.save_every == 0 or done == settings.steps or leave:
@@ -181,10 +186,20 @@ def train_stage(
                     progress.write(f"{stage.name}: stopped after step {done}; --resume goes on from there.")
                 raise KeyboardInterrupt
             if done % settings.measure_every == 0 or done == settings.steps:
-                processes.alone(partial(_measure, stage, averaged, log, progress, done))
+                processes.alone(partial(_measure, stage, averaged, log, progress, tell, done))
             if settings.sample_every and (done % settings.sample_every == 0 or done == settings.steps):
-                processes.alone(partial(_draw, stage, averaged, log, folder / "samples", done))
+                processes.alone(partial(_draw, stage, averaged, log, tell, folder / "samples", done))
     return processes.same(averaged.state)
+
+
+def _teller(stage: Stage, settings: LoopSettings, watch: Watch | None) -> Callable[..., None]:
+    """Tells `watch`, where there is one."""
+
+    def tell(done: int, **what: Any) -> None:
+        if watch is not None:
+            watch(Progress(stage=stage.name, done=done, steps=settings.steps, **what))
+
+    return tell
 
 
 def _optimizer(modules: nn.Module, settings: LoopSettings) -> torch.optim.Optimizer:
@@ -245,26 +260,34 @@ def _with_averaged(stage: Stage, averaged: Averaged, look: Callable[[], T]) -> T
         stage.modules.load_state_dict(raw)
 
 
-def _measure(stage: Stage, averaged: Averaged, log: Log, progress: tqdm[int], step: int) -> None:
+def _measure(
+    stage: Stage, averaged: Averaged, log: Log, progress: tqdm[int], tell: Callable[..., None], step: int
+) -> None:
     figures = _with_averaged(stage, averaged, stage.measure)
     log.write({"step": step, "seconds": log.seconds(), **figures})
     log.draw(stage.name)
+    tell(step, figures=figures)
     progress.write(f"{stage.name} {step}: {figures}")
 
 
-def _draw(stage: Stage, averaged: Averaged, log: Log, folder: Path, step: int) -> None:
+def _draw(
+    stage: Stage, averaged: Averaged, log: Log, tell: Callable[..., None], folder: Path, step: int
+) -> None:
     """Samples with the raw weights and with the averaged ones, side by side in one file."""
     if not isinstance(stage, Drawing):
         return
     stage.modules.eval()
     raw = stage.sample()
     stage.modules.train()
-    if raw:
-        with plain_errors(folder):
-            folder.mkdir(exist_ok=True)
-        drawn = side_by_side(raw, _with_averaged(stage, averaged, stage.sample))
-        write_whole(folder / f"{stage.name}-{step:06d}.png", drawn)
-        log.show(step, drawn)
+    if not raw:
+        return
+    path = folder / f"{stage.name}-{step:06d}.png"
+    with plain_errors(folder):
+        folder.mkdir(exist_ok=True)
+    drawn = side_by_side(raw, _with_averaged(stage, averaged, stage.sample))
+    write_whole(path, drawn)
+    log.show(step, drawn)
+    tell(step, samples=path)
 
 
 def _saver(

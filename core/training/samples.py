@@ -76,6 +76,14 @@ def side_by_side(raw: Sequence[Image.Image], averaged: Sequence[Image.Image]) ->
     return png(whole)
 
 
+def apart(whole: Image.Image) -> tuple[Image.Image, Image.Image]:
+    """The two sheets that `side_by_side` put into one picture, without their titles: raw, averaged."""
+    width, top = (whole.width - 3 * _MARGIN) // 2, _TITLE + _MARGIN
+    lefts = (_MARGIN, 2 * _MARGIN + width)
+    raw, averaged = (whole.crop((left, top, left + width, whole.height - _MARGIN)) for left in lefts)
+    return raw, averaged
+
+
 def png(image: Image.Image) -> bytes:
     """The picture as a file."""
     buffer = io.BytesIO()

@@ -42,6 +42,7 @@ from core.training.recipe import TrainingRecipe, read_recipe
 from core.training.samples import Asked
 from core.training.sets import Data, PictureSet, PointSet, open_set
 from core.training.vocabulary import learn_vocabulary
+from core.training.watching import Watch
 
 BLOCK = 2048
 SAMPLES = 16
@@ -56,12 +57,14 @@ def train(
     out: Path | None = None,
     device: str | None = None,
     stop: threading.Event | None = None,
+    watch: Watch | None = None,
 ) -> Path:
     """Train the recipe at `path` and return the folder of the finished model, `out/model`.
 
     device: "cpu", "cuda", "mps"; the best one that is there when None. Without `resume` a folder that already
-    holds a run is refused, so that nothing is lost. Raises UserError; Cancelled when `stop` is set, after a
-    checkpoint from which `resume` goes on. Processes that `accelerate launch` started train it together.
+    holds a run is refused, so that nothing is lost. `watch` is told how it goes. Raises UserError; Cancelled
+    when `stop` is set, after a checkpoint from which `resume` goes on. Processes that `accelerate launch`
+    started train it together.
     """
     with together(device) as processes:
         recipe = read_recipe(path, overrides)
@@ -70,7 +73,9 @@ def train(
         processes.alone(partial(_refuse_another, folder, resume))
         data = processes.each(partial(open_set, recipe, "train"))
         processes.alone(partial(_claim, recipe, folder))
-        make = partial(TrainingRun, recipe, folder, resume, data=data, stop=stop, processes=processes)
+        make = partial(
+            TrainingRun, recipe, folder, resume, data=data, stop=stop, watch=watch, processes=processes
+        )
         run = processes.each(make)
         text = run.text_encoder()
         coder = run.coder()
@@ -124,9 +129,11 @@ class TrainingRun:
         *,
         data: Data | None = None,
         stop: threading.Event | None = None,
+        watch: Watch | None = None,
         processes: Processes | None = None,
     ) -> None:
-        self.recipe, self.folder, self.resume, self.stop = recipe, folder, resume, stop
+        self.recipe, self.folder, self.resume = recipe, folder, resume
+        self.stop, self.watch = stop, watch
         self.processes = Processes() if processes is None else processes
         self.device = self.processes.device
         self.data = open_set(recipe, "train") if data is None else data
@@ -246,7 +253,13 @@ class TrainingRun:
     def _train(self, stage: Stage, settings: LoopSettings) -> None:
         """Train a stage and put its averaged weights in place."""
         averaged: dict[str, Tensor] = train_stage(
-            stage, settings, self.folder, resume=self.resume, stop=self.stop, processes=self.processes
+            stage,
+            settings,
+            self.folder,
+            resume=self.resume,
+            stop=self.stop,
+            watch=self.watch,
+            processes=self.processes,
         )
         stage.modules.load_state_dict(averaged)
 

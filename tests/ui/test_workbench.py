@@ -25,6 +25,7 @@ from tests.ui.benches import ANN, PROMPT, SMALL, built, values
 from tests.ui.fakes import FakePipeline, jobs_of
 from ui.watching import Following, Watcher
 from ui.widgets import sampler_controls
+from ui.widgets.form import DEFAULTED
 from ui.workbench import Workbench
 
 
@@ -75,6 +76,17 @@ def test_defaults_of_the_model_fill_what_nobody_changed(bench: Workbench, pipeli
     assert updates[2] == 12
     assert updates[3] == gr.skip()  # changed by hand: it stays
     assert bench.on_defaults(Following(restored=True), *shown) == [gr.skip()] * 6
+
+
+def test_a_model_that_is_taken_up_makes_the_form_its_own(bench: Workbench, pipeline: FakePipeline) -> None:
+    size = {"width": 28, "height": 28, "multiple": 1, "smallest": 8}
+    pipeline.defaults = replace(pipeline.defaults, steps=12, cfg_scale=1.0, **size)
+    bench.jobs.switch_model(ANN, "another")
+    updates = dict(zip(DEFAULTED, asyncio.run(bench.on_used(ANN)), strict=True))
+    assert bench.engine.name == "another"  # it waited for that
+    assert updates["steps"].value == 12
+    assert (updates["width"].value, updates["height"].value) == (28, 28)
+    assert updates["sampler"] == "ddim"
 
 
 # Runs.

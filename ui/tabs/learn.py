@@ -14,7 +14,9 @@ import gradio as gr
 
 from core.errors import UserError
 from ui.tabs.learn_models import MODEL_VIEWS
+from ui.tabs.learn_train import Train
 from ui.tabs.learn_view import Shelf, View, number, whole
+from ui.training import Trainer
 from ui.widgets import text
 from ui.widgets.fields import QUICK
 from ui.widgets.sampler_controls import sampler_choices, schedule_choices
@@ -37,10 +39,6 @@ BETAS = (
 )
 WALKERS = ("ddpm", "ddim", "heun", "dpmpp_2m")
 PICTURE = "picture"
-_TRAIN = """<section class="lc-panel"><h2>Train a model of your own</h2>
-<p>Not from the page yet. In a terminal, <code>python launcher.py train RECIPE.toml</code> trains from a
-recipe; the embedded model was made by <code>data/recipes/tiny.toml</code>. What it writes is a model like any
-other.</p></section>"""
 
 
 class Forward(View):
@@ -189,23 +187,31 @@ class Reverse(View):
 
 
 class LearnTab:
-    """The tab: `build` it inside the caller's layout, then `connect` it."""
+    """The tab: `build` it inside the caller's layout, then `connect` it.
 
-    def __init__(self, jobs: Jobs, registry: Registry) -> None:
+    trainer: what trains from the page. is_guest: whether who asks may watch a training, but start none.
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        registry: Registry,
+        trainer: Trainer | None = None,
+        is_guest: Callable[[gr.Request], bool] = lambda request: False,
+    ) -> None:
         self.shelf = Shelf(jobs, registry)
         kinds: tuple[type[View], ...] = (Forward, Schedules, Reverse, *MODEL_VIEWS)
-        self.views = [kind(self.shelf) for kind in kinds]
+        self.train = Train(self.shelf, trainer or Trainer(), is_guest)
+        self.views = [*(kind(self.shelf) for kind in kinds), self.train]
 
     def build(self) -> None:
-        """A tab a view, and one for training."""
+        """A tab a view."""
         self.shelf.narrow = gr.Checkbox(False, visible=False)
         self.tabs: dict[str, gr.Tab] = {}
         with gr.Tabs(elem_id="learn", overflow_behavior="wrap"):
             for view in self.views:
                 with gr.Tab(view.lesson.title.partition(":")[0], id=view.name) as self.tabs[view.name]:
                     view.build()
-            with gr.Tab("Train", id="train"):
-                gr.HTML(_TRAIN, apply_default_css=False, elem_id="learn-train")
 
     def connect(
         self,

@@ -65,7 +65,7 @@ class SettingsPanel:
 
     def on_load(self, request: gr.Request) -> list[Any]:
         """What the file says now, for whoever looks."""
-        guest = self._is_guest(request)
+        guest = is_guest(self.store, request)
         try:
             values = self._values(guest)
         except UserError as error:
@@ -75,7 +75,7 @@ class SettingsPanel:
     def on_save(self, request: gr.Request, *values: Any) -> list[Any]:
         """Write what is in the controls; what is wrong with it is said, and then nothing is written."""
         unchanged = [gr.skip() for _ in self.fields]
-        if self._is_guest(request):
+        if is_guest(self.store, request):
             sentence = "only the person at the machine that serves this page may change its settings"
             return [text.error(sentence), *unchanged]
         try:
@@ -116,11 +116,13 @@ class SettingsPanel:
             updates.append(type(control)(value=shown, interactive=not guest))
         return updates
 
-    def _is_guest(self, request: gr.Request) -> bool:
-        if not self.store.current.shared:
-            return False
-        client = request.client.host if request.client else None
-        return not at_the_machine(client, request.headers)
+
+def is_guest(store: SettingsStore, request: gr.Request) -> bool:
+    """Whether who asks sits elsewhere, on a page that is shared: settings and trainings are not theirs."""
+    if not store.current.shared:
+        return False
+    client = request.client.host if request.client else None
+    return not at_the_machine(client, request.headers)
 
 
 def _about(store: SettingsStore, guest: bool) -> str:

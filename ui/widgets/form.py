@@ -220,6 +220,13 @@ class Form:
             for name, value in zip(DEFAULTED, values, strict=True)
         ]
 
+    def as_model(self) -> list[Any]:
+        """The loaded model's defaults for `DEFAULTED`, whatever the form held."""
+        if not self.engine.ready:
+            return [gr.skip()] * len(DEFAULTED)
+        defaults, controls = self.engine.pipeline.defaults, {name: self.fields[name] for name in DEFAULTED}
+        return fields.updates(controls, {name: getattr(defaults, name) for name in DEFAULTED})
+
     def on_prompt(self, prompt: str) -> str:
         """The line under the prompt: tokens, and words that the model does not know."""
         if not self.engine.ready:

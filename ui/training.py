@@ -1,0 +1,301 @@
+"""Trainings that the page starts: one at a time, on a thread of its own, whoever watches.
+
+A training belongs to the server and to no page: it goes on when the page is reloaded or closed, and every
+page can follow it. What it makes lies in `runs/NAME`, as that of the command `train`, and the finished model
+goes to the folder that the page lists models from. Nothing here imports torch before a training begins.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import math
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from core.checks import check_whole
+from core.errors import Cancelled, UserError
+from core.files import check_writable, plain_errors
+from core.learn.training import StageSeen
+from core.settings import read_toml
+from core.weights import find
+from ui.engine import release_memory, sentence_of
+
+if TYPE_CHECKING:
+    from core.training.watching import Progress
+
+State = Literal["running", "stopping", "stopped", "done", "failed"]
+RECIPES = {
+    "points": "points: a cloud in the plane, half a minute",
+    "toy": "toy: digits without words, minutes",
+    "conditional": "conditional: digits by name, minutes",
+    "ddpm": "ddpm: digits with attention, longer",
+    "latent": "latent: coloured shapes, with a VAE first",
+}
+DENSITIES = ("moons", "spiral", "grid", "letters")
+MOST_STEPS = 1_000_000
+LOOKS = 8  # times that samples are drawn and the held-out loss is measured, over a whole run
+CLOSING_SECONDS = 20.0
+
+
+class Training:
+    """One training. It is changed by its own thread and may be read from any other.
+
+    state: "running", "stopping" until its next step, and then "stopped", "done" or "failed". error: why it
+    failed, in one sentence; trouble: what went wrong after it went well. model: what the finished model is
+    loaded by. changes: grows whenever there is something new to draw.
+    """
+
+    def __init__(self, name: str, recipe: str, folder: Path, overrides: tuple[str, ...]) -> None:
+        self.name, self.recipe, self.folder, self.overrides = name, recipe, folder, overrides
+        self.state: State = "running"
+        self.error = self.trouble = self.model = ""
+        self.stop = threading.Event()
+        self.stages: dict[str, StageSeen] = {}
+        self.samples: tuple[int, Path] | None = None
+        self.changes = 0
+        self._lock = threading.Lock()
+        self._now: StageSeen | None = None
+        self._began = self._last = 0.0
+        self._first = 0  # steps of this stage that were done when its time began
+
+    @property
+    def going(self) -> bool:
+        """Whether its thread is still at it."""
+        return self.state in ("running", "stopping")
+
+    @property
+    def words(self) -> str:
+        """Where it is, in a sentence."""
+        stage = self._now
+        if stage is None:
+            return "Prepares the data."
+        where = f"Step {stage.done} of {stage.steps} of {stage.words}"
+        if not self.going:
+            return f"{where}."
+        if stage.done == stage.steps:
+            return f"{where}: writes what it learned."
+        left = self.seconds_left
+        return f"{where}." if left is None else f"{where}, about {_spoken(left)} left."
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Of this stage, by its own speed, samples included; None before its second step."""
+        stage = self._now
+        if stage is None or stage.done <= self._first:
+            return None
+        each = (self._last - self._began) / (stage.done - self._first)
+        return max(each * (stage.steps - stage.done) - (time.monotonic() - self._last), 0.0)
+
+    def take(self, progress: Progress) -> None:
+        """Keep what the training tells."""
+        stage = self.stages.setdefault(progress.stage, StageSeen(progress.stage, progress.steps))
+        stage.done, stage.steps = progress.done, progress.steps
+        self._last = time.monotonic()
+        if stage is not self._now:
+            self._now, self._began, self._first = stage, self._last, progress.done
+        if progress.loss is not None:
+            stage.losses.add(progress.done, float(progress.loss))
+        held_out = progress.figures.get("test_loss", math.nan)
+        if math.isfinite(held_out):
+            before = [point for point in stage.held_out if point[0] < progress.done]
+            stage.held_out = [*before, (progress.done, held_out)]
+        if progress.samples is not None:
+            self.samples = progress.done, progress.samples
+        self.changes += 1
+
+    def begin_again(self) -> None:
+        """To running, from where it was stopped."""
+        self.state, self.error, self.stop = "running", "", threading.Event()
+        self._now = None
+
+    def ask_to_stop(self) -> None:
+        """Stop after the next step; nothing where it does not run."""
+        with self._lock:
+            if self.state == "running":
+                self.state = "stopping"
+                self.stop.set()
+
+    def end(self, state: State, error: str = "") -> None:
+        """To its last state."""
+        with self._lock:
+            self.error = error
+            self.changes += 1
+            self.state = state  # last, for whoever sees it must find the rest
+
+
+class Trainer:
+    """The training of this server, of which there is one at a time.
+
+    device: what to train on, asked when one begins; None for the fastest that is there. runs: where the
+    folders of trainings are.
+    """
+
+    def __init__(self, device: Callable[[], str | None] = lambda: None, runs: Path = Path("runs")) -> None:
+        self._device, self._runs = device, runs
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self.current: Training | None = None
+
+    def start(self, recipe: str, steps: int, density: str = "moons") -> Training:
+        """Begin a training, in a folder that holds no other.
+
+        Raises UserError for a bad value, when one runs already, and when nothing can be written.
+        """
+        asked = _overrides(recipe, steps, density)
+        with self._lock:
+            self._check_free()
+            name = self._claim(f"points-{density}" if recipe == "points" and density != "moons" else recipe)
+            folder, overrides = self._runs / name, (*asked, f"name={json.dumps(name)}")
+            try:
+                _check_recipe(recipe, overrides)
+                check_writable(folder)
+            except UserError:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+                raise
+            self.current = training = Training(name, recipe, folder, overrides)
+            self._begin(training, resume=False)
+        return training
+
+    def stop(self) -> None:
+        """Stop what runs, after its next step and a checkpoint."""
+        if self.current is not None:
+            self.current.ask_to_stop()
+
+    def go_on(self) -> Training:
+        """Go on with the training that was stopped, or that failed. Raises UserError when there is none."""
+        with self._lock:
+            self._check_free()
+            training = self.current
+            if training is None or training.state == "done":
+                raise UserError("there is no training to go on with; press Train")
+            check_writable(training.folder)
+            training.begin_again()
+            self._begin(training, resume=True)
+        return training
+
+    def close(self, seconds: float = CLOSING_SECONDS) -> None:
+        """Stop, and wait until the checkpoint is written: for the end of the server."""
+        self.stop()
+        if self._thread is not None:
+            self._thread.join(seconds)
+
+    def _check_free(self) -> None:
+        if self.current is not None and self.current.going:
+            raise UserError(f"{self.current.name} is in training; stop it first, or wait for its end")
+
+    def _claim(self, wanted: str) -> str:
+        """A name that no run and no model has, with its folder made. Raises UserError."""
+        with plain_errors(self._runs):
+            self._runs.mkdir(parents=True, exist_ok=True)
+        taken = {find.model_name(path) for path in find.installed()}
+        for number in count(1):
+            name = wanted if number == 1 else f"{wanted}-{number}"
+            if name in taken:
+                continue
+            with plain_errors(self._runs / name), contextlib.suppress(FileExistsError):
+                (self._runs / name).mkdir()
+                return name
+        raise AssertionError("there is always a next number")
+
+    def _begin(self, training: Training, *, resume: bool) -> None:
+        if self._thread is None:
+            atexit.register(self.close)
+        self._thread = threading.Thread(
+            target=self._work, args=(training, resume), name="training", daemon=True
+        )
+        self._thread.start()
+
+    # On the training's thread.
+
+    def _work(self, training: Training, resume: bool) -> None:
+        try:
+            model = self._train(training, resume)
+            training.model, training.trouble = installed(model, training.name)
+            training.end("done")
+        except Cancelled:
+            training.end("stopped")
+        except BaseException as error:  # whatever it was, who watches must hear of the end
+            training.end("failed", sentence_of(error, "the training failed"))
+        finally:
+            release_memory()
+
+    def _train(self, training: Training, resume: bool) -> Path:
+        from core.training.trainer import train
+
+        return train(
+            recipe_path(training.recipe),
+            training.overrides,
+            resume,
+            training.folder,
+            self._device(),
+            training.stop,
+            watch=training.take,
+        )
+
+
+def recipe_path(recipe: str) -> Path:
+    """The file of a recipe that comes with the project."""
+    return find.DATA / "recipes" / f"{recipe}.toml"
+
+
+def usual_steps(recipe: str) -> int:
+    """How many steps a recipe's UNet takes, read without torch. Raises UserError."""
+    steps: int = read_toml(recipe_path(recipe))["train"]["unet"]["steps"]
+    return steps
+
+
+def installed(model: Path, name: str) -> tuple[str, str]:
+    """Copy a finished model to where the page lists models: (what it is loaded by, what went wrong).
+
+    Where that folder cannot be written, the model is loaded by its own one.
+    """
+    target, part = find.MODELS / name, find.MODELS / f".{name}"
+    try:
+        with plain_errors(target):
+            find.MODELS.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(model, part, dirs_exist_ok=True)
+            part.rename(target)  # whole, or not listed
+    except UserError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        return str(model), f"the model is in {model}, and could not be put among the others: {error}"
+    return name, ""
+
+
+def _overrides(recipe: str, steps: int, density: str) -> tuple[str, ...]:
+    """What is changed of the recipe, as `--set` has it. Raises UserError."""
+    if recipe not in RECIPES:
+        raise UserError(f"recipe {recipe!r}: choose one of {', '.join(RECIPES)}")
+    check_whole("steps", steps, 1, MOST_STEPS)
+    often = max(math.ceil(steps / LOOKS), 1)
+    changed = [
+        f"train.unet.steps={steps}",
+        f"train.unet.measure_every={often}",
+        f"train.unet.sample_every={often}",
+    ]
+    if recipe == "points":
+        if density not in DENSITIES:
+            raise UserError(f"data {density!r}: choose one of {', '.join(DENSITIES)}")
+        changed.append(f"data.density={density}")
+    return tuple(changed)
+
+
+def _check_recipe(recipe: str, overrides: tuple[str, ...]) -> None:
+    """Raises UserError for values that do not go together."""
+    from core.training.recipe import read_recipe
+
+    read_recipe(recipe_path(recipe), overrides)
+
+
+def _spoken(seconds: float) -> str:
+    if seconds < 90:
+        return f"{math.ceil(seconds)} s"
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes / 60:.1f} h"
