@@ -115,8 +115,9 @@ def _plot(stage: StageSeen) -> Plot:
         axes.plot(*_columns(losses), color=ink.accent, linewidth=0.8, alpha=0.45)
         axes.plot(*_columns(smoothed(losses)), color=ink.accent, linewidth=2.0, label="loss")
         if held_out:
+            line: dict[str, Any] = {"color": ink.series[1], "linewidth": 1.6, "marker": "o", "markersize": 4}
             label = "on held-out data, averaged weights"
-            axes.plot(*_columns(held_out), color=ink.series[1], linewidth=1.6, marker="o", ms=4, label=label)
+            axes.plot(*_columns(held_out), **line, clip_on=False, label=label)
         axes.set_xlim(0, max(stage.steps, losses[-1][0]))
         if all(value > 0 for _, value in (*losses, *held_out)):
             axes.set_yscale("log")

@@ -153,7 +153,11 @@ def _closing(contexts: list[Any]) -> Iterator[None]:
 
 
 # What Gradio itself says when a page is left while it is being told something.
-LEAVING = ("AbortError: signal is aborted", "Unexpected error Connection errored out")
+LEAVING = (
+    "AbortError: signal is aborted",
+    "AbortError: BodyStreamBuffer was aborted",
+    "Unexpected error Connection errored out",
+)
 # And its image editor of a picture that comes before it is ready, as on a busy machine: see `paint_on`.
 HASTE = tuple(
     f"Cannot read properties of undefined (reading '{name}')" for name in ("reset_layers", "dimensions")

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(1800)]
 expect = sync_api.expect
 expect.set_options(timeout=PATIENCE)
 Open = Callable[..., Any]
-STEPS = os.environ.get("LATENTCANVAS_TRAIN_STEPS", "48")
+STEPS = "96"  # an eighth of them, after which there are samples, is less than HELD_AT
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             yield Site(address(server), folder, server.pid)
         finally:
             server.terminate()
+
+
+@pytest.fixture
+def ready() -> str:
+    return "#tabs button[role=tab]"  # a model of points has no examples to wait for
 
 
 def train_view(page: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import os
 import subprocess
 import sys
@@ -16,9 +17,11 @@ from typing import Any
 import gradio as gr
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from core import plugins
+from core.learn.ink import Paper
 from core.pipeline import Pipeline
 from core.training.densities import DENSITIES as KNOWN_DENSITIES
 from core.training.diffusion import DiffusionStage
@@ -128,7 +131,8 @@ def test_a_training_is_watched_to_its_end(view: Train, trainer: Trainer) -> None
     stage = ended(trainer).stages["unet"]
     assert [step for step, _ in stage.losses.points] == list(range(1, 10))
     assert [step for step, _ in stage.held_out] == [2, 4, 6, 8, 9]  # an eighth of the run, and its end
-    assert view.show().png is not None
+    with Image.open(io.BytesIO(view.show().png(Paper()))) as sheet:
+        assert sheet.width == 1000
 
 
 def test_the_model_stands_among_the_others_and_makes_pictures(view: Train, tmp_path: Path) -> None:

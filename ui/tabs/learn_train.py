@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from core.learn.shown import Shown
 
-LOOK_SECONDS, DRAW_SECONDS = 0.5, 2.0
+LOOK_SECONDS, DRAW_SECONDS = 1.0, 2.0
 DRAWN_SHARE = 6  # a drawing is made again after so many times what it took: the training needs the processor
 _ONLY_THE_OWNER = "only the person at the machine that serves this page may train a model; you can watch"
 _EMPTY = (
@@ -95,7 +95,7 @@ class Train(View):
     async def on_open(self, narrow: bool, request: gr.Request) -> AsyncIterator[Told]:
         """What there is now, and then what follows."""
         guest = self.is_guest(request)
-        code = await asyncio.to_thread(self._code)
+        code = await asyncio.to_thread(self.lesson_code)
         yield await self._drawn(narrow), code, *self._said(guest)
         async for told in self._followed(narrow, guest):
             yield told
@@ -141,16 +141,22 @@ class Train(View):
         yield await self._drawn(narrow), gr.skip(), *self._said(guest=False)
 
     async def _followed(self, narrow: bool, guest: bool) -> AsyncIterator[Told]:
-        """The training as it goes, and its end; nothing where none goes."""
-        seen, at, pause = -1, 0.0, 0.0
+        """The training as it goes, and its end; nothing where none goes.
+
+        A page is told only what is new: a browser on a busy machine would fall behind.
+        """
+        seen, at, pause, said = -1, 0.0, 0.0, ""
         while (training := self.trainer.current) is not None and training.going:
+            notice, *buttons = self._said(guest)
             figure: Any = gr.skip()
             began = time.monotonic()
             if training.changes != seen and began - at > pause:
                 seen, figure = training.changes, await self._drawn(narrow)
                 at = time.monotonic()
                 pause = max(DRAW_SECONDS, DRAWN_SHARE * (at - began))
-            yield figure, gr.skip(), *self._said(guest)
+            if notice != said or figure != gr.skip():
+                said = notice
+                yield figure, gr.skip(), notice, *buttons
             await asyncio.sleep(LOOK_SECONDS)
         if at:
             yield await self._drawn(narrow), gr.skip(), *self._said(guest)
@@ -186,12 +192,6 @@ class Train(View):
         with self.shelf.drawing:
             return shown_html(shown, narrow)
 
-    def _code(self) -> str:
-        from core.learn.code import lines
-        from ui.widgets.learn import code_html
-
-        return code_html(lines(target, words) for target, words in self.lesson.code)
-
     def _said(self, guest: bool) -> Told:
         """(what is said, train, stop, go on, use), as things are."""
         training = self.trainer.current
@@ -209,7 +209,7 @@ class Train(View):
 def _sentence(training: Training | None, guest: bool) -> str:
     """How it stands. What failed may name what is on this machine, and is not for guests."""
     if training is None:
-        return text.plain(f"{_ONLY_THE_OWNER}.".capitalize()) if guest else ""
+        return text.plain(text.capital(f"{_ONLY_THE_OWNER}.")) if guest else ""
     words = {
         "running": training.words,
         "stopping": f"{training.words} Stops after the next step.",

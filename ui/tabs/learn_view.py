@@ -127,6 +127,13 @@ class View:
         with self.shelf.drawing:
             return shown_html(shown, narrow), code_html(self.lines(shown))
 
+    def lesson_code(self) -> str:
+        """The lines of code of the lesson, as HTML."""
+        from core.learn.code import lines
+        from ui.widgets.learn import code_html
+
+        return code_html(lines(target, words) for target, words in self.lesson.code)
+
     def lines(self, shown: Shown) -> list[Lines]:
         """The lines of code of the lesson, and those of what is shown."""
         from core.learn.code import lines
@@ -186,20 +193,13 @@ class ModelView(View):
 
     def connect(self, owner: Component, opened: Sequence[Callable[..., Any]]) -> None:
         """Run when asked to; the code is there as soon as it is opened."""
-        gr.on(list(opened), self.on_open, None, self.code, **LATEST)
+        gr.on(list(opened), self.lesson_code, None, self.code, **LATEST)
         inputs = [self._narrow(), owner, *self.asked]
         outputs = [self.figure, self.code, self.notice, self.start, self.stop]
         self.start.click(self.on_start, inputs, outputs, js=NARROW, **QUICK)
         self.stop.click(self.on_stop, owner, None, **QUICK)
         for kind, button in self.save.items():
             button.click(self._keeper(kind), owner, [self.file, self.notice], **QUICK)
-
-    def on_open(self) -> str:
-        """The lines of code of the lesson."""
-        from core.learn.code import lines
-        from ui.widgets.learn import code_html
-
-        return code_html(lines(target, words) for target, words in self.lesson.code)
 
     async def on_start(self, narrow: bool, owner: str, *values: Any) -> AsyncIterator[tuple[Any, ...]]:
         """(what is drawn, the code, how far it is or what is wrong, start, stop)"""
