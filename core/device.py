@@ -30,3 +30,10 @@ def find_dtype(name: str | None, device: torch.device) -> torch.dtype:
     if name not in DTYPES:
         raise UserError(f"dtype {name!r} is not known; known are {', '.join(DTYPES)}.")
     return DTYPES[name]
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether products in bfloat16 are the hardware's own. A processor without AVX512-BF16 or AMX imitates
+    them, a hundred times slower than float32 does.
+    """
+    return device.type != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

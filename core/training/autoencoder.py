@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,13 +15,23 @@ from core.models.build import Coder
 from core.models.vae import AutoencoderKL
 from core.training.loop import Precision, home, mixed_precision
 from core.training.pool import Pool, to_tensor
+from core.training.principal import set_principal_encoder
+from core.training.processes import Share
+
+FITTED = 1024  # pictures that a principal encoder is computed from
 
 
 @dataclass(frozen=True, kw_only=True)
 class VAELoss:
     """Reconstruction is root mean square error a crop; the KL term only keeps the latents' scale from
     drifting.
+
+    encoder: "principal" for one that is computed, not learned (core.training.principal); `spread` is then the
+    width of q(z | picture), as a part of the latents' own, and the decoder alone is trained.
     """
+
+    encoder: Literal["learned", "principal"] = "learned"
+    spread: float = 0.05
 
     crop: int = 64
     whole_from: float = (
@@ -62,27 +73,42 @@ class VAEStage:
         seed: int,
         held_out: NDArray[np.uint8] | None = None,
         precision: Precision = "bfloat16",
+        share: Share | None = None,
     ) -> None:
-        """held_out: pictures to measure with; scenes where there are none."""
+        """held_out: pictures to measure with; scenes where there are none. share: the part of each batch that
+        this process computes.
+        """
         self.modules: nn.Module = vae
         self.vae = vae
         self.pictures = pictures
         self.settings = settings
         self.batch, self.steps, self.seed = batch, steps, seed
         self.precision = precision
+        self.share = Share() if share is None else share
+        self.computed = settings.encoder == "principal"
+        if self.computed:
+            set_principal_encoder(vae, to_tensor(pictures[:FITTED]).to(home(vae)), settings.spread)
+            vae.encoder.requires_grad_(False)
+            vae.quant_conv.requires_grad_(False)
         self.held_out = _held_out(seed, pictures.shape[1]) if held_out is None else to_tensor(held_out)
 
     def loss(self, step: int) -> Tensor:
-        x = self._crops(step).to(home(self.vae))
+        crops = self._crops(step)
+        mine, weight = self.share.of(len(crops)), self.share.weight(len(crops))
+        x = crops[mine].to(home(self.vae))
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         with mixed_precision(self.vae, self.precision):
-            mean, log_variance = self.vae.moments(x)
-            noise = torch.randn(mean.shape, generator=generator).to(mean.device)
-            z = mean + torch.exp(0.5 * log_variance) * noise
+            with torch.set_grad_enabled(not self.computed):
+                mean, log_variance = self.vae.moments(x)
+            noise = torch.randn((len(crops), *mean.shape[1:]), generator=generator)[mine]
+            z = mean + torch.exp(0.5 * log_variance) * noise.to(mean.device)
             y = self.vae.decoder(self.vae.post_quant_conv(z))
+        error = _root_mean_square(y.float() - x) * weight
+        if self.computed:
+            return error
         mean, log_variance = mean.float(), log_variance.float()
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=(1, 2, 3)).mean()
-        return _root_mean_square(y.float() - x) + self.settings.kl_weight * kl / x[0, 0].numel()
+        return error + self.settings.kl_weight * kl / x[0, 0].numel() * weight
 
     def _crops(self, step: int) -> Tensor:
         """Crops that start at multiples of 8, as latent cells do; whole pictures, fewer of them, near the

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from core.errors import UserError
 from core.models.build import Coder
 from core.models.clip import CLIPTextEncoder
 from core.models.config import NoiseConfig, PredictionType
@@ -22,6 +23,7 @@ from core.models.unet import UNet
 from core.prompt import Tokenizer
 from core.training.loop import Precision, home, mixed_precision
 from core.training.pool import to_tensor
+from core.training.processes import Share
 from core.training.samples import Asked, draw_samples
 
 Latents = NDArray[Any]
@@ -37,6 +39,12 @@ class DiffusionLoss:
     min_snr: bool = True
     gamma: float = 5.0
     dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not self.gamma > 0:
+            raise UserError("unet_loss.gamma must be above 0.")
+        if not 0 <= self.dropout <= 1:
+            raise UserError("unet_loss.dropout must be between 0 and 1, a part of the captions.")
 
     def weight(self, snr: Tensor, prediction: PredictionType) -> Tensor:
         """Of the squared error of the prediction, by the signal-to-noise ratio; both (B,)."""
@@ -64,7 +72,8 @@ class DiffusionStage:
     """Trains a UNet that predicts epsilon, v or x0, on stored latents and fresh captions of them.
 
     joint: the text encoder learns with it, and is in `modules` beside it. wordless: every caption is the
-    empty one. coder, asked: how samples are drawn; none are where they are not given.
+    empty one. coder, asked: how samples are drawn; none are where they are not given. share: the part of each
+    batch that this process computes.
     """
 
     name = "unet"
@@ -74,6 +83,7 @@ class DiffusionStage:
         latents: Latents, pool: Captioned, test: tuple[Latents, Captioned],
         settings: DiffusionLoss, *, batch: int, joint: bool = False, wordless: bool = False,
         precision: Precision = "bfloat16", coder: Coder | None = None, asked: Asked | None = None,
+        share: Share | None = None,
     ) -> None:  # fmt: skip
         self.modules: nn.Module = nn.ModuleDict({"unet": unet, "text": encoder}) if joint else unet
         self.unet, self.encoder, self.tokenizer = unet, encoder, tokenizer
@@ -82,21 +92,24 @@ class DiffusionStage:
         self.latents, self.pool, self.test = latents, pool, test
         self.settings, self.batch, self.precision = settings, batch, precision
         self.joint, self.wordless, self.coder, self.asked = joint, wordless, coder, asked
+        self.share = Share() if share is None else share
 
     def loss(self, step: int) -> Tensor:
         rng = np.random.default_rng((self.pool.seed, step))
+        mine = self.share.of(self.batch)
         indices = rng.integers(len(self.latents), size=self.batch)
         dropped = rng.random(self.batch) < self.settings.dropout
         texts = [
             "" if drop or self.wordless else self.pool.caption(int(i), f"caption {step}")
-            for i, drop in zip(indices, dropped, strict=True)
+            for i, drop in list(zip(indices, dropped, strict=True))[mine]
         ]
         # One timestep from each of `batch` equal parts of the range: less variance than independent ones.
         t = torch.from_numpy(
             (np.arange(self.batch) + rng.random(self.batch)) / self.batch * len(self.alphas)
         ).long()
         noise = torch.from_numpy(rng.standard_normal((self.batch, *self.latents.shape[1:]), dtype=np.float32))
-        return self._loss(torch.from_numpy(self.latents[indices]).float(), t, noise, self._encode(texts))
+        x0 = torch.from_numpy(self.latents[indices[mine]]).float()
+        return self._loss(x0, t[mine], noise[mine], self._encode(texts)) * self.share.weight(self.batch)
 
     def _loss(self, x0: Tensor, t: Tensor, noise: Tensor, context: Tensor) -> Tensor:
         """Weighted squared error of the prediction; x0 (B, C, h, w), t (B,)."""
@@ -108,7 +121,7 @@ class DiffusionStage:
         if self.prediction == "sample":
             target = x0
         weight = self.settings.weight(self.alphas[t] / (1 - self.alphas[t]), self.prediction)
-        with mixed_precision(self.unet, self.precision), _plain_attention():
+        with mixed_precision(self.unet, self.precision), _attention(x0.device):
             predicted = self.unet(x, t, context)
         error = (predicted.float() - target).square().mean(dim=(1, 2, 3))
         loss: Tensor = (error * weight).mean()
@@ -141,8 +154,8 @@ class DiffusionStage:
             t = torch.from_numpy(rng.integers(len(self.alphas), size=len(part)))
             noise = torch.from_numpy(rng.standard_normal((len(part), *latents.shape[1:]), dtype=np.float32))
             x0 = torch.from_numpy(latents[part.start : part.stop]).float()
-            losses.append(float(self._loss(x0, t, noise, self._encode(texts))))
-        return {"test_loss": round(sum(losses) / len(losses), 5)}
+            losses.append(len(part) * float(self._loss(x0, t, noise, self._encode(texts))))
+        return {"test_loss": round(sum(losses) / len(latents), 5)}
 
     @torch.no_grad()
     def sample(self) -> list[Image.Image]:
@@ -154,15 +167,15 @@ class DiffusionStage:
         return draw_samples(self.unet, self.coder, self.noise, self.asked, conditional, unconditional)
 
 
-def _plain_attention() -> AbstractContextManager[None]:
-    """The plain kernel: on a CPU the fused one spends a third of the step in its backward pass.
+def _attention(device: torch.device) -> AbstractContextManager[None]:
+    """On a CPU the plain kernel: the fused one spends a third of a step in its backward pass there. Elsewhere
+    torch chooses.
 
     The choice is one for the whole process. On a thread beside others it is left alone, for pictures that are
     made meanwhile would come out with other last digits.
     """
-    if threading.current_thread() is not threading.main_thread():
-        return nullcontext()
-    return sdpa_kernel(SDPBackend.MATH)
+    alone = threading.current_thread() is threading.main_thread()
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" and alone else nullcontext()
 
 
 def encode_pool(vae: Coder, pictures: NDArray[np.uint8], batch: int = 32) -> Tensor:

@@ -1,21 +1,20 @@
 """One training loop for every stage: resumable, averaged, logged.
 
 A stage gives its parameters and a loss for step `k`. All randomness of step `k` comes from (seed, k), so a
-run that was stopped and resumed meets the same batches and the same noise.
+run that was stopped and resumed meets the same batches and the same noise. Where several processes train one
+model, each computes its share of the batch, and the main one alone writes.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
-import json
 import math
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -23,10 +22,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from core.device import has_bfloat16
 from core.errors import Cancelled, UserError
 from core.files import plain_errors, write_whole
-from core.training.curve import loss_curve
+from core.training.log import Log
 from core.training.muon import Muon
+from core.training.processes import Processes
 from core.training.samples import side_by_side
 from core.training.watching import Progress, Watch
 
@@ -59,6 +60,19 @@ class LoopSettings:
         for name in ("steps", "batch", "save_every", "measure_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1.")
+        rules = {
+            "learning_rate must be above 0": self.learning_rate > 0,
+            "clip must be above 0, the most that the gradients' norm may be": self.clip > 0,
+            "ema must be at least 0 and below 1": 0 <= self.ema < 1,
+            "decay must be between 0 and 1, a part of the run": 0 <= self.decay <= 1,
+            "warmup, weight_decay and sample_every must not be negative": min(
+                self.warmup, self.weight_decay, self.sample_every
+            )
+            >= 0,
+        }
+        broken = [rule for rule, holds in rules.items() if not holds]
+        if broken:
+            raise UserError(f"{broken[0]}.")
 
 
 class Stage(Protocol):
@@ -90,9 +104,12 @@ def home(module: nn.Module) -> torch.device:
 
 def mixed_precision(module: nn.Module, precision: Precision = "bfloat16") -> torch.autocast:
     """bfloat16 for the products inside, on the device of `module`; the weights stay float32. With precision
-    "float32" nothing changes.
+    "float32", and on a processor that would have to imitate bfloat16, nothing changes.
     """
-    return torch.autocast(home(module).type, torch.bfloat16, enabled=precision == "bfloat16")
+    device = home(module)
+    return torch.autocast(
+        device.type, torch.bfloat16, enabled=precision == "bfloat16" and has_bfloat16(device)
+    )
 
 
 def learning_rate(step: int, settings: LoopSettings) -> float:
@@ -124,48 +141,55 @@ def train_stage(
     resume: bool,
     stop: threading.Event | None = None,
     watch: Watch | None = None,
+    processes: Processes | None = None,
 ) -> dict[str, Tensor]:
-    """Train to `settings.steps` and return the averaged weights. `watch` is told of each step, of what was
-    measured, and of samples.
+    """Train to `settings.steps` and return the averaged weights; with the other `processes`, if any. `watch`
+    is told of each step, of what was measured, and of samples.
 
     A checkpoint is written every `save_every` steps, on Ctrl-C and at the end, whole or not at all. In the
     folder there are also the log, the loss as a picture, and samples every `sample_every` steps. Raises
     UserError when the loss is not a number, with the last good checkpoint kept; Cancelled, after a
     checkpoint, when `stop` is set.
     """
+    processes = Processes() if processes is None else processes
     optimizer = _optimizer(stage.modules, settings)
     averaged = Averaged(stage.modules, settings.ema)
     path = folder / f"{stage.name}.checkpoint"
-    first = _restore(path, stage, optimizer, averaged) if resume else 0
-    log = Log(folder / f"{stage.name}.jsonl", keep_below=first)
-    save = _saver(path, stage, optimizer, averaged)
+    restore = partial(_restore, path, stage, optimizer, averaged, settings)
+    first = processes.each(restore) if resume else 0
+    begin = partial(Log, folder / f"{stage.name}.jsonl", keep_below=first, writes=processes.main)
+    log = processes.each(begin)
+    save = _saver(path, stage, optimizer, averaged, settings)
+    losses = processes.losses(stage)
     tell = _teller(stage, settings, watch)
     progress = tqdm(
-        range(first, settings.steps), stage.name, initial=first, total=settings.steps, mininterval=5
-    )
-    with _interrupts_deferred() as interrupted:
+        range(first, settings.steps), stage.name, initial=first, total=settings.steps, mininterval=5,
+        disable=not processes.main,
+    )  # fmt: skip
+    with _interrupts_deferred() as interrupted, contextlib.closing(log):
         for step in progress:
-            loss = _one_step(stage, optimizer, settings, step)
+            loss = _one_step(stage, losses, optimizer, settings, step)
             averaged.update(stage.modules, step)
-            log.loss(step, loss)
+            stopped = stop is not None and stop.is_set()
+            loss, leave = processes.agree(loss, bool(interrupted) or stopped)
+            log.add(loss)
             done = step + 1
             tell(done, loss=loss)
-            stopped = stop is not None and stop.is_set()
-            if done % settings.save_every == 0 or done == settings.steps or interrupted or stopped:
-                save(done)
-            if interrupted:
-                raise KeyboardInterrupt
-            if stopped:
+            if done % log.every == 0:
+                processes.alone(partial(log.loss, done))
+            if done % settings.save_every == 0 or done == settings.steps or leave:
+                processes.alone(partial(save, done))
+            if leave and stopped and not interrupted:
                 raise Cancelled(f"the training was stopped after step {done} of {stage.name}")
+            if leave:
+                if processes.main:
+                    progress.write(f"{stage.name}: stopped after step {done}; --resume goes on from there.")
+                raise KeyboardInterrupt
             if done % settings.measure_every == 0 or done == settings.steps:
-                figures = _with_averaged(stage, averaged, stage.measure)
-                log.write({"step": done, "seconds": log.seconds(), **figures})
-                log.draw(stage.name)
-                tell(done, figures=figures)
-                progress.write(f"{stage.name} {done}: {figures}")
+                processes.alone(partial(_measure, stage, averaged, log, progress, tell, done))
             if settings.sample_every and (done % settings.sample_every == 0 or done == settings.steps):
-                tell(done, samples=_draw(stage, averaged, folder / "samples", done))
-    return averaged.state
+                processes.alone(partial(_draw, stage, averaged, log, tell, folder / "samples", done))
+    return processes.same(averaged.state)
 
 
 def _teller(stage: Stage, settings: LoopSettings, watch: Watch | None) -> Callable[..., None]:
@@ -202,10 +226,16 @@ def _interrupts_deferred() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _one_step(stage: Stage, optimizer: torch.optim.Optimizer, settings: LoopSettings, step: int) -> Tensor:
+def _one_step(
+    stage: Stage,
+    losses: Callable[[int], Tensor],
+    optimizer: torch.optim.Optimizer,
+    settings: LoopSettings,
+    step: int,
+) -> Tensor:
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, settings)
-    loss = stage.loss(step)
+    loss = losses(step)
     loss.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(stage.modules.parameters(), settings.clip)
     if not math.isfinite(float(norm)):
@@ -230,24 +260,38 @@ def _with_averaged(stage: Stage, averaged: Averaged, look: Callable[[], T]) -> T
         stage.modules.load_state_dict(raw)
 
 
-def _draw(stage: Stage, averaged: Averaged, folder: Path, step: int) -> Path | None:
-    """Samples with the raw weights and with the averaged ones, side by side in one file; None without any."""
+def _measure(
+    stage: Stage, averaged: Averaged, log: Log, progress: tqdm[int], tell: Callable[..., None], step: int
+) -> None:
+    figures = _with_averaged(stage, averaged, stage.measure)
+    log.write({"step": step, "seconds": log.seconds(), **figures})
+    log.draw(stage.name)
+    tell(step, figures=figures)
+    progress.write(f"{stage.name} {step}: {figures}")
+
+
+def _draw(
+    stage: Stage, averaged: Averaged, log: Log, tell: Callable[..., None], folder: Path, step: int
+) -> None:
+    """Samples with the raw weights and with the averaged ones, side by side in one file."""
     if not isinstance(stage, Drawing):
-        return None
+        return
     stage.modules.eval()
     raw = stage.sample()
     stage.modules.train()
     if not raw:
-        return None
+        return
     path = folder / f"{stage.name}-{step:06d}.png"
     with plain_errors(folder):
         folder.mkdir(exist_ok=True)
-    write_whole(path, side_by_side(raw, _with_averaged(stage, averaged, stage.sample)))
-    return path
+    drawn = side_by_side(raw, _with_averaged(stage, averaged, stage.sample))
+    write_whole(path, drawn)
+    log.show(step, drawn)
+    tell(step, samples=path)
 
 
 def _saver(
-    path: Path, stage: Stage, optimizer: torch.optim.Optimizer, averaged: Averaged
+    path: Path, stage: Stage, optimizer: torch.optim.Optimizer, averaged: Averaged, settings: LoopSettings
 ) -> Callable[[int], None]:
     def save(step: int) -> None:
         buffer = io.BytesIO()
@@ -258,6 +302,7 @@ def _saver(
                 "weights": weights,
                 "averaged": averaged.state,
                 "optimizer": optimizer.state_dict(),
+                "kind": settings.optimizer,
             },
             buffer,
         )
@@ -266,75 +311,31 @@ def _saver(
     return save
 
 
-def _restore(path: Path, stage: Stage, optimizer: torch.optim.Optimizer, averaged: Averaged) -> int:
+def _restore(
+    path: Path, stage: Stage, optimizer: torch.optim.Optimizer, averaged: Averaged, settings: LoopSettings
+) -> int:
+    """Put back what `_saver` saved and return the steps that were done; 0 without a checkpoint. Raises
+    UserError for a file that is damaged, and for another optimizer's state.
+    """
     if not path.exists():
         return 0
-    saved = torch.load(path, map_location=home(stage.modules), weights_only=True)
-    stage.modules.load_state_dict(saved["weights"])
+    try:
+        saved = torch.load(path, map_location=home(stage.modules), weights_only=True)
+        kind = saved.get("kind", settings.optimizer)
+        stage.modules.load_state_dict(saved["weights"])
+    except Exception as error:  # a cut-off file fails in many ways: in the archive, the pickle or the weights
+        raise UserError(
+            f"{path} is damaged or of another model ({type(error).__name__}): "
+            "delete it, and --resume starts this stage anew."
+        ) from error
+    if kind != settings.optimizer:
+        raise UserError(
+            f"{path} was trained with the optimizer {kind}: resume with it, or start anew with --out."
+        )
+    asked = [group["weight_decay"] for group in optimizer.param_groups]
     optimizer.load_state_dict(saved["optimizer"])
+    for group, weight_decay in zip(optimizer.param_groups, asked, strict=True):
+        group["weight_decay"] = weight_decay  # what is asked for now, as the learning rate is
     averaged.state = saved["averaged"]
     step: int = saved["step"]
     return step
-
-
-class Log:
-    """One JSON object a line: the mean loss of every 50 steps, and what `measure` found.
-
-    The same goes to TensorBoard, in the folder `tensorboard` beside it, where that is installed.
-    """
-
-    every = 50
-
-    def __init__(self, path: Path, *, keep_below: int) -> None:
-        lines = _lines(path) if keep_below else []
-        kept = [line for line in lines if line["step"] <= keep_below]
-        self.before = max((line["seconds"] for line in kept), default=0.0)
-        self.start = time.monotonic()
-        self.sum, self.count = torch.zeros(()), 0
-        self.path = path
-        self.board = _board(path.parent / "tensorboard" / path.stem)
-        write_whole(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-
-    def seconds(self) -> float:
-        """Time spent on this stage, resumed parts included."""
-        return round(self.before + time.monotonic() - self.start, 1)
-
-    def loss(self, step: int, loss: Tensor) -> None:
-        self.sum, self.count = self.sum + loss, self.count + 1
-        if (step + 1) % self.every == 0:
-            self.write(
-                {"step": step + 1, "seconds": self.seconds(), "loss": round(float(self.sum) / self.count, 6)}
-            )
-            self.sum, self.count = torch.zeros(()), 0
-
-    def write(self, line: Mapping[str, float]) -> None:
-        with plain_errors(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        for name in line.keys() - {"step", "seconds"} if self.board else ():
-            self.board.add_scalar(name, line[name], int(line["step"]))
-
-    def draw(self, title: str) -> None:
-        """The losses until now as a picture beside the log."""
-        picture = loss_curve(title, _lines(self.path))
-        if picture is not None:
-            write_whole(self.path.with_name(f"{title}-loss.png"), picture)
-
-
-def _board(folder: Path) -> Any:
-    """TensorBoard's writer; None where it is not installed."""
-    if importlib.util.find_spec("tensorboard") is None:
-        return None
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder))
-
-
-def _lines(path: Path) -> list[dict[str, float]]:
-    def read() -> Iterator[dict[str, float]]:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:  # the last line of a killed run
-                return
-
-    return list(read()) if path.exists() else []

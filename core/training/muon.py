@@ -13,6 +13,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from core.device import has_bfloat16
+
 # Of a polynomial that takes every singular value near 1 in few steps, at the price of not getting there.
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
@@ -73,11 +75,12 @@ class Muon(torch.optim.Optimizer):
 
 def orthogonal(matrix: Tensor) -> Tensor:
     """About the orthogonal matrix nearest to `matrix` (rows, columns): singular values between 0.7 and 1.2,
-    the vectors the same. The products are taken in bfloat16.
+    the vectors the same. The products are taken in bfloat16 where the hardware has it.
     """
     a, b, c = _QUINTIC
     tall = matrix.shape[0] > matrix.shape[1]
-    x = (matrix.T if tall else matrix).bfloat16()
+    x = matrix.T if tall else matrix
+    x = x.bfloat16() if has_bfloat16(x.device) else x.float()
     x = x / (x.norm() + 1e-7)
     for _ in range(_ITERATIONS):
         square = x @ x.T

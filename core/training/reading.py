@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from core.models.clip import CLIPTextEncoder
 from core.prompt import Tokenizer
 from core.training.captions import describe
-from core.training.loop import home, mixed_precision
+from core.training.loop import Precision, home, mixed_precision
 from core.training.pictures import FIELDS, attributes
 from core.training.pool import Pool
+from core.training.processes import Share
 
 IGNORED = -100
 
@@ -59,19 +60,41 @@ class TextStage:
 
     name = "text"
 
-    def __init__(self, encoder: CLIPTextEncoder, tokenizer: Tokenizer, *, batch: int, seed: int) -> None:
+    def __init__(
+        self,
+        encoder: CLIPTextEncoder,
+        tokenizer: Tokenizer,
+        *,
+        batch: int,
+        seed: int,
+        precision: Precision = "bfloat16",
+        share: Share | None = None,
+    ) -> None:
+        """share: the part of each batch that this process computes."""
         self.encoder = encoder
         self.reader = Reader(encoder.config.hidden_size, encoder.config.num_attention_heads)
         self.modules: nn.Module = nn.ModuleDict({"encoder": self.encoder, "reader": self.reader})
         self.tokenizer = tokenizer
-        self.batch = batch
+        self.batch, self.precision = batch, precision
+        self.share = Share() if share is None else share
         self.seen, self.held_out = Pool(seed, "seen", 10**9), Pool(seed + 1, "held_out", 1024)
 
     def loss(self, step: int) -> Tensor:
         ids, targets = self._captions(self.seen, range(step * self.batch, (step + 1) * self.batch))
-        with mixed_precision(self.modules):
-            logits = self.reader(self.encoder(ids))
-        return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+        mine, stated = self.share.of(self.batch), (targets != IGNORED).sum(1)
+        with mixed_precision(self.modules, self.precision):
+            logits = self.reader(self.encoder(ids[mine]))
+        loss = F.cross_entropy(logits.float().flatten(0, 1), targets[mine].flatten(), ignore_index=IGNORED)
+        # The mean is over what captions state, and some state more: a share weighs as much as it states.
+        return loss * self._weight(stated, mine)
+
+    def _weight(self, stated: Tensor, mine: slice) -> float | Tensor:
+        """stated: by each caption of the batch, (B,)."""
+        if self.share.count == 1:
+            return 1.0
+        if not self.share.weight(self.batch):
+            return 0.0
+        return stated[mine].sum() * self.share.count / stated.sum()
 
     def _captions(self, pool: Pool, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Ids (B, T), and the class of every field that the caption states, (B, fields)."""

@@ -13,6 +13,7 @@ import json
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from core.device import find_device
+from core import plugins
 from core.errors import UserError
 from core.files import check_writable, plain_errors, write_whole
 from core.models.build import Coder, make_coder, unet_class
@@ -35,6 +36,7 @@ from core.training.diffusion import DiffusionStage, Latents, encode_pool
 from core.training.export import save_model
 from core.training.loop import LoopSettings, Stage, train_stage
 from core.training.pool import Pool
+from core.training.processes import Processes, together
 from core.training.reading import TextStage
 from core.training.recipe import TrainingRecipe, read_recipe
 from core.training.samples import Asked
@@ -61,23 +63,46 @@ def train(
 
     device: "cpu", "cuda", "mps"; the best one that is there when None. Without `resume` a folder that already
     holds a run is refused, so that nothing is lost. `watch` is told how it goes. Raises UserError; Cancelled
-    when `stop` is set, after a checkpoint from which `resume` goes on.
+    when `stop` is set, after a checkpoint from which `resume` goes on. Processes that `accelerate launch`
+    started train it together.
     """
-    where = find_device(device)
-    recipe = read_recipe(path, overrides)
-    folder = Path("runs") / recipe.name if out is None else out
+    with together(device) as processes:
+        recipe = read_recipe(path, overrides)
+        _check_names(recipe)
+        folder = Path("runs") / recipe.name if out is None else out
+        processes.alone(partial(_refuse_another, folder, resume))
+        data = processes.each(partial(open_set, recipe, "train"))
+        processes.alone(partial(_claim, recipe, folder))
+        make = partial(
+            TrainingRun, recipe, folder, resume, data=data, stop=stop, watch=watch, processes=processes
+        )
+        run = processes.each(make)
+        text = run.text_encoder()
+        coder = run.coder()
+        unet = run.unet(text, coder)
+        model = folder / "model"
+        parts = (run.tokenizer, text.cpu(), coder.cpu(), unet.cpu())
+        processes.alone(partial(save_model, model, recipe, *parts, data))
+        return model
+
+
+def _check_names(recipe: TrainingRecipe) -> None:
+    """Raises UserError for a sampler or schedule that is not there, before samples are to be drawn by it."""
+    registry = plugins.registry()
+    registry.sampler(recipe.defaults.sampler)
+    registry.schedule(recipe.defaults.schedule)
+
+
+def _refuse_another(folder: Path, resume: bool) -> None:
     if (folder / RECIPE).exists() and not resume:
         raise UserError(
             f"{folder} already holds a run: add --resume to go on, or name another folder with --out."
         )
-    data = open_set(recipe, "train")
+
+
+def _claim(recipe: TrainingRecipe, folder: Path) -> None:
     check_writable(folder)
     _remember(recipe, folder / RECIPE)
-    run = TrainingRun(recipe, folder, resume, where, data=data, stop=stop, watch=watch)
-    text = run.text_encoder()
-    coder = run.coder()
-    unet = run.unet(text, coder)
-    return save_model(folder / "model", recipe, run.tokenizer, text.cpu(), coder.cpu(), unet.cpu(), data)
 
 
 def _remember(recipe: TrainingRecipe, path: Path) -> None:
@@ -101,14 +126,16 @@ class TrainingRun:
         recipe: TrainingRecipe,
         folder: Path,
         resume: bool,
-        device: torch.device | str = "cpu",
         *,
         data: Data | None = None,
         stop: threading.Event | None = None,
         watch: Watch | None = None,
+        processes: Processes | None = None,
     ) -> None:
-        self.recipe, self.folder, self.resume, self.device = recipe, folder, resume, device
+        self.recipe, self.folder, self.resume = recipe, folder, resume
         self.stop, self.watch = stop, watch
+        self.processes = Processes() if processes is None else processes
+        self.device = self.processes.device
         self.data = open_set(recipe, "train") if data is None else data
         self.test = open_set(recipe, "test")
         self.tokenizer, self.vocabulary_size = self._vocabulary()
@@ -131,7 +158,14 @@ class TrainingRun:
         if self.recipe.words == "joint":
             return encoder.to(self.device)
         if self.recipe.words == "read" and settings is not None:
-            stage = TextStage(encoder, self.tokenizer, batch=settings.batch, seed=self.recipe.seed)
+            stage = TextStage(
+                encoder,
+                self.tokenizer,
+                batch=settings.batch,
+                seed=self.recipe.seed,
+                precision=settings.precision,
+                share=self.processes.share,
+            )
             stage.modules.to(self.device)
             self._train(stage, settings)
         return encoder.to(self.device).eval().requires_grad_(False)
@@ -149,6 +183,7 @@ class TrainingRun:
             (test, self.test), recipe.train.unet_loss, batch=settings.batch,
             joint=recipe.words == "joint", wordless=recipe.words == "none",
             precision=settings.precision, coder=coder, asked=self._asked(),
+            share=self.processes.share,
         )  # fmt: skip
         self._train(stage, settings)
         encoder.eval().requires_grad_(False)
@@ -158,7 +193,8 @@ class TrainingRun:
         """What samples are drawn of: captions of the data, or nothing where there are no words."""
         if self.recipe.data.kind == "points":
             return Asked(self.recipe.defaults, ("",), self.recipe.seed)
-        examples = ("",) if self.recipe.words == "none" else self.data.examples()
+        # A folder of pictures need not have any captions.
+        examples = ("",) if self.recipe.words == "none" else self.data.examples() or ("",)
         texts = tuple(examples[i % len(examples)] for i in range(SAMPLES))
         return Asked(self.recipe.defaults, texts, self.recipe.seed)
 
@@ -181,6 +217,7 @@ class TrainingRun:
             seed=self.recipe.seed,
             held_out=_first(self.test, 64) if isinstance(self.test, PictureSet) else None,
             precision=settings.precision,
+            share=self.processes.share,
         )
         self._train(stage, settings)
         vae.eval().requires_grad_(False)
@@ -195,34 +232,50 @@ class TrainingRun:
         if isinstance(self.data, PictureSet):
             return _first(self.data, count)
         assert isinstance(self.data, Pool)
-        with tqdm(total=count, desc="pictures", mininterval=5) as progress:
-            return replace(self.data, count=count).on_disk(self.folder, progress.update)
+        pool = replace(self.data, count=count)
+        with tqdm(total=count, desc="pictures", mininterval=5, disable=not self.processes.main) as progress:
+            return self.processes.first(lambda: pool.on_disk(self.folder, progress.update))
 
     def _latents(self, coder: Coder, data: Data) -> Latents:
         """The latents of a set, (count, C, h, w), encoded once."""
         if isinstance(data, PointSet):
             return data.latents()
         path = self.folder / f"latents-{data.name}-{_fingerprint(coder)}.npy"
-        if not path.exists():
-            blocks = []
-            with tqdm(total=data.count, desc=path.stem, mininterval=5) as progress:
-                for first in range(0, data.count, BLOCK):
-                    pictures = np.stack(list(data.pictures(range(first, min(first + BLOCK, data.count)))))
-                    blocks.append(encode_pool(coder, pictures).numpy())
-                    progress.update(len(pictures))
-            unfinished = path.with_suffix(".part.npy")
-            with plain_errors(path):
-                np.save(unfinished, np.concatenate(blocks))
-                unfinished.rename(path)
-        stored: Latents = np.load(path)
-        return stored
+
+        def stored() -> Latents:
+            if not path.exists():
+                _encode(coder, data, path)
+            found: Latents = np.load(path)
+            return found
+
+        return self.processes.first(stored)
 
     def _train(self, stage: Stage, settings: LoopSettings) -> None:
         """Train a stage and put its averaged weights in place."""
         averaged: dict[str, Tensor] = train_stage(
-            stage, settings, self.folder, resume=self.resume, stop=self.stop, watch=self.watch
+            stage,
+            settings,
+            self.folder,
+            resume=self.resume,
+            stop=self.stop,
+            watch=self.watch,
+            processes=self.processes,
         )
         stage.modules.load_state_dict(averaged)
+
+
+def _encode(coder: Coder, data: Pool | PictureSet, path: Path) -> None:
+    """Write the latents of a whole set to `path`."""
+    blocks = []
+    with tqdm(total=data.count, desc=path.stem, mininterval=5) as progress:
+        for first in range(0, data.count, BLOCK):
+            pictures = np.stack(list(data.pictures(range(first, min(first + BLOCK, data.count)))))
+            blocks.append(encode_pool(coder, pictures).numpy())
+            progress.update(len(pictures))
+    unfinished = path.with_suffix(".part.npy")
+    with plain_errors(path):
+        np.save(unfinished, np.concatenate(blocks))
+        unfinished.rename(path)
 
 
 def _first(data: PictureSet, count: int) -> NDArray[np.uint8]:

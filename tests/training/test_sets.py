@@ -123,6 +123,11 @@ def test_mnist_is_read_as_it_is_distributed(mnist: Path) -> None:
         ("train-labels-idx1-ubyte", idx(np.arange(4, dtype=np.uint8)), "5 pictures and 4 labels"),
         ("train-labels-idx1-ubyte", idx(np.full(5, 77, dtype=np.uint8)), "no digits"),
         ("train-labels-idx1-ubyte", b"", "is no idx file"),
+        (
+            "train-images-idx3-ubyte.gz",
+            gzip.compress(idx(np.zeros((0, 28, 28), np.uint8)), mtime=0),
+            "0 pictures and 5 labels",
+        ),
     ],
 )
 def test_missing_and_corrupt_idx_files(mnist: Path, name: str, content: bytes | None, words: str) -> None:
@@ -131,6 +136,13 @@ def test_missing_and_corrupt_idx_files(mnist: Path, name: str, content: bytes | 
     else:
         (mnist / name).write_bytes(content)
     with pytest.raises(UserError, match=words):
+        mnist_set(mnist, "train", 1, 5, 28)
+
+
+def test_idx_files_without_pictures(mnist: Path) -> None:
+    (mnist / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(np.zeros((0, 28, 28), np.uint8))))
+    (mnist / "train-labels-idx1-ubyte").write_bytes(idx(np.zeros(0, np.uint8)))
+    with pytest.raises(UserError, match="hold no pictures"):
         mnist_set(mnist, "train", 1, 5, 28)
 
 

@@ -25,7 +25,9 @@ def mnist_set(folder: Path, part: Literal["train", "test"], seed: int, count: in
     labels = read_idx(_find(folder, f"{_NAMES[part]}-labels-idx1-ubyte"), 1)[:count]
     if len(pictures) != len(labels):
         raise UserError(f"{folder}: {len(pictures)} pictures and {len(labels)} labels: get the files again.")
-    if len(labels) == 0 or labels.max() > 9:
+    if len(labels) == 0:
+        raise UserError(f"{folder}: its idx files hold no pictures: get the files again.")
+    if labels.max() > 9:
         raise UserError(f"{folder}: its labels are no digits: get the files again.")
     fitted = np.stack([fit_grey(picture, size) for picture in pictures])
     return PictureSet(f"mnist-{part}", seed, fitted, labels.astype(np.int64), digit_captions())
