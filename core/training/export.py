@@ -40,7 +40,8 @@ def save_model(
     unet: UNet,
     data: Data | None = None,
 ) -> Path:
-    """Write the model: weights in float16, configurations, tokenizer, notes, card. Returns the folder.
+    """Write the model: weights as `recipe.weights` says, configurations, tokenizer, notes, card. Returns the
+    folder.
 
     data: what it was trained on; it is opened by the recipe when None.
     """
@@ -49,7 +50,7 @@ def save_model(
         save_tokenizer(tokenizer, folder / "tokenizer")
     for part, path in ((text, TEXT), (vae, VAE), (unet, UNET)):
         if part.state_dict():
-            _weights(part, folder / path)
+            _weights(part, folder / path, small=part is unet and recipe.weights == "float8")
     cells = recipe.pictures.size // vae.config.reduction
     for name, values in part_configs(text.config, vae.config, unet.config, cells).items():
         _json(folder / name / "config.json", values)
@@ -71,10 +72,15 @@ def save_model(
     return folder
 
 
-def _weights(module: nn.Module, path: Path) -> None:
+def _weights(module: nn.Module, path: Path, *, small: bool = False) -> None:
+    """small: matrices and kernels in float8_e4m3fn, half the size. Norms and biases stay in float16: they are
+    few, and every value of a channel hangs on one of theirs.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    half = {key: value.detach().to(torch.float16).contiguous() for key, value in module.state_dict().items()}
-    write_whole(path, save(half, metadata={"format": "pt"}))
+    stored = {key: value.detach().half().contiguous() for key, value in module.state_dict().items()}
+    if small:
+        stored |= {key: value.to(torch.float8_e4m3fn) for key, value in stored.items() if value.ndim > 1}
+    write_whole(path, save(stored, metadata={"format": "pt"}))
 
 
 def part_configs(

@@ -86,11 +86,13 @@ class TrainingRecipe:
 
     words: how the text encoder learns. "read": by itself before the others, from what the scenes' captions
     mean; "joint": together with the UNet; "none": the model knows no words, and is asked for nothing.
+    weights: how the finished model is stored: "float16", or "float8" for a UNet of half that size.
     """
 
     name: str
     seed: int
     words: Literal["read", "joint", "none"] = "read"
+    weights: Literal["float16", "float8"] = "float16"
     data: DataSettings = field(default_factory=DataSettings)
     pictures: PictureSettings
     vocabulary: VocabularySettings = field(default_factory=VocabularySettings)

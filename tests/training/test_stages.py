@@ -194,3 +194,19 @@ def test_settings_of_the_loop_are_read() -> None:
     assert LoopSettings(steps=1, batch=1, learning_rate=1.0).sample_every == 0
     with pytest.raises(UserError, match="bfloat16"):
         read_recipe(RECIPES / "toy.toml", ["train.unet.precision=half"])
+
+
+def test_a_model_in_float8_is_half_as_large_and_nearly_the_same(tmp_path: Path) -> None:
+    sizes, states = {}, {}
+    for weights in ("float16", "float8"):
+        changes = [*KINDS["toy"], f'weights="{weights}"']
+        folder = train(RECIPES / "toy.toml", changes, out=tmp_path / weights, device="cpu")
+        sizes[weights] = (folder / "unet" / "diffusion_pytorch_model.safetensors").stat().st_size
+        pipe = Pipeline.load(folder, device="cpu")
+        assert next(pipe.unet.parameters()).dtype == torch.float32
+        states[weights] = pipe.unet.state_dict()
+    assert sizes["float8"] < 0.65 * sizes["float16"]
+    for key, exact in states["float16"].items():
+        # Three bits after the leading one; below 2**-6 the steps are all of 2**-9.
+        torch.testing.assert_close(states["float8"][key], exact, rtol=2**-4, atol=2**-10)
+    assert any(not torch.equal(states["float8"][key], exact) for key, exact in states["float16"].items())

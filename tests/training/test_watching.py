@@ -77,7 +77,7 @@ def test_a_resumed_run_tells_from_where_it_goes_on(tmp_path: Path) -> None:
         if progress.done == 5:
             stop.set()
 
-    with pytest.raises(Cancelled, match="the training was stopped after step [56] of slope"):
+    with pytest.raises(Cancelled, match=r"the training was stopped after step [56] of slope"):
         train_stage(Slope(), LOOP, tmp_path, resume=False, stop=stop, watch=watch)
     train_stage(Slope(), LOOP, tmp_path, resume=True, watch=told.append)
     assert [one.done for one in told if one.loss is not None] == list(range(1, 10))

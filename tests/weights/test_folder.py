@@ -215,7 +215,7 @@ def test_a_vae_of_its_own_in_every_form(folder: Path, tmp_path: Path) -> None:
 def test_vaes_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> None:
     torch.save({"string_to_param": {"*": torch.zeros(1, 768)}}, tmp_path / "word.pt")
     for path, words in (
-        (find.EMBEDDED, "a VAE of 12 channels"),
+        (find.EMBEDDED, "a VAE of 16 channels"),
         (tmp_path / "nothing", "is not there"),
         (tmp_path / "word.pt", "textual-inversion embedding, not a VAE"),
     ):
