@@ -111,7 +111,7 @@ def test_the_model_is_taken_apart(open_page: Open, tmp_path: Path) -> None:
     part.locator("#learn-latents-png").click()
     expect(part.get_by_role("alert")).to_contain_text("Nothing to save yet")
     part.locator("#learn-latents-start").click()
-    expect(part.locator(".lc-learn-pictures img")).to_have_count(4 + 12)
+    expect(part.locator(".lc-learn-pictures img")).to_have_count(4 + 16)
     expect(part.locator(".lc-learn-words")).to_contain_text("PSNR")
     expect(part.get_by_role("alert")).to_have_count(0)
     part.locator("#learn-latents-png").click()

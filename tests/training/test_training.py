@@ -33,7 +33,7 @@ QUICK = (
     "name=quick",
     "pictures.size=64", "pictures.vae=16", "pictures.unet=24", "vocabulary.captions=200",
     "text.hidden_size=24", "text.intermediate_size=48", "text.num_hidden_layers=1",
-    "vae.block_out_channels=[8,8,8,8]",
+    "vae.block_out_channels=[8,8,8,8]", "train.vae_loss.encoder=learned",
     "unet.block_out_channels=[16,16,16]", "unet.cross_attention_dim=24",
     "defaults.width=64", "defaults.height=64", "defaults.steps=2",
     *(f"train.{part}.{key}={value}" for part in ("text", "vae", "unet")
