@@ -24,6 +24,11 @@ def whole_numbers(what: str, typed: object) -> list[int]:
     return [int(one) for one in found]
 
 
+def prompts(typed: object) -> list[str]:
+    """The prompts in a text with one a line; empty lines are none."""
+    return [line.strip() for line in str(typed or "").splitlines() if line.strip()]
+
+
 def check(prompt: object, **fields: Any) -> None:
     """Raises UserError for what no run would take. Fields that are None are left to the model."""
     asked = {name: value for name, value in fields.items() if value is not None}

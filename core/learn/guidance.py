@@ -1,9 +1,13 @@
-"""Classifier-free guidance taken apart: the estimates at one step, and pictures over a range of scales."""
+"""Classifier-free guidance taken apart: the estimates at one step, and pictures over a range of scales.
+
+The grid has a row a prompt and a column a scale, all from the same noise.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +17,8 @@ from core.errors import UserError
 from core.guidance import guide
 from core.learn.ink import Paper
 from core.learn.latents import difference
-from core.learn.running import Watch, evals_of, norm, run, settings_of
-from core.learn.shown import Pictures, Plot, Shown
+from core.learn.running import Watch, evals_of, norm, rms, run, settings_of
+from core.learn.shown import Pictures, Plot, Shown, sheet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,7 +28,9 @@ if TYPE_CHECKING:
     from core.run import RunStep
 
 SCALES = (1.0, 2.0, 3.0, 5.0, 8.0, 12.0)
-MOST = 12
+MOST = 12  # scales, and rows of a grid
+MOST_CELLS = 60
+CELL_SIDE = 256  # pixels of a grid's picture, so that a page can hold all of them
 
 
 def guidance(
@@ -41,6 +47,7 @@ def guidance(
     The first of `scales` that is not 1 makes the run that is looked into. Raises UserError.
     """
     watch = watch or Watch()
+    _check_words(pipeline)
     settings = settings_of(pipeline, prompt=prompt, **{"seed": 1, **fields, "batch": 1})
     all_settings = _each(settings, scales)
     looked = next((one for one in all_settings if one.cfg_scale != 1), None)
@@ -76,11 +83,113 @@ def guidance(
     return Shown(words, numbers, parts, lambda paper: [image for _, image in finished], milliseconds=500)
 
 
-def _each(settings: Any, scales: Sequence[float]) -> list[Any]:
+def check_grid(prompts: Sequence[str], scales: Sequence[float]) -> None:
+    """Raises UserError for a grid that is too small or too large, or shows one thing twice."""
+    _check_scales(scales)
+    if not 2 <= len(prompts) <= MOST:
+        raise UserError(f"{len(prompts)} prompt{'s' * (len(prompts) != 1)}: a grid takes 2 to {MOST}")
+    if len(set(prompts)) < len(prompts):
+        raise UserError("prompts: each is wanted once")
+    cells = len(prompts) * len(scales)
+    if cells > MOST_CELLS:
+        raise UserError(
+            f"{len(prompts)} prompts at {len(scales)} scales are {cells} pictures: at most {MOST_CELLS}"
+        )
+
+
+def guidance_grid(
+    pipeline: Pipeline,
+    *,
+    prompts: Sequence[str] = (),
+    scales: Sequence[float] = SCALES,
+    watch: Watch | None = None,
+    **fields: Any,
+) -> Shown:
+    """The finished picture of each prompt (rows) at each scale (columns), all of one seed.
+
+    Without prompts the model's own examples are taken, which are its classes where it was trained on labels:
+    as many as fit. How far apart the prompts are at a scale is the root mean square of the difference of two
+    final latents, the mean over all pairs. Raises UserError.
+    """
+    watch = watch or Watch()
+    _check_words(pipeline)
+    if not prompts:
+        _check_scales(scales)
+        prompts = pipeline.examples[: min(MOST, MOST_CELLS // len(scales))]
+        if len(prompts) < 2:
+            raise UserError("this model comes without example prompts: give 2 or more")
+    check_grid(prompts, scales)
+    rows = [
+        _each(settings_of(pipeline, prompt=prompt, **{"seed": 1, **fields, "batch": 1}), scales)
+        for prompt in prompts
+    ]
+    watch.expect(sum(evals_of(one) for row in rows for one in row))
+    made = [[run(pipeline, one, watch) for one in row] for row in rows]
+    small = [[_small(result.images[0]) for result in row] for row in made]
+    apart = [_apart_on_average([row[i].steps[-1].x for row in made]) for i in range(len(scales))]
+    words = [
+        "Each row is a prompt, each column a scale; all pictures begin with the same noise.",
+        f"The prompts' pictures are {apart[0]:.2f} apart at scale {scales[0]:g} and {apart[-1]:.2f} at scale "
+        f"{scales[-1]:g} (root mean square of their latents): the farther, the more the prompt decides, and "
+        "the less the noise.",
+        *_strange_words(pipeline, prompts),
+    ]
+    names = [f"scale {scale:g}" for scale in scales]
+    strips = [
+        Pictures(prompt or "(no prompt)", list(zip(names, row, strict=True)), len(scales))
+        for prompt, row in zip(prompts, small, strict=True)
+    ]
+    numbers = {
+        "prompts": list(prompts),
+        "scales": list(scales),
+        "apart": apart,
+        "settings": rows[0][0].to_dict(),
+    }
+
+    def frames(paper: Paper) -> list[Image.Image]:
+        columns = [list(zip(prompts, column, strict=True)) for column in zip(*small, strict=True)]
+        return [
+            sheet(Pictures(name, column, min(len(column), 4)), paper)
+            for name, column in zip(names, columns, strict=True)
+        ]
+
+    return Shown(words, numbers, strips, frames, milliseconds=700)
+
+
+def _check_words(pipeline: Pipeline) -> None:
+    """Raises UserError for a model that was trained without words."""
+    if pipeline.notes.words == ():
+        raise UserError(
+            f"{pipeline.name} was trained without words, so there is nothing to guide it by: choose a model "
+            "that can be asked for something"
+        )
+
+
+def _strange_words(pipeline: Pipeline, prompts: Sequence[str]) -> list[str]:
+    unknown = dict.fromkeys(word for prompt in prompts for word in pipeline.tokens(prompt).unknown)
+    return [f"The model has not learned these words: {', '.join(unknown)}."] if unknown else []
+
+
+def _apart_on_average(latents: Sequence[Tensor]) -> float:
+    found = [rms(a, b) for a, b in combinations(latents, 2)]
+    return sum(found) / len(found)
+
+
+def _small(image: Image.Image) -> Image.Image:
+    image = image.copy()
+    image.thumbnail((CELL_SIDE, CELL_SIDE), Image.Resampling.LANCZOS)
+    return image
+
+
+def _check_scales(scales: Sequence[float]) -> None:
     if not 2 <= len(scales) <= MOST:
-        raise UserError(f"{len(scales)} scales: give 2 to {MOST}")
+        raise UserError(f"{len(scales)} scale{'s' * (len(scales) != 1)}: give 2 to {MOST}")
     if len(set(scales)) < len(scales):
         raise UserError("scales: each is wanted once")
+
+
+def _each(settings: Any, scales: Sequence[float]) -> list[Any]:
+    _check_scales(scales)
     return [replace(settings, cfg_scale=float(scale)) for scale in scales]
 
 

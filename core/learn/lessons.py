@@ -93,7 +93,8 @@ $$\hat D = D_\varnothing + s\,(D_c - D_\varnothing)$$
 Scale $s = 1$ is the conditional estimate, 0 the unconditional one. Large scales give what was asked for, in
 fewer variants and with too much contrast, for the sum leaves the range in which pictures lie.
 
-*Try:* an early step and a late one: where does the prompt still pull? At which scale do colours burn?""",
+*Try:* an early step and a late one: where does the prompt still pull? At which scale do colours burn?
+Several prompts at scales 0, 1, 4: why is the first column one picture?""",
     "Ho and Salimans 2022, [arXiv:2207.12598](https://arxiv.org/abs/2207.12598), eq. 6",
     (("core.guidance:guide", "return unconditional"),),
 )

@@ -84,7 +84,8 @@ def sheet(part: Pictures, paper: Paper) -> Image.Image:
     rows = math.ceil(len(part.pictures) / across)
     made = Image.new("RGB", (width, 30 * bool(part.title) + rows * (height + label + _GAP)), ink.ground)
     pen = ImageDraw.Draw(made)
-    pen.text((_GAP, 4), part.title, ink.text, _font(15))
+    title = _font(15)
+    pen.text((_GAP, 4), fitting(part.title, width - 2 * _GAP, pen, title), ink.text, title)
     for i, (words, image) in enumerate(part.pictures):
         left = _GAP + i % across * (cell + _GAP)
         upper = 30 * bool(part.title) + i // across * (height + label + _GAP)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from core.learn.lessons import LESSONS
 from tests.browser.conftest import PATIENCE, Site, sync_api
-from tests.browser.tabs import WINDOWS, serve_tab
+from tests.browser.tabs import PHONE, WINDOWS, serve_tab
 from tests.browser.test_workbench import NAMELESS
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
@@ -133,6 +133,46 @@ def test_guidance_over_two_scales_and_bad_ones(open_page: Open) -> None:
     expect(part.locator("#learn-guidance-notice")).to_contain_text("Evaluation")
     expect(part.locator(".lc-learn-pictures img")).to_have_count(4 + 2 + 2)
     expect(part.locator("svg.lc-plot")).to_be_visible()
+
+
+def test_prompts_over_scales(open_page: Open, screenshots: Path, tmp_path: Path) -> None:
+    page = open_page()
+    part = learn(page, "Guidance")
+    expect(part.locator("#guidance-prompts")).to_be_hidden()
+    part.get_by_text("Several prompts over the scales", exact=True).click()
+    expect(part.locator("#guidance-prompt")).to_be_hidden()
+    expect(part.locator("#guidance-at")).to_be_hidden()
+    assert page.evaluate(NAMELESS) == []
+    typed = part.locator("#guidance-prompts textarea")
+    typed.fill("a red house")
+    part.locator("#learn-guidance-start").click()
+    expect(part.get_by_role("alert")).to_contain_text("1 prompt: a grid takes 2 to 12")
+    typed.fill("a red house on a snowy hill\n\na large blue circle")
+    part.locator("#guidance-scales input").fill("0, 1, 4")
+    part.locator("#learn-guidance-start").click()
+    pictures = part.locator(".lc-learn-pictures img")
+    expect(pictures).to_have_count(6)
+    assert part.locator(".lc-shown h4").all_inner_texts() == [
+        "a red house on a snowy hill",
+        "a large blue circle",
+    ]
+    assert part.locator("figcaption").all_inner_texts()[:3] == ["scale 0", "scale 1", "scale 4"]
+    sources = [picture.get_attribute("src") for picture in pictures.all()]
+    assert sources[0] == sources[3]  # without the prompt both are one picture
+    assert len(set(sources)) == 5
+    expect(part.locator(".lc-learn-words")).to_contain_text("0.00 apart at scale 0")
+    sizes: dict[str, Any] = {"light": page.viewport_size, "phone": PHONE["viewport"]}
+    for name, size in sizes.items():
+        page.set_viewport_size(size)
+        page.wait_for_timeout(300)
+        page.screenshot(path=screenshots / f"learn-guidance-grid-{name}.png", full_page=name == "phone")
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], name
+    part.locator("#learn-guidance-gif").click()
+    with page.expect_download() as download:
+        part.locator("#learn-guidance-file").click()
+    download.value.save_as(tmp_path / "guidance.gif")
+    with Image.open(tmp_path / "guidance.gif") as film:
+        assert film.n_frames == 3  # type: ignore[attr-defined]
 
 
 def test_between_two_pictures_after_two_seeds(open_page: Open) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,10 @@ from PIL import Image
 
 from core.errors import Cancelled, UserError
 from core.guidance import guide
-from core.learn.asking import check, numbers, whole_numbers
+from core.learn.asking import check, numbers, prompts, whole_numbers
 from core.learn.ddpm import ddpm_and_ddim
 from core.learn.forward import example_picture
-from core.learn.guidance import guidance
+from core.learn.guidance import CELL_SIDE, check_grid, guidance, guidance_grid
 from core.learn.ink import Paper
 from core.learn.interpolation import between_pictures, between_prompts, between_seeds, lerp, slerp
 from core.learn.latents import colored, difference, latent_space
@@ -152,6 +153,80 @@ def test_bad_scales_are_a_sentence(pipeline: Pipeline, scales: tuple[float, ...]
         guidance(pipeline, prompt=PROMPT, scales=scales)
 
 
+def test_a_grid_holds_the_picture_of_each_prompt_at_each_scale(pipeline: Pipeline) -> None:
+    heard: list[tuple[int, int]] = []
+    shown = guidance_grid(
+        pipeline,
+        prompts=(PROMPT, OTHER),
+        scales=(0, 1, 6),
+        seed=6,
+        watch=Watch(told=lambda *now: heard.append(now)),
+    )
+    assert [part.title for part in shown.parts if isinstance(part, Pictures)] == [PROMPT, OTHER]
+    latents = {}
+    for number, prompt in enumerate((PROMPT, OTHER)):
+        for column, scale in enumerate((0, 1, 6)):
+            own = pipeline.generate(prompt=prompt, seed=6, cfg_scale=scale)
+            assert row(shown, number)[column].tobytes() == own.images[0].tobytes(), (prompt, scale)
+            latents[prompt, scale] = own.steps[-1].x
+    assert heard[-1] == (30, 30)  # 5 steps of 6 pictures
+    apart = float((latents[PROMPT, 6] - latents[OTHER, 6]).square().mean().sqrt())
+    assert shown.numbers["apart"] == pytest.approx([0, shown.numbers["apart"][1], apart], abs=1e-5)
+    assert 0 < shown.numbers["apart"][1] < apart  # without the prompt there is one picture for both
+    drawn(shown)
+    assert shown.frames is not None
+    assert len(shown.frames(Paper())) == 3
+
+
+def test_a_grid_of_the_models_own_examples(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "examples", tuple(f"a circle {i}" for i in range(20)))
+    shown = guidance_grid(pipeline, scales=tuple(range(1, 13)), steps=1)
+    assert shown.numbers["prompts"] == [f"a circle {i}" for i in range(5)]  # 5 rows of 12 are 60
+    monkeypatch.setattr(pipeline, "examples", ("one",))
+    with pytest.raises(UserError, match="comes without example prompts"):
+        guidance_grid(pipeline)
+
+
+def test_a_grid_names_the_words_that_the_model_does_not_know(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline.tokenizer, "words", frozenset(PROMPT.split()))
+    shown = guidance_grid(pipeline, prompts=(PROMPT, "a red floof"), scales=(1, 3), steps=1)
+    assert shown.words[-1] == "The model has not learned these words: floof."
+
+
+def test_a_grids_pictures_are_small_enough_for_a_page(pipeline: Pipeline) -> None:
+    asked = {"prompts": (PROMPT, OTHER), "scales": (1, 3), "steps": 1, "width": 512, "height": 256}
+    assert row(guidance_grid(pipeline, **asked), 0)[0].size == (CELL_SIDE, CELL_SIDE // 2)  # type: ignore[arg-type]
+
+
+def test_a_model_without_words_cannot_be_guided(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "notes", replace(pipeline.notes, words=()))
+    with pytest.raises(UserError, match="trained without words"):
+        guidance(pipeline, prompt=PROMPT)
+    with pytest.raises(UserError, match="trained without words"):
+        guidance_grid(pipeline, prompts=(PROMPT, OTHER))
+
+
+@pytest.mark.parametrize(
+    ("rows", "scales", "words"),
+    [
+        (1, 3, "^1 prompt: a grid takes 2 to 12$"),
+        (13, 2, "^13 prompts: a grid takes 2 to 12$"),
+        (2, 1, "^1 scale: give 2 to 12$"),
+        (11, 6, "^11 prompts at 6 scales are 66 pictures: at most 60$"),
+    ],
+)
+def test_a_grid_of_a_bad_size_is_a_sentence(rows: int, scales: int, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        check_grid([f"{i}" for i in range(rows)], list(range(scales)))
+
+
+def test_a_grid_has_no_row_twice() -> None:
+    with pytest.raises(UserError, match="prompts: each is wanted once"):
+        check_grid(["one", "one"], [1, 2])
+
+
 # Latents.
 
 
@@ -200,6 +275,8 @@ def test_numbers_are_read_and_refused() -> None:
     for wrong, words in (("1,x", "commas between"), ("1.5", "whole numbers"), ("inf", "whole numbers")):
         with pytest.raises(UserError, match=words):
             whole_numbers("steps", wrong)
+    assert prompts("a\n\n  b \n") == ["a", "b"]
+    assert prompts(None) == []
     with pytest.raises(UserError, match="steps 0"):
         check(PROMPT, steps=0)
 

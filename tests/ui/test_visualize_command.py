@@ -97,6 +97,12 @@ def test_a_plugin_walks_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
         (("ddpm", "--ddim-steps", "5,x", "--json"), "write numbers with commas between"),
         (("ddpm", "--ddim-steps", "0", "--json"), "steps 0: must be a whole number between"),
         (("guidance", "--scales", "1,200", "--json"), "cfg scale 200.0"),
+        (("guidance", "one", "two", "--scales", "1", "--json"), "1 scale: give 2 to 12"),
+        (("guidance", "one", "one", "--json"), "each is wanted once"),
+        (("guidance", *"abcdefghijk", "--json"), "11 prompts at 6 scales are 66 pictures: at most 60"),
+        (("guidance", "one", "two", "--at", "0.5", "--json"), "a grid shows finished pictures"),
+        (("guidance", "one", "--examples", "--json"), "give prompts, or --examples"),
+        (("guidance", "--examples", "--scales", "1,200", "--json"), "cfg scale 200.0"),
         (("interpolation", "--seeds", "1", "--json"), "give two, such as 1,2"),
         (("interpolation", "--image", "a.png", "--json"), "give --image and --to-image"),
         (("latents", "--image", "no-such.png", "--json"), "no-such.png"),
@@ -120,6 +126,8 @@ def test_bad_input_is_a_sentence_before_a_model_is_loaded(
     [
         ("latents", "--out", "a.png"),
         ("guidance", "a red circle", "--scales", "1,3", "--steps", "3", "--out", "a.gif"),
+        ("guidance", "a red circle", "a star", "--scales", "1,3", "--steps", "2", "--out", "a.gif"),
+        ("guidance", "--examples", "--scales", "1,3", "--steps", "2", "--out", "a.png"),
         (
             "interpolation",
             "a house",

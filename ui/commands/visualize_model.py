@@ -60,9 +60,21 @@ def ddpm(
 
 @app.command()
 def guidance(
-    prompt: Prompt = PROMPT,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PROMPT",
+            help=f"One is taken apart, several are a grid over the scales. [default: {PROMPT}]",
+        ),
+    ] = None,
+    examples: Annotated[
+        bool, typer.Option("--examples", help="A grid of the model's own examples: its classes, if any.")
+    ] = False,
     scales: Annotated[str, typer.Option(metavar="X,X", help="The scales to compare.")] = "1,2,3,5,8,12",
-    at: Annotated[float, typer.Option(min=0, max=1, help="Look in after this share of the steps.")] = 0.3,
+    at: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Of one prompt: look in after this share. [default: 0.3]"),
+    ] = None,
     steps: Steps = None,
     seed: Seed = 1,
     model: options.Model = "tiny",
@@ -72,17 +84,28 @@ def guidance(
     device: options.Device = None,
     dtype: options.Dtype = None,
 ) -> None:
-    """The estimates with and without the prompt, and what each scale makes of them."""
-    from core.learn.guidance import guidance as show
+    """The estimates with and without a prompt, and what each scale makes of them; or prompts over scales."""
+    from core.learn.guidance import check_grid, guidance_grid
+    from core.learn.guidance import guidance as show_one
 
-    wanted = numbers("scales", scales)
-    for scale in wanted:
-        check(prompt, steps=steps, cfg_scale=scale, seed=seed)
-    asked: dict[str, Any] = {"scales": wanted, "at": at, "steps": steps, "seed": seed}
-    make = _with_model(
-        model, device, dtype, lambda pipeline, watch: show(pipeline, prompt=prompt, watch=watch, **asked)
-    )
-    give(make, out, theme, as_json)
+    if examples and prompt:
+        raise UserError("give prompts, or --examples for the model's own")
+    rows, grid = [] if examples else prompt or [PROMPT], examples or len(prompt or ()) > 1
+    if grid and at is not None:
+        raise UserError("--at: a grid shows finished pictures; give one prompt to look into")
+    asked: dict[str, Any] = {"scales": numbers("scales", scales), "steps": steps, "seed": seed}
+    for row in rows or [""]:
+        for scale in asked["scales"]:
+            check(row, steps=steps, cfg_scale=scale, seed=seed)
+    if grid and rows:
+        check_grid(rows, asked["scales"])
+
+    def show(pipeline: Any, watch: Watch) -> Shown:
+        if grid:
+            return guidance_grid(pipeline, prompts=rows, watch=watch, **asked)
+        return show_one(pipeline, prompt=rows[0], at=0.3 if at is None else at, watch=watch, **asked)
+
+    give(_with_model(model, device, dtype, show), out, theme, as_json)
 
 
 @app.command()

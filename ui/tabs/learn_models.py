@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from core.learn.asking import check, numbers, whole_numbers
+from core.learn.asking import check, numbers, prompts, whole_numbers
 from ui.tabs.learn_view import ModelView, View, number, whole
 from ui.widgets.fields import QUICK
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from core.learn.shown import Shown
 
 PROMPT, OTHER = "a red house under a full moon", "a green tree under a full moon"
+ONE, GRID = "One prompt, taken apart", "Several prompts over the scales"
 SEEDS, PROMPTS, PICTURES = "Two seeds", "Two prompts", "Two pictures"
 Task = Callable[[Any, "Watch"], "Shown"]
 
@@ -53,36 +54,62 @@ class Ddpm(ModelView):
 
 
 class Guidance(ModelView):
-    """The estimates with and without the prompt, and what scales make of them."""
+    """What the scale makes of one prompt, taken apart, or of several."""
 
     name = "guidance"
     action = "Guide"
 
     def controls(self) -> list[Component]:
-        return [
-            gr.Textbox(PROMPT, label="Prompt", lines=1, max_lines=3, elem_id="guidance-prompt"),
-            gr.Textbox("1, 2, 3, 5, 8, 12", label="Scales", max_lines=1, elem_id="guidance-scales"),
-            gr.Slider(
-                0,
-                100,
-                30,
-                step=5,
-                precision=0,
-                label="Look in after so many percent",
-                buttons=[],
-                elem_id="guidance-at",
+        what = gr.Radio([ONE, GRID], value=ONE, label="Show", elem_id="guidance-what")
+        prompt = gr.Textbox(PROMPT, label="Prompt", lines=1, max_lines=3, elem_id="guidance-prompt")
+        many = gr.Textbox(
+            label="Prompts, one a line",
+            placeholder="Empty: the loaded model's own examples",
+            lines=4,
+            max_lines=12,
+            visible=False,
+            elem_id="guidance-prompts",
+        )
+        scales = gr.Textbox("1, 2, 3, 5, 8, 12", label="Scales", max_lines=1, elem_id="guidance-scales")
+        at = gr.Slider(
+            0,
+            100,
+            30,
+            step=5,
+            precision=0,
+            label="Look in after so many percent",
+            buttons=[],
+            elem_id="guidance-at",
+        )
+        seed = gr.Number(1, label="Seed", precision=0, elem_id="guidance-seed")
+        what.change(
+            lambda chosen: (
+                gr.Textbox(visible=chosen == ONE),
+                gr.Textbox(visible=chosen == GRID),
+                gr.Slider(visible=chosen == ONE),
             ),
-            gr.Number(1, label="Seed", precision=0, elem_id="guidance-seed"),
-        ]
+            what,
+            [prompt, many, at],
+            **QUICK,
+        )
+        return [what, prompt, many, scales, at, seed]
 
     def task(self, *values: Any) -> Task:
-        from core.learn.guidance import guidance
+        from core.learn.guidance import check_grid, guidance, guidance_grid
 
-        prompt, typed, at, seed = values
-        scales, own = numbers("scales", typed), whole("seed", seed)
+        what, prompt, typed, typed_scales, at, seed = values
+        scales, own = numbers("scales", typed_scales), whole("seed", seed)
+        rows = prompts(typed) if what == GRID else [prompt]
+        for row in rows or [""]:
+            for scale in scales:
+                check(row, seed=own, cfg_scale=scale)
+        if what == GRID:
+            if rows:
+                check_grid(rows, scales)
+            return lambda pipeline, watch: guidance_grid(
+                pipeline, prompts=rows, scales=scales, seed=own, watch=watch
+            )
         share = number("how far", at) / 100
-        for scale in scales:
-            check(prompt, seed=own, cfg_scale=scale)
         return lambda pipeline, watch: guidance(
             pipeline, prompt=prompt, scales=scales, at=share, seed=own, watch=watch
         )
