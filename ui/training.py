@@ -1,8 +1,9 @@
 """Trainings that the page starts: one at a time, on a thread of its own, whoever watches.
 
 A training belongs to the server and to no page: it goes on when the page is reloaded or closed, and every
-page can follow it. What it makes lies in `runs/NAME`, as that of the command `train`, and the finished model
-goes to the folder that the page lists models from. Nothing here imports torch before a training begins.
+page can follow it. What it makes lies in `runs/NAME`, as that of the command `train`, and a run there that
+was not finished can be gone on with, whoever began it. The finished model goes to the folder that the page
+lists models from. Nothing here imports torch before a training begins.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ from typing import TYPE_CHECKING, Literal
 from core.checks import check_whole
 from core.errors import Cancelled, UserError
 from core.files import check_writable, plain_errors
-from core.learn.training import StageSeen
+from core.learn.training import STAGES, StageSeen
 from core.settings import read_toml
+from core.training.unfinished import RECIPE, only_one, unfinished
 from core.weights import find
 from ui.engine import release_memory, sentence_of
 
 if TYPE_CHECKING:
+    from core.training.recipe import TrainingRecipe
     from core.training.watching import Progress
 
 State = Literal["running", "stopping", "stopped", "done", "failed"]
@@ -52,7 +55,7 @@ class Training:
     loaded by. changes: grows whenever there is something new to draw.
     """
 
-    def __init__(self, name: str, recipe: str, folder: Path, overrides: tuple[str, ...]) -> None:
+    def __init__(self, name: str, recipe: Path, folder: Path, overrides: tuple[str, ...] = ()) -> None:
         self.name, self.recipe, self.folder, self.overrides = name, recipe, folder, overrides
         self.state: State = "running"
         self.error = self.trouble = self.model = ""
@@ -110,6 +113,27 @@ class Training:
             self.samples = progress.done, progress.samples
         self.changes += 1
 
+    def recall(self) -> None:
+        """The losses that its folder's logs tell of, where it was begun by another process. Raises UserError.
+
+        A line is the mean of some steps, and stands at the last of them.
+        """
+        from core.training.log import read_lines
+
+        recipe = _read_recipe(self.recipe, self.overrides)
+        for name in STAGES:
+            settings, lines = getattr(recipe.train, name), read_lines(self.folder / f"{name}.jsonl")
+            if settings is None or not lines:
+                continue
+            self.stages[name] = seen = StageSeen(name, settings.steps)
+            for line in lines:
+                seen.done = int(line["step"])
+                if "loss" in line:
+                    seen.losses.add(seen.done, line["loss"])
+                if math.isfinite(line.get("test_loss", math.nan)):
+                    seen.held_out.append((seen.done, line["test_loss"]))
+        self.changes += 1
+
     def begin_again(self) -> None:
         """To running, from where it was stopped."""
         self.state, self.error, self.stop = "running", "", threading.Event()
@@ -154,13 +178,13 @@ class Trainer:
             name = self._claim(f"points-{density}" if recipe == "points" and density != "moons" else recipe)
             folder, overrides = self._runs / name, (*asked, f"name={json.dumps(name)}")
             try:
-                _check_recipe(recipe, overrides)
+                _read_recipe(recipe_path(recipe), overrides)
                 check_writable(folder)
             except UserError:
                 with contextlib.suppress(OSError):
                     folder.rmdir()
                 raise
-            self.current = training = Training(name, recipe, folder, overrides)
+            self.current = training = Training(name, recipe_path(recipe), folder, overrides)
             self._begin(training, resume=False)
         return training
 
@@ -169,15 +193,42 @@ class Trainer:
         if self.current is not None:
             self.current.ask_to_stop()
 
-    def go_on(self) -> Training:
-        """Go on with the training that was stopped, or that failed. Raises UserError when there is none."""
+    def unfinished(self) -> list[str]:
+        """The names of what can be gone on with: the training that was stopped here or failed, then the runs
+        with a checkpoint that earlier servers or the command left, the newest first.
+        """
+        current, names = self.current, [folder.name for folder in unfinished(self._runs)]
+        if current is None or current.state == "done":
+            return names
+        others = [name for name in names if name != current.name]
+        return others if current.going else [current.name, *others]
+
+    def go_on(self, name: str = "") -> Training:
+        """Go on with the unfinished training of that name, or else the first there is.
+
+        Raises UserError when there is none, and for one that is in training elsewhere or has a recipe that
+        cannot be read.
+        """
         with self._lock:
             self._check_free()
-            training = self.current
-            if training is None or training.state == "done":
+            known = self.unfinished()
+            if not known:
                 raise UserError("there is no training to go on with; press Train")
+            wanted = name or known[0]
+            if wanted not in known:
+                raise UserError(f"{wanted} is not among the unfinished runs any more; choose another")
+            training = self.current
+            if training is None or training.name != wanted:
+                training = Training(wanted, self._runs / wanted / RECIPE, self._runs / wanted)
+                try:
+                    _read_recipe(training.recipe)
+                except UserError as error:
+                    raise UserError(f"{wanted} cannot be gone on with: {error}") from None
             check_writable(training.folder)
+            with only_one(training.folder):  # said now, not after the data were prepared
+                pass
             training.begin_again()
+            self.current = training
             self._begin(training, resume=True)
         return training
 
@@ -230,8 +281,10 @@ class Trainer:
     def _train(self, training: Training, resume: bool) -> Path:
         from core.training.trainer import train
 
+        if resume and not training.stages:
+            training.recall()
         return train(
-            recipe_path(training.recipe),
+            training.recipe,
             training.overrides,
             resume,
             training.folder,
@@ -287,11 +340,11 @@ def _overrides(recipe: str, steps: int, density: str) -> tuple[str, ...]:
     return tuple(changed)
 
 
-def _check_recipe(recipe: str, overrides: tuple[str, ...]) -> None:
-    """Raises UserError for values that do not go together."""
+def _read_recipe(path: Path, overrides: tuple[str, ...] = ()) -> TrainingRecipe:
+    """Raises UserError for a file that is damaged, and for values that do not go together."""
     from core.training.recipe import read_recipe
 
-    read_recipe(recipe_path(recipe), overrides)
+    return read_recipe(path, overrides)
 
 
 def _spoken(seconds: float) -> str:

@@ -326,7 +326,7 @@ def _restore(
     except Exception as error:  # a cut-off file fails in many ways: in the archive, the pickle or the weights
         raise UserError(
             f"{path} is damaged or of another model ({type(error).__name__}): "
-            "delete it, and --resume starts this stage anew."
+            "delete it, and this stage starts anew."
         ) from error
     if kind != settings.optimizer:
         raise UserError(

@@ -1,4 +1,4 @@
-"""What a training recipe (TOML) says."""
+"""What a training recipe (TOML, or the JSON in a run's folder) says."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from core.models.config import (
     VAEConfig,
 )
 from core.request import Defaults
-from core.settings import build, override, read_toml
+from core.settings import build, override, read_json, read_toml
 from core.training.autoencoder import VAELoss
 from core.training.diffusion import DiffusionLoss
 from core.training.loop import LoopSettings
@@ -153,10 +153,10 @@ class TrainingRecipe:
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> TrainingRecipe:
-    """The recipe in a TOML file, with "key.key=value" changes. Raises UserError, which names an unknown
-    key's nearest.
+    """The recipe in a TOML or .json file, with "key.key=value" changes. Raises UserError, which names an
+    unknown key's nearest.
     """
-    values = read_toml(path)
+    values = read_json(path) if path.suffix == ".json" else read_toml(path)
     override(values, overrides)
     _shorten(values)
     return build(TrainingRecipe, values, path.name)

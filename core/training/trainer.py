@@ -7,6 +7,7 @@ has no VAE to train, and one without words no text encoder.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -41,12 +42,12 @@ from core.training.reading import TextStage
 from core.training.recipe import TrainingRecipe, read_recipe
 from core.training.samples import Asked
 from core.training.sets import Data, PictureSet, PointSet, open_set
+from core.training.unfinished import RECIPE, only_one
 from core.training.vocabulary import learn_vocabulary
 from core.training.watching import Watch
 
 BLOCK = 2048
 SAMPLES = 16
-RECIPE = "recipe.json"
 CHANGEABLE = ("train", "defaults")
 
 
@@ -61,18 +62,19 @@ def train(
 ) -> Path:
     """Train the recipe at `path` and return the folder of the finished model, `out/model`.
 
+    path: a recipe in TOML, or the recipe.json of a run, whose folder is then `out` unless another is named.
     device: "cpu", "cuda", "mps"; the best one that is there when None. Without `resume` a folder that already
-    holds a run is refused, so that nothing is lost. `watch` is told how it goes. Raises UserError; Cancelled
-    when `stop` is set, after a checkpoint from which `resume` goes on. Processes that `accelerate launch`
-    started train it together.
+    holds a run is refused, so that nothing is lost. `watch` is told how it goes. Raises UserError, also when
+    the folder is in training elsewhere; Cancelled when `stop` is set, after a checkpoint from which `resume`
+    goes on. Processes that `accelerate launch` started train it together.
     """
-    with together(device) as processes:
+    with together(device) as processes, contextlib.ExitStack() as held:
         recipe = read_recipe(path, overrides)
         _check_names(recipe)
-        folder = Path("runs") / recipe.name if out is None else out
+        folder = _folder(path, recipe) if out is None else out
         processes.alone(partial(_refuse_another, folder, resume))
         data = processes.each(partial(open_set, recipe, "train"))
-        processes.alone(partial(_claim, recipe, folder))
+        processes.alone(partial(_claim, recipe, folder, held))
         make = partial(
             TrainingRun, recipe, folder, resume, data=data, stop=stop, watch=watch, processes=processes
         )
@@ -100,8 +102,14 @@ def _refuse_another(folder: Path, resume: bool) -> None:
         )
 
 
-def _claim(recipe: TrainingRecipe, folder: Path) -> None:
+def _folder(path: Path, recipe: TrainingRecipe) -> Path:
+    return path.parent if path.name == RECIPE else Path("runs") / recipe.name
+
+
+def _claim(recipe: TrainingRecipe, folder: Path, held: contextlib.ExitStack) -> None:
+    """held: lets go of the folder when it is closed."""
     check_writable(folder)
+    held.enter_context(only_one(folder))
     _remember(recipe, folder / RECIPE)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -134,3 +136,40 @@ def test_how_it_looks(open_page: Open, screenshots: Path, name: str) -> None:
     expect(part.locator(".lc-learn-pictures img")).to_have_count(2)
     expect(part.locator("#learn-train-use")).to_be_visible()
     picture(page, screenshots, name)
+
+
+def test_what_another_process_left_is_gone_on_with(open_page: Open, site: Site, screenshots: Path) -> None:
+    left = site.outputs / "runs" / "left"
+    code = "import sys; from ui.cli import main; sys.exit(main())"
+    changed = ("train.unet.steps=100000", "train.unet.save_every=5", "train.unet.sample_every=0")
+    command = [
+        *(sys.executable, "-c", code, "train", str(site.outputs / "small-points.toml")),
+        *("--device", "cpu", "--out", str(left)),
+        *(text for change in changed for text in ("--set", change)),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, **quiet) as other:
+        try:
+            while not (left / "unet.checkpoint").exists():
+                assert other.poll() is None
+                time.sleep(0.1)
+            page = open_page()
+            part = train_view(page)
+            expect(part.locator("#train-unfinished input")).to_have_value("left")
+            assert page.evaluate(NAMELESS) == []
+            part.locator("#learn-train-go-on").click()
+            expect(part.get_by_role("alert")).to_contain_text("left is in training elsewhere: stop it there")
+            picture(page, screenshots, "elsewhere")
+        finally:
+            other.send_signal(signal.SIGINT)  # it writes a checkpoint
+    part.locator("#learn-train-go-on").click()
+    expect(part.locator("#learn-train-notice")).to_contain_text(" of 100000 of the UNet, about")
+    expect(part.locator("#train-unfinished")).to_be_hidden()
+    part.locator("#learn-train-stop").click()
+    expect(part.locator("#learn-train-notice")).to_contain_text("Stopped, with a checkpoint.")
+    expect(part.locator("svg.lc-plot")).to_be_visible()
+    expect(part.locator("#train-unfinished input")).to_have_value("left")
+    picture(page, screenshots, "unfinished")
+    page.set_viewport_size(PHONE["viewport"])
+    picture(page, screenshots, "phone-unfinished")

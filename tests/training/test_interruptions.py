@@ -25,6 +25,7 @@ from core.training.loop import LoopSettings, Precision, train_stage
 from core.training.reading import TextStage
 from core.training.recipe import read_recipe
 from core.training.trainer import train
+from core.training.unfinished import LOCK, only_one, unfinished
 from ui import cli
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -103,6 +104,48 @@ def test_a_run_killed_in_the_middle_goes_on(tmp_path: Path) -> None:
         for name in whole[i].keys() - {"seconds"}:
             assert parts[i][name] == pytest.approx(whole[i][name], rel=1e-3)
     assert Pipeline.load(model, device="cpu").generate(seed=1).images
+
+
+def test_a_run_goes_on_by_the_recipe_in_its_folder(tmp_path: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Cancelled, match="after step 1 of unet"):
+        train(RECIPES / "points.toml", POINTS, out=tmp_path / "run", device="cpu", stop=stop)
+    own = tmp_path / "run" / "recipe.json"
+    with pytest.raises(UserError, match="already holds a run"):
+        train(own, device="cpu")
+    made = train(own, ("train.unet.steps=7",), resume=True, device="cpu")
+    assert made == tmp_path / "run" / "model"
+    assert torch.load(tmp_path / "run" / "unet.checkpoint")["step"] == 7
+    assert read_recipe(own).train.unet.batch == 4  # as it was asked for at first
+    assert unfinished(tmp_path) == []
+
+
+def test_two_trainings_do_not_share_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    short = (*POINTS, "train.unet.steps=2")
+    with only_one(folder), pytest.raises(UserError, match="run is in training elsewhere: stop it there"):
+        train(RECIPES / "points.toml", short, out=folder, device="cpu")
+    assert [path.name for path in folder.iterdir()] == [LOCK]
+    assert train(RECIPES / "points.toml", short, out=folder, device="cpu").is_dir()
+
+
+def test_unfinished_runs_are_those_with_a_checkpoint_and_no_model(tmp_path: Path) -> None:
+    for name, files in {
+        "old": ("recipe.json", "unet.checkpoint"),
+        "new": ("recipe.json", "vae.checkpoint"),
+        "begun": ("recipe.json",),
+        "strange": ("unet.checkpoint",),
+        "done": ("recipe.json", "unet.checkpoint", "model/README.md"),
+    }.items():
+        for file in files:
+            (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / file).touch()
+    os.utime(tmp_path / "old" / "unet.checkpoint", (1, 1))
+    (tmp_path / "a-file").touch()
+    assert [folder.name for folder in unfinished(tmp_path)] == ["new", "old"]
+    assert unfinished(tmp_path / "nowhere") == []
 
 
 class Line:

@@ -2,121 +2,48 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import io
 import os
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import gradio as gr
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 
-from core import plugins
 from core.learn.ink import Paper
 from core.pipeline import Pipeline
 from core.training.densities import DENSITIES as KNOWN_DENSITIES
 from core.training.diffusion import DiffusionStage
 from core.training.recipe import read_recipe
-from core.weights import find
-from tests.ui.fakes import in_blocks
-from tests.ui.recipes import small_points
+from tests.ui.trainings import (
+    FIGURE,
+    GO_ON,
+    GUEST,
+    ME,
+    NOTICE,
+    STOP,
+    TRAIN,
+    USE,
+    begun,
+    collected,
+    ended,
+    losing,
+    slow,
+    steps_done,
+    until,
+)
+from tests.ui.trainings import one_thread as one_thread
+from tests.ui.trainings import trainer as trainer
+from tests.ui.trainings import view as view
 from ui import training
-from ui.tabs.learn import LearnTab
 from ui.tabs.learn_train import Train
-from ui.training import DENSITIES, RECIPES, Trainer, Training, recipe_path, usual_steps
+from ui.training import DENSITIES, RECIPES, Trainer, recipe_path, usual_steps
 from ui.workbench import model_names
-
-ME, GUEST = SimpleNamespace(guest=False), SimpleNamespace(guest=True)
-FIGURE, NOTICE, TRAIN, STOP, GO_ON, USE = 0, 2, 3, 4, 5, 6
-Loss = Callable[[DiffusionStage, int], Tensor]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trainer]:
-    """Trains small models, in a current folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(find, "MODELS", tmp_path / "models")
-    small = small_points(tmp_path)
-    monkeypatch.setattr(training, "recipe_path", lambda recipe: small)
-    made = Trainer(lambda: "cpu")
-    yield made
-    made.close()
-    assert made.current is None or not made.current.going
-
-
-@pytest.fixture
-def view(trainer: Trainer) -> Train:
-    def build() -> Train:
-        jobs: Any = SimpleNamespace(engine=None)
-        tab = LearnTab(jobs, plugins.registry(), trainer, lambda request: request.guest)
-        with gr.Tab("learn") as outer:
-            tab.build()
-        tab.connect(gr.State("me"), outer.select, lambda owner: None)  # type: ignore[arg-type, return-value]
-        return tab.train
-
-    return in_blocks(build)
-
-
-def until(seen: Callable[[], bool], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not seen():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-def ended(trainer: Trainer) -> Training:
-    until(lambda: trainer.current is not None and not trainer.current.going)
-    assert trainer.current is not None
-    return trainer.current
-
-
-def steps_done(trainer: Trainer) -> int:
-    stages = trainer.current.stages if trainer.current else {}
-    return stages["unet"].done if "unet" in stages else 0
-
-
-def collected(events: AsyncIterator[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    async def collect() -> list[tuple[Any, ...]]:
-        return [told async for told in events]
-
-    return asyncio.run(collect())
-
-
-def begun(view: Train, steps: Any = 6, density: str = "moons", who: Any = ME) -> list[tuple[Any, ...]]:
-    return collected(view.on_start(False, who, "points", steps, density))
-
-
-def slow(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.05) -> None:
-    """Steps that leave time to look."""
-    real = DiffusionStage.loss
-
-    def loss(stage: DiffusionStage, step: int) -> Tensor:
-        time.sleep(seconds)
-        return real(stage, step)
-
-    losing(monkeypatch, loss)
-
-
-def losing(monkeypatch: pytest.MonkeyPatch, loss: Loss) -> None:
-    monkeypatch.setattr(DiffusionStage, "loss", loss)
-
 
 # To the end.
 

@@ -13,7 +13,11 @@ from ui.commands import options
 
 def train(
     recipe: Annotated[
-        Path, typer.Argument(metavar="RECIPE.toml", help="The recipe, as data/recipes/tiny.toml.")
+        Path,
+        typer.Argument(
+            metavar="RECIPE.toml",
+            help="The recipe, as data/recipes/tiny.toml; or the recipe.json of a run, with --resume.",
+        ),
     ],
     override: Annotated[
         list[str] | None,

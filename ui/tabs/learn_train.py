@@ -73,24 +73,32 @@ class Train(View):
             self.stop = gr.Button(
                 "Stop", variant="stop", interactive=False, scale=1, min_width=72, elem_id="learn-train-stop"
             )
+        self.unfinished = gr.Dropdown(
+            [],
+            label="Unfinished run",
+            info="Go on takes it up at its last checkpoint.",
+            visible=False,
+            elem_id="train-unfinished",
+        )
         with gr.Row(elem_classes="lc-view-actions"):
             self.go_on = gr.Button("Go on", visible=False, elem_id="learn-train-go-on")
             self.use = gr.Button("Use this model", visible=False, elem_id="learn-train-use")
 
     def connect(self, owner: Component, opened: Sequence[Callable[..., Any]]) -> None:
         """Follow the training as soon as the view is opened, whoever started it."""
-        outputs = [self.figure, self.code, self.notice, self.start, self.stop, self.go_on, self.use]
+        buttons = [self.start, self.stop, self.go_on, self.use, self.unfinished]
+        outputs = [self.figure, self.code, self.notice, *buttons]
         narrow = self._narrow()
         wired: dict[str, Any] = {"outputs": outputs, "js": NARROW, **QUICK}
         self.followed = [
             gr.on(list(opened), self.on_open, [narrow], **wired),
             self.start.click(self.on_start, [narrow, *self.asked], **wired),
-            self.go_on.click(self.on_go_on, [narrow], **wired),
+            self.go_on.click(self.on_go_on, [narrow, self.unfinished], **wired),
         ]
         self.stop.click(self.on_stop, None, outputs, **QUICK)
         self.connect_files([narrow, *self.asked])
 
-    # Events: (what is drawn, the code, what is said, train, stop, go on, use).
+    # Events: (what is drawn, the code, what is said, train, stop, go on, use, unfinished runs).
 
     async def on_open(self, narrow: bool, request: gr.Request) -> AsyncIterator[Told]:
         """What there is now, and then what follows."""
@@ -111,9 +119,11 @@ class Train(View):
         async for told in self._done(start, narrow, request):
             yield told
 
-    async def on_go_on(self, narrow: bool, request: gr.Request) -> AsyncIterator[Told]:
-        """From the checkpoint, and follow it to its end."""
-        async for told in self._done(lambda: self.trainer.go_on(), narrow, request):
+    async def on_go_on(
+        self, narrow: bool, request: gr.Request, name: str | None = None
+    ) -> AsyncIterator[Told]:
+        """From the checkpoint of a run, and follow it to its end."""
+        async for told in self._done(lambda: self.trainer.go_on(name or ""), narrow, request, name or ""):
             yield told
 
     def on_stop(self, request: gr.Request) -> Told:
@@ -123,9 +133,11 @@ class Train(View):
             self.trainer.stop()
         return gr.skip(), gr.skip(), *self._said(guest)
 
-    async def _done(self, do: Callable[[], Any], narrow: bool, request: gr.Request) -> AsyncIterator[Told]:
+    async def _done(
+        self, do: Callable[[], Any], narrow: bool, request: gr.Request, chosen: str = ""
+    ) -> AsyncIterator[Told]:
         """Do what begins a training, which may import torch first, and follow it."""
-        nothing, buttons = (gr.skip(), gr.skip()), [gr.skip()] * 4
+        nothing, buttons = (gr.skip(), gr.skip()), [gr.skip()] * 5
         if self.is_guest(request):
             yield *nothing, text.error(_ONLY_THE_OWNER), *buttons
             return
@@ -133,7 +145,7 @@ class Train(View):
         try:
             await asyncio.to_thread(do)
         except UserError as error:
-            _, *as_it_is = self._said(guest=False)
+            _, *as_it_is = self._said(False, chosen)
             yield *nothing, text.error(str(error)), *as_it_is
             return
         async for told in self._followed(narrow, guest=False):
@@ -192,17 +204,22 @@ class Train(View):
         with self.shelf.drawing:
             return shown_html(shown, narrow)
 
-    def _said(self, guest: bool) -> Told:
-        """(what is said, train, stop, go on, use), as things are."""
+    def _said(self, guest: bool, chosen: str = "") -> Told:
+        """(what is said, train, stop, go on, use, unfinished runs), as things are. chosen: the run of these
+        that stays chosen, if it is still there.
+        """
         training = self.trainer.current
         state = training.state if training is not None else ""
         going = state in ("running", "stopping")
+        left = [] if going or guest else self.trainer.unfinished()
+        choice = chosen if chosen in left else next(iter(left), None)
         return (
             _sentence(training, guest),
             gr.Button(interactive=not going and not guest),
             gr.Button(interactive=state == "running" and not guest),
-            gr.Button(visible=state in ("stopped", "failed") and not guest),
+            gr.Button(visible=bool(left)),
             gr.Button(visible=state == "done"),
+            gr.Dropdown(left, value=choice, visible=bool(left)),
         )
 
 
