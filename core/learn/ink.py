@@ -113,6 +113,15 @@ class Paper:
             frameon=False, fontsize=self.font, labelcolor=self.ink.text, handlelength=1.4, borderaxespad=0.2
         )
 
+    def few_figures(self, axis: Any) -> None:
+        """Plain numbers along an axis, also where a logarithmic one spans less than a power of ten."""
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+        if axis.get_scale() == "log":
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_minor_formatter(NullFormatter())
+
     def plane(self, axes: Axes, reach: float, shape: float = 1.0) -> None:
         """The plane from -reach to reach, and beyond where the panel is longer: `shape` is its height by its
         width. Without figures.

@@ -159,7 +159,8 @@ def between_pictures(
     ]
     words = [
         "Mixed latents decode to a double exposure much like mixed pixels do: the VAE keeps places. Noise "
-        "and the model make one picture of it again."
+        "and the model make one picture of it again"
+        + (f", of {settings.prompt!r}." if settings.prompt else ".")
     ]
     numbers = {"shares": shares, "strength": strength, "settings": settings.to_dict()}
     return Shown(words, numbers, parts, lambda paper: redrawn, milliseconds=160)

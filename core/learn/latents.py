@@ -39,8 +39,8 @@ def latent_space(pipeline: Pipeline, image: Image.Image, *, watch: Watch | None 
     words = [
         f"{picture.width}×{picture.height} pixels become {found.shape[0]} channels of {found.shape[2]}×"
         f"{found.shape[1]} numbers, {share:.0f} times fewer; what comes back has a PSNR of {quality:.1f} dB.",
-        f"Channels from −{REACH:g} (teal) over 0 to {REACH:g} (amber). They are colour and light at coarse "
-        "places, not objects: what is at the left of the picture is at the left of each channel.",
+        f"Channels from −{REACH:g} (teal) over 0 to {REACH:g} (amber). They hold light, colour and edges at "
+        "coarse places, not objects: what is at the left of the picture is at the left of each channel.",
     ]
     first = Pictures(
         "",

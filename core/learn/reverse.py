@@ -155,8 +155,8 @@ def shown(made: Sequence[Descent], name: str, seed: int = 0, share: float | None
         raise UserError(f"no sampler finished: {made[0].error}")
     best = min(good, key=lambda one: one.apart)
     words = [
-        f"Nearest to fresh data is {_title(best)}, {best.apart:.3f} away; two fresh draws of the data are "
-        f"{fair:.3f} apart (sliced Wasserstein-2)."
+        f"Nearest to fresh data is {_title(best)} at its end, {best.apart:.3f} away; two fresh draws of the "
+        f"data are {fair:.3f} apart (sliced Wasserstein-2)."
     ]
     words += [one.error for one in made if one.error]
 
@@ -226,7 +226,9 @@ def _panels(paper: Paper, count: int) -> tuple[Figure, list[Axes]]:
     across = {1: 1, 2: 2, 3: 3, 4: 2}.get(count, math.ceil(count / 2))
     narrow = min(count, 2)
     shape = 1.2 if paper.narrow and narrow == 2 else {1: 0.6, 2: 0.59}.get(across, 1.1)
-    figure, panels = paper.panels(count, across=across, narrow_across=narrow, shape=shape)
+    columns = narrow if paper.narrow else across
+    room = (0.35 if paper.narrow else 0.2) * columns / paper.width  # for what stands above and below it
+    figure, panels = paper.panels(count, across=across, narrow_across=narrow, shape=shape + room)
     for axes in panels:
         paper.plane(axes, REACH, shape)
     return figure, panels

@@ -55,7 +55,7 @@ def noise_tables(chosen: str = "scaled_linear") -> Shown:
             paper.labels(axes, "timestep t")
             if values is not _alpha:
                 axes.set_yscale("log")
-        paper.legend(panels[0])
+        paper.legend(panels[1])  # the one with an empty corner
         return figure
 
     half = {

@@ -121,7 +121,7 @@ def _plot(stage: StageSeen) -> Plot:
         axes.set_xlim(0, max(stage.steps, losses[-1][0]))
         if all(value > 0 for _, value in (*losses, *held_out)):
             axes.set_yscale("log")
-        _few_figures(axes)
+        paper.few_figures(axes.yaxis)
         paper.title(axes, f"Loss of {stage.words}")
         paper.labels(axes, "step")
         paper.legend(axes)
@@ -132,14 +132,3 @@ def _plot(stage: StageSeen) -> Plot:
 
 def _columns(points: Points) -> tuple[list[float], list[float]]:
     return [step for step, _ in points], [value for _, value in points]
-
-
-def _few_figures(axes: Any) -> None:
-    """Plain numbers at the left, also where the losses span less than a power of ten."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    plain = FuncFormatter(lambda value, _: f"{value:.3g}")
-    axes.yaxis.set_major_formatter(plain)
-    if axes.get_yscale() == "log":
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.yaxis.set_minor_formatter(NullFormatter())

@@ -20,11 +20,11 @@ from core.learn.asking import check, numbers, prompts, whole_numbers
 from core.learn.ddpm import ddpm_and_ddim
 from core.learn.forward import example_picture
 from core.learn.guidance import CELL_SIDE, check_grid, guidance, guidance_grid
-from core.learn.ink import Paper
+from core.learn.ink import Paper, picture
 from core.learn.interpolation import between_pictures, between_prompts, between_seeds, lerp, slerp
 from core.learn.latents import colored, difference, latent_space
 from core.learn.running import Watch
-from core.learn.shown import Pictures, Shown
+from core.learn.shown import Pictures, Plot, Shown
 from core.pipeline import Pipeline
 from tests.small import write_model
 
@@ -259,6 +259,15 @@ def test_ddpm_and_ddim_are_timed_and_measured(pipeline: Pipeline) -> None:
         ("ddim", 4, 4),
     ]
     assert entries[1]["rms"] < entries[2]["rms"]
+    assert shown.words[0].startswith("DDPM asked the network 30 times and took ")
+    assert " DDIM in 20 steps asked 20 times and took " in shown.words[0]
+    plot = shown.parts[1]
+    assert isinstance(plot, Plot)
+    figure = plot.draw(Paper())
+    picture(figure)
+    said = [label.get_text() for label in figure.axes[0].get_xticklabels(which="both")]
+    assert any(said)
+    assert not any("$" in one for one in said)  # plain figures, no powers
     own = pipeline.generate(prompt=PROMPT, seed=5, sampler="ddim", schedule="trailing", steps=4)
     assert row(shown, 0)[2].tobytes() == own.images[0].tobytes()
     drawn(shown)

@@ -21,11 +21,11 @@ from core.errors import UserError
 from core.learn import code
 from core.learn.clouds import as_latent, as_points, cloud, distance, exact_denoiser
 from core.learn.forward import example_picture, forward_picture, forward_points, level, noised
-from core.learn.ink import DARK, Paper, svg
+from core.learn.ink import DARK, Paper, picture, svg
 from core.learn.lessons import LESSONS
 from core.learn.reverse import descents, reverse_points, shown
 from core.learn.schedules import grids, schedules
-from core.learn.shown import Pictures, Shown
+from core.learn.shown import Pictures, Plot, Shown
 from core.learn.tables import table, tables
 from core.plugins import load_plugins
 from core.registry import Registry
@@ -307,3 +307,20 @@ def test_every_lesson_points_at_code_that_is_there(name: str) -> None:
 def test_code_that_has_changed_is_seen(tmp_path: Path) -> None:
     with pytest.raises(LookupError, match="no line with 'such words'"):
         code.lines("core.schedule:last_part", "such words")
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize(("samplers", "share"), [(["ddim", "heun"], 0.5), (["ddim", "heun", "euler"], 1.0)])
+def test_no_word_of_the_ways_is_cut_off(
+    registry: Registry, samplers: list[str], share: float, narrow: bool
+) -> None:
+    [part] = reverse_points(registry, samplers, evals=4, points=20, share=share).parts
+    assert isinstance(part, Plot)
+    figure = part.draw(Paper(narrow=narrow))
+    picture(figure)  # which lays it out
+    inches = figure.get_tightbbox()
+    width, height = figure.get_size_inches()
+    assert inches.x0 >= -0.01
+    assert inches.y0 >= -0.01
+    assert inches.x1 <= width + 0.01
+    assert inches.y1 <= height + 0.01
