@@ -100,15 +100,19 @@ def main() -> None:
     name, port, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     with gr.Blocks(title="LatentCanvas", analytics_enabled=False, fill_width=True) as page:
         TABS[name](folder)
-    page.launch(
-        server_name="127.0.0.1",
-        server_port=port,
-        quiet=True,
-        prevent_thread_lock=True,
-        ssr_mode=False,
-        footer_links=[],
-        **look(),
-    )
+    try:
+        page.launch(
+            server_name="127.0.0.1",
+            server_port=port,
+            quiet=True,
+            prevent_thread_lock=True,
+            ssr_mode=False,
+            footer_links=[],
+            **look(),
+        )
+    except ValueError:  # Gradio asks itself for the page, and gives up after three seconds: see ui/app.py
+        if not page.is_running:
+            raise
     print(f"LatentCanvas is at http://127.0.0.1:{port}", flush=True)
     page.block_thread()
 
