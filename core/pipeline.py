@@ -235,7 +235,7 @@ class Pipeline:
         mean, one picture at a time. Raises UserError when the encoder overflows.
         """
         x = pictures.to(self.device, self._coder_dtype)
-        latents = torch.cat([self.vae.encode(x[i : i + 1]) for i in range(len(x))]).float()
+        latents = torch.cat([self.vae.encode(x[i : i + 1]) for i in range(len(x))]).float().contiguous()
         if not bool(latents.isfinite().all()):
             raise UserError("The VAE gave values that are not numbers; try dtype float32.")
         return latents
