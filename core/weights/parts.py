@@ -74,7 +74,7 @@ def load_part(build: Callable[[C], M], config: C, part: Part, device: torch.devi
     tensors, ends = {}, []
     for key, shape in expected.items():
         source = part.sources[key]
-        tensors[key] = laid_out(source.tensor().to(device, dtype).contiguous().view(shape))
+        tensors[key] = laid_out(source.tensor().contiguous().view(shape), device, dtype)
         # A NaN or an infinity survives in the smallest or the largest: one quick pass finds it.
         if tensors[key].numel():
             ends.append(torch.stack(torch.aminmax(tensors[key])))
@@ -84,13 +84,14 @@ def load_part(build: Callable[[C], M], config: C, part: Part, device: torch.devi
     return module.eval().requires_grad_(False)
 
 
-def laid_out(weight: Tensor) -> Tensor:
-    """A weight as the kernels like it best: on a CPU a convolution's with its channels last, which makes all
-    that it computes so, too. float16 is left as it lies in the file: a CPU has nothing to gain from it.
+def laid_out(weight: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A weight in its place as the kernels like it best: on a CPU a convolution's with its channels last,
+    which makes all that it computes so, too. float16 is left as it lies in the file: a CPU has nothing to
+    gain from it.
     """
-    if weight.ndim != 4 or weight.device.type != "cpu" or weight.dtype == torch.float16:
-        return weight
-    return weight.contiguous(memory_format=torch.channels_last)
+    if weight.ndim != 4 or device.type != "cpu" or dtype == torch.float16:
+        return weight.to(device, dtype)
+    return weight.to(device, dtype, memory_format=torch.channels_last)
 
 
 def expected_shapes(config: ModelConfig) -> list[dict[str, tuple[int, ...]]]:
