@@ -137,7 +137,8 @@ class Denoiser:
             x = torch.cat([x, self.extra.expand(x.shape[0], -1, -1, -1)], dim=1)  # (..., C + E, h, w)
         times = torch.full((x.shape[0],), timestep, dtype=torch.float32, device=x.device)
         context = torch.cat([context[first:end] for context in contexts])  # (count * images, T, D)
-        return self.network(x, times, context).chunk(count)
+        # Contiguous, however the network lays its maps out: samplers and plugins see one layout only.
+        return self.network(x, times, context).contiguous().chunk(count)
 
     def _clean(self, x: Tensor, output: Tensor, sigma: float) -> Tensor:
         """The clean estimate that a prediction stands for, with what is known put in."""

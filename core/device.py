@@ -24,12 +24,28 @@ def find_device(name: str | None) -> torch.device:
 
 
 def find_dtype(name: str | None, device: torch.device) -> torch.dtype:
-    """float32, float16 or bfloat16; when None float32 on a CPU and float16 elsewhere. Raises UserError."""
+    """float32, float16 or bfloat16. When None what the device is fastest in: float16 on an accelerator, on a
+    CPU bfloat16 where that is the hardware's own, else float32. Raises UserError.
+    """
     if name is None:
-        return torch.float32 if device.type == "cpu" else torch.float16
+        if device.type != "cpu":
+            return torch.float16
+        return torch.bfloat16 if has_bfloat16(device) else torch.float32
     if name not in DTYPES:
         raise UserError(f"dtype {name!r} is not known; known are {', '.join(DTYPES)}.")
     return DTYPES[name]
+
+
+def dtype_words(name: str | None, device: torch.device) -> str:
+    """What `find_dtype` chose and why, as "bfloat16, which this processor computes by itself"."""
+    found = str(find_dtype(name, device)).removeprefix("torch.")
+    if name is not None:
+        return f"{found}, as asked"
+    if device.type != "cpu":
+        return f"{found}, the fastest on {device.type}"
+    if has_bfloat16(device):
+        return f"{found}, which this processor computes by itself"
+    return f"{found}, as this processor only imitates bfloat16"
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from core import plugins
 from core.branching import Branch
-from core.device import find_device, find_dtype
+from core.device import dtype_words, find_device, find_dtype
 from core.errors import UserError
 from core.images import ModelRef, Recipe
 from core.inputs import Inputs, Source, read_picture
@@ -61,6 +61,8 @@ class Pipeline:
         self.name, self.about = self.notes.name, files.about
         self.defaults, self.examples = self.notes.defaults, self.notes.examples
         self.device, self.dtype = device, dtype
+        # What stands in a VAE's place without weights gains nothing from few digits, and would lose levels.
+        self._coder_dtype = next((weight.dtype for weight in self.vae.parameters()), torch.float32)
         self.load_seconds = 0.0
         self.noise_schedule = self.config.noise.schedule()
 
@@ -89,9 +91,10 @@ class Pipeline:
         ("tiny", or one in data/models). `about` says what was found.
 
         device: "cpu", "cuda", "mps"; the best one that is there when None. dtype: "float32", "float16",
-        "bfloat16"; float32 on a CPU and float16 elsewhere when None. vae: a file or folder with a VAE to take
-        instead of the model's own. ema: take the averaged copy of the UNet that some files hold. Raises
-        UserError, also for files that are damaged.
+        "bfloat16"; when None float16 on an accelerator, and on a CPU bfloat16 where it computes that by
+        itself, else float32: `about` says which and why. vae: a file or folder with a VAE to take instead of
+        the model's own. ema: take the averaged copy of the UNet that some files hold. Raises UserError, also
+        for files that are damaged.
         """
         began = time.perf_counter()
         where = find_device(device)
@@ -115,6 +118,7 @@ class Pipeline:
             load_part(unet_class(config.vae), config.unet, files.unet, where, kind),
         )
         pipeline = cls(files, tokenizer, parts, where, kind)
+        pipeline.about = f"{files.about}; runs in {dtype_words(dtype, where)}"
         pipeline.load_seconds = time.perf_counter() - began
         return pipeline
 
@@ -222,7 +226,7 @@ class Pipeline:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
         """Pictures of scaled latents (B, C, h, w), by the VAE, one at a time: a batch changes no picture."""
-        x = latents.to(self.device, self.dtype)
+        x = latents.to(self.device, self._coder_dtype)
         return [to_images(self._decode_one(x[i : i + 1]))[0] for i in range(len(x))]
 
     @torch.no_grad()
@@ -230,8 +234,8 @@ class Pipeline:
         """Scaled latents (B, C, h, w), float32 on the device, of pictures (B, 3, H, W) in [-1, 1]: the VAE's
         mean, one picture at a time. Raises UserError when the encoder overflows.
         """
-        x = pictures.to(self.device, self.dtype)
-        latents = torch.cat([self.vae.encode(x[i : i + 1]) for i in range(len(x))]).float()
+        x = pictures.to(self.device, self._coder_dtype)
+        latents = torch.cat([self.vae.encode(x[i : i + 1]) for i in range(len(x))]).float().contiguous()
         if not bool(latents.isfinite().all()):
             raise UserError("The VAE gave values that are not numbers; try dtype float32.")
         return latents

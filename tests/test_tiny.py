@@ -24,7 +24,7 @@ VAE_PSNR = 28.5  # dB, mean over held-out pictures; the model card has the measu
 
 @pytest.fixture(scope="module")
 def pipe() -> Pipeline:
-    return Pipeline.load("tiny", device="cpu")
+    return Pipeline.load("tiny", device="cpu", dtype="float32")
 
 
 def test_it_is_small_and_has_its_card() -> None:

@@ -203,9 +203,11 @@ def _load(options: PageOptions, store: SettingsStore, name: str) -> PagePipeline
     from core.pipeline import Pipeline
 
     page_settings = store.current.page
-    return Pipeline.load(
+    pipeline = Pipeline.load(
         name, device=page_settings.device, dtype=page_settings.dtype, vae=options.vae, ema=options.ema
     )
+    print(f"model {pipeline.name}: {pipeline.about}", file=sys.stderr, flush=True)
+    return pipeline
 
 
 def _launch(

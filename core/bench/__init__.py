@@ -2,7 +2,7 @@
 
 `measure` runs one side once; `compare` runs several sides in turns, so that a machine that slows down slows
 all of them. A side is a module of this package with `measure(job) -> dict`: `ours`, and `peer`, which is
-diffusers.
+diffusers; `best` is the peer too, as fast as it can be set.
 """
 
 from __future__ import annotations
@@ -13,31 +13,39 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from core.errors import UserError
 
-Side = Literal["ours", "peer"]
-TITLES: Mapping[Side, str] = {"ours": "latentcanvas", "peer": "diffusers"}
+Side = Literal["ours", "peer", "best"]
+TITLES: Mapping[Side, str] = {
+    "ours": "latentcanvas",
+    "peer": "diffusers",
+    "best": "diffusers, half precision, channels last",
+}
 Figures = Mapping[str, float]
-# What a side reports; `total` is added here: from starting the process to its end.
-KEYS = ("import", "load", "encode", "step", "decode", "picture", "total", "peak_memory_mb")
+# What a side reports; `total` is added here: from starting the process to its end. `peak_percent` is the
+# speed of a step as a part of that of a plain matrix product in the same number format.
+KEYS = ("import", "load", "encode", "step", "decode", "picture", "total", "peak_memory_mb", "peak_percent")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One picture of the model at `model`, a path. `dtype` is a name such as float32."""
+    """One picture of the model at `model`, a path. `dtype` is a name such as float32; each side takes its own
+    default when it is None. channels_last: of the peer's networks; ours have what they choose.
+    """
 
     model: str
-    dtype: str
+    dtype: str | None
     width: int
     height: int
     steps: int
     cfg_scale: float = 7.5
     prompt: str = "a red house under a full moon"
     seed: int = 0
+    channels_last: bool = False
 
 
 def measure(side: Side, job: Job) -> Figures:
@@ -45,7 +53,10 @@ def measure(side: Side, job: Job) -> Figures:
 
     Raises UserError with what the process said last when it fails.
     """
-    command = [sys.executable, "-m", "core.bench", side, json.dumps(asdict(job))]
+    module = "ours" if side == "ours" else "peer"
+    if side == "best":
+        job = replace(job, dtype=_half(), channels_last=True)
+    command = [sys.executable, "-m", "core.bench", module, json.dumps(asdict(job))]
     began = time.perf_counter()
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=Path(__file__).resolve().parents[2]
@@ -55,6 +66,13 @@ def measure(side: Side, job: Job) -> Figures:
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise UserError(f"{TITLES[side]} could not make the picture: {said[-1]}")
     return {**json.loads(done.stdout.splitlines()[-1]), "total": total}
+
+
+def _half() -> str:
+    """The fastest number format of the hardware's own."""
+    from core.device import find_device, find_dtype
+
+    return str(find_dtype(None, find_device(None))).removeprefix("torch.")
 
 
 def compare(

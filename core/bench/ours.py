@@ -27,12 +27,19 @@ def measure(job: Job) -> dict[str, float]:
     result = run.result()
     # The first step has the text encoder in front of it.
     starts = [began + result.seconds["encode"], *ends[:-1]]
+    step = statistics.median(end - start for start, end in zip(starts, ends, strict=True))
+    picture, memory = time.perf_counter() - began, peak_memory_mb(pipeline.device) or 0.0
+    from core.bench.peak import peak_percent
+
+    config = pipeline.config
+    size = (job.height // config.vae.reduction, job.width // config.vae.reduction)
     return {
         "import": marks[1] - marks[0],
         "load": marks[2] - marks[1],
         "encode": result.seconds["encode"],
-        "step": statistics.median(end - start for start, end in zip(starts, ends, strict=True)),
+        "step": step,
         "decode": result.seconds["decode"],
-        "picture": time.perf_counter() - began,
-        "peak_memory_mb": peak_memory_mb(pipeline.device) or 0.0,
+        "picture": picture,
+        "peak_memory_mb": memory,
+        "peak_percent": peak_percent(config.unet, config.vae, size, pipeline.dtype, step),
     }

@@ -22,9 +22,10 @@ def measure(job: Job) -> dict[str, float]:
     except ImportError:
         raise UserError("diffusers is not installed: pip install diffusers transformers.") from None
     marks.append(time.perf_counter())
+    dtype: torch.dtype = getattr(torch, job.dtype or "float32")  # float32 is what it takes by itself
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
         job.model,
-        torch_dtype=getattr(torch, job.dtype),
+        torch_dtype=dtype,
         local_files_only=True,
         safety_checker=None,
         requires_safety_checker=False,
@@ -32,6 +33,9 @@ def measure(job: Job) -> dict[str, float]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     pipeline.scheduler = diffusers.DDIMScheduler.from_config(pipeline.scheduler.config)
     pipeline.to(device).set_progress_bar_config(disable=True)
+    if job.channels_last:
+        for network in (pipeline.unet, pipeline.vae):
+            network.to(memory_format=torch.channels_last)
     marks.append(time.perf_counter())
     began, ends = time.perf_counter(), []
 
@@ -49,12 +53,21 @@ def measure(job: Job) -> dict[str, float]:
     )  # fmt: skip
     end = time.perf_counter()
     starts = [encoded, *ends[:-1]]
+    step = statistics.median(after - before for before, after in zip(starts, ends, strict=True))
+    memory = peak_memory_mb(device) or 0.0
+    from core.bench.peak import peak_percent
+    from core.weights.find import find_model
+    from core.weights.model import open_model
+
+    config = open_model(find_model(job.model)).config
+    size = (job.height // config.vae.reduction, job.width // config.vae.reduction)
     return {
         "import": marks[1] - marks[0],
         "load": marks[2] - marks[1],
         "encode": encoded - began,
-        "step": statistics.median(after - before for before, after in zip(starts, ends, strict=True)),
+        "step": step,
         "decode": end - ends[-1],
         "picture": end - began,
-        "peak_memory_mb": peak_memory_mb(device) or 0.0,
+        "peak_memory_mb": memory,
+        "peak_percent": peak_percent(config.unet, config.vae, size, dtype, step),
     }

@@ -49,7 +49,7 @@ def opened(folder: Path, *, inpainting: bool) -> Both:
             if "attn2.to_out.0.weight" in name:
                 weight *= 100  # as they are drawn, the weights hardly hear the text
     theirs.save_pretrained(folder / "saved")
-    return Both(Pipeline.load(folder / "saved", device="cpu"), theirs)
+    return Both(Pipeline.load(folder / "saved", device="cpu", dtype="float32"), theirs)
 
 
 @pytest.fixture(scope="module")

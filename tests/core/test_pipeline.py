@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image, ImageChops
 
-from core import plugins
+from core import device, plugins
 from core.errors import Cancelled, UserError
 from core.images import read_recipe
 from core.pipeline import Pipeline
@@ -138,7 +138,8 @@ def test_a_prompt_longer_than_a_chunk_is_read_to_its_end(pipe: Pipeline) -> None
     assert not torch.allclose(whole[:, 48:], changed[:, 48:])
 
 
-def test_weights_change_the_states_of_their_words_alone(pipe: Pipeline) -> None:
+def test_weights_change_the_states_of_their_words_alone(folder: Path) -> None:
+    pipe = Pipeline.load(folder, device="cpu", dtype="float32")
     plain, weighted, dropped = pipe.encode_prompts(
         "a red circle", "a (red:1.5) circle", "a (red circle:0) BREAK a house"
     )
@@ -279,8 +280,41 @@ def test_other_dtypes_run_and_keep_the_state_in_float32(folder: Path, dtype: str
     assert result.recipe.dtype == dtype
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_the_processor_chooses_the_dtype_and_says_why(
+    folder: Path, own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "has_bfloat16", lambda _device: own)
+    chosen = Pipeline.load(folder, device="cpu")
+    wanted, why = ("bfloat16", "by itself") if own else ("float32", "only imitates bfloat16")
+    assert str(chosen.dtype) == f"torch.{wanted}"
+    assert {str(weight.dtype) for weight in chosen.unet.parameters()} == {f"torch.{wanted}"}
+    assert wanted in chosen.about
+    assert why in chosen.about
+    asked = Pipeline.load(folder, device="cpu", dtype="float16")
+    assert asked.dtype == torch.float16
+    assert asked.about.endswith("float16, as asked")
+
+
+def test_the_dtype_of_an_accelerator_is_float16() -> None:
+    assert device.find_dtype(None, torch.device("cuda")) == torch.float16
+    assert device.find_dtype("float32", torch.device("cuda")) == torch.float32
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_seed_gives_one_picture_alone_and_in_a_batch_in_every_dtype(folder: Path, dtype: str) -> None:
+    pipe = Pipeline.load(folder, device="cpu", dtype=dtype)
+    fields: dict[str, Any] = {"prompt": "a red circle", "steps": 3, "sampler": "euler_ancestral"}
+    batch = pipe.generate(**fields, seed=7, batch=3)
+    for i in range(3):
+        alone = pipe.generate(**fields, seed=7 + i)
+        assert torch.equal(alone.steps[-1].x[0], batch.steps[-1].x[i])
+        assert alone.images[0].tobytes() == batch.images[i].tobytes()
+
+
 @torch.no_grad()
-def test_the_folder_is_one_that_diffusers_loads_and_the_latents_agree(folder: Path, pipe: Pipeline) -> None:
+def test_the_folder_is_one_that_diffusers_loads_and_the_latents_agree(folder: Path) -> None:
+    pipe = Pipeline.load(folder, device="cpu", dtype="float32")
     diffusers = pytest.importorskip("diffusers")
     theirs = diffusers.StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
     theirs.set_progress_bar_config(disable=True)

@@ -46,7 +46,7 @@ def error(rows: Tensor, latents: Tensor, pictures: Tensor) -> float:
 
 
 def test_it_is_near_the_map_that_the_model_was_given_and_better_than_one_of_noise() -> None:
-    pipe = Pipeline.load("tiny", device="cpu")
+    pipe = Pipeline.load("tiny", device="cpu", dtype="float32")
     pool = Pool(9, "seen", 6, 128)
     pictures = to_tensor(np.stack([pool.picture(i) for i in range(6)])).contiguous()
     latents = pipe.encode(pictures).cpu()

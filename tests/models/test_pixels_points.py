@@ -56,7 +56,8 @@ def test_a_model_makes_its_picture_its_steps_and_its_recipe(
     again = pipe.generate(recipe.settings.as_request())
     assert again.images[0].tobytes() == result.images[0].tobytes()
     kept = Trajectory.of(run)
-    assert kept.preview(2).tobytes() == result.steps[1].preview().tobytes()
+    before, after = (np.asarray(each, int) for each in (result.steps[1].preview(), kept.preview(2)))
+    assert np.abs(after - before).max() <= 1  # estimates are kept in float16, and one may round otherwise
 
 
 def test_it_knows_no_words_and_says_so(folders: dict[str, Path]) -> None:
@@ -66,8 +67,9 @@ def test_it_knows_no_words_and_says_so(folders: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize("name", ["grey", "colours"])
-def test_a_preview_of_pixels_is_the_picture_itself(folders: dict[str, Path], name: str) -> None:
-    pipe = load(folders, name)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_preview_of_pixels_is_the_picture_itself(folders: dict[str, Path], name: str, dtype: str) -> None:
+    pipe = Pipeline.load(folders[name], device="cpu", dtype=dtype)
     last = pipe.generate(seed=1).steps[-1]
     assert last.preview().tobytes() == last.decode().tobytes()
 

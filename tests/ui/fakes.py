@@ -50,7 +50,7 @@ class FakePipeline(Pipeline):
     """The small model with defaults, examples and words of its own."""
 
     def __init__(self, registry: Registry | None = None, delay: float = 0.0) -> None:
-        made = Pipeline.load(small_model(), device="cpu")
+        made = Pipeline.load(small_model(), device="cpu", dtype="float32")
         super().__init__(
             made.files, made.tokenizer, (made.text_encoder, made.vae, made.unet), made.device, made.dtype
         )

@@ -200,11 +200,11 @@ def test_a_vae_of_its_own_in_every_form(folder: Path, tmp_path: Path) -> None:
         "folder of the model": other,
     }
     latent = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    wanted = Pipeline.load(other, device="cpu").vae.decode(latent)
-    own = Pipeline.load(folder, device="cpu")
+    wanted = Pipeline.load(other, device="cpu", dtype="float32").vae.decode(latent)
+    own = Pipeline.load(folder, device="cpu", dtype="float32")
     assert not torch.equal(own.vae.decode(latent), wanted)
     for form, path in forms.items():
-        pipe = Pipeline.load(folder, device="cpu", vae=path)
+        pipe = Pipeline.load(folder, device="cpu", dtype="float32", vae=path)
         assert torch.equal(pipe.vae.decode(latent), wanted), form
         assert path.name in pipe.about
         assert pipe.sha256 == own.sha256

@@ -25,7 +25,10 @@ def bench(
         str | None, typer.Option(metavar="WxH", help="Pixels. [default: the model's own size]")
     ] = None,
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Steps of the picture.")] = 4,
-    dtype: Annotated[str, typer.Option(help="Number format of the networks, on both sides.")] = "float32",
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="Number format of the networks, on both sides; each side's own if left out."),
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Pictures of each side.")] = 3,
     watched: Annotated[
         bool,
@@ -49,10 +52,11 @@ def bench(
         _watched(str(files.path), dtype, width, height, steps, rounds, as_json)
         return
     job = Job(model=str(files.path.resolve()), dtype=dtype, width=width, height=height, steps=steps)
-    sides: list[Side] = ["ours"] if against is None else ["ours", "peer"]
+    sides: list[Side] = ["ours"] if against is None else ["ours", "peer", "best"]
     samples = _measured(sides, job, rounds)
     middle = {side: medians(each) for side, each in samples.items()}
-    relative = ratios(samples["ours"], samples["peer"]) if against else None
+    others: list[Side] = [side for side in sides if side != "ours"]
+    relative = {side: ratios(samples["ours"], samples[side]) for side in others}
     weights = sum(path.stat().st_size for path in files.hashed) / 2**20
     if as_json:
         print(json.dumps(_report(job, weights, middle, relative, samples)))
@@ -60,7 +64,9 @@ def bench(
         _print(job, weights, middle, relative)
 
 
-def _watched(model: str, dtype: str, width: int, height: int, steps: int, rounds: int, as_json: bool) -> None:
+def _watched(
+    model: str, dtype: str | None, width: int, height: int, steps: int, rounds: int, as_json: bool
+) -> None:
     """The same run from Python and as the page runs it, in this process."""
     from tqdm import tqdm
 
@@ -93,7 +99,7 @@ def _report(
     job: Any,
     weights: float,
     middle: dict[Side, Figures],
-    relative: dict[str, Ratio] | None,
+    relative: dict[Side, dict[str, Ratio]],
     samples: dict[Side, list[Figures]],
 ) -> dict[str, Any]:
     from core.bench import TITLES
@@ -102,25 +108,38 @@ def _report(
         "job": dataclasses.asdict(job),
         "weights_mb": round(weights, 1),
         "median": {TITLES[side]: figures for side, figures in middle.items()},
-        "ratio": relative and {key: dataclasses.asdict(ratio) for key, ratio in relative.items()},
+        "ratio": {
+            TITLES[side]: {key: dataclasses.asdict(ratio) for key, ratio in each.items()}
+            for side, each in relative.items()
+        },
         "samples": {TITLES[side]: each for side, each in samples.items()},
     }
 
 
-def _print(job: Any, weights: float, middle: dict[Side, Figures], relative: dict[str, Ratio] | None) -> None:
+def _print(
+    job: Any, weights: float, middle: dict[Side, Figures], relative: dict[Side, dict[str, Ratio]]
+) -> None:
     from core.bench import KEYS, TITLES
     from ui.commands.tables import console, table
 
     def shown(key: str, value: float) -> str:
+        if key == "peak_percent":
+            return f"{value:.0f} %"
         return f"{value:.0f} MB" if key == "peak_memory_mb" else f"{value:.3f} s"
 
-    heads = ["", *(TITLES[side] for side in middle), *(["ratio (least to most)"] if relative else [])]
+    heads = ["", *(TITLES[side] for side in middle)]
+    heads += [f"ratio to {TITLES[side]} (least to most)" for side in relative]
     rows = []
     for key in KEYS:
-        row = [key.replace("_mb", "").replace("_", " "), *(shown(key, each[key]) for each in middle.values())]
-        if relative:
-            ratio = relative[key]
+        name = "step's part of the product's speed" if key == "peak_percent" else key
+        row = [
+            name.replace("_mb", "").replace("_", " "),
+            *(shown(key, each[key]) for each in middle.values()),
+        ]
+        for each in relative.values():
+            ratio = each[key]
             row.append(f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})")
         rows.append(row)
-    title = f"{job.width}x{job.height}, {job.steps} steps, {job.dtype}, {weights:.0f} MB of weights"
+    dtype = job.dtype or "each its own dtype"
+    title = f"{job.width}x{job.height}, {job.steps} steps, {dtype}, {weights:.0f} MB of weights"
     table(console(), title, heads, rows)

@@ -20,7 +20,8 @@ Device = Annotated[
 Dtype = Annotated[
     str | None,
     typer.Option(
-        help="Number format of the networks: float32, bfloat16, float16; chosen for the device if left out."
+        help="Number format of the networks: float32, bfloat16, float16; the fastest of the hardware's own "
+        "if left out."
     ),
 ]
 PluginsDir = Annotated[

@@ -1,0 +1,80 @@
+"""How a loaded network's maps lie in memory: channels last on a CPU, with the same numbers either way."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from core.pipeline import Pipeline
+from tests.small import write_model
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model") / "small")
+
+
+def channels_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last)
+
+
+def contiguous(network: M) -> M:
+    """A copy whose weights lie as files have them."""
+    made = copy.deepcopy(network)
+    for weight in made.parameters():
+        weight.data = weight.data.contiguous()
+    return made
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@torch.no_grad()
+def test_every_map_of_a_loaded_network_has_its_channels_last(folder: Path, dtype: str) -> None:
+    pipe = Pipeline.load(folder, device="cpu", dtype=dtype)
+    seen: dict[str, bool] = {}
+
+    def watch(name: str, layer: nn.Module) -> None:
+        layer.register_forward_hook(lambda _layer, _given, out: seen.update({name: channels_last(out)}))
+
+    for part in (pipe.unet, pipe.vae):
+        for name, layer in part.named_modules():
+            # The VAE's quant convolutions mix a latent's few channels: they are on either side of the change.
+            if isinstance(layer, nn.Conv2d | nn.GroupNorm) and not name.endswith("quant_conv"):
+                watch(f"{type(part).__name__}.{name}", layer)
+    pipe.generate(prompt="a red circle", steps=1, seed=0)
+    assert len(seen) > 40
+    assert [name for name, last in seen.items() if not last] == []
+
+
+@torch.no_grad()
+def test_it_computes_what_it_computes_in_the_other_layout(folder: Path) -> None:
+    pipe = Pipeline.load(folder, device="cpu", dtype="float32")
+    plain = contiguous(pipe.unet)
+    assert not channels_last(plain.conv_in.weight)
+    x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    context = torch.randn(2, 77, pipe.config.unet.cross_attention_dim)
+    given = x, torch.tensor([20.0, 900.0]), context
+    expected = plain(*given)
+    assert float((pipe.unet(*given) - expected).norm() / expected.norm()) < 1e-5
+    coder = contiguous(pipe.vae)
+    expected = coder.decode(x)
+    assert float((pipe.vae.decode(x) - expected).norm() / expected.norm()) < 1e-5
+
+
+def test_samplers_and_encoders_give_the_usual_layout(folder: Path) -> None:
+    pipe = Pipeline.load(folder, device="cpu")
+    steps = pipe.generate(prompt="a red circle", steps=2, seed=0).steps
+    assert all(step.x.is_contiguous() and step.denoised.is_contiguous() for step in steps)
+    assert all(step.conditional.is_contiguous() for step in steps)
+    assert pipe.encode(torch.rand(1, 3, 64, 64)).is_contiguous()
+
+
+def test_float16_on_a_cpu_stays_as_the_file_has_it(folder: Path) -> None:
+    pipe = Pipeline.load(folder, device="cpu", dtype="float16")
+    assert pipe.unet.conv_in.weight.is_contiguous()

@@ -1,0 +1,120 @@
+"""A step and a decoding of Stable Diffusion 1.5 beside diffusers' own, in turns, in one process.
+
+    python -m tests.step_speed unet|decode [rounds] [default]
+
+The networks have random weights and their full size, both sides the same ones. It prints the seconds of the
+processor on one thread, so that what else runs on the machine matters little, and ratios as medians over the
+rounds: ours in the dtype that this hardware gets, diffusers in the same one with channels last, and, with
+`default`, as diffusers is by itself, float32.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from core.bench.peak import product_speed, step_flop
+from core.device import find_dtype
+from core.models.config import UNetConfig, VAEConfig
+from core.models.unet import UNet
+from core.models.vae import AutoencoderKL
+from core.weights.parts import laid_out
+
+CPU = torch.device("cpu")
+LAST = torch.channels_last
+
+
+def filled(module: nn.Module, dtype: torch.dtype) -> Any:
+    """A module of the meta device with weights: a few numbers again and again, of a fitting size."""
+    drawn = torch.randn(1 << 16, generator=torch.Generator().manual_seed(0))
+    module = module.to(dtype).to_empty(device="cpu").eval().requires_grad_(False)
+    for name, weight in module.named_parameters():
+        spread = weight[0].numel() ** -0.5 if weight.ndim > 1 else 0.1
+        flat, few = weight.view(-1), (drawn * spread).to(dtype)
+        for start in range(0, len(flat), len(few)):
+            flat[start : start + len(few)] = few[: len(flat) - start]
+        if "norm" in name and name.endswith("weight"):
+            weight.add_(1)
+    return module
+
+
+def theirs(part: str, dtype: torch.dtype) -> Any:
+    """The network of diffusers with random weights."""
+    diffusers = import_module("diffusers")
+    kinds = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    with torch.device("meta"):
+        network = (
+            diffusers.UNet2DConditionModel(cross_attention_dim=768)
+            if part == "unet"
+            else diffusers.AutoencoderKL(block_out_channels=(128, 256, 512, 512), layers_per_block=2, **kinds)
+        )
+    return filled(network, dtype)
+
+
+def ours(part: str, peer: nn.Module) -> Any:
+    """Our network with the peer's weights, laid out as a pipeline has them."""
+    with torch.device("meta"):
+        network = UNet(UNetConfig()) if part == "unet" else AutoencoderKL(VAEConfig())
+    weights = {key: laid_out(weight, CPU, weight.dtype) for key, weight in peer.state_dict().items()}
+    network.load_state_dict(weights, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def calls(part: str, default: bool) -> dict[str, Callable[[], Tensor]]:
+    """What is measured, by name; ours first."""
+    dtype = find_dtype(None, CPU)
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(2 if part == "unet" else 1, 4, 64, 64, generator=generator)
+    t, text = torch.tensor([501.0, 501.0]), torch.randn(2, 77, 768, generator=generator)
+
+    def call(network: Any, kind: torch.dtype, layout: torch.memory_format) -> Callable[[], Tensor]:
+        given = x.to(kind).contiguous(memory_format=layout)
+        if part == "decode":
+            return lambda: getattr(out := network.decode(given), "sample", out)
+        words = text.to(kind)
+        return lambda: getattr(out := network(given, t, words), "sample", out)
+
+    best = theirs(part, dtype)
+    mine = ours(part, best)
+    made = {
+        "latentcanvas": call(mine, dtype, torch.contiguous_format),
+        "diffusers, channels last": call(best.to(memory_format=LAST), dtype, LAST),
+    }
+    if default:
+        made["diffusers, float32"] = call(theirs(part, torch.float32), torch.float32, torch.contiguous_format)
+    return made
+
+
+@torch.no_grad()
+def main(part: str, rounds: int, default: bool) -> None:
+    torch.set_num_threads(1)
+    sides = calls(part, default)
+    spent: dict[str, list[float]] = {name: [] for name in sides}
+    speeds = []
+    print("ready", flush=True)
+    for _ in range(rounds + 1):  # the first one warms up
+        for name, call in sides.items():
+            began = time.process_time()
+            call()
+            spent[name].append(time.process_time() - began)
+        speeds.append(product_speed(CPU, find_dtype(None, CPU)))
+        print({name: round(each[-1], 2) for name, each in spent.items()}, flush=True)
+    own = spent["latentcanvas"][1:]
+    for name, each in spent.items():
+        pairs = [a / b for a, b in zip(own, each[1:], strict=True)]
+        ratio = f"ours is {statistics.median(pairs):.2f} of it ({min(pairs):.2f} to {max(pairs):.2f})"
+        print(f"{name}: {statistics.median(each[1:]):.2f} s; {ratio}")
+    if part == "unet":
+        speed, product = step_flop(UNetConfig(), VAEConfig(), (64, 64)) / statistics.median(own), max(speeds)
+        print(f"{speed / 1e9:.0f} GFLOP/s, {100 * speed / product:.0f}% of a product's {product / 1e9:.0f}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 5, "default" in sys.argv)
