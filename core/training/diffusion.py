@@ -33,16 +33,20 @@ Latents = NDArray[Any]
 class DiffusionLoss:
     """min_snr: weigh timesteps by how much can be learned there (Hang et al. 2023, arXiv:2303.09556); without
     it the error of the prediction counts the same everywhere. gamma: the most weight that the error of the
-    clean estimate gets at little noise; dropout: captions left out, for guidance.
+    clean estimate gets at little noise; tilt: how far the weight of v falls towards pure noise, 0 not at all
+    and 1 to where the error of epsilon has it; dropout: captions left out, for guidance.
     """
 
     min_snr: bool = True
     gamma: float = 5.0
+    tilt: float = 0.0
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
         if not self.gamma > 0:
             raise UserError("unet_loss.gamma must be above 0.")
+        if not 0 <= self.tilt <= 1:
+            raise UserError("unet_loss.tilt must be between 0 and 1.")
         if not 0 <= self.dropout <= 1:
             raise UserError("unet_loss.dropout must be between 0 and 1, a part of the captions.")
 
@@ -54,8 +58,8 @@ class DiffusionLoss:
             return (self.gamma / snr).clamp(max=1)
         if prediction == "sample":
             return snr.clamp(max=self.gamma)
-        # v, arXiv:2202.00512: pure noise weighs as much as any, and there the text alone decides
-        return (self.gamma / (snr + 1)).clamp(max=1)
+        # v, arXiv:2202.00512: untilted, pure noise weighs as much as any, and there the text alone decides
+        return (self.gamma / (snr + 1)).clamp(max=1) * (snr / (snr + 1)) ** self.tilt
 
 
 class Captioned(Protocol):

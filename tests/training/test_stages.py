@@ -147,6 +147,18 @@ def test_min_snr_weighs_the_clean_estimate_alike(prediction: PredictionType) -> 
     assert torch.equal(DiffusionLoss(min_snr=False).weight(snr, prediction), torch.ones(6))
 
 
+def test_a_tilt_takes_the_weight_of_v_towards_that_of_epsilon() -> None:
+    snr = torch.tensor([1e-3, 0.5, 4.0, 5.0, 80.0, 1e4])
+    v, half, whole = (
+        DiffusionLoss(gamma=5.0, tilt=tilt).weight(snr, "v_prediction") for tilt in (0.0, 0.5, 1.0)
+    )
+    of_epsilon = (5.0 / (snr + 1)).clamp(max=1)  # where v's error is 1 + 1 / snr times epsilon's
+    assert torch.allclose(whole * (snr + 1) / snr, of_epsilon)
+    assert torch.allclose(half, (v * whole).sqrt())
+    with pytest.raises(UserError, match="tilt must be between 0 and 1"):
+        DiffusionLoss(tilt=1.5)
+
+
 def test_cosine_may_be_called_so_and_zero_terminal_snr_is_trained(tmp_path: Path) -> None:
     assert read_recipe(RECIPES / "ddpm.toml").noise.beta_schedule == "squaredcos_cap_v2"
     changes = [*KINDS["ddpm"], "noise.rescale_betas_zero_snr=true"]
