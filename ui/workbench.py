@@ -393,9 +393,10 @@ class Workbench:
             following.restored = True  # the form is the run's now
             return self._opened(owner, run, step, max((image or 1) - 1, 0))
         nothing = [gr.skip()] * len(self.run_outputs())
+        if (live := self.jobs.live(owner)) is not None:
+            following.add(live.id)  # shown by who watches, also if it has ended by then
         # A run may have ended while the page was being reloaded, and the browser does not know of it.
-        newest = self.jobs.newest(owner) or last_run
-        if newest and self.jobs.live(owner) is None:
+        elif newest := self.jobs.newest(owner) or last_run:
             with contextlib.suppress(UserError):  # it was deleted
                 nothing[0] = self.viewer.show(owner, newest)
         return nothing

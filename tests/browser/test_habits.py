@@ -138,7 +138,7 @@ def test_looking_back_never_waits_for_another_run(open_page: Open) -> None:
     looking, making = open_page(), open_page()
     ask(looking, steps="10")
     wait(looking)
-    ask(making, steps="150")
+    ask(making, steps="150", batch="8")
     wait(making, "live")
     before = shown(looking)
     looking.get_by_role("slider", name="Step", exact=True).fill("4")

@@ -293,7 +293,7 @@ def test_steps_for_a_budget_are_counted() -> None:
 
 
 def test_the_list_is_there_at_once() -> None:
-    """In processor time over Python's own start, as the clock also counts what else the machine does."""
+    """In processor time, as the clock also counts what else the machine does."""
     resource = pytest.importorskip("resource")  # not on Windows
 
     def spent(*arguments: str) -> float:
@@ -305,9 +305,7 @@ def test_the_list_is_there_at_once() -> None:
         subprocess.run([sys.executable, *arguments], cwd=CHECKOUT, capture_output=True, check=True)
         return used() - before
 
-    start = min(spent("-c", "pass") for _ in range(3))
-    listing = min(spent("-m", "ui.cli", "samplers", "--json") for _ in range(5))
-    assert listing - start < 0.3
+    assert min(spent("-m", "ui.cli", "samplers", "--json") for _ in range(5)) < 0.5
 
 
 def test_the_short_cut_to_the_list_is_the_list(capsys: pytest.CaptureFixture[str]) -> None:
