@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import gradio as gr
 from core import plugins
 from ui.app import _settle_gradio
 from ui.tabs.plugins import PluginsTab
+from ui.tabs.recipe import Opening, RecipeTab
 from ui.widgets.theme import look
 
 
@@ -88,10 +90,29 @@ def learn_tab(folder: Path) -> None:
     tab.connect(owner, outer.select, base)
 
 
+def recipe_tab(folder: Path) -> None:
+    """Recipe; what is opened stands beside it, as text."""
+
+    def opened(asked: Opening) -> list[str]:
+        """In place of the workbench: what it is asked for, as text."""
+        told = {
+            "request": asked.request.to_dict(),
+            "where": asked.where,
+            "model": asked.model,
+            "picture": asked.picture.name if asked.picture else None,
+        }
+        return [f'<pre id="opened" hidden>{json.dumps(told)}</pre>']
+
+    tab = RecipeTab(plugins.registry(), loaded=lambda: ("tiny", "0" * 64))
+    tab.build()
+    tab.connect(opened, [gr.HTML("")])
+
+
 TABS: dict[str, Callable[[Path], None]] = {
     "plugins": plugins_tab,
     "compare": compare_tab,
     "learn": learn_tab,
+    "recipe": recipe_tab,
 }
 
 

@@ -19,7 +19,7 @@ WINDOWS: dict[str, dict[str, Any]] = {"light": {}, "dark": {"color_scheme": "dar
 
 @contextmanager
 def serve_tab(name: str, folder: Path) -> Iterator[Site]:
-    """A process that serves the tab; `folder` is its plugins or its outputs."""
+    """A process that serves the tab; `folder` is its plugins or outputs, if it has any."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])

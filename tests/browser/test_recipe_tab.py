@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +14,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from core.images import png_bytes
-from tests.browser.conftest import PATIENCE, ROOT, Site, address, sync_api
+from tests.browser.conftest import PATIENCE, Site, sync_api
+from tests.browser.tabs import PHONE, serve_tab
+from tests.browser.tabs import WINDOWS as USUAL_WINDOWS
 from tests.core.recipes import RECIPE
 from tests.ui.drawn import draw, to_image
 
@@ -26,13 +24,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
 expect = sync_api.expect
 expect.set_options(timeout=PATIENCE)
 
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-WINDOWS: dict[str, dict[str, Any]] = {
-    "light": {},
-    "dark": {"color_scheme": "dark"},
-    "phone": PHONE,
-    "phone-dark": {**PHONE, "color_scheme": "dark"},
-}
+WINDOWS: dict[str, dict[str, Any]] = {**USUAL_WINDOWS, "phone-dark": {**PHONE, "color_scheme": "dark"}}
 THEIRS = (
     "masterpiece, a lighthouse on a cliff at dusk, (warm light:1.2), <lora:coast:0.7>, waves, gulls\n"
     "Negative prompt: blurry, lowres\n"
@@ -45,18 +37,8 @@ THEIRS = (
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    command = [sys.executable, "-m", "tests.browser.serve_recipe", port]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as server:
-        try:
-            yield Site(address(server), tmp_path_factory.mktemp("outputs"))
-        finally:
-            server.terminate()
+    with serve_tab("recipe", tmp_path_factory.mktemp("outputs")) as site:
+        yield site
 
 
 @pytest.fixture
