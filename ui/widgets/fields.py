@@ -12,8 +12,14 @@ if TYPE_CHECKING:
     from gradio.components import Component
 
 
-# How the page's own events are wired: they never wait for a run, and programs do not see them.
-QUICK: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+# How the page's own events are wired: they never wait for a run, and programs do not see them. No control
+# shows their progress: else the page would tell each of their outputs of every stage of every event.
+QUICK: dict[str, Any] = {
+    "show_progress": "hidden",
+    "show_progress_on": [],
+    "concurrency_limit": None,
+    "api_visibility": "private",
+}
 EACH: dict[str, Any] = {**QUICK, "trigger_mode": "multiple"}  # else what comes before an answer is lost
 LATEST: dict[str, Any] = {**QUICK, "trigger_mode": "always_last"}
 
