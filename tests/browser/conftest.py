@@ -157,6 +157,8 @@ LEAVING = (
     "AbortError: signal is aborted",
     "AbortError: BodyStreamBuffer was aborted",
     "Unexpected error Connection errored out",
+    "TypeError: network error",
+    "Failed to load resource: net::ERR_INCOMPLETE_CHUNKED_ENCODING",
 )
 # And its image editor of a picture that comes before it is ready, as on a busy machine: see `paint_on`.
 HASTE = tuple(
