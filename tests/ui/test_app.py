@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -47,6 +48,24 @@ def test_the_page_builds_and_names_failed_plugins(
     header = plugins_html(full)
     assert "1 plugin failed" in header
     assert "no &lt;thing&gt;" in header
+
+
+def test_events_tell_few_controls_of_their_progress(
+    pipeline: FakePipeline, registry: Registry, tmp_path: Path
+) -> None:
+    """The browser tells every control that any event's progress shows on of each stage of every event."""
+
+    async def built() -> gr.Blocks:  # inside a running event loop: see `in_blocks`
+        return build_page(jobs_of(pipeline, tmp_path), registry)
+
+    events = asyncio.run(built()).get_config_file()["dependencies"]
+    told = {
+        control
+        for event in events
+        for control in (event["outputs"] if event["show_progress_on"] is None else event["show_progress_on"])
+    }
+    assert len({control for event in events for control in event["outputs"]}) > 150
+    assert len(told) < 50
 
 
 def test_a_taken_port_gives_the_next_one() -> None:
