@@ -12,6 +12,7 @@ from torch import Tensor
 
 from core.errors import Cancelled
 from core.guidance import guide, rescale
+from core.savings import Savings
 from core.schedule import NoiseSchedule
 
 Prediction = Literal["epsilon", "v", "x0"]
@@ -51,10 +52,12 @@ class Denoiser:
     unconditional ones are not needed when `cfg_scale` is 1: then the network runs on the conditional half
     alone. `unconditional` is afterwards that of the last call, or what the call returned where it had none.
     cfg_rescale, cfg_interval: see core/guidance.py. Outside of the interval (low, high], in noise levels, the
-    network runs on the conditional half alone, too. `passes` counts the halves, `evals` the calls.
+    network runs on the conditional half alone, too. `passes` counts the halves, `evals` the calls; `reused`
+    says how many of the passes ran in part.
     blend: puts what is known into every estimate.
     extra: channels (1, E, h, w) that the network reads beside the latents: an inpainting network's mask and
     masked picture.
+    savings: what the network may leave out; it stands in its place.
     cancel: when this event is set, the next evaluation raises Cancelled.
     dtype: of the network; the sampler's state stays as it is.
     """
@@ -72,6 +75,7 @@ class Denoiser:
         cfg_interval: tuple[float, float] = (0.0, math.inf),
         blend: Blend | None = None,
         extra: Tensor | None = None,
+        savings: Savings | None = None,
         cancel: threading.Event | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -85,8 +89,8 @@ class Denoiser:
         self.network, self.noise_schedule, self.prediction = network, noise_schedule, prediction
         self.cfg_scale, self.cfg_rescale, self.cfg_interval = cfg_scale, cfg_rescale, cfg_interval
         self.blend, self.extra = blend, None if extra is None else extra.to(dtype)
-        self.cancel, self.dtype = cancel, dtype
-        self.evals = self.passes = 0
+        self.savings, self.cancel, self.dtype = savings, cancel, dtype
+        self.evals = self.passes = self.reused = 0
         self.estimates: list[Estimate] = []  # since the caller last cleared it
         self.unconditional: Tensor  # from the first call on
 
@@ -98,6 +102,8 @@ class Denoiser:
         estimate = self._estimate(x, sigma, output, others[0] if others else None)
         self.evals += 1
         self.passes += 1 + len(others)
+        if self.savings is not None and not self.savings.whole:
+            self.reused += 1 + len(others)
         self.estimates.append(estimate)
         self.unconditional = estimate.guided if estimate.unconditional is None else estimate.unconditional
         return estimate.guided
@@ -118,6 +124,8 @@ class Denoiser:
         batch = x.shape[0]
         low, high = self.cfg_interval
         count = 2 if low < sigma <= high else 1
+        if self.savings is not None:
+            self.savings.begin(sigma, count)
         scaled = (x / math.sqrt(1 + sigma**2)).to(self.dtype)  # the DDPM state, of unit variance
         timestep = self.noise_schedule.timestep(sigma)
         contexts = [context.expand(batch, -1, -1) for context in self.contexts[:count]]
@@ -137,8 +145,12 @@ class Denoiser:
             x = torch.cat([x, self.extra.expand(x.shape[0], -1, -1, -1)], dim=1)  # (..., C + E, h, w)
         times = torch.full((x.shape[0],), timestep, dtype=torch.float32, device=x.device)
         context = torch.cat([context[first:end] for context in contexts])  # (count * images, T, D)
+        if self.savings is None:
+            output = self.network(x, times, context)
+        else:
+            output = self.savings(first, x, times, context)
         # Contiguous, however the network lays its maps out: samplers and plugins see one layout only.
-        return self.network(x, times, context).contiguous().chunk(count)
+        return output.contiguous().chunk(count)
 
     def _clean(self, x: Tensor, output: Tensor, sigma: float) -> Tensor:
         """The clean estimate that a prediction stands for, with what is known put in."""

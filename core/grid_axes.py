@@ -29,6 +29,8 @@ TITLES = {
     "cfg_from": "CFG from",
     "cfg_to": "CFG to",
     "clip_skip": "Clip skip",
+    "feature_reuse": "Feature reuse",
+    "token_merging": "Token merging",
     "size": "Size",
     "model": "Model",
 }
@@ -45,6 +47,8 @@ EXAMPLES = {
     "cfg_from": "0-0.4 (+0.1)",
     "cfg_to": "0.6-1 (+0.1)",
     "clip_skip": "1, 2",
+    "feature_reuse": "1, 2, 3",
+    "token_merging": "0, 0.25, 0.5",
     "size": "128x128, 128x96",
     "model": "all",
 }
@@ -133,7 +137,8 @@ def read_axis(setting: str, text: str, base: Request, registry: Registry, models
 
 def _field_values(setting: str, text: str, base: Request, registry: Registry, models: Any) -> list[Value]:
     """Numbers that are a field of the request, checked as that checks them."""
-    read: Callable[[str], Sequence[float]] = whole_numbers if setting in ("steps", "clip_skip") else numbers
+    whole = setting in ("steps", "clip_skip", "feature_reuse")
+    read: Callable[[str], Sequence[float]] = whole_numbers if whole else numbers
 
     def one(number: Any) -> Value:
         dataclasses.replace(base, **{setting: number})

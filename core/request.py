@@ -44,6 +44,8 @@ MAX_STEPS = 1000
 MAX_CFG_SCALE = 100.0
 MAX_BATCH = 64
 MAX_CLIP_SKIP = 100
+MAX_REUSE = 20
+MAX_MERGING = 0.75  # three tokens of four: core/models/merging.py
 
 
 def max_seed(batch: int) -> int:
@@ -90,6 +92,8 @@ class Extras:
     cfg_rescale: float = 0.0
     cfg_from: float = 0.0
     cfg_to: float = 1.0
+    feature_reuse: int = 1
+    token_merging: float = 0.0
     strength: float | None = None
     resize: str | None = None
     outpaint: Sequence[int] = NO_OUTPAINT
@@ -116,10 +120,16 @@ class Request(Extras):
     in `resolve`. Raises UserError.
 
     Guidance: `cfg_rescale` 0 (off) to 1 takes back the contrast that it adds; it acts from `cfg_from` to
-    `cfg_to`, fractions of the steps. The rest is for a run that starts from a picture, which is given beside
-    the request: docs/pictures-in.md says what each does. `strength` is above 0 and at most 1; `outpaint`
-    pixels left, right, up and down; `mask_blur` pixels; `only_masked` pixels around the mask, None for the
-    whole picture; the hashes are those of the pictures' pixels, and are found, not asked for.
+    `cfg_to`, fractions of the steps.
+
+    Approximations that save time (docs/savings.md): with `feature_reuse`, 1 (off) to 20, only one of so many
+    evaluations runs the whole network; `token_merging`, 0 (off) to 0.75, is the share of positions that the
+    finest self-attention merges.
+
+    The rest is for a run that starts from a picture, which is given beside the request: docs/pictures-in.md
+    says what each does. `strength` is above 0 and at most 1; `outpaint` pixels left, right, up and down;
+    `mask_blur` pixels; `only_masked` pixels around the mask, None for the whole picture; the hashes are those
+    of the pictures' pixels, and are found, not asked for.
 
     `stop_after`, 1 to 10,000, ends the run after so many steps, and its picture is the clean estimate of the
     last one. With `branch` the first steps are another run's (core/branching.py), and what is left open is
@@ -184,6 +194,8 @@ class Request(Extras):
             cfg_rescale=self.cfg_rescale,
             cfg_from=self.cfg_from,
             cfg_to=self.cfg_to,
+            feature_reuse=self.feature_reuse,
+            token_merging=self.token_merging,
             stop_after=self.stop_after,
             **self._size_and_picture(defaults, given),
         )
@@ -325,6 +337,7 @@ def _check_asked(record: Request | Settings) -> None:
     if record.seed is not None:
         check_whole("seed", record.seed, 0, max_seed(record.batch))
     _check_guidance(record)
+    _check_savings(record)
     check_picture_settings(record)
     check_branch(record)
     # A copy of its own, and a plain one: it is pickled, compared and written as JSON.
@@ -339,6 +352,12 @@ def _check_guidance(record: Request | Settings) -> None:
         raise UserError(
             f"cfg from {record.cfg_from:g} to {record.cfg_to:g}: must rise; cfg scale 1 is no guidance"
         )
+
+
+def _check_savings(record: Request | Settings) -> None:
+    check_whole("feature reuse", record.feature_reuse, 1, MAX_REUSE)
+    merging = check_number("token merging", record.token_merging, 0.0, MAX_MERGING)
+    object.__setattr__(record, "token_merging", merging)
 
 
 def _check_levels(record: Request | Settings) -> None:

@@ -27,6 +27,7 @@ from core.pasting import Paste
 from core.request import Request, Settings
 from core.sampling import Step
 from core.sampling_run import run_sampler
+from core.savings import Savings
 from core.schedule import strength_words
 from core.starting import Start, start_of
 
@@ -47,6 +48,7 @@ class RunStep(Step):
     passes: int  # of the network an image until now: an evaluation with guidance is two, one without is one
     scale: float | None  # of the guidance; None where there is no unconditional estimate
     pipeline: Pipeline
+    reused: int = 0  # of the passes until now: those that took deep features from an earlier one
 
     def preview(self, image: int = 0, view: Literal["denoised", "noisy"] = "denoised") -> Image.Image:
         """A quick picture of the clean estimate, or of the noisy state as the network sees it."""
@@ -104,7 +106,7 @@ class Run:
         self.given = Start()  # what it knows of pictures, from its first step on
         self.steps: list[RunStep] = []
         self.seconds = {"encode": 0.0, "denoise": 0.0, "decode": 0.0}
-        self._evals = self._passes = 0  # of the parts before
+        self._evals = self._passes = self._reused = 0  # of the parts before
         self._running = self._run()
         self._complete = False
 
@@ -172,6 +174,7 @@ class Run:
             last.passes,
             self.words,
             self.stopped,
+            last.reused,
         )
 
     def _image(self, step: RunStep, image: int, cancel: threading.Event | None) -> Image.Image:
@@ -255,7 +258,7 @@ class Run:
             made = self._run_step(step, denoiser, leg)
             yield made
             if made.index + 1 == end and made.sigma > 0:  # after the last one the sampler is still checked
-                self._evals, self._passes = made.evals, made.passes
+                self._evals, self._passes, self._reused = made.evals, made.passes, made.reused
                 return
 
     def _denoiser(self, leg: Leg) -> Denoiser:
@@ -274,6 +277,7 @@ class Run:
             cfg_interval=interval(leg.grid, settings.cfg_from, settings.cfg_to),
             blend=self.given.blend,
             extra=self.given.extra,
+            savings=Savings.of(pipeline.unet, settings.feature_reuse, settings.token_merging),
             cancel=self._cancel,
             dtype=pipeline.dtype,
         )
@@ -301,6 +305,7 @@ class Run:
             self._passes + denoiser.passes,
             None if estimate.unconditional is None else leg.settings.cfg_scale,
             self.pipeline,
+            self._reused + denoiser.reused,
         )
 
 
@@ -332,8 +337,8 @@ def _words(leg: Leg) -> str:
 class Result:
     """What a run made that has ended. `recipe` is that of the first image; `seconds` is by part.
 
-    `evals`, `passes` and `words` are those of the last step and of the run. Where it `stopped` before its
-    last step, the pictures are clean estimates, and `settings` say after how many steps.
+    `evals`, `passes`, `reused` and `words` are those of the last step and of the run. Where it `stopped`
+    before its last step, the pictures are clean estimates, and `settings` say after how many steps.
     """
 
     images: list[Image.Image]
@@ -346,6 +351,7 @@ class Result:
     passes: int
     words: str
     stopped: bool = False
+    reused: int = 0
 
     def pngs(self) -> list[bytes]:
         """Each picture as a PNG file with its own recipe inside."""

@@ -34,6 +34,7 @@ _THEIRS = {
     "prompt": "Prompt S/R",
     "strength": "Denoising",
     "clip_skip": "Clip skip",
+    "token_merging": "Token merging ratio",
     "size": "Size",
     "model": "Checkpoint name",
     "option:eta": "Eta",

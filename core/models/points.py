@@ -62,9 +62,18 @@ def draw_points(clouds: Tensor, cell: int) -> Tensor:
 class PointwiseUNet(UNet):
     """The UNet on each cell of a cloud as a picture of its own: (B, 2, h, w) -> (B, 2, h, w)."""
 
-    def forward(self, x: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
+    def evaluate(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor,
+        *,
+        deep: Tensor | None = None,
+        merging: float = 0.0,
+    ) -> tuple[Tensor, Tensor]:
+        """The prediction, and the deep features of each cell."""
         b, c, h, w = x.shape
         cells = x.permute(0, 2, 3, 1).reshape(b * h * w, c, 1, 1)
         each = [value.repeat_interleave(h * w, dim=0) for value in (timesteps, context)]
-        out = super().forward(cells, *each)
-        return out.view(b, h, w, -1).permute(0, 3, 1, 2)
+        out, deep = super().evaluate(cells, *each, deep=deep, merging=merging)
+        return out.view(b, h, w, -1).permute(0, 3, 1, 2), deep

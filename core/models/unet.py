@@ -16,6 +16,10 @@ from torch import Tensor, nn
 
 from core.models.config import UNetConfig
 from core.models.layers import Conv3x3, Downsample, ResnetBlock, Upsample
+from core.models.merging import Merge
+
+# Of the finest level: the layers of the way up that read no deeper than the first one of the way down.
+SHALLOW = 2
 
 
 def timestep_embedding(timesteps: Tensor, width: int) -> Tensor:
@@ -96,7 +100,11 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Positions look at each other, then at the text, then think: (B, N, C) -> (B, N, C)."""
+    """Positions look at each other, then at the text, then think: (B, N, C) -> (B, N, C).
+
+    size: the map (H, W) that the N positions are. merging: the share of them that is merged while they look
+    at each other (see core/models/merging.py).
+    """
 
     def __init__(self, channels: int, context_width: int, heads: int) -> None:
         super().__init__()
@@ -107,8 +115,12 @@ class TransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels)
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        x = x + self.attn1(self.norm1(x))
+    def forward(self, x: Tensor, context: Tensor, size: tuple[int, int], merging: float = 0.0) -> Tensor:
+        if merging > 0:
+            merge = Merge(x, size, merging)
+            x = x + merge.undone(self.attn1(merge(self.norm1(x))))
+        else:
+            x = x + self.attn1(self.norm1(x))
         x = x + self.attn2(self.norm2(x), context)
         out: Tensor = x + self.ff(self.norm3(x))
         return out
@@ -130,7 +142,7 @@ class SpatialTransformer(nn.Module):
     def _projection(self, channels: int) -> nn.Module:
         return nn.Linear(channels, channels) if self.linear else nn.Conv2d(channels, channels, 1)
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor, merging: float = 0.0) -> Tensor:
         b, c, h, w = x.shape
         tokens = self.norm(x)
         if not self.linear:
@@ -139,7 +151,7 @@ class SpatialTransformer(nn.Module):
         if self.linear:
             tokens = self.proj_in(tokens)
         for block in self.transformer_blocks:
-            tokens = block(tokens, context)
+            tokens = block(tokens, context, (h, w), merging)
         if self.linear:
             tokens = self.proj_out(tokens)
         tokens = tokens.transpose(1, 2).reshape(b, c, h, w)
@@ -169,12 +181,17 @@ class DownBlock(nn.Module):
         )
         self.downsamplers = nn.ModuleList([] if last else [Downsample(channels_out, one_sided=False)])
 
-    def forward(self, x: Tensor, time: Tensor, context: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def layer(self, i: int, x: Tensor, time: Tensor, context: Tensor, merging: float = 0.0) -> Tensor:
+        """Layer `i` alone."""
+        x = self.resnets[i](x, time)
+        return self.attentions[i](x, context, merging) if self.attentions else x
+
+    def forward(
+        self, x: Tensor, time: Tensor, context: Tensor, merging: float = 0.0
+    ) -> tuple[Tensor, list[Tensor]]:
         left = []
-        for i, resnet in enumerate(self.resnets):
-            x = resnet(x, time)
-            if self.attentions:
-                x = self.attentions[i](x, context)
+        for i in range(len(self.resnets)):
+            x = self.layer(i, x, time, context, merging)
             left.append(x)
         for downsample in self.downsamplers:
             x = downsample(x)
@@ -200,7 +217,10 @@ class MidBlock(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """One level on the way up: each residual block also reads a map that the way down left."""
+    """One level on the way up: each residual block also reads a map that the way down left.
+
+    layers: which of its layers to run; all when None.
+    """
 
     def __init__(
         self,
@@ -225,11 +245,19 @@ class UpBlock(nn.Module):
         )
         self.upsamplers = nn.ModuleList([] if last else [Upsample(channels_out)])
 
-    def forward(self, x: Tensor, left: list[Tensor], time: Tensor, context: Tensor) -> Tensor:
-        for i, resnet in enumerate(self.resnets):
-            x = resnet(torch.cat([x, left.pop()], dim=1), time)
+    def forward(
+        self,
+        x: Tensor,
+        left: list[Tensor],
+        time: Tensor,
+        context: Tensor,
+        merging: float = 0.0,
+        layers: range | None = None,
+    ) -> Tensor:
+        for i in range(len(self.resnets)) if layers is None else layers:
+            x = self.resnets[i](torch.cat([x, left.pop()], dim=1), time)
             if self.attentions:
-                x = self.attentions[i](x, context)
+                x = self.attentions[i](x, context, merging)
         for upsample in self.upsamplers:
             x = upsample(x, left[-1].shape[2:])
         return x
@@ -264,16 +292,45 @@ class UNet(nn.Module):
         self.conv_out = Conv3x3(widths[0], config.out_channels)
 
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
+        return self.evaluate(x, timesteps, context)[0]
+
+    def evaluate(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor,
+        *,
+        deep: Tensor | None = None,
+        merging: float = 0.0,
+    ) -> tuple[Tensor, Tensor]:
+        """The prediction, and the deep features behind it: what enters the last two layers of the way up.
+
+        deep: those of another evaluation. All that is deeper is then left out, and only the first layer of
+        the way down and the last two of the way up are run (Ma et al. 2023, arXiv:2312.00858, section 3.2).
+        merging: the share of positions that is merged in the self-attention of the finest level that has
+        some; see core/models/merging.py.
+        """
         time = self.time_embedding(
             timestep_embedding(timesteps, self.config.block_out_channels[0]).to(x.dtype)
         )
+        # Of each level, from the finest on: it is merged in the first that attends.
+        attends = self.config.attends
+        merged = [merging if attend and not any(attends[:i]) else 0.0 for i, attend in enumerate(attends)]
         h = self.conv_in(x)  # (B, 320, 64, 64)
         left = [h]
-        for block in self.down_blocks:
-            h, skips = block(h, time, context)  # ... (B, 1280, 8, 8)
-            left += skips
-        h = self.mid_block(h, time, context)
-        for block in self.up_blocks:
-            h = block(h, left, time, context)  # ... (B, 320, 64, 64)
-        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(h)))
-        return out
+        last = self.up_blocks[-1]
+        layers = range(self.config.layers_per_block + 1)
+        if deep is None:
+            for block, share in zip(self.down_blocks, merged, strict=True):
+                h, skips = block(h, time, context, share)  # ... (B, 1280, 8, 8)
+                left += skips
+            h = self.mid_block(h, time, context)
+            for block, share in zip(self.up_blocks[:-1], merged[:0:-1], strict=True):
+                h = block(h, left, time, context, share)  # ... (B, 640, 64, 64)
+            deep = last(h, left, time, context, merged[0], layers[:-SHALLOW])
+        else:
+            first = self.down_blocks[0]
+            assert isinstance(first, DownBlock)
+            left.append(first.layer(0, h, time, context, merged[0]))
+        h = last(deep, left, time, context, merged[0], layers[-SHALLOW:])  # (B, 320, 64, 64)
+        return self.conv_out(F.silu(self.conv_norm_out(h))), deep

@@ -11,6 +11,7 @@ from core.levels import parse_sigmas
 from core.picture_settings import MAX_BLUR, MAX_PADDING
 from core.recipes.found import Found
 from core.recipes.sheet import CPU, GPU, Sheet, as_whole
+from core.request import MAX_MERGING, MAX_REUSE
 
 if TYPE_CHECKING:
     from core.registry import Registry
@@ -51,7 +52,7 @@ _REASONS = {
     "variation seed": "noises of two seeds are not mixed here",
     "seed resize": "noise of another size is not taken here",
     "tiling": "pictures that repeat at their edges are not made here",
-    "token merging": "tokens are never merged here",
+    "token merging ratio hr": "there is no second, larger pass here",
     "fp8": "weights are not stored in 8 bits here",
     "cache fp16": "weights are not stored in 8 bits here",
     "ensd": "the noise of each step is drawn in another way here",
@@ -157,6 +158,10 @@ class _Reader:
                 sheet.clip_skip(key, value, as_whole(value))
             case "skip early cfg":
                 sheet.number(key, value, "cfg_from", 0.0, 0.99)
+            case "token merging ratio":
+                sheet.number(key, value, "token_merging", 0.0, MAX_MERGING)
+            case "feature reuse":
+                sheet.whole(key, value, "feature_reuse", 1, MAX_REUSE)
             case "rng":
                 self._rng(key, value)
             case "sigmas":

@@ -39,6 +39,8 @@ picture_settings = st.fixed_dictionaries(
         "cfg_rescale": st.floats(0, 1),
         "cfg_from": st.floats(0, 0.4),
         "cfg_to": st.floats(0.5, 1),
+        "feature_reuse": st.integers(1, 20),
+        "token_merging": st.floats(0, 0.75),
     },
 )
 

@@ -83,6 +83,8 @@ def test_options_have_a1111s_keys(title: str, options: dict[str, OptionValue], w
         ),
         ({"mask_blur": 8, "masked_content": "original"}, "RNG: CPU, Mask blur: 8, Eta DDIM"),
         ({"mask_blur": 8, "masked_content": "fill"}, "Mask blur: 8, Masked content: fill, Eta DDIM"),
+        ({"token_merging": 0.5, "clip_skip": 2}, "Clip skip: 2, Token merging ratio: 0.5, RNG: CPU, "),
+        ({"feature_reuse": 3, "cfg_from": 0.25}, "Skip Early CFG: 0.25, Feature reuse: 3, Version"),
         ({"cfg_from": 0.25}, "Eta DDIM: 0.5, Skip Early CFG: 0.25, Version"),
     ],
 )

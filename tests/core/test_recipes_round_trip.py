@@ -61,6 +61,8 @@ def requests(draw: st.DrawFn, branches: bool = True) -> tuple[Request, Given | N
         "cfg_rescale": st.floats(0, 1),
         "cfg_from": st.floats(0, 0.4),
         "cfg_to": st.floats(0.5, 1),
+        "feature_reuse": st.integers(1, 20),
+        "token_merging": st.floats(0, 0.75),
         "stop_after": st.integers(1, 1000),
     }
     fields |= draw(st.fixed_dictionaries({}, optional=optional))

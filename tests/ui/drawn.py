@@ -67,6 +67,7 @@ class FakeResult:
     seconds: dict[str, float]
     evals: int
     passes: int = 0
+    reused: int = 0
     words: str = ""
 
     def pngs(self) -> list[bytes]:

@@ -201,6 +201,8 @@ def settings_of(draw: st.DrawFn, registry: Registry) -> Settings:
         "cfg_from": start,
         "cfg_to": end,
         "clip_skip": draw(st.integers(1, 100)),
+        "feature_reuse": draw(st.integers(1, 20)),
+        "token_merging": draw(st.floats(0, 0.75)),
     }
     plain = Settings(**values)
     kind = draw(st.sampled_from(["txt2img", "img2img", "inpaint", "branch"]))

@@ -71,7 +71,7 @@ def test_generate_takes_every_option_of_a_request(capsys: pytest.CaptureFixture[
     assert set(report["seconds"]) == {"load", "encode", "denoise", "decode"}
     assert report["peak_memory_mb"] is None or report["peak_memory_mb"] > 1
     assert set(report) == {
-        *("images", "request", "tokens", "model", "sampler", "evals", "passes", "runs", "seconds"),
+        *("images", "request", "tokens", "model", "sampler", "evals", "passes", "reused", "runs", "seconds"),
         "peak_memory_mb",
     }
 
@@ -274,6 +274,7 @@ def test_generate_takes_a_picture_and_all_that_is_said_of_it(capsys: pytest.Capt
         *("--mask", white_mask("mask.png"), "--mask-blur", "2", "--only-masked", "16", "--invert-mask"),
         *("--masked-content", "fill", "--keep-unmasked", "--outpaint", "left=8,down=16"),
         *("--cfg-rescale", "0.7", "--cfg-interval", "0.1:0.8", "--json"),
+        *("--feature-reuse", "3", "--token-merging", "0.5"),
     )
     assert code == 0
     request = json.loads(out)["request"]
@@ -290,6 +291,8 @@ def test_generate_takes_a_picture_and_all_that_is_said_of_it(capsys: pytest.Capt
         "cfg_rescale": 0.7,
         "cfg_from": 0.1,
         "cfg_to": 0.8,
+        "feature_reuse": 3,
+        "token_merging": 0.5,
     }
     assert {name: request[name] for name in expected} == expected
 
@@ -365,6 +368,8 @@ def test_from_needs_the_recipes_pictures(
         (["--image", "in.png", "--outpaint", "left=8,left=9"], "left is given twice"),
         (["--outpaint", "left=8"], "has no effect without a picture"),
         (["--cfg-rescale", "2"], "cfg rescale 2"),
+        (["--feature-reuse", "0"], "feature reuse 0: must be a whole number between 1 and 20"),
+        (["--token-merging", "0.8"], "token merging 0.8: must be a number between 0 and 0.75"),
         (["--cfg-interval", "0.5"], "write it as FROM:TO"),
         (["--cfg-interval", "0.8:0.1"], "cfg from 0.8 to 0.1: must rise"),
     ],

@@ -188,6 +188,8 @@ def test_settings_in_words(history: History) -> None:
         image_sha256="a" * 64,
         mask_sha256="b" * 64,
         clip_skip=2,
+        feature_reuse=3,
+        token_merging=0.5,
     )
     names = save(history.folder, settings)
     row = history.add(
@@ -197,7 +199,8 @@ def test_settings_in_words(history: History) -> None:
         "Sampler": "dpmpp_2m_sde, eta 0.5, leading",
         "Steps": "20 (10 evaluations, 1.2 s, stopped)",
         "Guidance": "CFG scale 5, rescale 0.7, from 10% to 100% of the steps",
-        "Picture": "128x96, clip skip 2, strength 0.5, fitted by crop, outpainted 8, 0, 0, 16 pixels, "
+        "Picture": "128x96, clip skip 2, deep features reused, whole once in 3 evaluations, "
+        "50% of the tokens merged, strength 0.5, fitted by crop, outpainted 8, 0, 0, 16 pixels, "
         "mask blur 4, in the mask: fill, only the mask and 32 pixels around it, the rest kept as it was, "
         "mask inverted",
         "Seed": "42",

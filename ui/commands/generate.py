@@ -59,6 +59,20 @@ def generate(
         str | None,
         typer.Option(metavar="FROM:TO", help="Guide only in this part of the steps, such as 0.1:0.8."),
     ] = None,
+    feature_reuse: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Run the whole network once in N evaluations, 1 to 20: faster, inexact. [default: 1]",
+        ),
+    ] = None,
+    token_merging: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RATIO",
+            help="Merge this share of like tokens, 0 to 0.75: faster when large, inexact. [default: 0]",
+        ),
+    ] = None,
     image: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Start from this picture instead of from noise.")
     ] = None,
@@ -157,6 +171,8 @@ def generate(
         cfg_rescale=cfg_rescale,
         cfg_from=cfg_from,
         cfg_to=cfg_to,
+        feature_reuse=feature_reuse,
+        token_merging=token_merging,
         strength=strength,
         resize=resize,
         mask_blur=mask_blur,
@@ -374,6 +390,7 @@ def report(
         "sampler": {"name": result.settings.sampler, "plugin": plugin.name, "version": plugin.version},
         "evals": result.evals,
         "passes": result.passes,
+        "reused": result.reused,
         "runs": result.words,
         "seconds": {"load": pipeline.load_seconds, **result.seconds},
         "peak_memory_mb": peak_memory_mb(pipeline.device),
@@ -384,4 +401,5 @@ def report(
 def _print_summary(result: Result) -> None:
     spent = sum(result.seconds.values())
     words = f"{result.words}; " if result.words else ""
-    print(f"{words}seed {result.settings.seed}, {result.evals} evals in {spent:.2f} s", file=sys.stderr)
+    part = f" ({result.reused} of {result.passes} passes with features of others)" if result.reused else ""
+    print(f"{words}seed {result.settings.seed}, {result.evals} evals{part} in {spent:.2f} s", file=sys.stderr)

@@ -14,7 +14,7 @@ import gradio as gr
 from core import aliases
 from core.errors import UserError
 from core.levels import parse_sigmas
-from core.request import Request, parse_seed
+from core.request import MAX_MERGING, MAX_REUSE, Request, parse_seed
 from ui.widgets import fields, text
 from ui.widgets.examples import chips
 from ui.widgets.fields import LATEST, QUICK
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 MAX_STEPS, MAX_CFG_SCALE = 150, 30
 MAX_RUNS = 100
-NUMBERS = ("steps", "cfg_scale", "width", "height", "batch", "cfg_rescale", "cfg_from", "cfg_to", "clip_skip")
+NUMBERS = (
+    *("steps", "cfg_scale", "width", "height", "batch", "cfg_rescale", "cfg_from", "cfg_to", "clip_skip"),
+    *("feature_reuse", "token_merging"),
+)
 DEFAULTED = ("sampler", "schedule", "steps", "cfg_scale", "width", "height")
 
 
@@ -59,6 +62,8 @@ class Form:
             "cfg_from": self.cfg_from,
             "cfg_to": self.cfg_to,
             "clip_skip": self.clip_skip,
+            "feature_reuse": self.feature_reuse,
+            "token_merging": self.token_merging,
             "sigmas": self.sigmas,
             "runs": self.runs,
             **self.method.fields(),
@@ -150,6 +155,19 @@ class Form:
                     "Clip skip",
                     1,
                     "The text encoder's layer to stop at, counted from the last; 1 is all of it",
+                )
+            with gr.Row():
+                self.feature_reuse = fields.slider(
+                    "Feature reuse",
+                    (1, MAX_REUSE, 1),
+                    1,
+                    "The whole network once in so many evaluations: faster, another picture; 1 is off",
+                )
+                self.token_merging = fields.slider(
+                    "Token merging",
+                    (0, MAX_MERGING, 0.05),
+                    0.0,
+                    "Merges this share of like cells: faster when large, another picture; 0 is off",
                 )
             self.sigmas = gr.Textbox(
                 label="Sigmas",

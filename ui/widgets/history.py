@@ -26,6 +26,8 @@ _EXTRAS: Mapping[str, str | None] = {
     "cfg_rescale": None,
     "cfg_from": None,
     "cfg_to": None,
+    "feature_reuse": "deep features reused, whole once in {} evaluations",
+    "token_merging": "{:.0%} of the tokens merged",
     "strength": "strength {:g}",
     "resize": "fitted by {}",
     "outpaint": "outpainted {} pixels",
