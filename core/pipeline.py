@@ -8,6 +8,7 @@ The model is here, one run of it in core/run.py.
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import threading
 import time
@@ -35,6 +36,7 @@ from core.pixels import to_images
 from core.preview import Previewer
 from core.preview_map import preview_map
 from core.prompt import END, OPENCLIP_PAD, Chunk, TokenCount, Tokenizer
+from core.remembered import Remembered
 from core.request import Request, Settings
 from core.run import Result, Run
 from core.weights.find import find_model
@@ -46,7 +48,11 @@ if TYPE_CHECKING:
 
 
 class Pipeline:
-    """A loaded model. `Pipeline.load` makes one; runs do not change it, so several may go on at once."""
+    """A loaded model. `Pipeline.load` makes one; runs do not change it, so several may go on at once.
+
+    The text states and latents of the last prompts and pictures are remembered, a few MB. Who changes the
+    weights of a loaded model calls `forget`.
+    """
 
     def __init__(
         self,
@@ -63,6 +69,7 @@ class Pipeline:
         self.device, self.dtype = device, dtype
         # What stands in a VAE's place without weights gains nothing from few digits, and would lose levels.
         self._coder_dtype = next((weight.dtype for weight in self.vae.parameters()), torch.float32)
+        self._texts, self._latents = Remembered(16), Remembered(8)
         self.load_seconds = 0.0
         self.noise_schedule = self.config.noise.schedule()
 
@@ -218,6 +225,10 @@ class Pipeline:
         return [self._encode(own + empty * (longest - len(own)), clip_skip) for own in chunks]
 
     def _encode(self, chunks: list[Chunk], clip_skip: int) -> Tensor:
+        key = (clip_skip, *((tuple(chunk.ids), tuple(chunk.weights)) for chunk in chunks))
+        return self._texts(key, lambda: self._encode_anew(chunks, clip_skip))
+
+    def _encode_anew(self, chunks: list[Chunk], clip_skip: int) -> Tensor:
         ids = torch.tensor([chunk.ids for chunk in chunks], device=self.device)
         weights = torch.tensor([chunk.weights for chunk in chunks], device=self.device)
         states = weigh(self.text_encoder(ids, clip_skip - 1), weights)  # (chunks, T, D)
@@ -234,11 +245,23 @@ class Pipeline:
         """Scaled latents (B, C, h, w), float32 on the device, of pictures (B, 3, H, W) in [-1, 1]: the VAE's
         mean, one picture at a time. Raises UserError when the encoder overflows.
         """
-        x = pictures.to(self.device, self._coder_dtype)
-        latents = torch.cat([self.vae.encode(x[i : i + 1]) for i in range(len(x))]).float().contiguous()
-        if not bool(latents.isfinite().all()):
+        return torch.cat([self._encode_one(pictures[i : i + 1]) for i in range(len(pictures))])
+
+    def _encode_one(self, picture: Tensor) -> Tensor:
+        content = picture.cpu().contiguous().view(torch.uint8).numpy().tobytes()
+        key = (picture.dtype, picture.shape, hashlib.sha256(content).digest())
+        return self._latents(key, lambda: self._encode_one_anew(picture))
+
+    def _encode_one_anew(self, picture: Tensor) -> Tensor:
+        latent = self.vae.encode(picture.to(self.device, self._coder_dtype)).float().contiguous()
+        if not bool(latent.isfinite().all()):
             raise UserError("The VAE gave values that are not numbers; try dtype float32.")
-        return latents
+        return latent
+
+    def forget(self) -> None:
+        """Let go of the prompts and pictures that are remembered."""
+        self._texts.forget()
+        self._latents.forget()
 
     def _decode_one(self, latent: Tensor) -> Tensor:
         """(1, C, h, w) -> (1, 3, H, W). Raises UserError when the decoder overflows, as SD's does in
