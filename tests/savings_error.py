@@ -114,23 +114,25 @@ def evaluations() -> dict[str, Callable[[], Any]]:
 
 
 def time_evaluations(rounds: int) -> None:
-    """Print the seconds of each evaluation, and what 20 of them save."""
+    """Print each evaluation's seconds and part of the exact one's, by pairs; and what 20 of them save."""
     calls = evaluations()
     spent: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
+    for _ in range(rounds + 1):  # the first one warms up
         for name, call in calls.items():
             began = time.process_time()
             call()
             spent[name].append(time.process_time() - began)
-    seconds = {name: statistics.median(each) for name, each in spent.items()}
-    for name, each in seconds.items():
-        part = each / seconds["exact"]
-        print(f"| {name} | {each:.4f} s | {part:.3f} ({min(spent[name]):.3f} to {max(spent[name]):.3f} s) |")
-    exact, deep = seconds["exact"], seconds["with deep features"]
+    spent = {name: each[1:] for name, each in spent.items()}
+    parts = {}
+    for name, each in spent.items():
+        pairs = [a / b for a, b in zip(each, spent["exact"], strict=True)]
+        parts[name] = statistics.median(pairs)
+        scatter = f"({min(pairs):.3f} to {max(pairs):.3f})"
+        print(f"| {name} | {statistics.median(each):.4f} s | {parts[name]:.3f} {scatter} |")
     for every in REUSE:
         whole = -(-STEPS // every)
-        saved = 1 - (whole * exact + (STEPS - whole) * deep) / (STEPS * exact)
-        print(f"feature reuse {every}: {saved:.0%} of {STEPS} evaluations")
+        left = (whole + (STEPS - whole) * parts["with deep features"]) / STEPS
+        print(f"feature reuse {every}: {1 - left:.0%} of {STEPS} evaluations")
 
 
 def main(arguments: list[str]) -> None:

@@ -313,9 +313,9 @@ class UNet(nn.Module):
         time = self.time_embedding(
             timestep_embedding(timesteps, self.config.block_out_channels[0]).to(x.dtype)
         )
-        # Of each level, from the finest on: it is merged in the first that attends.
         attends = self.config.attends
-        merged = [merging if attend and not any(attends[:i]) else 0.0 for i, attend in enumerate(attends)]
+        finest = attends.index(True) if any(attends) else None
+        merged = [merging if level == finest else 0.0 for level in range(len(attends))]
         h = self.conv_in(x)  # (B, 320, 64, 64)
         left = [h]
         last = self.up_blocks[-1]

@@ -70,7 +70,7 @@ def generate(
         float | None,
         typer.Option(
             metavar="RATIO",
-            help="Merge this share of like tokens, 0 to 0.75: faster when large, inexact. [default: 0]",
+            help="Merge this share of like tokens, 0 to 0.75: for large pictures, inexact. [default: 0]",
         ),
     ] = None,
     image: Annotated[

@@ -167,7 +167,7 @@ class Form:
                     "Token merging",
                     (0, MAX_MERGING, 0.05),
                     0.0,
-                    "Merges this share of like cells: faster when large, another picture; 0 is off",
+                    "Merges this share of like positions: for large sizes, another picture; 0 is off",
                 )
             self.sigmas = gr.Textbox(
                 label="Sigmas",
