@@ -2,7 +2,7 @@
 
 Deep features change little from one noise level to the next, so they are taken from an earlier evaluation
 (DeepCache, Ma et al. 2023, arXiv:2312.00858); what merging tokens is, core/models/merging.py says. Both give
-another picture than the exact network: docs/savings.md says how to measure by how much.
+another picture than the exact network: docs/benchmarks.md has by how much.
 """
 
 from __future__ import annotations
