@@ -12,10 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.models import strips
 from core.models.config import VAEConfig
 from core.models.layers import Downsample, ResnetBlock, Upsample
 
 EPS = 1e-6
+# A picture whose largest map has more numbers than this is computed by strips (core/models/strips.py). For SD
+# 1.5 that is one above 768x768, the largest that such models are made for.
+LARGEST_WHOLE = 256 * 768 * 768
 
 
 class Attention(nn.Module):
@@ -145,9 +149,21 @@ class AutoencoderKL(nn.Module):
         self.quant_conv = nn.Conv2d(2 * channels, 2 * channels, 1)
         self.post_quant_conv = nn.Conv2d(channels, channels, 1)
 
+    def by_strips(self, height: int, width: int) -> bool:
+        """Whether pictures of this size are computed by strips: above LARGEST_WHOLE, never in training."""
+        return self._largest_map(height, width) > LARGEST_WHOLE and not torch.is_grad_enabled()
+
+    def _largest_map(self, height: int, width: int) -> int:
+        """The numbers in it, for one picture: all its pixels, in the width that the level below has."""
+        return height * width * max(self.config.block_out_channels[:2])
+
     def moments(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of q(z | picture), unscaled: (B, 3, H, W) -> twice (B, C, H/f, W/f)."""
-        mean, log_variance = self.quant_conv(self.encoder(pictures)).chunk(2, dim=1)
+        if self.by_strips(*pictures.shape[2:]):
+            h = torch.cat([strips.encode(self.encoder, one[None]) for one in pictures])
+        else:
+            h = self.encoder(pictures)
+        mean, log_variance = self.quant_conv(h).chunk(2, dim=1)
         return mean, log_variance.clamp(-30.0, 20.0)
 
     def encode(self, pictures: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -160,5 +176,10 @@ class AutoencoderKL(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents (B, C, H/f, W/f) -> pictures (B, 3, H, W), about [-1, 1], not clamped."""
-        out: Tensor = self.decoder(self.post_quant_conv(latents / self.config.scaling_factor))
+        z = self.post_quant_conv(latents / self.config.scaling_factor)
+        height, width = (self.config.reduction * side for side in z.shape[2:])
+        if self.by_strips(height, width):
+            largest = self._largest_map(height, width)
+            return torch.cat([strips.decode(self.decoder, one[None], largest) for one in z])
+        out: Tensor = self.decoder(z)
         return out

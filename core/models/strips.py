@@ -1,0 +1,198 @@
+"""The VAE of a large picture by strips of rows: the numbers of the whole in a fraction of the memory.
+
+Tiles that know nothing of each other differ in tone, because every group norm looks at the whole map. Here
+each norm's mean and variance are gathered over all strips first, so that no strip can be told from another
+and what is left is the rounding. Of the large maps only one is held at a time, which a residual block's
+result overwrites; another one that is needed twice is computed twice. The small maps, and with them the
+attention, are computed whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.models.layers import Downsample, ResnetBlock, Upsample
+
+if TYPE_CHECKING:
+    from core.models.vae import Decoder, Encoder
+
+# Numbers in a map, of one picture. A residual block on a map of at most WHOLE is computed at once: SD 1.5's
+# levels up to 256x256. A strip has about STRIP.
+WHOLE = 512 * 256 * 256
+STRIP = 256 * 1024 * 32
+
+Shape = tuple[int, int, int, int]
+Affine = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A map (1, C, H, W) whose rows are computed when they are wanted.
+
+    take: rows from the first to before the last. strip: how many to take at a time. held: how many numbers
+    are in memory for it. map: the whole of it, where that is what is in memory.
+    """
+
+    shape: Shape
+    take: Callable[[int, int], Tensor]
+    strip: int
+    held: int
+    map: Tensor | None = None
+
+    def strips(self) -> Iterator[tuple[int, int]]:
+        """First and last row of each strip, from top to bottom."""
+        height = self.shape[2]
+        return ((start, min(start + self.strip, height)) for start in range(0, height, self.strip))
+
+
+@torch.no_grad()
+def decode(decoder: Decoder, z: Tensor, largest: int) -> Tensor:
+    """What `decoder` makes of z (1, C, h, w): (1, 3, H, W). largest: the numbers in its largest map."""
+    x = _held(decoder.mid_block(decoder.conv_in(z)))
+    most = 3 * largest // 4  # SD 1.5: the picture's map of 128 channels, and that of 256 at half its side
+    for layer in decoder.up_blocks.modules():
+        if isinstance(layer, ResnetBlock):
+            x = _residual(layer, x, most)
+        elif isinstance(layer, Upsample):
+            x = _kept(_upsampled(x, layer), most)
+    return _filled(_convolved(x, decoder.conv_out, _normalised(x, decoder.conv_norm_out)))
+
+
+@torch.no_grad()
+def encode(encoder: Encoder, picture: Tensor) -> Tensor:
+    """What `encoder` makes of a picture (1, 3, H, W): (1, 2C, h, w)."""
+    x = _held(_filled(_convolved(_held(picture), encoder.conv_in)))
+    most = x.held
+    for layer in encoder.down_blocks.modules():
+        if isinstance(layer, ResnetBlock):
+            x = _residual(layer, x, most)
+        elif isinstance(layer, Downsample):
+            x = _held(_filled(_downsampled(x, layer)))
+    h = encoder.mid_block(x.take(0, x.shape[2]))
+    out: Tensor = encoder.conv_out(F.silu(encoder.conv_norm_out(h)))
+    return out
+
+
+def _residual(block: ResnetBlock, x: Rows, most: int) -> Rows:
+    """The residual block's result, in memory: over x's own map, or over that inside, as it has its shape."""
+    if prod(x.shape) <= WHOLE:
+        return _held(block(x.take(0, x.shape[2])))
+    h = _kept(_convolved(x, block.conv1, _normalised(x, block.norm1)), most)
+    h2 = _convolved(h, block.conv2, _normalised(h, block.norm2))
+
+    def take(start: int, end: int) -> Tensor:
+        left = x.take(start, end)
+        return h2.take(start, end).add_(block.conv_shortcut(left) if block.changes_width else left)
+
+    out = Rows(h2.shape, take, min(x.strip, h2.strip), h2.held)
+    return _held(_filled(out, h.map if block.changes_width else x.map))
+
+
+def _kept(x: Rows, most: int) -> Rows:
+    """The same map, in memory where then no more than `most` numbers are."""
+    return _held(_filled(x)) if x.held + prod(x.shape) <= most else x
+
+
+def _held(x: Tensor) -> Rows:
+    """A map that is in memory."""
+    shape = (x.shape[0], x.shape[1], x.shape[2], x.shape[3])
+    return Rows(shape, lambda start, end: x[:, :, start:end], _strip(shape), prod(shape), x)
+
+
+def _convolved(x: Rows, conv: nn.Conv2d, norm: Affine | None = None) -> Rows:
+    """A 3x3 convolution of x, after its norm and SiLU where one is given."""
+    height = x.shape[2]
+
+    def take(start: int, end: int) -> Tensor:
+        first, last = max(start - 1, 0), min(end + 1, height)
+        h = x.take(first, last)
+        out: Tensor = conv(h if norm is None else F.silu(norm(h), inplace=True))
+        # Rows of padding are the map's own at its ends, and are cut off elsewhere.
+        return out[:, :, start - first : end - first]
+
+    shape = (1, conv.out_channels, *x.shape[2:])
+    return Rows(shape, take, min(x.strip, _strip(shape)), x.held)
+
+
+def _upsampled(x: Rows, layer: Upsample) -> Rows:
+    height = x.shape[2]
+
+    def take(start: int, end: int) -> Tensor:
+        first, last = max((start - 1) // 2, 0), min(end // 2 + 1, height)
+        out: Tensor = layer(x.take(first, last))
+        return out[:, :, start - 2 * first : end - 2 * first]
+
+    shape = (1, x.shape[1], 2 * height, 2 * x.shape[3])
+    return Rows(shape, take, _strip(shape), x.held)
+
+
+def _downsampled(x: Rows, layer: Downsample) -> Rows:
+    height = x.shape[2]
+
+    def take(start: int, end: int) -> Tensor:
+        out: Tensor = layer(x.take(2 * start, min(2 * end + 1, height)))
+        return out
+
+    shape = (1, x.shape[1], height // 2, x.shape[3] // 2)
+    return Rows(shape, take, max(x.strip // 2, 1), x.held)
+
+
+def _normalised(x: Rows, norm: nn.GroupNorm) -> Affine:
+    """The group norm of x as a function of its rows, with the mean and the variance of the whole map.
+
+    A strip's own are joined as Chan et al. 1983 do it: no sum of squares is ever large.
+    """
+    groups, shares, means, variances = norm.num_groups, [], [], []
+    for start, end in x.strips():
+        # In float32, and by the kernel of the norm itself, which is the fastest there is for its sums.
+        rows = x.take(start, end).float()
+        rows = rows.contiguous(memory_format=_layout(rows))
+        _, mean, rstd = torch.native_group_norm(
+            rows, None, None, 1, norm.num_channels, rows[0, 0].numel(), groups, norm.eps
+        )
+        shares.append((end - start) / x.shape[2])
+        means.append(mean[0])  # (G,)
+        variances.append(rstd[0].pow(-2) - norm.eps)
+        del rows
+    share = torch.tensor(shares, device=means[0].device)[:, None]
+    mean = (share * torch.stack(means)).sum(0)
+    variance = (share * (torch.stack(variances) + (torch.stack(means) - mean).square())).sum(0)
+    each_channel = norm.num_channels // groups
+    mean, variance = mean.repeat_interleave(each_channel), variance.repeat_interleave(each_channel)  # (C,)
+    weight, bias = norm.weight.float(), norm.bias.float()
+    return lambda h: F.batch_norm(h, mean, variance, weight, bias, eps=norm.eps)
+
+
+def _filled(x: Rows, room: Tensor | None = None) -> Tensor:
+    """All rows of x, in `room`, which x may be computed from: a strip is written when the next one, which
+    still needs the rows above it, is computed.
+    """
+    waiting: tuple[int, int, Tensor] | None = None
+    for start, end in x.strips():
+        rows = x.take(start, end)
+        if room is None:
+            room = torch.empty(x.shape, dtype=rows.dtype, device=rows.device, memory_format=_layout(rows))
+        if waiting is not None:
+            room[:, :, waiting[0] : waiting[1]] = waiting[2]
+        waiting = start, end, rows
+    assert room is not None
+    assert waiting is not None
+    room[:, :, waiting[0] : waiting[1]] = waiting[2]
+    return room
+
+
+def _strip(shape: Shape) -> int:
+    """How many rows of such a map make a strip: at least as many as a residual block looks beyond its own."""
+    return min(max(STRIP // (shape[1] * shape[3]), 4), shape[2])
+
+
+def _layout(x: Tensor) -> torch.memory_format:
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format

@@ -1,0 +1,157 @@
+"""The VAE by strips: the numbers of the whole picture, no seam, and a fraction of the memory."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from core.models import strips, vae
+from core.models.config import VAEConfig
+from core.models.vae import AutoencoderKL
+from core.pipeline import Pipeline
+from core.weights.parts import laid_out
+
+SMALL = VAEConfig(block_out_channels=(16, 24, 32, 32), norm_num_groups=8)
+
+
+def network(dtype: torch.dtype = torch.float32, *, channels_last: bool = False) -> AutoencoderKL:
+    """A VAE of four levels whose norms all do something."""
+    torch.manual_seed(0)
+    made = AutoencoderKL(SMALL)
+    for weight in made.parameters():
+        values = 1.5 * weight.data + (0.1 * torch.randn_like(weight) if weight.ndim == 1 else 0)
+        weight.data = laid_out(values, torch.device("cpu"), dtype) if channels_last else values.to(dtype)
+    return made.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def small_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So small that pictures of these tests take dozens of strips, of 4 to 10 rows."""
+    monkeypatch.setattr(vae, "LARGEST_WHOLE", 0)
+    monkeypatch.setattr(strips, "WHOLE", 24 * 30 * 30)
+    monkeypatch.setattr(strips, "STRIP", 16 * 216 * 7)
+
+
+def given(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """A latent (1, 4, 33, 27) and a picture of the size that it has."""
+    generator = torch.Generator().manual_seed(1)
+    latent, picture = torch.randn(1, 4, 33, 27, generator=generator), torch.rand(1, 3, 264, 216)
+    return (0.2 * latent).to(dtype), (2 * picture - 1).to(dtype)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@torch.no_grad()
+def test_strips_give_the_whole_picture(channels_last: bool, request: pytest.FixtureRequest) -> None:
+    net = network(channels_last=channels_last)
+    latent, picture = given(torch.float32)
+    whole, latents = net.decode(latent), net.encode(picture)
+    request.getfixturevalue("small_strips")
+    torch.testing.assert_close(net.decode(latent), whole, rtol=0, atol=2e-4)
+    torch.testing.assert_close(net.encode(picture), latents, rtol=0, atol=2e-5)
+    assert whole.std() > 0.5
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_in_half_precision_they_round_no_worse(dtype: torch.dtype, request: pytest.FixtureRequest) -> None:
+    latent, _ = given(torch.float32)
+    exact, net = network().decode(latent), network(dtype, channels_last=True)
+    whole = (net.decode(latent.to(dtype)) - exact).abs().mean()
+    request.getfixturevalue("small_strips")
+    assert (net.decode(latent.to(dtype)) - exact).abs().mean() < 1.1 * whole
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@torch.no_grad()
+def test_no_seam_in_a_picture_of_the_embedded_model(dtype: str, request: pytest.FixtureRequest) -> None:
+    pipe = Pipeline.load("tiny", device="cpu", dtype=dtype)
+    latent = pipe.generate(prompt="a red house", steps=2, seed=1).steps[-1].x
+    whole = pipe.vae.decode(latent.to(pipe.dtype)).float()
+    request.getfixturevalue("small_strips")
+    error = 127.5 * (pipe.vae.decode(latent.to(pipe.dtype)).float() - whole).abs()  # in levels of 255
+    assert error.mean() < 0.5
+    rows = error.mean(dim=(0, 1, 3))  # a seam is a row that differs more than the others
+    assert float(rows.max()) <= max(3 * float(rows.mean()), 1e-2)
+
+
+@pytest.mark.usefixtures("small_strips")
+@torch.no_grad()
+def test_a_batch_is_its_pictures() -> None:
+    net, (latent, picture) = network(), given(torch.float32)
+    assert torch.equal(net.decode(torch.cat([latent, -latent]))[1:], net.decode(-latent))
+    assert torch.equal(net.encode(torch.cat([picture, -picture]))[1:], net.encode(-picture))
+
+
+def test_the_size_decides() -> None:
+    with torch.device("meta"):
+        large, small = AutoencoderKL(VAEConfig()), AutoencoderKL(SMALL)
+    with torch.no_grad():
+        assert not large.by_strips(512, 512)
+        assert not large.by_strips(768, 768)
+        assert large.by_strips(1024, 1024)
+        assert large.by_strips(768, 776)
+        assert not small.by_strips(1024, 1024)
+    assert not large.by_strips(1024, 1024)  # gradients need every map
+
+
+@pytest.mark.parametrize(
+    ("call", "shape", "most"),
+    [("decode", (1, 4, 128, 128), 0.32), ("encode", (1, 3, 1024, 1024), 0.5)],
+)
+def test_stable_diffusion_at_1024_takes_a_fraction_of_the_memory(
+    call: str, shape: tuple[int, ...], most: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted on tensors without memory; its weights are in neither figure."""
+    # On a device its kernels hold no table of all positions by all; on tensors without memory it would.
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda q, *_: torch.empty_like(q))
+    with torch.device("meta"):
+        net: Any = AutoencoderKL(VAEConfig()).to(torch.bfloat16).requires_grad_(False)
+        x = torch.empty(shape, dtype=torch.bfloat16)
+    by_strips = peak_bytes(net, lambda: getattr(net, call)(x))
+    monkeypatch.setattr(vae, "LARGEST_WHOLE", 1 << 40)
+    whole = peak_bytes(net, lambda: getattr(net, call)(x))
+    assert by_strips < most * whole
+
+
+class Living(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own is not annotated
+    """Counts the bytes of the tensors that are made and not yet let go."""
+
+    def __init__(self, known: set[int]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.known = known
+        self.now, self.peak = 0, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(tensor, Tensor):
+                self._see(tensor.untyped_storage())
+        return out
+
+    def _see(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key in self.known:
+            return
+        self.known.add(key)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+
+        def gone() -> None:
+            self.known.discard(key)
+            self.now -= size
+
+        weakref.finalize(storage, gone)
+
+
+def peak_bytes(net: nn.Module, call: Callable[[], object]) -> int:
+    """The most bytes of tensors at once while `call` runs, without the network's own."""
+    with torch.no_grad(), Living({weight.untyped_storage()._cdata for weight in net.parameters()}) as living:
+        call()
+    return int(living.peak)
