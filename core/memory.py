@@ -1,7 +1,9 @@
-"""How much memory this process has used, and how much more there is."""
+"""How much memory this process has used, how much more there is, and how it is given back."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import re
 import sys
 from pathlib import Path
@@ -33,11 +35,44 @@ def peak_memory_mb(device: torch.device) -> float | None:
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 
-def free_memory() -> int | None:
-    """The bytes that a process may still take, of this machine or of the container that it runs in.
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory was short, of the machine or of an accelerator."""
+    import torch
+
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    words = str(error)
+    short = "can't allocate memory" in words or "out of memory" in words  # a CPU's words, and Apple's
+    return isinstance(error, RuntimeError) and short
+
+
+def trim_memory() -> None:
+    """Give what was freed back to the system, where the allocators keep it for later."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; others keep less
+        if trim is not None:
+            trim(0)
+
+
+def release_memory() -> None:
+    """Give back what a model that was let go held."""
+    gc.collect()
+    trim_memory()
+
+
+def free_memory(device: torch.device | None = None) -> int | None:
+    """The bytes that a process may still take: of the accelerator when `device` is one that says so, else of
+    this machine or of the container that it runs in.
 
     None where the system does not say.
     """
+    if device is not None and device.type == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
     room = []
     try:
         memory = Path("/proc/meminfo").read_text(encoding="ascii", errors="replace")

@@ -32,6 +32,7 @@ from core.models.clip import CLIPTextEncoder, weigh
 from core.models.config import PointsConfig
 from core.models.points import NO_COLOURS
 from core.models.unet import UNet
+from core.networks import Networks, find_memory
 from core.pixels import to_images
 from core.preview import Previewer
 from core.preview_map import preview_map
@@ -41,7 +42,7 @@ from core.request import Request, Settings
 from core.run import Result, Run
 from core.weights.find import find_model
 from core.weights.model import ModelFiles, open_model
-from core.weights.parts import load_part
+from core.weights.parts import StoredNetwork
 
 if TYPE_CHECKING:
     from core.trajectory import Trajectory
@@ -58,20 +59,36 @@ class Pipeline:
         self,
         files: ModelFiles,
         tokenizer: Tokenizer,
-        parts: tuple[CLIPTextEncoder, Coder, UNet],
+        networks: Networks,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
         self.files, self.config, self.notes, self.tokenizer = files, files.config, files.notes, tokenizer
-        self.text_encoder, self.vae, self.unet = parts
+        self.networks = networks
         self.name, self.about = self.notes.name, files.about
         self.defaults, self.examples = self.notes.defaults, self.notes.examples
         self.device, self.dtype = device, dtype
         # What stands in a VAE's place without weights gains nothing from few digits, and would lose levels.
-        self._coder_dtype = next((weight.dtype for weight in self.vae.parameters()), torch.float32)
+        weights = networks.vae.module.parameters()
+        self._coder_dtype = next((weight.dtype for weight in weights), torch.float32)
         self._texts, self._latents = Remembered(16), Remembered(8)
         self.load_seconds = 0.0
         self.noise_schedule = self.config.noise.schedule()
+
+    @property
+    def text_encoder(self) -> CLIPTextEncoder:
+        """The network itself. In a run go through `encode_prompts`: it keeps the weights while it runs."""
+        return self.networks.look(self.networks.text_encoder)
+
+    @property
+    def vae(self) -> Coder:
+        """The network itself. In a run go through `encode` and `decode`."""
+        return self.networks.look(self.networks.vae)
+
+    @property
+    def unet(self) -> UNet:
+        """The network itself. In a run go through `predict`."""
+        return self.networks.look(self.networks.unet)
 
     @property
     def sha256(self) -> str:
@@ -93,6 +110,7 @@ class Pipeline:
         dtype: str | None = None,
         vae: str | Path | None = None,
         ema: bool = False,
+        memory: str | None = None,
     ) -> Pipeline:
         """A model: a folder as diffusers writes it, or a .safetensors or .ckpt file; by its path or its name
         ("tiny", or one in data/models). `about` says what was found.
@@ -100,12 +118,14 @@ class Pipeline:
         device: "cpu", "cuda", "mps"; the best one that is there when None. dtype: "float32", "float16",
         "bfloat16"; when None float16 on an accelerator, and on a CPU bfloat16 where it computes that by
         itself, else float32: `about` says which and why. vae: a file or folder with a VAE to take instead of
-        the model's own. ema: take the averaged copy of the UNet that some files hold. Raises UserError, also
-        for files that are damaged.
+        the model's own. ema: take the averaged copy of the UNet that some files hold. memory: "full",
+        "offload" or "sequential" (core/networks.py); when None the first of them that there is room for.
+        Raises UserError, also for files that are damaged.
         """
         began = time.perf_counter()
         where = find_device(device)
         kind = find_dtype(dtype, where)
+        mode = find_memory(memory)
         files = open_model(find_model(source), ema=ema, vae=None if vae is None else Path(vae))
         config, words = files.config, files.notes.words
         tokenizer = Tokenizer.load(
@@ -119,13 +139,15 @@ class Pipeline:
                 f"The tokenizer in {files.tokenizer} is of another model: it knows more tokens than "
                 f"{files.notes.name}'s text encoder."
             )
-        parts = (
-            load_part(CLIPTextEncoder, config.text, files.text, where, kind),
-            load_part(make_coder, config.vae, files.vae, where, kind),
-            load_part(unet_class(config.vae), config.unet, files.unet, where, kind),
+        networks = Networks(
+            StoredNetwork(CLIPTextEncoder, config.text, files.text, where, kind),
+            StoredNetwork(make_coder, config.vae, files.vae, where, kind),
+            StoredNetwork(unet_class(config.vae), config.unet, files.unet, where, kind),
+            where,
+            mode,
         )
-        pipeline = cls(files, tokenizer, parts, where, kind)
-        pipeline.about = f"{files.about}; runs in {dtype_words(dtype, where)}"
+        pipeline = cls(files, tokenizer, networks, where, kind)
+        pipeline.about = f"{files.about}; memory {networks.words}; runs in {dtype_words(dtype, where)}"
         pipeline.load_seconds = time.perf_counter() - began
         return pipeline
 
@@ -231,19 +253,48 @@ class Pipeline:
     def _encode_anew(self, chunks: list[Chunk], clip_skip: int) -> Tensor:
         ids = torch.tensor([chunk.ids for chunk in chunks], device=self.device)
         weights = torch.tensor([chunk.weights for chunk in chunks], device=self.device)
-        states = weigh(self.text_encoder(ids, clip_skip - 1), weights)  # (chunks, T, D)
+        states = self.networks.run(self.networks.text_encoder, lambda text: text(ids, clip_skip - 1))
+        states = weigh(states, weights)  # (chunks, T, D)
         return states.reshape(1, -1, states.shape[-1])
 
     @torch.no_grad()
+    def predict(self, x: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
+        """What the UNet says of scaled states (B, C, h, w) in its dtype at timesteps (B,), with text states
+        (B, T, D): its prediction, of x's shape. Raises UserError where memory is short.
+        """
+        predicted: Tensor = self.networks.run(self.networks.unet, lambda unet: unet(x, timesteps, context))
+        return predicted
+
+    @torch.no_grad()
+    def evaluate(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor,
+        *,
+        deep: Tensor | None = None,
+        merging: float = 0.0,
+    ) -> tuple[Tensor, Tensor]:
+        """The same with the deep features behind it, and approximately where that is asked: see
+        `UNet.evaluate`.
+        """
+        return self.networks.run(
+            self.networks.unet,
+            lambda unet: unet.evaluate(x, timesteps, context, deep=deep, merging=merging),
+        )
+
+    @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
-        """Pictures of scaled latents (B, C, h, w), by the VAE, one at a time: a batch changes no picture."""
+        """Pictures of scaled latents (B, C, h, w), by the VAE, one at a time: a batch changes no picture.
+        Raises UserError when the decoder overflows, and where memory is short.
+        """
         x = latents.to(self.device, self._coder_dtype)
         return [to_images(self._decode_one(x[i : i + 1]))[0] for i in range(len(x))]
 
     @torch.no_grad()
     def encode(self, pictures: Tensor) -> Tensor:
         """Scaled latents (B, C, h, w), float32 on the device, of pictures (B, 3, H, W) in [-1, 1]: the VAE's
-        mean, one picture at a time. Raises UserError when the encoder overflows.
+        mean, one picture at a time. Raises UserError when the encoder overflows, and where memory is short.
         """
         return torch.cat([self._encode_one(pictures[i : i + 1]) for i in range(len(pictures))])
 
@@ -253,7 +304,8 @@ class Pipeline:
         return self._latents(key, lambda: self._encode_one_anew(picture))
 
     def _encode_one_anew(self, picture: Tensor) -> Tensor:
-        latent = self.vae.encode(picture.to(self.device, self._coder_dtype)).float().contiguous()
+        x = picture.to(self.device, self._coder_dtype)
+        latent = self.networks.run(self.networks.vae, lambda vae: vae.encode(x)).float().contiguous()
         if not bool(latent.isfinite().all()):
             raise UserError("The VAE gave values that are not numbers; try dtype float32.")
         return latent
@@ -267,7 +319,7 @@ class Pipeline:
         """(1, C, h, w) -> (1, 3, H, W). Raises UserError when the decoder overflows, as SD's does in
         float16.
         """
-        picture = self.vae.decode(latent)
+        picture = self.networks.run(self.networks.vae, lambda vae: vae.decode(latent))
         if not bool(picture.isfinite().all()):
             raise UserError("The VAE gave values that are not numbers; try dtype float32.")
         return picture

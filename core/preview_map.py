@@ -60,7 +60,8 @@ def fitted(pipeline: Pipeline) -> Tensor:
         return fit(pipeline.encode(pictures).cpu(), pictures)
     except UserError:  # the encoder overflows, as some do in float16: what the decoder makes of noise must do
         latents = start_noise(0, 4, (pipeline.config.vae.latent_channels, 16, 16))
-        made = pipeline.vae.decode(latents.to(pipeline.device, pipeline.dtype)).float().cpu()
+        given, networks = latents.to(pipeline.device, pipeline.dtype), pipeline.networks
+        made = networks.run(networks.vae, lambda vae: vae.decode(given)).float().cpu()
         return fit(latents, made.nan_to_num(0.0, 1.0, -1.0).clamp(-1, 1))
 
 

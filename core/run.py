@@ -161,7 +161,8 @@ class Run:
     def _result(self, cancel: threading.Event | None) -> Result:
         began = time.perf_counter()
         last, settings = self.steps[-1], self.settings_so_far
-        images = [self._image(last, i, cancel) for i in range(settings.batch)]
+        with self.pipeline.networks.in_words():
+            images = [self._image(last, i, cancel) for i in range(settings.batch)]
         self.seconds["decode"] = time.perf_counter() - began
         return Result(
             images,
@@ -172,7 +173,7 @@ class Run:
             self.seconds,
             last.evals,
             last.passes,
-            self.words,
+            "; ".join(filter(None, (self.words, self.pipeline.networks.shrunk))),
             self.stopped,
             last.reused,
         )
@@ -189,7 +190,9 @@ class Run:
 
     def _run(self) -> Generator[RunStep, None, None]:
         began = time.perf_counter()
-        x = self._first_state()
+        self.pipeline.networks.restore()
+        with self.pipeline.networks.in_words():
+            x = self._first_state()
         for i, leg in enumerate(self._legs):
             last = i + 1 == len(self._legs)
             end = self._end if last else self._legs[i + 1].first
@@ -250,11 +253,12 @@ class Run:
         while True:
             began = time.perf_counter()
             try:
-                step = next(steps)
-            except StopIteration:
-                return
+                with self.pipeline.networks.in_words():
+                    step = next(steps, None)
             finally:
                 self.seconds["denoise"] += time.perf_counter() - began
+            if step is None:
+                return
             made = self._run_step(step, denoiser, leg)
             yield made
             if made.index + 1 == end and made.sigma > 0:  # after the last one the sampler is still checked
@@ -267,7 +271,7 @@ class Run:
         texts = (settings.prompt, settings.negative) if guided else (settings.prompt,)
         conditional, *others = pipeline.encode_prompts(*texts, clip_skip=settings.clip_skip)
         return Denoiser(
-            pipeline.unet,
+            pipeline.predict,
             pipeline.noise_schedule,
             prediction=PREDICTIONS[pipeline.config.noise.prediction_type],
             conditional=conditional,
@@ -277,7 +281,7 @@ class Run:
             cfg_interval=interval(leg.grid, settings.cfg_from, settings.cfg_to),
             blend=self.given.blend,
             extra=self.given.extra,
-            savings=Savings.of(pipeline.unet, settings.feature_reuse, settings.token_merging),
+            savings=Savings.of(pipeline, settings.feature_reuse, settings.token_merging),
             cancel=self._cancel,
             dtype=pipeline.dtype,
         )
@@ -337,8 +341,9 @@ def _words(leg: Leg) -> str:
 class Result:
     """What a run made that has ended. `recipe` is that of the first image; `seconds` is by part.
 
-    `evals`, `passes`, `reused` and `words` are those of the last step and of the run. Where it `stopped`
-    before its last step, the pictures are clean estimates, and `settings` say after how many steps.
+    `evals`, `passes`, `reused` and `words` are those of the last step and of the run; the words also say
+    where memory was short. Where it `stopped` before its last step, the pictures are clean estimates, and
+    `settings` say after how many steps.
     """
 
     images: list[Image.Image]

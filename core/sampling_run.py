@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from core.errors import UserError
+from core.memory import is_out_of_memory
 from core.registry import SamplerInfo
 from core.sampling import Denoise, Noise, Step
 
@@ -62,7 +63,7 @@ def _blamed(info: SamplerInfo, watch: _Watch, steps: Steps) -> Steps:
         cause = watch.raised or error  # the sampler may have swallowed or renamed what denoise raised
         if isinstance(cause, _ContractError):
             raise UserError(f"Sampler {info} {cause}.") from cause
-        if cause is watch.raised or isinstance(cause, (UserError, MemoryError, torch.cuda.OutOfMemoryError)):
+        if cause is watch.raised or isinstance(cause, UserError) or is_out_of_memory(cause):
             raise cause from cause.__cause__
         reason = f"failed at step {done + 1} with {type(cause).__name__}: {cause}"
         raise UserError(f"Sampler {info} {reason.rstrip('.')}.") from cause

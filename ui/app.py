@@ -46,6 +46,7 @@ class PageOptions:
     ema: bool = False
     device: str | None = None
     dtype: str | None = None
+    memory: str | None = None
     share: bool | None = None
     auth: str | None = None
     listen: bool | None = None
@@ -63,6 +64,7 @@ class PageOptions:
             "model": self.model,
             "device": self.device,
             "dtype": self.dtype,
+            "memory": self.memory,
             "share": self.share,
             "listen": self.listen,
             "port": self.port,
@@ -204,7 +206,12 @@ def _load(options: PageOptions, store: SettingsStore, name: str) -> PagePipeline
 
     page_settings = store.current.page
     pipeline = Pipeline.load(
-        name, device=page_settings.device, dtype=page_settings.dtype, vae=options.vae, ema=options.ema
+        name,
+        device=page_settings.device,
+        dtype=page_settings.dtype,
+        vae=options.vae,
+        ema=options.ema,
+        memory=page_settings.memory,
     )
     print(f"model {pipeline.name}: {pipeline.about}", file=sys.stderr, flush=True)
     return pipeline

@@ -105,6 +105,7 @@ def page(
     ema: options.Ema = False,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    memory: options.Memory = None,
     plugins_dir: options.PluginsDir = None,
     no_plugins: options.NoPlugins = False,
     debug: Annotated[
@@ -128,6 +129,7 @@ def page(
             ema=ema,
             device=device,
             dtype=dtype,
+            memory=memory,
             share=share,
             auth=auth,
             listen=listen,

@@ -5,7 +5,6 @@ Nothing here imports torch, so that the page is up before the model is: `Engine`
 
 from __future__ import annotations
 
-import gc
 import logging
 import sys
 import threading
@@ -15,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from core.errors import UserError
+from core.memory import release_memory
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -233,11 +233,3 @@ def sentence_of(error: BaseException, what: str) -> str:
         return str(error)
     log.error(what, exc_info=error)
     return f"{what}: {type(error).__name__}: {error}"
-
-
-def release_memory() -> None:
-    """Give back what a model that was let go held."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()

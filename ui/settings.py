@@ -53,6 +53,9 @@ class PageSettings(_Section):
     model: str = _setting("tiny", "The model to start with: a name, or its folder or file")
     device: str | None = _setting(None, "cpu, cuda, cuda:1, mps, ...; the fastest that is there if left out")
     dtype: str | None = _setting(None, "float32, bfloat16 or float16; chosen for the device if left out")
+    memory: str | None = _setting(
+        None, "full, offload or sequential; the first that there is room for if left out"
+    )
     outputs: str = _setting("outputs", "Folder where pictures, their steps and the history are kept")
     keep_steps: bool = _setting(True, "Keep the steps of each run beside its picture", live=True)
     previews_per_second: float = _setting(

@@ -34,7 +34,8 @@ KEYS = ("import", "load", "encode", "step", "decode", "picture", "total", "peak_
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """One picture of the model at `model`, a path. `dtype` is a name such as float32; each side takes its own
-    default when it is None. channels_last: of the peer's networks; ours have what they choose.
+    default when it is None. channels_last: of the peer's networks; ours have what they choose. memory: the
+    mode of ours.
     """
 
     model: str
@@ -46,6 +47,7 @@ class Job:
     prompt: str = "a red house under a full moon"
     seed: int = 0
     channels_last: bool = False
+    memory: str | None = None
 
 
 def measure(side: Side, job: Job) -> Figures:

@@ -15,7 +15,7 @@ def measure(job: Job) -> dict[str, float]:
     from core.pipeline import Pipeline
 
     marks.append(time.perf_counter())
-    pipeline = Pipeline.load(job.model, dtype=job.dtype)
+    pipeline = Pipeline.load(job.model, dtype=job.dtype, memory=job.memory)
     marks.append(time.perf_counter())
     run = pipeline.stream(
         prompt=job.prompt, sampler="ddim", schedule="leading", steps=job.steps, cfg_scale=job.cfg_scale,

@@ -123,7 +123,7 @@ def learned_denoiser(pipeline: Pipeline) -> Denoise:
         )
     (context,) = pipeline.encode_prompts("")
     return Denoiser(
-        pipeline.unet,
+        pipeline.predict,
         pipeline.noise_schedule,
         prediction=PREDICTIONS[pipeline.config.noise.prediction_type],
         conditional=context,

@@ -93,7 +93,7 @@ def sample(
     info, grid = registry.sampler(settings.sampler), registry.schedule(settings.schedule)
     levels = last_part(grid.sigmas(pipeline.noise_schedule, settings.steps), strength)
     denoiser = Denoiser(
-        pipeline.unet,
+        pipeline.predict,
         pipeline.noise_schedule,
         prediction=PREDICTIONS[pipeline.config.noise.prediction_type],
         conditional=contexts[0],

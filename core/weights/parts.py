@@ -2,18 +2,21 @@
 
 Modules are built on the meta device, without memory of their own, and the file's tensors put in their places.
 What already has the wanted dtype, device and layout stays mapped from the file; what has not is converted one
-tensor at a time. The pages of the file that were read are let go: they come back when the network runs.
+tensor at a time. The pages of the file that were read are let go: they come back when the network runs. The
+weights themselves can be let go, too, of a whole network or of each of its layers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from core.errors import UserError
 from core.models.build import make_coder
@@ -64,24 +67,98 @@ class Part:
         return {source.entry.dtype for source in self.sources.values()}
 
 
-def load_part(build: Callable[[C], M], config: C, part: Part, device: torch.device, dtype: torch.dtype) -> M:
-    """A module with the weights of `part`, in evaluation mode.
+class StoredNetwork(Generic[M]):
+    """A network, `module`, in evaluation mode, whose weights are read from a file, let go, and read again.
 
-    Raises UserError when a weight is missing, left over, of another shape, or not a number.
+    Raises UserError when a weight of `part` is missing, left over or of another shape. While its weights are
+    not there, they are on the meta device.
     """
-    module, expected = _built(build, config)
-    check_part(expected, part)
-    tensors, ends = {}, []
-    for key, shape in expected.items():
-        source = part.sources[key]
-        tensors[key] = laid_out(source.tensor().contiguous().view(shape), device, dtype)
-        # A NaN or an infinity survives in the smallest or the largest: one quick pass finds it.
-        if tensors[key].numel():
-            ends.append(torch.stack(torch.aminmax(tensors[key])))
-        source.entry.release()
-    _check_numbers([key for key, tensor in tensors.items() if tensor.numel()], ends, part)
-    module.load_state_dict(tensors, assign=True)
-    return module.eval().requires_grad_(False)
+
+    def __init__(
+        self, build: Callable[[C], M], config: C, part: Part, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.module, self._shapes = _built(build, config)
+        check_part(self._shapes, part)
+        self.module.eval().requires_grad_(False).to(dtype)
+        self._nowhere = self.module.state_dict()
+        self._part, self._device, self._dtype = part, device, dtype
+        self._sound = False
+        self._handles: list[RemovableHandle] = []
+        self.present = False  # whether it can run: all its weights are there, or come layer by layer
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its weights."""
+        return sum(map(prod, self._shapes.values())) * self._dtype.itemsize
+
+    def check(self) -> None:
+        """Read every weight once and keep none. Raises UserError when one is not a number."""
+        if not self._sound:
+            self._weights(self._shapes, keep=False)
+            self._sound = True
+
+    def read(self) -> None:
+        """All weights to their places. Raises UserError when one is not a number."""
+        weights = self._weights(self._shapes)
+        self._sound = True
+        self.module.load_state_dict(weights, assign=True)
+        self.present = True
+
+    def read_by_layer(self) -> None:
+        """From now on each layer's weights are read when it runs and then let go. Only what has one dimension
+        stays, norms and biases: a thousandth of the whole.
+        """
+        self.check()
+        few = self._weights([name for name, shape in self._shapes.items() if len(shape) < 2])
+        self.module.load_state_dict({**self._nowhere, **few}, assign=True)
+        for prefix, layer in self.module.named_modules():
+            own = layer.named_parameters(recurse=False)
+            names = {name: f"{prefix}.{name}" for name, weight in own if weight.ndim > 1}
+            if names:
+                self._handles += self._visits(layer, names)
+        self.present = True
+
+    def let_go(self) -> None:
+        """Give up the weights and what was read of the file."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self.module.load_state_dict(self._nowhere, assign=True)
+        for source in self._part.sources.values():
+            source.entry.release()
+        self.present = False
+
+    def _visits(self, layer: nn.Module, names: Mapping[str, str]) -> Iterable[RemovableHandle]:
+        """Hooks that read a layer's weights before it runs and let them go after, also when it fails."""
+
+        def come(*_: object) -> None:
+            for name, weight in self._weights(names.values()).items():
+                setattr(layer, name.rpartition(".")[2], nn.Parameter(weight, requires_grad=False))
+
+        def go(*_: object) -> None:
+            for name, key in names.items():
+                setattr(layer, name, nn.Parameter(self._nowhere[key], requires_grad=False))
+                self._part.sources[key].entry.release()
+
+        yield layer.register_forward_pre_hook(come)
+        yield layer.register_forward_hook(go, always_call=True)
+
+    def _weights(self, names: Iterable[str], *, keep: bool = True) -> dict[str, Tensor]:
+        """The weights of these names as they are to be. What was not read before is checked."""
+        weights: dict[str, Tensor] = {}
+        ends: dict[str, Tensor] = {}
+        for name in names:
+            source = self._part.sources[name]
+            stored = source.tensor().contiguous().view(self._shapes[name])
+            weight = laid_out(stored, self._device, self._dtype)
+            # A NaN or an infinity survives in the smallest or the largest: one quick pass finds it.
+            if weight.numel() and not self._sound:
+                ends[name] = torch.stack(torch.aminmax(weight))
+            source.entry.release()
+            if keep:
+                weights[name] = weight
+        _check_numbers(ends, self._part)
+        return weights
 
 
 def laid_out(weight: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -141,13 +218,14 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[:2] if shape[2:] == (1, 1) else shape
 
 
-def _check_numbers(names: list[str], ends: list[Tensor], part: Part) -> None:
+def _check_numbers(ends: Mapping[str, Tensor], part: Part) -> None:
     """Raises UserError when the smallest or largest number of a weight is none; one look at the device."""
     if not ends:
         return
-    bad = (~torch.stack(ends).isfinite().all(dim=1)).nonzero().flatten().tolist()
+    finite = torch.stack([*ends.values()]).isfinite().all(dim=1).tolist()
+    bad = [name for name, sound in zip(ends, finite, strict=True) if not sound]
     if bad:
         raise UserError(
-            f"{part.path} holds values that are not numbers (in {some([names[i] for i in bad])}): it was "
+            f"{part.path} holds values that are not numbers (in {some(bad)}): it was "
             "damaged when it was made or merged, or does not fit the dtype."
         )

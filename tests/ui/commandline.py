@@ -34,6 +34,7 @@ class LoadedPipeline(DrawnPipeline):
         dtype: str | None = None,
         vae: Path | None = None,
         ema: bool = False,
+        memory: str | None = None,
     ) -> LoadedPipeline:
         if cls.error is not None:
             raise cls.error

@@ -51,9 +51,7 @@ class FakePipeline(Pipeline):
 
     def __init__(self, registry: Registry | None = None, delay: float = 0.0) -> None:
         made = Pipeline.load(small_model(), device="cpu", dtype="float32")
-        super().__init__(
-            made.files, made.tokenizer, (made.text_encoder, made.vae, made.unet), made.device, made.dtype
-        )
+        super().__init__(made.files, made.tokenizer, made.networks, made.device, made.dtype)
         self.name, self.delay = "fake", delay
         self.defaults = Defaults(
             sampler="ddim", schedule="leading", steps=20, cfg_scale=5.0, width=128, height=128

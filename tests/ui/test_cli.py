@@ -124,7 +124,8 @@ def test_the_page_gets_its_options(
         capsys,
         *("--share", "--auth", "me:secret", "--listen", "--port", "8000", "--model", "m", "--device", "cpu"),
         *("--vae", "v", "--ema"),
-        *("--dtype", "float32", "--outputs", "o", "--plugins-dir", "p", "--no-plugins"),
+        *("--dtype", "float32", "--memory", "offload"),
+        *("--outputs", "o", "--plugins-dir", "p", "--no-plugins"),
         *("--shared-history", "--no-mcp", "--config", "c.toml"),
     )
     assert vars(served[0]) == {
@@ -133,6 +134,7 @@ def test_the_page_gets_its_options(
         "ema": False,
         "device": None,
         "dtype": None,
+        "memory": None,
         "share": None,
         "auth": None,
         "listen": None,
@@ -150,6 +152,7 @@ def test_the_page_gets_its_options(
         "ema": True,
         "device": "cpu",
         "dtype": "float32",
+        "memory": "offload",
         "share": True,
         "auth": "me:secret",
         "listen": True,

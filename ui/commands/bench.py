@@ -29,6 +29,7 @@ def bench(
         str | None,
         typer.Option(help="Number format of the networks, on both sides; each side's own if left out."),
     ] = None,
+    memory: options.Memory = None,
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Pictures of each side.")] = 3,
     watched: Annotated[
         bool,
@@ -49,9 +50,11 @@ def bench(
     if watched:
         if against:
             raise UserError("--watched and --against measure different things: give one of them")
-        _watched(str(files.path), dtype, width, height, steps, rounds, as_json)
+        _watched(str(files.path), dtype, memory, width, height, steps, rounds, as_json)
         return
-    job = Job(model=str(files.path.resolve()), dtype=dtype, width=width, height=height, steps=steps)
+    job = Job(
+        model=str(files.path.resolve()), dtype=dtype, width=width, height=height, steps=steps, memory=memory
+    )
     sides: list[Side] = ["ours"] if against is None else ["ours", "peer", "best"]
     samples = _measured(sides, job, rounds)
     middle = {side: medians(each) for side, each in samples.items()}
@@ -65,7 +68,14 @@ def bench(
 
 
 def _watched(
-    model: str, dtype: str | None, width: int, height: int, steps: int, rounds: int, as_json: bool
+    model: str,
+    dtype: str | None,
+    memory: str | None,
+    width: int,
+    height: int,
+    steps: int,
+    rounds: int,
+    as_json: bool,
 ) -> None:
     """The same run from Python and as the page runs it, in this process."""
     from tqdm import tqdm
@@ -74,7 +84,7 @@ def _watched(
     from core.request import Request
     from ui.overhead import measure
 
-    pipeline = Pipeline.load(model, dtype=dtype)
+    pipeline = Pipeline.load(model, dtype=dtype, memory=memory)
     request = Request(prompt="a red house under a full moon", steps=steps, width=width, height=height)
     with tqdm(total=rounds + 1, desc="bench", unit="pair", leave=False, disable=None) as bar:
         found = measure(pipeline, request, rounds, bar.update)
@@ -141,5 +151,6 @@ def _print(
             row.append(f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})")
         rows.append(row)
     dtype = job.dtype or "each its own dtype"
-    title = f"{job.width}x{job.height}, {job.steps} steps, {dtype}, {weights:.0f} MB of weights"
+    memory = "" if job.memory is None else f", memory {job.memory}"
+    title = f"{job.width}x{job.height}, {job.steps} steps, {dtype}{memory}, {weights:.0f} MB of weights"
     table(console(), title, heads, rows)

@@ -136,6 +136,7 @@ def generate(
     ] = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    memory: options.Memory = None,
     plugins_dir: options.PluginsDir = None,
     no_plugins: options.NoPlugins = False,
 ) -> None:
@@ -192,7 +193,7 @@ def generate(
     _check_size(request, recipe, model)
     check_writable(out)
 
-    pipeline = load_for(recipe, model, vae, ema, device, dtype)
+    pipeline = load_for(recipe, model, vae, ema, device, dtype, memory)
     run = _begun(pipeline, request, inputs, keep_steps)
     result = run.result()
     paths = result.save(out)
@@ -312,16 +313,19 @@ def load_for(
     ema: bool,
     device: str | None,
     dtype: str | None,
+    memory: str | None = None,
 ) -> Pipeline:
     """The asked model, or the recipe's with its device and number format, for the very same picture."""
     from core.pipeline import Pipeline
 
     if recipe is None:
-        return _told(Pipeline.load(model or "tiny", device=device, dtype=dtype, vae=vae, ema=ema))
+        return _told(
+            Pipeline.load(model or "tiny", device=device, dtype=dtype, vae=vae, ema=ema, memory=memory)
+        )
     if device is None and dtype is None:
         device, dtype = _place_of(recipe)
     name, ema = model or recipe.model.name, ema or (model is None and recipe.model.ema)
-    pipeline = _told(Pipeline.load(name, device=device, dtype=dtype, vae=vae, ema=ema))
+    pipeline = _told(Pipeline.load(name, device=device, dtype=dtype, vae=vae, ema=ema, memory=memory))
     if pipeline.sha256 != recipe.model.sha256:
         _warn(f"the picture was made with other weights of {recipe.model.name}: this one will differ")
     elif pipeline.model_ref.vae_sha256 != recipe.model.vae_sha256:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -22,6 +22,13 @@ Dtype = Annotated[
     typer.Option(
         help="Number format of the networks: float32, bfloat16, float16; the fastest of the hardware's own "
         "if left out."
+    ),
+]
+Memory = Annotated[
+    Literal["full", "offload", "sequential"] | None,
+    typer.Option(
+        help="What of the model is on the device: all of it, the network at work, or the layer at work; the "
+        "first of these that there is room for if left out."
     ),
 ]
 PluginsDir = Annotated[

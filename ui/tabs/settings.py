@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ui.settings import PageConfig
 
-HIDDEN_FROM_GUESTS = ("auth_file", "outputs", "model", "device", "dtype", "port")
+HIDDEN_FROM_GUESTS = ("auth_file", "outputs", "model", "device", "dtype", "memory", "port")
 NOT_SHOWN = "(not shown to guests)"
 _HEADS = {
     ("page", True): "At once",
