@@ -14,7 +14,8 @@ from typing import Any
 from tests.browser.conftest import ROOT, Site, address
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-WINDOWS: dict[str, dict[str, Any]] = {"light": {}, "dark": {"color_scheme": "dark"}, "phone": PHONE}
+# Both colours and both sizes.
+WINDOWS: dict[str, dict[str, Any]] = {"light": {}, "phone": {**PHONE, "color_scheme": "dark"}}
 
 
 @contextmanager

@@ -15,8 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from core.images import png_bytes
 from tests.browser.conftest import PATIENCE, Site, sync_api
-from tests.browser.tabs import PHONE, serve_tab
-from tests.browser.tabs import WINDOWS as USUAL_WINDOWS
+from tests.browser.tabs import WINDOWS, serve_tab
 from tests.core.recipes import RECIPE
 from tests.ui.drawn import draw, to_image
 
@@ -24,7 +23,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
 expect = sync_api.expect
 expect.set_options(timeout=PATIENCE)
 
-WINDOWS: dict[str, dict[str, Any]] = {**USUAL_WINDOWS, "phone-dark": {**PHONE, "color_scheme": "dark"}}
 THEIRS = (
     "masterpiece, a lighthouse on a cliff at dusk, (warm light:1.2), <lora:coast:0.7>, waves, gulls\n"
     "Negative prompt: blurry, lowres\n"
