@@ -207,7 +207,10 @@ def test_every_view_opens_and_each_control_has_a_name(open_page: Open) -> None:
 
 
 @pytest.mark.parametrize("view", ["Forward", "Schedules", "Reverse", "Latent space"])
-@pytest.mark.parametrize(("name", "options"), WINDOWS.items())
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [pytest.param("light", WINDOWS["light"], marks=pytest.mark.slow), ("phone", WINDOWS["phone"])],
+)
 def test_how_it_looks(
     open_page: Open, screenshots: Path, name: str, options: dict[str, Any], view: str
 ) -> None:

@@ -24,7 +24,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     return Job(model=str(folder), dtype="float32", width=64, height=64, steps=2)
 
 
-@pytest.mark.parametrize("side", ["ours", "peer", "best"])
+@pytest.mark.parametrize("side", ["ours", "peer", pytest.param("best", marks=pytest.mark.slow)])
 def test_each_side_reports_every_figure(job: Job, side: bench.Side) -> None:
     figures = measure(side, job)
     assert set(figures) == set(KEYS)

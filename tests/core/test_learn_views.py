@@ -233,7 +233,7 @@ def test_a_model_that_has_learned_the_exact_score_walks_as_it_does(registry: Reg
     pipeline: Any = SimpleNamespace(
         name="mine",
         config=config,
-        unet=network,
+        predict=network,
         noise_schedule=model,
         dtype=torch.float32,
         encode_prompts=lambda *prompts: [torch.zeros((1, 2, 4))],

@@ -28,7 +28,7 @@ def resident_mb() -> float:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads what Linux says of a process")
-@pytest.mark.parametrize("mode", ["full", "offload"])
+@pytest.mark.parametrize("mode", ["full", pytest.param("offload", marks=pytest.mark.slow)])
 def test_models_that_are_switched_leave_nothing_behind(tmp_path: Path, mode: str) -> None:
     places = {name: write_model(tmp_path / name, width=128) for name in ("first", "second")}
     made: list[weakref.ref[PagePipeline]] = []
