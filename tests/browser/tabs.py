@@ -11,11 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.browser.conftest import ROOT, Site, address
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-# Both colours and both sizes.
+# Both colours and both sizes; the narrow one shows first what does not fit.
 WINDOWS: dict[str, dict[str, Any]] = {"light": {}, "phone": {**PHONE, "color_scheme": "dark"}}
+LOOKS = [pytest.param("light", WINDOWS["light"], marks=pytest.mark.slow), ("phone", WINDOWS["phone"])]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from PIL import Image
 
 from core.images import read_recipe
 from tests.browser.conftest import PATIENCE, Site, sync_api
-from tests.browser.tabs import WINDOWS, serve_tab
+from tests.browser.tabs import LOOKS, serve_tab
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
 expect = sync_api.expect
@@ -133,7 +133,7 @@ def test_a_race_gives_each_the_same_evaluations(open_page: Open) -> None:
     expect(page.locator(".lc-grid-flow")).to_contain_text("Heun, 10 steps, 19 evaluations")
 
 
-@pytest.mark.parametrize(("name", "options"), WINDOWS.items())
+@pytest.mark.parametrize(("name", "options"), LOOKS)
 def test_how_it_looks(open_page: Open, screenshots: Path, name: str, options: dict[str, Any]) -> None:
     page = open_page(**options)
     page.screenshot(path=screenshots / f"compare-{name}-before.png", full_page=name == "phone")

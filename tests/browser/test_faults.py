@@ -218,7 +218,7 @@ def test_outputs_that_may_not_be_written(open_page: Open, disk: tuple[confined.D
 @pytest.mark.parametrize(
     ("statements", "seed"),
     [
-        (["BEGIN IMMEDIATE"], 41),
+        pytest.param(["BEGIN IMMEDIATE"], 41, marks=pytest.mark.slow),
         (["PRAGMA locking_mode = EXCLUSIVE", "BEGIN EXCLUSIVE", "DELETE FROM pictures"], 51),
     ],
     ids=["for writing", "for reading too"],

@@ -124,7 +124,7 @@ def test_a_picture_goes_on_to_the_other_tabs_and_back(open_page: Open) -> None:
 
 def test_two_people_at_once_each_get_their_own(open_page: Open) -> None:
     ann, bob = open_page(), open_page()
-    ask(ann, "a red house of my own", steps="40", batch="6", seed="100")
+    ask(ann, "a red house of my own", steps="24", batch="4", seed="100")
     ask(bob, "a blue boat", steps="10", seed="200")
     expect(bob.locator("#queue")).to_contain_text("someone else's run")
     expect(bob.locator("#queue")).not_to_contain_text("red house")

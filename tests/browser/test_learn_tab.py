@@ -11,7 +11,7 @@ from PIL import Image
 
 from core.learn.lessons import LESSONS
 from tests.browser.conftest import PATIENCE, Site, sync_api
-from tests.browser.tabs import PHONE, WINDOWS, serve_tab
+from tests.browser.tabs import LOOKS, PHONE, serve_tab
 from tests.browser.test_workbench import NAMELESS
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
@@ -207,10 +207,7 @@ def test_every_view_opens_and_each_control_has_a_name(open_page: Open) -> None:
 
 
 @pytest.mark.parametrize("view", ["Forward", "Schedules", "Reverse", "Latent space"])
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [pytest.param("light", WINDOWS["light"], marks=pytest.mark.slow), ("phone", WINDOWS["phone"])],
-)
+@pytest.mark.parametrize(("name", "options"), LOOKS)
 def test_how_it_looks(
     open_page: Open, screenshots: Path, name: str, options: dict[str, Any], view: str
 ) -> None:

@@ -170,7 +170,7 @@ def empty(site: Site) -> Path:
 
 
 def test_eight_programs_at_once(site: Site, empty: Path, tmp_path: Path) -> None:
-    by_endpoints(site, 15, tmp_path).check(empty)
+    by_endpoints(site, 8, tmp_path).check(empty)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from tests.browser.conftest import PATIENCE, ROOT, Site, address, sync_api
-from tests.browser.tabs import WINDOWS
+from tests.browser.tabs import LOOKS
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
 expect = sync_api.expect
@@ -316,7 +316,7 @@ def test_every_control_has_a_name_and_a_place_in_the_order(open_page: Open) -> N
     )
 
 
-@pytest.mark.parametrize(("name", "options"), WINDOWS.items())
+@pytest.mark.parametrize(("name", "options"), LOOKS)
 def test_how_it_looks(open_page: Open, screenshots: Path, name: str, options: dict[str, Any]) -> None:
     page = open_page(**options)
     show(page, "first")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.browser.conftest import PATIENCE, Site, sync_api
-from tests.browser.tabs import WINDOWS, serve_tab
+from tests.browser.tabs import LOOKS, serve_tab
 from ui.tabs.plugins import EXAMPLE
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
@@ -65,7 +65,7 @@ def test_a_check_can_be_stopped_and_bad_options_are_a_sentence(open_page: Callab
     expect(page.locator("#findings").get_by_role("alert")).to_contain_text("has no options")
 
 
-@pytest.mark.parametrize(("name", "options"), WINDOWS.items())
+@pytest.mark.parametrize(("name", "options"), LOOKS)
 def test_how_it_looks(
     open_page: Callable[..., Any], screenshots: Path, name: str, options: dict[str, Any]
 ) -> None:

@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from core.images import png_bytes
 from tests.browser.conftest import PATIENCE, Site, sync_api
-from tests.browser.tabs import WINDOWS, serve_tab
+from tests.browser.tabs import LOOKS, serve_tab
 from tests.core.recipes import RECIPE
 from tests.ui.drawn import draw, to_image
 
@@ -132,7 +132,7 @@ def test_what_is_no_recipe_is_a_sentence_with_the_files_name(
     expect(page.locator("#recipe-open")).to_be_hidden()
 
 
-@pytest.mark.parametrize(("name", "options"), WINDOWS.items())
+@pytest.mark.parametrize(("name", "options"), LOOKS)
 def test_how_it_looks(
     open_page: Callable[..., Any], screenshots: Path, tmp_path: Path, name: str, options: dict[str, Any]
 ) -> None:

@@ -123,7 +123,7 @@ def test_a_model_is_trained_and_used(open_page: Open, site: Site, screenshots: P
     assert len(list((site.outputs / "outputs").glob("*.png"))) == 1
 
 
-@pytest.mark.parametrize("name", ["dark", "phone"])
+@pytest.mark.parametrize("name", [pytest.param("dark", marks=pytest.mark.slow), "phone"])
 def test_how_it_looks(open_page: Open, screenshots: Path, name: str) -> None:
     """What was trained above is found by every page; without it, one is trained first."""
     page = open_page(color_scheme="dark" if name == "dark" else "light")
@@ -138,6 +138,7 @@ def test_how_it_looks(open_page: Open, screenshots: Path, name: str) -> None:
     picture(page, screenshots, name)
 
 
+@pytest.mark.slow
 def test_what_another_process_left_is_gone_on_with(open_page: Open, site: Site, screenshots: Path) -> None:
     left = site.outputs / "runs" / "left"
     code = "import sys; from ui.cli import main; sys.exit(main())"

@@ -199,6 +199,7 @@ def test_inpaint_changes_what_was_painted_alone(open_page: Open, site: Site, pho
     assert settings.keep_unmasked
 
 
+@pytest.mark.slow
 def test_added_sides_need_no_mask(open_page: Open, site: Site, photo: Path) -> None:
     page = open_page()
     tab(page, "inpaint")

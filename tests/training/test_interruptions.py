@@ -32,7 +32,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 RECIPES = CHECKOUT / "data" / "recipes"
 PIXELS = (
     "pictures.unet=24", "pictures.size=8", "defaults.width=8", "defaults.height=8", "defaults.steps=2",
-    "unet.block_out_channels=[4,4,8]", "unet.norm_num_groups=2", "train.unet.steps=200",
+    "unet.block_out_channels=[4,8]", "unet.norm_num_groups=2",
     "train.unet.batch=2", "train.unet.save_every=1000", "train.unet.measure_every=1000",
     "train.unet.sample_every=0", "train.unet.precision=float32", "train.unet.optimizer=adamw",
     "vocabulary.captions=50",
@@ -44,28 +44,31 @@ POINTS = (
 )  # fmt: skip
 
 
-def test_200_steps_are_100_and_100_more_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("steps", [20, pytest.param(200, marks=pytest.mark.slow)])
+def test_a_run_is_its_two_halves_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
     """Of pixels, with a text encoder that learns too."""
     stop, losses, real = threading.Event(), [], DiffusionStage.loss
 
     def loss(stage: DiffusionStage, step: int) -> Tensor:
         found = real(stage, step)
         losses.append(float(found.detach()))
-        if step == 99 and not resumed:
+        if step == steps // 2 - 1 and not resumed:
             stop.set()
         return found
 
     resumed = False
     monkeypatch.setattr(DiffusionStage, "loss", loss)
-    path = RECIPES / "conditional.toml"
-    with pytest.raises(Cancelled, match="after step 100"):
-        train(path, PIXELS, out=tmp_path / "parts", device="cpu", stop=stop)
+    path, changes = RECIPES / "conditional.toml", (*PIXELS, f"train.unet.steps={steps}")
+    with pytest.raises(Cancelled, match=f"after step {steps // 2} "):
+        train(path, changes, out=tmp_path / "parts", device="cpu", stop=stop)
     resumed = True
-    train(path, PIXELS, resume=True, out=tmp_path / "parts", device="cpu")
+    train(path, changes, resume=True, out=tmp_path / "parts", device="cpu")
     parts = losses.copy()
     losses.clear()
-    train(path, PIXELS, out=tmp_path / "whole", device="cpu")
-    assert len(losses) == 200
+    train(path, changes, out=tmp_path / "whole", device="cpu")
+    assert len(losses) == steps
     assert parts == losses
     one, other = (torch.load(tmp_path / name / "unet.checkpoint") for name in ("parts", "whole"))
     for part in ("weights", "averaged"):
@@ -75,7 +78,8 @@ def test_200_steps_are_100_and_100_more_bit_for_bit(tmp_path: Path, monkeypatch:
 def test_a_run_killed_in_the_middle_goes_on(tmp_path: Path) -> None:
     """By SIGKILL, wherever it is just then, writing a checkpoint perhaps."""
     code = "import sys; from ui.cli import main; sys.exit(main())"
-    arguments = [text for change in POINTS for text in ("--set", change)]
+    changes = (*POINTS, "train.unet.steps=160")
+    arguments = [text for change in changes for text in ("--set", change)]
     killed = subprocess.Popen(
         [sys.executable, "-c", code, "train", str(RECIPES / "points.toml"), *arguments,
          "--device", "cpu", "--out", str(tmp_path / "run")],
@@ -89,9 +93,9 @@ def test_a_run_killed_in_the_middle_goes_on(tmp_path: Path) -> None:
     assert killed.returncode == -signal.SIGKILL  # before its end
     assert not (tmp_path / "run" / "model").exists()
     at = torch.load(tmp_path / "run" / "unet.checkpoint")["step"]
-    assert 0 < at < 400
-    model = train(RECIPES / "points.toml", POINTS, resume=True, out=tmp_path / "run", device="cpu")
-    train(RECIPES / "points.toml", POINTS, out=tmp_path / "whole", device="cpu")
+    assert 0 < at < 160
+    model = train(RECIPES / "points.toml", changes, resume=True, out=tmp_path / "run", device="cpu")
+    train(RECIPES / "points.toml", changes, out=tmp_path / "whole", device="cpu")
     parts, whole = (read_lines(tmp_path / name / "unet.jsonl") for name in ("run", "whole"))
     assert [line["step"] for line in parts] == [line["step"] for line in whole]
     # The mean that was being taken when it was killed has lost the steps before the checkpoint.
