@@ -225,6 +225,7 @@ def _launch(
     from starlette.middleware import Middleware
 
     from core.images import MAX_PIXELS
+    from ui.assets import Assets
     from ui.guard import Guard
     from ui.widgets.theme import look
 
@@ -247,7 +248,7 @@ def _launch(
                 strict_cors=True,
                 run_history=False,
                 enable_monitoring=False,
-                app_kwargs={"middleware": [guard]},
+                app_kwargs={"middleware": [guard, Middleware(Assets)]},
                 footer_links=[{"label": "API", "url": "/gradio_api/openapi.json"}],
                 **look(),
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -12,6 +13,7 @@ import pytest
 
 from tests.ui.served import ROOT, Served, served
 from tests.ui.test_safety import bomb, picture
+from ui.assets import FOR_GOOD
 
 SECRET = "a secret of the outputs"
 
@@ -146,6 +148,21 @@ def test_only_the_right_password_opens(stranger: httpx.Client) -> None:
     assert stranger.get("/config").status_code == 401
     assert log_in(stranger, "ann", "one") == 200
     assert stranger.get("/config").status_code == 200
+
+
+def test_scripts_are_kept_for_good_and_compressed_for_others_alone(
+    visitor: httpx.Client, stranger: httpx.Client
+) -> None:
+    found = re.search(r"assets/[\w.-]+\.js", visitor.get("/").text)
+    assert found is not None
+    path, compressed = f"/{found[0]}", {"Accept-Encoding": "br"}
+    here = visitor.get(path, headers=compressed)
+    there = stranger.get(path, headers={**compressed, "Host": "pictures.example"})
+    assert [answer.headers["Content-Encoding"] for answer in (here, there)] == ["identity", "br"]
+    assert there.num_bytes_downloaded < here.num_bytes_downloaded
+    assert here.content == there.content
+    assert {answer.headers["Cache-Control"] for answer in (here, there)} == {FOR_GOOD}
+    assert "Cache-Control" not in visitor.get("/assets/nothing.js").headers
 
 
 def test_what_the_terminal_says_of_it(open_site: Served, closed_site: Served) -> None:
