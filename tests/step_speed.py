@@ -1,11 +1,12 @@
 """A step and a decoding of Stable Diffusion 1.5 beside diffusers' own, in turns, in one process.
 
-    python -m tests.step_speed unet|decode [rounds] [default]
+    python -m tests.step_speed unet|decode [rounds] [default] [openvino]
 
-The networks have random weights and their full size, both sides the same ones. It prints the seconds of the
-processor on one thread, so that what else runs on the machine matters little, and ratios as medians over the
-rounds: ours in the dtype that this hardware gets, diffusers in the same one with channels last, and, with
-`default`, as diffusers is by itself, float32.
+The networks have random weights and their full size, both sides the same ones. It prints the seconds of
+the processor on one thread, so that what else runs on the machine matters little, and ratios as medians over
+the rounds: ours in the dtype that this hardware gets, diffusers in the same one with channels last; with
+`default` also as diffusers is by itself, float32; with `openvino` our UNet as OpenVINO runs it (`pip install
+openvino`), converted and compiled for this shape.
 """
 
 from __future__ import annotations
@@ -67,7 +68,22 @@ def ours(part: str, peer: nn.Module) -> Any:
     return network.eval().requires_grad_(False)
 
 
-def calls(part: str, default: bool) -> dict[str, Callable[[], Tensor]]:
+def openvino(network: nn.Module, given: tuple[Tensor, ...]) -> Callable[[], Tensor]:
+    """The network as OpenVINO runs it on one thread; `given` is what it is called with, float32."""
+    engine = import_module("openvino")
+    shapes = [list(each.shape) for each in given]
+    model = engine.convert_model(network.float(), example_input=given, input=shapes)
+    half = find_dtype(None, CPU) == torch.bfloat16
+    wanted = {
+        "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": 1,
+    }
+    compiled, inputs = engine.compile_model(model, "CPU", wanted), [each.numpy() for each in given]
+    return lambda: torch.from_numpy(compiled(inputs)[0])
+
+
+def calls(part: str, default: bool, converted: bool) -> dict[str, Callable[[], Tensor]]:
     """What is measured, by name; ours first."""
     dtype = find_dtype(None, CPU)
     generator = torch.Generator().manual_seed(1)
@@ -89,13 +105,15 @@ def calls(part: str, default: bool) -> dict[str, Callable[[], Tensor]]:
     }
     if default:
         made["diffusers, float32"] = call(theirs(part, torch.float32), torch.float32, torch.contiguous_format)
+    if converted:
+        made["openvino"] = openvino(ours(part, theirs(part, torch.float32)), (x, t, text))
     return made
 
 
 @torch.no_grad()
-def main(part: str, rounds: int, default: bool) -> None:
+def main(part: str, rounds: int, default: bool, converted: bool) -> None:
     torch.set_num_threads(1)
-    sides = calls(part, default)
+    sides = calls(part, default, converted)
     spent: dict[str, list[float]] = {name: [] for name in sides}
     speeds = []
     print("ready", flush=True)
@@ -117,4 +135,5 @@ def main(part: str, rounds: int, default: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 5, "default" in sys.argv)
+    asked = sys.argv[2:]
+    main(sys.argv[1], int(asked[0]) if asked else 5, "default" in asked, "openvino" in asked)
