@@ -58,14 +58,24 @@ class VAEConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PixelsConfig:
-    """No VAE: the latents are the pictures' own pixels, in grey (1 channel) or colours (3)."""
+    """No VAE: the latents are the pictures' own pixels, in grey (1 channel a pixel) or colours (3).
+
+    patch: a latent cell is so many pixels a side, one after the other in its channels. Nothing is lost, and
+    the network works on a smaller map with more channels (Hoogeboom et al. 2023, arXiv:2301.11093).
+    """
 
     latent_channels: int = 1
+    patch: int = 1
+
+    @property
+    def colors(self) -> int:
+        """Channels of one pixel, 1 or 3."""
+        return 1 if self.latent_channels == self.patch**2 else 3
 
     @property
     def reduction(self) -> int:
-        """A latent cell is a pixel."""
-        return 1
+        """Pixels along one side of a latent cell."""
+        return self.patch
 
     @property
     def scaling_factor(self) -> float:
@@ -186,7 +196,8 @@ class ModelConfig:
             "the VAE must reduce pictures by 8, 4, 2 or 1": vae.reduction in (1, 2, 4, 8),
             "the VAE's groups must divide its widths": not isinstance(vae, VAEConfig)
             or _divides(vae.norm_num_groups, vae.block_out_channels),
-            "pixels have 1 channel or 3": not isinstance(vae, PixelsConfig) or vae.latent_channels in (1, 3),
+            "pixels have 1 channel or 3": not isinstance(vae, PixelsConfig)
+            or vae.latent_channels == vae.colors * vae.patch**2,
             "points have 2 channels": not isinstance(vae, PointsConfig) or vae.latent_channels == 2,
             "the VAE's scaling factor must be above 0": vae.scaling_factor > 0,
             "the UNet needs a block type for each level, the same down and up": mirrored

@@ -1,13 +1,14 @@
 """What stands in the VAE's place where there is nothing to compress: the pictures' own pixels.
 
-A pixel model is a latent diffusion model whose latents are its pictures (reduction 1), so that every sampler,
-preview and setting is the same for it.
+A pixel model is a latent diffusion model whose latents are its pictures, so that every sampler, preview and
+setting is the same for it.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from core.models.config import PixelsConfig
 
@@ -15,25 +16,27 @@ _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow turns colours to grey
 
 
 class Pixels(nn.Module):
-    """Pictures (B, 3, H, W) in [-1, 1] as they are, or in grey (B, 1, H, W). It has no weights."""
+    """Pictures (B, 3, H, W) in [-1, 1] as they are, or in grey, a cell of p x p pixels at a time: latents
+    (B, 3 * p * p, H / p, W / p) or (B, p * p, H / p, W / p). It has no weights.
+    """
 
     def __init__(self, config: PixelsConfig) -> None:
         super().__init__()
         self.config = config
 
     def encode(self, pictures: Tensor, noise: Tensor | None = None) -> Tensor:
-        """(B, 3, H, W) -> (B, C, H, W). `noise` is not used: there is nothing to draw."""
-        if self.config.latent_channels == 3:
-            return pictures
-        luma = torch.tensor(_LUMA, dtype=pictures.dtype, device=pictures.device).view(1, 3, 1, 1)
-        return (pictures * luma).sum(dim=1, keepdim=True)
+        """(B, 3, H, W) -> (B, C, h, w). `noise` is not used: there is nothing to draw."""
+        if self.config.colors == 1:
+            luma = torch.tensor(_LUMA, dtype=pictures.dtype, device=pictures.device).view(1, 3, 1, 1)
+            pictures = (pictures * luma).sum(dim=1, keepdim=True)
+        return pixel_unshuffle(pictures, self.config.patch)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, 3, H, W), not clamped."""
-        return latents if self.config.latent_channels == 3 else latents.expand(-1, 3, -1, -1)
+        """(B, C, h, w) -> (B, 3, H, W), not clamped."""
+        return pixel_shuffle(latents, self.config.patch).expand(-1, 3, -1, -1)
 
     def preview(self) -> list[list[float]]:
-        """The preview map, which is exact here: (C + 1) rows of red, green and blue."""
-        if self.config.latent_channels == 1:
-            return [[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]
-        return [*torch.eye(3).tolist(), [0.0, 0.0, 0.0]]
+        """The preview map, which is a cell's mean: (C + 1) rows of red, green and blue."""
+        cell = self.config.patch**2
+        rows = torch.eye(3) if self.config.colors == 3 else torch.ones(1, 3)
+        return [*(rows / cell).repeat_interleave(cell, dim=0).tolist(), [0.0, 0.0, 0.0]]

@@ -52,10 +52,13 @@ class DataSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class LatentSettings:
-    """What the UNet works on: a VAE's latents, the pictures' own pixels (in 1 or 3 channels), or points."""
+    """What the UNet works on: a VAE's latents, the pictures' own pixels (in 1 or 3 channels, `patch` pixels a
+    side at a time), or points.
+    """
 
     kind: Literal["vae", "pixels", "points"] = "vae"
     channels: int = 3
+    patch: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +111,8 @@ class TrainingRecipe:
     def coder(self) -> CoderConfig:
         """The VAE, or what stands in its place."""
         if self.latents.kind == "pixels":
-            return PixelsConfig(latent_channels=self.latents.channels)
+            patch = self.latents.patch
+            return PixelsConfig(latent_channels=self.latents.channels * patch**2, patch=patch)
         return PointsConfig() if self.latents.kind == "points" else self.vae
 
     def __post_init__(self) -> None:
@@ -124,7 +128,7 @@ class TrainingRecipe:
 
     def _rules_of_data(self) -> dict[str, bool]:
         size, kind = self.pictures.size, self.data.kind
-        cell = 8 if self.latents.kind != "pixels" else 1
+        cell = 8 if self.latents.kind != "pixels" else self.latents.patch
         return {
             f"pictures need a size that is a multiple of {cell}": size > 0 and size % cell == 0,
             "pictures.unet must be at least 1": self.pictures.unet >= 1,
@@ -169,6 +173,7 @@ def _shorten(values: dict[str, Any]) -> None:
     if noise.get("beta_schedule") == "cosine":
         noise["beta_schedule"] = _COSINE
     if latents.get("kind") in ("pixels", "points"):
-        multiple, smallest = side_rule(PixelsConfig() if latents["kind"] == "pixels" else PointsConfig())
+        pixels, patch = latents["kind"] == "pixels", latents.get("patch", 1)
+        multiple, smallest = side_rule(PixelsConfig(patch=patch) if pixels else PointsConfig())
         defaults.setdefault("multiple", multiple)
         defaults.setdefault("smallest", smallest)

@@ -10,10 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch.nn.functional import avg_pool2d
 
 from core.errors import UserError
 from core.images import read_recipe
-from core.models.config import PixelsConfig, PointsConfig, UNetConfig
+from core.models.config import ModelConfig, PixelsConfig, PointsConfig, UNetConfig
 from core.models.layers import Conv3x3
 from core.models.pixels import Pixels
 from core.models.points import EXTENT, Points, PointwiseUNet, draw_points
@@ -121,6 +122,27 @@ def test_pixels_are_the_picture() -> None:
     assert torch.allclose(grey.encode(grey.decode(encoded)), encoded, atol=1e-6)
     bytes_ = Image.fromarray(((picture[0] + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()).convert("L")
     assert np.abs(np.asarray(bytes_) - ((encoded[0, 0] + 1) * 127.5).numpy()).max() < 1.5
+
+
+@pytest.mark.parametrize("colors", [1, 3])
+def test_a_cell_of_several_pixels_is_its_pixels(colors: int) -> None:
+    """One after the other, row by row, one colour after the other; the preview is their mean."""
+    picture = torch.rand(2, 3, 4, 6) * 2 - 1
+    plain = Pixels(PixelsConfig(latent_channels=colors)).encode(picture)
+    cells = Pixels(PixelsConfig(latent_channels=4 * colors, patch=2))
+    encoded = cells.encode(picture)
+    assert encoded.shape == (2, 4 * colors, 2, 3)
+    assert encoded[1, :4, 1, 2].tolist() == plain[1, 0, 2:, 4:].flatten().tolist()
+    assert torch.equal(cells.decode(encoded), plain.expand(-1, 3, -1, -1))
+    rows = torch.tensor(cells.preview())
+    seen = torch.einsum("bchw,cd->bdhw", encoded, rows[:-1]) + rows[-1].view(-1, 1, 1)
+    assert torch.allclose(seen, avg_pool2d(plain.expand(-1, 3, -1, -1), 2), atol=1e-6)
+
+
+@pytest.mark.parametrize(("channels", "patch"), [(2, 1), (4, 1), (1, 2), (3, 2), (1, 0)])
+def test_channels_that_are_no_pixels_are_refused(channels: int, patch: int) -> None:
+    with pytest.raises(UserError, match=r"pixels have 1 channel or 3|reduce pictures by"):
+        ModelConfig(vae=PixelsConfig(latent_channels=channels, patch=patch))
 
 
 def test_points_are_drawn_where_they_are() -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from core.training.sets.digits import digit_set
+from core.training.sets.shapes import shape_set
 
 Cloud = NDArray[np.float64]
 
@@ -22,17 +23,17 @@ def sliced_wasserstein(a: Cloud, b: Cloud, slices: int = 200, seed: int = 0) -> 
 
 
 class Classifier(nn.Module):
-    """Digits (B, 1, S, S) in [-1, 1] to logits (B, 10); `features` (B, 64) are what comes before them."""
+    """Pictures (B, C, S, S) in [-1, 1] to logits (B, classes); `features` (B, 64) are what comes before."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(channels, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
             nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
             nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(),
             nn.Linear(32 * 16, 64), nn.ReLU(),
         )  # fmt: skip
-        self.last = nn.Linear(64, 10)
+        self.last = nn.Linear(64, classes)
 
     def features(self, x: Tensor) -> Tensor:
         out: Tensor = self.layers(x)
@@ -49,10 +50,17 @@ def digits(seed: int, count: int, size: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(drawn.stored)[:, None].float() / 127.5 - 1, torch.from_numpy(drawn.labels)
 
 
-def trained_classifier(size: int, steps: int = 400) -> Classifier:
-    """Trained on 6000 digits of another seed than any recipe's."""
+def shapes(seed: int, count: int, size: int) -> tuple[Tensor, Tensor, list[str]]:
+    """Drawn shapes (count, 3, size, size) in [-1, 1], which they are, and what each of these is called."""
+    drawn = shape_set("real", seed, count, size)
+    pictures = torch.from_numpy(drawn.stored).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return pictures, torch.from_numpy(drawn.labels), [names[0] for names in drawn.captions]
+
+
+def trained_classifier(pictures: Tensor, labels: Tensor, steps: int = 400) -> Classifier:
+    """Trained on them: they should be of another seed than any recipe's."""
     torch.manual_seed(0)
-    net, (pictures, labels) = Classifier(), digits(1001, 6000, size)
+    net = Classifier(pictures.shape[1], int(labels.max()) + 1)
     optimizer = torch.optim.AdamW(net.parameters(), 2e-3)
     for _ in range(steps):
         chosen = torch.randint(len(pictures), (64,))

@@ -37,7 +37,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 RECIPES = CHECKOUT / "data" / "recipes"
 JOINT = (
     "pictures.unet=24", "pictures.size=8", "defaults.width=8", "defaults.height=8", "train.unet.batch=5",
-    "unet.block_out_channels=[8,8,16]", "unet.norm_num_groups=4", "vocabulary.captions=50",
+    "unet.block_out_channels=[8,16]", "unet.norm_num_groups=4", "vocabulary.captions=50",
     "train.unet.precision=float32",
 )  # fmt: skip
 # A batch of 7 has no halves.
@@ -65,7 +65,7 @@ def joint(tmp_path: Path, share: Share) -> Stage:
     recipe = read_recipe(RECIPES / "conditional.toml", JOINT)
     run = TrainingRun(recipe, tmp_path, False)
     encoder = run.text_encoder()
-    latents = np.random.default_rng(0).standard_normal((24, 1, 8, 8)).astype(np.float32)
+    latents = np.random.default_rng(0).standard_normal((24, 4, 4, 4)).astype(np.float32)
     torch.manual_seed(1)
     return DiffusionStage(
         unet_class(recipe.coder)(recipe.unet), encoder, run.tokenizer, recipe.noise, latents, run.data,

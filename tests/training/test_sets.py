@@ -246,7 +246,7 @@ def test_missing_data_leaves_no_run_behind(tmp_path: Path) -> None:
 def test_a_full_disk_keeps_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It fills up while the second checkpoint is written: one sentence, and the first one is whole."""
     quick = [
-        "pictures.unet=16", "unet.block_out_channels=[8,8,8]", "unet.norm_num_groups=4",
+        "pictures.unet=16", "unet.block_out_channels=[8,8]", "unet.norm_num_groups=4",
         "train.unet.steps=4", "train.unet.batch=2", "train.unet.save_every=2", "train.unet.measure_every=4",
         "train.unet.sample_every=0", "defaults.steps=1",
     ]  # fmt: skip

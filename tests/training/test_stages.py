@@ -28,7 +28,7 @@ QUICK = (
     "pictures.unet=24", "train.unet.steps=6", "train.unet.batch=4", "train.unet.save_every=3",
     "train.unet.measure_every=6", "train.unet.sample_every=6", "defaults.steps=2",
 )  # fmt: skip
-SMALL = ("unet.block_out_channels=[8,8,16]", "unet.norm_num_groups=4")
+SMALL = ("unet.block_out_channels=[8,16]", "unet.norm_num_groups=4")
 KINDS = {
     "points": (*QUICK, "unet.block_out_channels=[16]", "defaults.width=64", "defaults.height=64"),
     "toy": (*QUICK, *SMALL),
