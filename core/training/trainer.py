@@ -115,10 +115,11 @@ def _claim(recipe: TrainingRecipe, folder: Path, held: contextlib.ExitStack) -> 
 
 def _remember(recipe: TrainingRecipe, path: Path) -> None:
     """Write down what is trained, every value of it. Raises UserError when a resumed run is another model."""
-    values = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    values = dataclasses.asdict(recipe)
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        changed = [key for key in values if values[key] != before.get(key) and key not in CHANGEABLE]
+        # Read as a recipe: what an earlier version did not know has its default.
+        before = dataclasses.asdict(read_recipe(path))
+        changed = [key for key in values if values[key] != before[key] and key not in CHANGEABLE]
         if changed:
             raise UserError(
                 f"{path.parent} holds a run with another {changed[0]}: name another folder with --out."

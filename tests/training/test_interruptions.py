@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -119,6 +120,21 @@ def test_a_run_goes_on_by_the_recipe_in_its_folder(tmp_path: Path) -> None:
     assert torch.load(tmp_path / "run" / "unet.checkpoint")["step"] == 7
     assert read_recipe(own).train.unet.batch == 4  # as it was asked for at first
     assert unfinished(tmp_path) == []
+
+
+def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    """Its recipe lacks what that version did not know, which is then as it was."""
+    short = (*POINTS, "train.unet.steps=2")
+    train(RECIPES / "points.toml", short, out=tmp_path, device="cpu")
+    own = tmp_path / "recipe.json"
+    values = json.loads(own.read_text())
+    del values["latents"]["patch"], values["train"]["unet_loss"]["tilt"]
+    own.write_text(json.dumps(values))
+    train(RECIPES / "points.toml", short, resume=True, out=tmp_path, device="cpu")
+    assert json.loads(own.read_text())["latents"]["patch"] == 1
+    own.write_text("{")
+    with pytest.raises(UserError, match=r"recipe\.json"):
+        train(RECIPES / "points.toml", short, resume=True, out=tmp_path, device="cpu")
 
 
 def test_two_trainings_do_not_share_a_folder(tmp_path: Path) -> None:
