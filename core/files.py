@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import secrets
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,17 @@ _PROBE_BYTES = 4096
 _NUMBERED = re.compile(r"([0-9]{6,7})\.")
 # What file systems without hard links answer: FAT, exFAT, some network and FUSE mounts.
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EMLINK}
+
+
+def cache_folder() -> Path:
+    """Where the user's caches of this program are."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    elif sys.platform == "darwin":
+        base = "~/Library/Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "latentcanvas"
 
 
 def check_writable(folder: Path) -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +18,7 @@ import torch
 from torch import Tensor
 
 from core.errors import UserError
-from core.files import write_whole
+from core.files import cache_folder, write_whole
 from core.noise import start_noise
 from core.preview import fit
 
@@ -87,17 +85,6 @@ def fields(count: int, size: int) -> Tensor:
     clouds = clouds / clouds.std(dim=(2, 3), keepdim=True) + torch.randn(count, 3, 1, 1, generator=generator)
     colours = torch.tensor([[1.0, 1.0, 1.0], [0.35, 0.0, -0.35], [0.2, -0.4, 0.2]])
     return torch.tanh(0.6 * torch.einsum("bchw,cd->bdhw", clouds, colours))
-
-
-def cache_folder() -> Path:
-    """Where the user's caches of this program are."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    elif sys.platform == "darwin":
-        base = "~/Library/Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "latentcanvas"
 
 
 def _beside(pipeline: Pipeline) -> Path:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.models.attention import attention
 from core.models.config import UNetConfig
 from core.models.layers import Conv3x3, Downsample, ResnetBlock, Upsample
 from core.models.merging import Merge
@@ -66,7 +67,7 @@ class Attention(nn.Module):
             h.view(b, -1, self.heads, c // self.heads).transpose(1, 2)  # (B, heads, N or T, C/heads)
             for h in (self.to_q(x), self.to_k(source), self.to_v(source))
         )
-        h = F.scaled_dot_product_attention(q, k, v)
+        h = attention(q, k, v)
         out: Tensor = self.to_out[0](h.transpose(1, 2).reshape(b, n, c))
         return out
 
@@ -211,8 +212,8 @@ class MidBlock(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
         x = self.resnets[0](x, time)
-        for attention, resnet in zip(self.attentions, self.resnets[1:], strict=True):
-            x = resnet(attention(x, context), time)
+        for transformer, resnet in zip(self.attentions, self.resnets[1:], strict=True):
+            x = resnet(transformer(x, context), time)
         return x
 
 

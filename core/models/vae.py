@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.models import strips
+from core.models.attention import attention
 from core.models.config import VAEConfig
 from core.models.layers import Downsample, ResnetBlock, Upsample
 
@@ -37,7 +38,7 @@ class Attention(nn.Module):
         b, c, h, w = x.shape
         tokens = self.group_norm(x).flatten(2).transpose(1, 2)  # (B, HW, C)
         q, k, v = (layer(tokens)[:, None] for layer in (self.to_q, self.to_k, self.to_v))
-        out: Tensor = self.to_out[0](F.scaled_dot_product_attention(q, k, v)[:, 0])  # (B, HW, C)
+        out: Tensor = self.to_out[0](attention(q, k, v)[:, 0])  # (B, HW, C)
         return x + out.transpose(1, 2).reshape(b, c, h, w)
 
 

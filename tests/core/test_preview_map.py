@@ -16,7 +16,7 @@ from core.errors import UserError
 from core.noise import start_noise
 from core.pipeline import Pipeline
 from core.preview import fit
-from core.preview_map import NAME, cache_folder, fields, scenes
+from core.preview_map import NAME, fields, scenes
 from core.training.pool import Pool, to_tensor
 from core.weights.find import EMBEDDED
 from core.weights.folder import NOTES
@@ -84,7 +84,7 @@ def test_a_folder_that_cannot_be_written(folder: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(preview_map, "write_whole", refuse)
     rows = load(folder).previewer.map
     assert not (folder / NAME).exists()
-    assert len(list((cache_folder() / "previews").iterdir())) == 1
+    assert len(list((files.cache_folder() / "previews").iterdir())) == 1
     monkeypatch.setattr(preview_map, "fitted", None)
     assert torch.equal(load(folder).previewer.map, rows)
 

@@ -1,0 +1,106 @@
+"""Attention: torch's own kernel, or on a CPU in bfloat16 products by chunks of queries where they are faster.
+
+Which is faster depends on the processor: with AMX torch's kernel is, without it the chunks can be. So both
+are timed when a shape is first met, and what was found is kept in the user's cache: the last digits of a
+picture depend on it, and one seed shall give one picture.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core.device import has_bfloat16
+from core.errors import UserError
+from core.files import cache_folder, write_whole
+
+LEAST = 1024  # positions: where there are fewer, attention is a small part of a step
+CHUNK = 512  # queries at a time: their scores stay in the processor's cache
+HEADS = 2  # that are timed, in turns, so many times
+ROUNDS = 3
+CLEARLY = 0.9  # what the chunks' time must be below, as a part of the kernel's
+FILE = "attention.json"
+
+_chosen: dict[str, bool] = {}  # whether a shape goes by chunks
+_choosing = threading.Lock()
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q kᵀ / sqrt(D)) v of q (B, heads, N, D) and k, v (B, heads, T, D): arXiv:1706.03762, eq. 1."""
+    plain = q.device.type != "cpu" or q.dtype != torch.bfloat16 or min(q.shape[2], k.shape[2]) < LEAST
+    if plain or torch.is_grad_enabled() or not by_chunks(q, k, v):
+        return F.scaled_dot_product_attention(q, k, v)
+    return chunked(q, k, v)
+
+
+def chunked(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The same, head by head and `CHUNK` queries at a time; the scores are rounded to q's dtype."""
+    b, heads, n, width = q.shape
+    out = q.new_empty(b, n, heads, width).transpose(1, 2)  # as callers read it next
+    nothing = q.new_zeros(1)
+    for i in range(b):
+        for head in range(heads):
+            keys, values = k[i, head].t().contiguous(), v[i, head].contiguous()
+            for first in range(0, n, CHUNK):
+                some = slice(first, first + CHUNK)
+                scores = torch.addmm(nothing, q[i, head, some], keys, beta=0, alpha=width**-0.5)
+                out[i, head, some] = scores.softmax(-1) @ values
+    return out
+
+
+def by_chunks(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Whether `chunked` is the faster one for this shape, on this machine with so many threads."""
+    if not has_bfloat16(q.device):
+        return False
+    name = f"{q.shape[2]}x{k.shape[2]}x{q.shape[3]}, {torch.get_num_threads()} threads"
+    if name not in _chosen:
+        with _choosing:
+            if name not in _chosen:
+                _chosen[name] = _found(name, lambda: _is_faster(q, k, v))
+    return _chosen[name]
+
+
+def _is_faster(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    few = [each[:1, :HEADS] for each in (q, k, v)]
+    seconds = {chunked: [0.0], F.scaled_dot_product_attention: [0.0]}
+    for _ in range(ROUNDS):
+        for way, spent in seconds.items():
+            began = time.perf_counter()
+            way(*few)
+            spent.append(time.perf_counter() - began)
+    ours, torchs = (min(spent[1:]) for spent in seconds.values())
+    return ours < CLEARLY * torchs
+
+
+def _found(name: str, measure: Callable[[], bool]) -> bool:
+    """What the cache says, or what is measured, which is then kept there if that can be."""
+    path = cache_folder() / FILE
+    here = f"{platform.node()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
+    known = _read(path)
+    kept = known.get(here, {}).get(name)
+    if isinstance(kept, bool):
+        return kept
+    chosen = measure()
+    known.setdefault(here, {})[name] = chosen
+    with suppress(UserError, OSError):  # without it the next process measures again
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, (json.dumps(known, indent=1, sort_keys=True) + "\n").encode())
+    return chosen
+
+
+def _read(path: Path) -> dict[str, dict[str, bool]]:
+    """By machine and shape; nothing of a file that is not there or damaged."""
+    with suppress(OSError, ValueError):
+        known = json.loads(path.read_bytes())
+        if isinstance(known, dict) and all(isinstance(each, dict) for each in known.values()):
+            return known
+    return {}
