@@ -61,8 +61,9 @@ def test_the_faster_way_is_taken_and_kept_for_good(cache: Path, asked: list[bool
         module._chosen.clear()  # as in another process
         assert torch.equal(attention(q, k, v), chunked(q, k, v))
         asked[:] = [False]
-        wide = qkv(LEAST, width=80)
-        assert torch.equal(attention(*wide), F.scaled_dot_product_attention(*wide))
+        q, k, v = qkv(LEAST, width=80)
+        assert torch.equal(attention(q, k, v), F.scaled_dot_product_attention(q, k, v))
+    q, k, v = qkv(LEAST)
     assert not torch.equal(kernel, chunked(q, k, v))
     [shapes] = json.loads(cache.read_text()).values()
     assert sorted(shapes.values()) == [False, True]
