@@ -119,7 +119,7 @@ def test_conditional_makes_the_digit_that_is_asked_for(model: Callable[[str], Pi
 
 def test_latent_draws_the_shape_in_the_colour_that_is_asked_for(model: Callable[[str], Pipeline]) -> None:
     pictures, labels, names = shapes(1001, 12000, 32)
-    net, pipe, right = trained_classifier(pictures, labels, 800), model("latent"), {}
+    net, pipe, right = trained_classifier(pictures, labels, 2500), model("latent"), {}
     pictures, labels, _ = shapes(2002, 1000, 32)
     known = float((chances(net, pictures).argmax(1) == labels).float().mean())
     for scale in (1.0, 3.0):
@@ -129,9 +129,9 @@ def test_latent_draws_the_shape_in_the_colour_that_is_asked_for(model: Callable[
         ]
         right[scale] = float(torch.cat(found).float().mean())
     print(f"right by scale: {right}; of drawn pictures {known:.3f}")
-    assert known > 0.97
-    assert right[3.0] >= 0.9
-    assert right[1.0] < right[3.0]
+    assert known > 0.95
+    assert right[3.0] >= 0.95
+    assert right[1.0] <= right[3.0]
 
 
 def test_fifty_steps_of_ddim_are_as_good_as_a_thousand_of_ddpm(model: Callable[[str], Pipeline]) -> None:
