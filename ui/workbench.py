@@ -44,6 +44,13 @@ if TYPE_CHECKING:
 
 EXAMPLE_PICTURES = Path(__file__).parents[1] / "data" / "examples"
 TABS = ("txt2img", "img2img", "inpaint")
+# Gradio may lose what it is told of a control that it is just making, as of a form not yet looked at.
+FORM_THERE = """async (owner) => {
+  for (let tries = 0; tries < 50 && !document.querySelector("#width input"); tries++)
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  return owner;
+}"""
 SHORTEST_TOKEN, LONGEST_TOKEN = 20, 64
 
 
@@ -182,7 +189,7 @@ class Workbench:
 
         answers = [self.tabs, self.notice, *self._line()]
         taken = self._then_watch(button.click(submit, [self.following, self.owner], answers, **QUICK))
-        taken = taken.then(self.on_used, self.owner, self.form.defaulted(), **QUICK)
+        taken = taken.then(self.on_used, self.owner, self.form.defaulted(), js=FORM_THERE, **QUICK)
         taken.then(self.form.on_prompt, self.form.prompt, self.form.tokens, **QUICK)
         for event in ended:
             event.then(lambda: gr.update(choices=model_names(self.engine.name)), None, self.model, **QUICK)
