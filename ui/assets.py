@@ -7,17 +7,10 @@ machine takes longer than it saves, and keeps the server from answering anything
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
-
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ui.safety import is_here
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 FOR_GOOD = "public, max-age=31536000, immutable"
 
@@ -25,10 +18,10 @@ FOR_GOOD = "public, max-age=31536000, immutable"
 class Assets:
     """Lets browsers keep what is in /assets, and sends it to this machine as it is."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer through Gradio."""
         if scope["type"] != "http" or not scope["path"].startswith("/assets/"):
             await self._app(scope, receive, send)

@@ -7,21 +7,17 @@ are one sentence of plain text.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.errors import UserError
 from ui.safety import check_upload, is_here, same_site
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 API = "/gradio_api"
 MAX_JSON_BYTES = 16 * 1024**2
@@ -44,10 +40,10 @@ class Guard:
     another name (a page of someone else that leads here by its own DNS) is refused, too.
     """
 
-    def __init__(self, app: App, *, upload_bytes: int, only_here: bool) -> None:
+    def __init__(self, app: ASGIApp, *, upload_bytes: int, only_here: bool) -> None:
         self._app, self._upload_bytes, self._only_here = app, upload_bytes, only_here
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or hand over to Gradio."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
@@ -63,7 +59,7 @@ class Guard:
         except Refused as refused:
             await PlainTextResponse(str(refused), refused.status)(scope, receive, send)
 
-    def _check_asker(self, scope: MutableMapping[str, Any]) -> None:
+    def _check_asker(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         if self._only_here and not is_here(headers.get("host")):
             raise Refused(403, "This page answers its own machine alone; start it with --listen for others.")
@@ -75,7 +71,7 @@ class Guard:
             if path.startswith(f"{API}{name}http"):
                 raise Refused(403, "This page fetches nothing from elsewhere.")
 
-    async def _checked_body(self, scope: MutableMapping[str, Any], receive: Receive) -> Receive:
+    async def _checked_body(self, scope: Scope, receive: Receive) -> Receive:
         """The body of a call, read whole: not too long, and no file in it that is somewhere else."""
         body = b"".join([part async for part in _limited(scope, receive, MAX_JSON_BYTES)])
         kind = Headers(scope=scope).get("content-type") or ""
@@ -83,7 +79,7 @@ class Guard:
             raise Refused(403, "This page fetches nothing from elsewhere: upload the file itself.")
         return _replay(body, receive)
 
-    async def _upload(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let Gradio take the files; its answer, their paths, is held back until each has been checked."""
         parts = _limited(scope, receive, FILES_AT_ONCE * self._upload_bytes + SLACK)
         answer: list[Message] = []
@@ -111,11 +107,11 @@ class Guard:
             raise
 
 
-def _path(scope: MutableMapping[str, Any]) -> str:
+def _path(scope: Scope) -> str:
     return str(scope["path"]).rstrip("/")
 
 
-async def _limited(scope: MutableMapping[str, Any], receive: Receive, most: int) -> Any:
+async def _limited(scope: Scope, receive: Receive, most: int) -> Any:
     """The body, part by part. Raises Refused as soon as it is too long, at the latest then."""
     sentence = f"This is more than the {most // 1024**2} MB that the page takes at once."
     stated = Headers(scope=scope).get("content-length", "0")

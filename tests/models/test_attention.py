@@ -114,16 +114,18 @@ def test_gradients_are_torchs(asked: list[bool]) -> None:
     assert q.grad is not None
 
 
-def test_it_is_really_timed() -> None:
+@pytest.mark.parametrize("slow_one", ["chunks", "kernel"])
+def test_it_is_really_timed(slow_one: str) -> None:
     """Which is faster depends on the machine; that a slow way loses does not."""
     q, k, v = qkv(LEAST)
-    with torch.no_grad():
-        assert module._is_faster(q, k, v) in (True, False)
 
     def slow(*few: Tensor) -> None:
         for _ in range(40):
             chunked(*few)
 
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setattr(module, "chunked", slow)
-        assert not module._is_faster(q, k, v)
+        if slow_one == "chunks":
+            patch.setattr(module, "chunked", slow)
+        else:
+            patch.setattr(F, "scaled_dot_product_attention", slow)
+        assert module._is_faster(q, k, v) == (slow_one == "kernel")
