@@ -11,12 +11,13 @@ import errno
 import os
 import re
 import secrets
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+
+import platformdirs
 
 from core.errors import UserError
 
@@ -31,13 +32,7 @@ _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, er
 
 def cache_folder() -> Path:
     """Where the user's caches of this program are."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    elif sys.platform == "darwin":
-        base = "~/Library/Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "latentcanvas"
+    return platformdirs.user_cache_path("latentcanvas", appauthor=False, opinion=False)
 
 
 def check_writable(folder: Path) -> None:

@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+
+import platformdirs
 
 from core.checks import check_text, shown
 from core.emphasis import check_prompt
@@ -87,13 +88,7 @@ def config_folder() -> Path:
     chosen = os.environ.get(FOLDER_VARIABLE)
     if chosen:
         return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        base = os.environ.get("APPDATA") or "~/AppData/Roaming"
-    elif sys.platform == "darwin":
-        base = "~/Library/Application Support"
-    else:
-        base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(base).expanduser() / "latentcanvas"
+    return platformdirs.user_config_path("latentcanvas", appauthor=False, roaming=True)
 
 
 def styles_path(owner: str | None = None, folder: Path | None = None) -> Path:

@@ -49,9 +49,27 @@ def test_our_side_alone(capsys: pytest.CaptureFixture[str]) -> None:
         (["--model", "none-such"], "is not there"),
         (["--dtype", "int8"], "int8"),
         (["--steps", "0"], "steps"),
+        (["--counts", "--steps", "1"], "two steps"),
     ],
 )
 def test_bad_input_is_one_sentence(
     capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
     assert words in failure(capsys, "bench", *arguments)
+
+
+def test_counts_are_a_table_or_json(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "bench", "--counts", "--steps", "2", "--size", "64x64", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["two pictures"]["evaluations"] == 2
+    assert found["two pictures"]["kernel_calls"] > found["plain"]["kernel_calls"] > 0
+    code, out, _ = run(capsys, "bench", "--counts", "--steps", "2", "--size", "64x64")
+    assert code == 0
+    assert "kernel calls" in out
+    assert f"{found['plain']['kernel_calls']:,}" in out
+
+
+@pytest.mark.parametrize("other", [["--watched"], ["--against", "diffusers"]])
+def test_one_kind_of_measuring_at_a_time(capsys: pytest.CaptureFixture[str], other: list[str]) -> None:
+    assert "give one of them" in failure(capsys, "bench", "--counts", *other)

@@ -35,6 +35,13 @@ def bench(
         bool,
         typer.Option("--watched", help="Measure instead what the page adds: live previews, kept steps."),
     ] = False,
+    counts: Annotated[
+        bool,
+        typer.Option(
+            "--counts",
+            help="Count instead what runs ask of torch: kernel calls, allocations, bytes copied.",
+        ),
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Measure time by part and peak memory, each picture in a new process."""
@@ -47,10 +54,15 @@ def bench(
     own = files.notes.defaults
     width, height = parse_size(size) if size else (own.width, own.height)
     own.check_size(width, height)
+    if sum((watched, counts, against is not None)) > 1:
+        raise UserError("--watched, --counts and --against measure different things: give one of them")
     if watched:
-        if against:
-            raise UserError("--watched and --against measure different things: give one of them")
         _watched(str(files.path), dtype, memory, width, height, steps, rounds, as_json)
+        return
+    if counts:
+        if steps < 2:
+            raise UserError("--counts takes two steps or more: half of them is run from a picture")
+        _counted(str(files.path), dtype, memory, width, height, steps, as_json)
         return
     job = Job(
         model=str(files.path.resolve()), dtype=dtype, width=width, height=height, steps=steps, memory=memory
@@ -94,6 +106,24 @@ def _watched(
     ratios = f"{found.clock:.3f} times as long ({found.processor:.3f} times the processor)"
     print(f"{width}x{height}, {steps} steps, {rounds} pairs: a watched run takes {ratios}")
     print(f"as the same run from Python; {found.looks} looks of {1000 * found.look_seconds:.1f} ms each")
+
+
+def _counted(
+    model: str, dtype: str | None, memory: str | None, width: int, height: int, steps: int, as_json: bool
+) -> None:
+    """Runs that differ in one thing each, in this process."""
+    from core.bench.counts import count_all
+    from core.pipeline import Pipeline
+    from ui.commands.tables import console, table
+
+    pipeline = Pipeline.load(model, dtype=dtype, memory=memory)
+    found = {name: each.to_dict() for name, each in count_all(pipeline, width, height, steps).items()}
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+    heads = ["", *(name.replace("_", " ") for name in found["plain"])]
+    rows = [[name, *(f"{value:,}" for value in each.values())] for name, each in found.items()]
+    table(console(), f"{pipeline.name}, {width}x{height}, {steps} steps", heads, rows)
 
 
 def _measured(sides: list[Side], job: Any, rounds: int) -> dict[Side, list[Figures]]:
