@@ -1,12 +1,13 @@
 """A step and a decoding of Stable Diffusion 1.5 beside diffusers' own, in turns, in one process.
 
-    python -m tests.step_speed unet|decode [rounds] [default] [openvino]
+    python -m tests.step_speed unet|decode [rounds] [float32] [default] [openvino] [clock]
 
-The networks have random weights and their full size, both sides the same ones. It prints the seconds of
-the processor on one thread, so that what else runs on the machine matters little, and ratios as medians over
-the rounds: ours in the dtype that this hardware gets, diffusers in the same one with channels last; with
-`default` also as diffusers is by itself, float32; with `openvino` our UNet as OpenVINO runs it (`pip install
-openvino`), converted and compiled for this shape.
+The networks have random weights and their full size, both sides the same ones: ours in the dtype that this
+hardware gets, or in `float32`; diffusers in the same one with channels last; with `default` also as diffusers
+is by itself, float32; with `openvino` our network as OpenVINO runs it (`pip install openvino`), converted and
+compiled for this shape. Ratios are medians over the rounds. The seconds are the processor's on one thread, so
+that what else runs on the machine matters little; with `clock` they are those of the clock, on all threads,
+for a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -68,24 +69,35 @@ def ours(part: str, peer: nn.Module) -> Any:
     return network.eval().requires_grad_(False)
 
 
-def openvino(network: nn.Module, given: tuple[Tensor, ...]) -> Callable[[], Tensor]:
-    """The network as OpenVINO runs it on one thread; `given` is what it is called with, float32."""
+def openvino(network: nn.Module, given: tuple[Tensor, ...], dtype: torch.dtype) -> Callable[[], Tensor]:
+    """A float32 network as OpenVINO runs it in this dtype, on as many threads as torch has; `given` is what
+    it is called with, float32.
+    """
     engine = import_module("openvino")
     shapes = [list(each.shape) for each in given]
-    model = engine.convert_model(network.float(), example_input=given, input=shapes)
-    half = find_dtype(None, CPU) == torch.bfloat16
+    model = engine.convert_model(network, example_input=given, input=shapes)
     wanted = {
-        "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
+        "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": 1,
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
     compiled, inputs = engine.compile_model(model, "CPU", wanted), [each.numpy() for each in given]
     return lambda: torch.from_numpy(compiled(inputs)[0])
 
 
-def calls(part: str, default: bool, converted: bool) -> dict[str, Callable[[], Tensor]]:
+class Decoder(nn.Module):
+    """A VAE's way back alone."""
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.vae.decode(x)
+
+
+def calls(part: str, dtype: torch.dtype, default: bool, converted: bool) -> dict[str, Callable[[], Tensor]]:
     """What is measured, by name; ours first."""
-    dtype = find_dtype(None, CPU)
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(2 if part == "unet" else 1, 4, 64, 64, generator=generator)
     t, text = torch.tensor([501.0, 501.0]), torch.randn(2, 77, 768, generator=generator)
@@ -106,23 +118,30 @@ def calls(part: str, default: bool, converted: bool) -> dict[str, Callable[[], T
     if default:
         made["diffusers, float32"] = call(theirs(part, torch.float32), torch.float32, torch.contiguous_format)
     if converted:
-        made["openvino"] = openvino(ours(part, theirs(part, torch.float32)), (x, t, text))
+        network = ours(part, theirs(part, torch.float32))
+        if part == "unet":
+            made["openvino"] = openvino(network, (x, t, text), dtype)
+        else:
+            made["openvino"] = openvino(Decoder(network), (x,), dtype)
     return made
 
 
 @torch.no_grad()
-def main(part: str, rounds: int, default: bool, converted: bool) -> None:
-    torch.set_num_threads(1)
-    sides = calls(part, default, converted)
+def main(part: str, rounds: int, words: set[str]) -> None:
+    dtype = torch.float32 if "float32" in words else find_dtype(None, CPU)
+    clock = time.perf_counter if "clock" in words else time.process_time
+    if "clock" not in words:
+        torch.set_num_threads(1)
+    sides = calls(part, dtype, "default" in words, "openvino" in words)
     spent: dict[str, list[float]] = {name: [] for name in sides}
     speeds = []
-    print("ready", flush=True)
+    print(f"ready: {dtype}, {torch.get_num_threads()} threads", flush=True)
     for _ in range(rounds + 1):  # the first one warms up
         for name, call in sides.items():
-            began = time.process_time()
+            began = clock()
             call()
-            spent[name].append(time.process_time() - began)
-        speeds.append(product_speed(CPU, find_dtype(None, CPU)))
+            spent[name].append(clock() - began)
+        speeds.append(product_speed(CPU, dtype))
         print({name: round(each[-1], 2) for name, each in spent.items()}, flush=True)
     own = spent["latentcanvas"][1:]
     for name, each in spent.items():
@@ -136,4 +155,4 @@ def main(part: str, rounds: int, default: bool, converted: bool) -> None:
 
 if __name__ == "__main__":
     asked = sys.argv[2:]
-    main(sys.argv[1], int(asked[0]) if asked else 5, "default" in asked, "openvino" in asked)
+    main(sys.argv[1], int(asked.pop(0)) if asked and asked[0].isdecimal() else 5, set(asked))

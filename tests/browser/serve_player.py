@@ -66,7 +66,7 @@ def runs_and_model() -> tuple[kept.FakeRuns, Pipeline]:
     """Kept runs of the embedded model where it is there, else of the fake one."""
     model: Pipeline = Pipeline.load("tiny") if EMBEDDED.exists() else kept.pipeline()
     runs = kept.family(model, size=128)
-    long = Request(prompt="a yellow star", seed=3, steps=150, batch=2, width=64, height=64)
+    long = Request(prompt="a yellow star", seed=3, steps=150, cfg_scale=1.0, width=64, height=64)
     runs.runs["long"] = kept.kept("long", long)  # of the small model: it is only to be long
     return runs, model
 

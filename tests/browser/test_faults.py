@@ -215,10 +215,11 @@ def test_outputs_that_may_not_be_written(open_page: Open, disk: tuple[confined.D
     in_history(page, before + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("statements", "seed"),
     [
-        pytest.param(["BEGIN IMMEDIATE"], 41, marks=pytest.mark.slow),
+        (["BEGIN IMMEDIATE"], 41),
         (["PRAGMA locking_mode = EXCLUSIVE", "BEGIN EXCLUSIVE", "DELETE FROM pictures"], 51),
     ],
     ids=["for writing", "for reading too"],

@@ -99,6 +99,7 @@ def test_an_address_opens_a_run_at_a_step(open_page: Open) -> None:
     expect(other.locator("#seed input")).to_have_value("31")
 
 
+@pytest.mark.slow
 def test_a_picture_goes_on_to_the_other_tabs_and_back(open_page: Open) -> None:
     page = open_page()
     ask(page, "a yellow star", steps="6", seed="33")
@@ -122,6 +123,7 @@ def test_a_picture_goes_on_to_the_other_tabs_and_back(open_page: Open) -> None:
     expect(other.locator("#rest")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_two_people_at_once_each_get_their_own(open_page: Open) -> None:
     ann, bob = open_page(), open_page()
     ask(ann, "a red house of my own", steps="24", batch="4", seed="100")
@@ -134,6 +136,7 @@ def test_two_people_at_once_each_get_their_own(open_page: Open) -> None:
     expect(bob.locator(".lc-report")).to_contain_text("seed 200")
 
 
+@pytest.mark.slow
 def test_looking_back_never_waits_for_another_run(open_page: Open) -> None:
     looking, making = open_page(), open_page()
     ask(looking, steps="10")

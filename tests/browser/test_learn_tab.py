@@ -84,6 +84,7 @@ def test_schedules_mark_where_a_strength_starts(open_page: Open) -> None:
     expect(part.get_by_role("alert")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_samplers_walk_side_by_side_and_are_saved(open_page: Open, tmp_path: Path) -> None:
     page = open_page()
     part = learn(page, "Reverse")
@@ -135,6 +136,7 @@ def test_guidance_over_two_scales_and_bad_ones(open_page: Open) -> None:
     expect(part.locator("svg.lc-plot")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_prompts_over_scales(open_page: Open, screenshots: Path, tmp_path: Path) -> None:
     page = open_page()
     part = learn(page, "Guidance")

@@ -169,6 +169,7 @@ def empty(site: Site) -> Path:
     return site.outputs
 
 
+@pytest.mark.slow
 def test_eight_programs_at_once(site: Site, empty: Path, tmp_path: Path) -> None:
     by_endpoints(site, 8, tmp_path).check(empty)
 

@@ -66,6 +66,7 @@ def picture(page: Any, screenshots: Path, name: str) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
 
 
+@pytest.mark.slow
 def test_a_model_is_trained_and_used(open_page: Open, site: Site, screenshots: Path) -> None:
     page = open_page()
     part = train_view(page)

@@ -119,6 +119,7 @@ def test_words_examples_and_options(open_page: Open) -> None:
     expect(page.locator("#prompt textarea")).to_have_value(words)
 
 
+@pytest.mark.slow
 def test_styles_and_presets_are_saved_and_used(open_page: Open, site: Site) -> None:
     page = open_page()
     page.locator("#keep").click()

@@ -166,6 +166,7 @@ def lives(tmp_path: Path, kills: int) -> None:
         found_again(server, set(before))
 
 
+@pytest.mark.slow
 def test_a_killed_server_loses_nothing_that_was_kept(tmp_path: Path) -> None:
     lives(tmp_path, 1)
 

@@ -82,7 +82,8 @@ def test_a_run_without_steps_still_shows_its_picture(viewer: Viewer) -> None:
 
 
 def test_a_long_run_is_still_a_small_message() -> None:
-    long = kept.kept("long", Request(prompt="a star", steps=150, batch=8, seed=3, width=64, height=64))
+    asked = Request(prompt="a star", steps=150, batch=8, seed=3, width=64, height=64, cfg_scale=1.0)
+    long = kept.kept("long", asked)
     began = time.perf_counter()
     message = Viewer(kept.FakeEngine(None), kept.FakeRuns([long])).show(OWNER, "long")
     assert time.perf_counter() - began < 5
