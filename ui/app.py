@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import inspect
 import io
 import os
 import signal
@@ -96,6 +97,7 @@ def serve(options: PageOptions, load: Callable[[str], PagePipeline] | None = Non
             signal.signal(signal.SIGTERM, signal.default_int_handler)
         _settle_gradio(temporary)
         with _few_collections():
+            _import_gradio()
             page, jobs = _page(options, store, load or (lambda name: _load(options, store, name)))
             if page_settings.share:  # asking for a link takes a while, and the page is up before
                 print("Asking for a share link ...", flush=True)
@@ -162,6 +164,30 @@ def _few_collections() -> Iterator[None]:
         gc.freeze()
     finally:
         gc.enable()
+
+
+def _import_gradio() -> None:
+    with no_stubs():
+        import gradio  # noqa: F401
+
+
+@contextlib.contextmanager
+def no_stubs() -> Iterator[None]:
+    """Gradio writes type stubs of each component when its class is made, anew at every import, beside its own
+    files: two fifths of the time. Inside no component's file can be told, and of those it writes none.
+    """
+    getfile = inspect.getfile
+
+    def told(thing: Any) -> str:
+        if hasattr(thing, "EVENTS"):  # a component, or the base of all
+            raise OSError(f"{thing} is told no file")
+        return getfile(thing)
+
+    inspect.getfile = told  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        inspect.getfile = getfile
 
 
 def _page(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,12 +19,11 @@ from core.weights.folder import (
     read_vae_config,
     read_vae_part,
 )
+from core.weights.hashes import hash_files
 from core.weights.parts import Part
 from core.weights.prediction import SIZES
 from core.weights.recognise import recognise
 from core.weights.single import read_single, read_vae_file
-
-_HASH_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -74,16 +72,6 @@ def open_model(path: Path, *, ema: bool = False, vae: Path | None = None) -> Mod
     else:
         model = _file(path, ema=ema)
     return model if vae is None else _with_vae(model, vae.expanduser())
-
-
-def hash_files(paths: tuple[Path, ...] | list[Path]) -> str:
-    """One SHA-256 over the contents of several files, in their order."""
-    total = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while block := file.read(_HASH_BLOCK):
-                total.update(block)
-    return total.hexdigest()
 
 
 def _folder(path: Path) -> ModelFiles:

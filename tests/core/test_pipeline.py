@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pipe(folder: Path) -> Pipeline:
     return Pipeline.load(folder, device="cpu")
+
+
+def test_neither_loading_nor_running_imports_torchs_compiler(folder: Path) -> None:
+    """It takes longer than all the rest of a start."""
+    code = f"""
+import sys
+from core.pipeline import Pipeline
+Pipeline.load({str(folder)!r}, device="cpu").generate(prompt="a red circle", steps=1)
+print([name for name in ("torch._dynamo", "sympy") if name in sys.modules])
+"""
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 MIDPOINT = """

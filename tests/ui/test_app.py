@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
+import inspect
 import os
 import socket
 import subprocess
@@ -142,6 +144,26 @@ app.serve(app.PageOptions())
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.stdout.splitlines()[-1] == "False True", done.stderr
+
+
+def test_a_start_writes_no_type_stubs(tmp_path: Path) -> None:
+    path = tmp_path / "component_of_a_test.py"
+    path.write_text("import gradio as gr\nclass Mine(gr.HTML):\n    EVENTS = [*gr.HTML.EVENTS]\n")
+    getfile, stubs = inspect.getfile, path.with_suffix(".pyi")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
+    try:
+        with app.no_stubs():
+            spec.loader.exec_module(module)
+        assert not stubs.exists()
+        assert module.Mine("a word").value == "a word"
+        assert inspect.getfile is getfile
+        spec.loader.exec_module(module)
+        assert stubs.exists()  # so it is what Gradio does otherwise
+    finally:
+        del sys.modules[path.stem]
 
 
 # Words.

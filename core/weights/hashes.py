@@ -1,0 +1,61 @@
+"""The hash that names a model in recipes. That of large files is kept: reading 2 GB for it takes seconds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from core.errors import UserError
+from core.files import cache_folder, write_whole
+
+LARGE = 100 * 2**20  # bytes; what is smaller is hashed in a moment
+MOST = 1000  # hashes that are kept
+FILE = "hashes.json"
+BLOCK = 1 << 20
+
+
+def hash_files(paths: Sequence[Path]) -> str:
+    """One SHA-256 over the contents of several files, in their order.
+
+    Large files are read once: while their places, sizes and times of change are the same, the hash in the
+    user's cache is taken.
+    """
+    files = [(str(path.resolve()), path.stat()) for path in paths]
+    if sum(stat.st_size for _, stat in files) < LARGE:
+        return _hash(paths)
+    mark = json.dumps([(name, stat.st_size, stat.st_mtime_ns) for name, stat in files])
+    known = _read(cache_folder() / FILE)
+    if mark not in known:
+        known[mark] = _hash(paths)
+        _keep(cache_folder() / FILE, known)
+    return known[mark]
+
+
+def _hash(paths: Sequence[Path]) -> str:
+    total = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                total.update(block)
+    return total.hexdigest()
+
+
+def _read(path: Path) -> dict[str, str]:
+    """The hashes that are kept; none of a file that is not there or damaged."""
+    with suppress(OSError, ValueError):
+        known = json.loads(path.read_bytes())
+        if isinstance(known, dict) and all(
+            isinstance(each, str) and len(each) == 64 for each in known.values()
+        ):
+            return known
+    return {}
+
+
+def _keep(path: Path, known: dict[str, str]) -> None:
+    newest = dict(list(known.items())[-MOST:])
+    with suppress(UserError, OSError):  # without it the next process reads the files again
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, (json.dumps(newest, indent=1) + "\n").encode())
