@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from core.models.attention import attention
 from core.models.config import UNetConfig
-from core.models.layers import Conv3x3, Downsample, ResnetBlock, Upsample
+from core.models.layers import Conv3x3, Downsample, ResnetBlock, Upsample, silu
 from core.models.merging import Merge
 
 # Of the finest level: the layers of the way up that read no deeper than the first one of the way down.
@@ -121,9 +121,9 @@ class TransformerBlock(nn.Module):
             merge = Merge(x, size, merging)
             x = x + merge.undone(self.attn1(merge(self.norm1(x))))
         else:
-            x = x + self.attn1(self.norm1(x))
-        x = x + self.attn2(self.norm2(x), context)
-        out: Tensor = x + self.ff(self.norm3(x))
+            x = self.attn1(self.norm1(x)).add_(x)
+        x = self.attn2(self.norm2(x), context).add_(x)
+        out: Tensor = self.ff(self.norm3(x)).add_(x)
         return out
 
 
@@ -157,7 +157,7 @@ class SpatialTransformer(nn.Module):
             tokens = self.proj_out(tokens)
         tokens = tokens.transpose(1, 2).reshape(b, c, h, w)
         out: Tensor = tokens if self.linear else self.proj_out(tokens)
-        return x + out
+        return out.add_(x)
 
 
 class DownBlock(nn.Module):
@@ -334,4 +334,4 @@ class UNet(nn.Module):
             assert isinstance(first, DownBlock)
             left.append(first.layer(0, h, time, context, merged[0]))
         h = last(deep, left, time, context, merged[0], layers[-SHALLOW:])  # (B, 320, 64, 64)
-        return self.conv_out(F.silu(self.conv_norm_out(h))), deep
+        return self.conv_out(silu(self.conv_norm_out(h))), deep

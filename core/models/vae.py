@@ -9,13 +9,12 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.models import strips
 from core.models.attention import attention
 from core.models.config import VAEConfig
-from core.models.layers import Downsample, ResnetBlock, Upsample
+from core.models.layers import Downsample, ResnetBlock, Upsample, silu
 
 EPS = 1e-6
 # A picture whose largest map has more numbers than this is computed by strips (core/models/strips.py). For SD
@@ -111,7 +110,7 @@ class Encoder(nn.Module):
         for block in self.down_blocks:
             h = block(h)  # ... (B, 512, 64, 64)
         h = self.mid_block(h)
-        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(h)))  # (B, 2 * 4, 64, 64)
+        out: Tensor = self.conv_out(silu(self.conv_norm_out(h)))  # (B, 2 * 4, 64, 64)
         return out
 
 
@@ -134,7 +133,7 @@ class Decoder(nn.Module):
         h = self.mid_block(self.conv_in(z))  # (B, 512, 64, 64)
         for block in self.up_blocks:
             h = block(h)  # ... (B, 128, 512, 512)
-        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(h)))
+        out: Tensor = self.conv_out(silu(self.conv_norm_out(h)))
         return out
 
 
