@@ -31,6 +31,7 @@ from core.weights.parts import laid_out
 
 CPU = torch.device("cpu")
 LAST = torch.channels_last
+WORDS = {"float32", "default", "openvino", "clock"}
 
 
 def filled(module: nn.Module, dtype: torch.dtype) -> Any:
@@ -155,4 +156,6 @@ def main(part: str, rounds: int, words: set[str]) -> None:
 
 if __name__ == "__main__":
     asked = sys.argv[2:]
+    if unknown := {*asked} - WORDS - {each for each in asked if each.isdecimal()}:
+        sys.exit(f"not known: {', '.join(unknown)}")
     main(sys.argv[1], int(asked.pop(0)) if asked and asked[0].isdecimal() else 5, set(asked))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import inspect
 import io
 import os
@@ -168,7 +169,7 @@ def _few_collections() -> Iterator[None]:
 
 def _import_gradio() -> None:
     with no_stubs():
-        import gradio  # noqa: F401
+        importlib.import_module("gradio")
 
 
 @contextlib.contextmanager

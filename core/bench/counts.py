@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from core.pipeline import Pipeline
 
 # What only moves numbers, to another place, layout or format.
-MOVES = frozenset(
-    {"cat", "clone", "copy_", "constant_pad_nd", "index", "index_select", "repeat", "stack", "_to_copy"}
-)
-# Allocation alone, or a look at one number: nothing is computed.
+# fmt: off
+MOVES = frozenset((
+    "cat", "clone", "constant_pad_nd", "copy_", "gather", "index", "index_put_", "index_select", "repeat",
+    "roll", "scatter", "scatter_", "slice_scatter", "stack", "_to_copy",
+))
+# fmt: on
+# Allocation alone: nothing is computed.
 NO_KERNELS = frozenset({"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"})
 
 

@@ -12,6 +12,15 @@ def silu(x: Tensor) -> Tensor:
     return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
+def add(x: Tensor, own: Tensor) -> Tensor:
+    """The sum with `own`, which nobody else has: in its place, where no gradient needs it and x lies as it
+    does, or is spread over it; else as x lies.
+    """
+    if torch.is_grad_enabled() or (x.shape == own.shape and x.stride() != own.stride()):
+        return x + own
+    return own.add_(x)
+
+
 class Conv3x3(nn.Conv2d):
     """A convolution that keeps the size. Where the map is one cell, the padding is all that the kernel's
     sides would see, so its middle alone is used: a ninth of the work.
@@ -49,10 +58,9 @@ class ResnetBlock(nn.Module):
     def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
         h = self.conv1(silu(self.norm1(x)))  # (B, out, H, W)
         if time is not None:
-            h += self.time_emb_proj(F.silu(time))[:, :, None, None]  # (B, out, 1, 1)
-        out: Tensor = self.conv2(silu(self.norm2(h)))
-        out += self.conv_shortcut(x) if self.changes_width else x
-        return out
+            h = add(self.time_emb_proj(F.silu(time))[:, :, None, None], h)  # (B, out, 1, 1) + h
+        h = self.conv2(silu(self.norm2(h)))
+        return add(h, self.conv_shortcut(x)) if self.changes_width else add(x, h)
 
 
 class Upsample(nn.Module):

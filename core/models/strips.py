@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.models.layers import Downsample, ResnetBlock, Upsample
+from core.models.layers import Downsample, ResnetBlock, Upsample, silu
 
 if TYPE_CHECKING:
     from core.models.vae import Decoder, Encoder
@@ -76,7 +76,7 @@ def encode(encoder: Encoder, picture: Tensor) -> Tensor:
         elif isinstance(layer, Downsample):
             x = _held(_filled(_downsampled(x, layer)))
     h = encoder.mid_block(x.take(0, x.shape[2]))
-    out: Tensor = encoder.conv_out(F.silu(encoder.conv_norm_out(h)))
+    out: Tensor = encoder.conv_out(silu(encoder.conv_norm_out(h)))
     return out
 
 

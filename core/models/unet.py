@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from core.models.attention import attention
 from core.models.config import UNetConfig
-from core.models.layers import Conv3x3, Downsample, ResnetBlock, Upsample, silu
+from core.models.layers import Conv3x3, Downsample, ResnetBlock, Upsample, add, silu
 from core.models.merging import Merge
 
 # Of the finest level: the layers of the way up that read no deeper than the first one of the way down.
@@ -121,10 +121,9 @@ class TransformerBlock(nn.Module):
             merge = Merge(x, size, merging)
             x = x + merge.undone(self.attn1(merge(self.norm1(x))))
         else:
-            x = self.attn1(self.norm1(x)).add_(x)
-        x = self.attn2(self.norm2(x), context).add_(x)
-        out: Tensor = self.ff(self.norm3(x)).add_(x)
-        return out
+            x = add(x, self.attn1(self.norm1(x)))
+        x = add(x, self.attn2(self.norm2(x), context))
+        return add(x, self.ff(self.norm3(x)))
 
 
 class SpatialTransformer(nn.Module):
@@ -157,7 +156,7 @@ class SpatialTransformer(nn.Module):
             tokens = self.proj_out(tokens)
         tokens = tokens.transpose(1, 2).reshape(b, c, h, w)
         out: Tensor = tokens if self.linear else self.proj_out(tokens)
-        return out.add_(x)
+        return add(x, out)
 
 
 class DownBlock(nn.Module):

@@ -20,13 +20,14 @@ BLOCK = 1 << 20
 def hash_files(paths: Sequence[Path]) -> str:
     """One SHA-256 over the contents of several files, in their order.
 
-    Large files are read once: while their places, sizes and times of change are the same, the hash in the
-    user's cache is taken.
+    Large files are read once: while they are the same files, of the same sizes and times of change, the hash
+    in the user's cache is taken.
     """
     files = [(str(path.resolve()), path.stat()) for path in paths]
     if sum(stat.st_size for _, stat in files) < LARGE:
         return _hash(paths)
-    mark = json.dumps([(name, stat.st_size, stat.st_mtime_ns) for name, stat in files])
+    # A copy may keep the time of change, not when and where it was made.
+    mark = json.dumps([(name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for name, s in files])
     known = _read(cache_folder() / FILE)
     if mark not in known:
         known[mark] = _hash(paths)

@@ -26,9 +26,7 @@ from tests.small import write_model
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model without notes."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
-    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(preview_map, "cache_folder", lambda: tmp_path / "cache")
     made = write_model(tmp_path / "small")
     (made / NOTES).unlink()
     return made
@@ -84,7 +82,7 @@ def test_a_folder_that_cannot_be_written(folder: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(preview_map, "write_whole", refuse)
     rows = load(folder).previewer.map
     assert not (folder / NAME).exists()
-    assert len(list((files.cache_folder() / "previews").iterdir())) == 1
+    assert len(list((folder.parent / "cache" / "previews").iterdir())) == 1
     monkeypatch.setattr(preview_map, "fitted", None)
     assert torch.equal(load(folder).previewer.map, rows)
 

@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from core.models.layers import ResnetBlock
+from core.models.unet import SpatialTransformer
 from core.pipeline import Pipeline
 from tests.small import write_model
 
@@ -78,3 +80,36 @@ def test_samplers_and_encoders_give_the_usual_layout(folder: Path) -> None:
 def test_float16_on_a_cpu_stays_as_the_file_has_it(folder: Path) -> None:
     pipe = Pipeline.load(folder, device="cpu", dtype="float16")
     assert pipe.unet.conv_in.weight.is_contiguous()
+
+
+@torch.no_grad()
+def test_maps_that_lie_plainly_stay_so(folder: Path) -> None:
+    plain = contiguous(Pipeline.load(folder, device="cpu", dtype="float32").unet)
+    seen: dict[str, bool] = {}
+    for name, layer in plain.named_modules():
+        if isinstance(layer, ResnetBlock | SpatialTransformer):
+            layer.register_forward_hook(
+                lambda _layer, _given, out, name=name: seen.update({name: out.is_contiguous()})
+            )
+    plain(torch.randn(2, 4, 8, 8), torch.tensor([20.0, 900.0]), torch.randn(2, 77, 16))
+    assert len(seen) > 5
+    assert [name for name, whole in seen.items() if not whole] == []
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_is_computed_in_place_is_nobody_elses(folder: Path, dtype: str) -> None:
+    """With gradients nothing is in place: the numbers are the same, and what was given is as it was."""
+    pipe = Pipeline.load(folder, device="cpu", dtype=dtype)
+    kind = pipe.dtype
+    x, context = torch.randn(2, 4, 8, 8).to(kind), torch.randn(2, 77, 16).to(kind)
+    times = torch.tensor([20.0, 900.0])
+    expected, deep = pipe.unet.evaluate(x, times, context)
+    part, _ = pipe.unet.evaluate(x, times, context, deep=deep)
+    decoded, encoded = pipe.vae.decode(x), pipe.vae.encode(torch.ones(1, 3, 32, 32, dtype=kind))
+    given = [each.clone() for each in (x, context, deep)]
+    with torch.no_grad():
+        for deeper, wanted in ((None, expected), (deep, part)):
+            assert torch.equal(pipe.unet.evaluate(x, times, context, deep=deeper)[0], wanted)
+        assert torch.equal(pipe.vae.decode(x), decoded)
+        assert torch.equal(pipe.vae.encode(torch.ones(1, 3, 32, 32, dtype=kind)), encoded)
+    assert all(torch.equal(a, b) for a, b in zip((x, context, deep), given, strict=True))

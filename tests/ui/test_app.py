@@ -132,8 +132,13 @@ def test_the_page_is_served_without_torch(tmp_path: Path) -> None:
 import os, sys
 from ui import app
 app._start = lambda jobs: None
+early, really = [], app._import_gradio
+def importing():
+    early.append("gradio" not in sys.modules)
+    really()
+app._import_gradio = importing
 def served(page):
-    print("torch" in sys.modules, page.is_running, flush=True)
+    print("torch" in sys.modules, page.is_running, early, flush=True)
     os._exit(0)
 app._until_interrupted = served
 app.serve(app.PageOptions())
@@ -143,10 +148,10 @@ app.serve(app.PageOptions())
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240, check=False
     )
-    assert done.stdout.splitlines()[-1] == "False True", done.stderr
+    assert done.stdout.splitlines()[-1] == "False True [True]", done.stderr
 
 
-def test_a_start_writes_no_type_stubs(tmp_path: Path) -> None:
+def test_inside_no_stubs_none_are_written(tmp_path: Path) -> None:
     path = tmp_path / "component_of_a_test.py"
     path.write_text("import gradio as gr\nclass Mine(gr.HTML):\n    EVENTS = [*gr.HTML.EVENTS]\n")
     getfile, stubs = inspect.getfile, path.with_suffix(".pyi")

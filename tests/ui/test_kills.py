@@ -167,10 +167,5 @@ def lives(tmp_path: Path, kills: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_server_loses_nothing_that_was_kept(tmp_path: Path) -> None:
-    lives(tmp_path, 1)
-
-
-@pytest.mark.slow
-def test_a_server_that_is_killed_again_and_again(tmp_path: Path) -> None:
+def test_a_server_that_is_killed_again_and_again_loses_nothing_that_was_kept(tmp_path: Path) -> None:
     lives(tmp_path, 8)

@@ -51,6 +51,15 @@ def test_a_changed_file_is_read_again(cache: Path, files: list[Path]) -> None:
     assert hash_files(files[::-1]) == of("c" * 9 + "a" * 10)
 
 
+def test_another_file_of_the_same_size_and_time_is_read(cache: Path, files: list[Path]) -> None:
+    hash_files(files)
+    then = files[1].stat()
+    files[1].unlink()
+    files[1].write_bytes(b"d" * 10)
+    os.utime(files[1], ns=(then.st_atime_ns, then.st_mtime_ns))
+    assert hash_files(files) == of("a" * 10 + "d" * 10)
+
+
 @pytest.mark.parametrize("damage", ["[", "[]", '{"a": 1}', '{"a": "short"}'])
 def test_a_damaged_cache_is_made_anew(cache: Path, files: list[Path], damage: str) -> None:
     cache.parent.mkdir()

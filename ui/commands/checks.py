@@ -23,7 +23,8 @@ CHECKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("format", ("ruff", "format", "--check", ".")),
     ("types", ("mypy",)),
     # One process a core, each with one thread; a file's tests stay together, for they share a served page.
-    # The browser's files come first: they are long, and at the end one process would be left with the last.
+    # In the order of their folders, which has the browser's files early: they are long, and at the end one
+    # process would be left with the last.
     (
         "tests",
         (
