@@ -23,17 +23,7 @@ CHECKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("format", ("ruff", "format", "--check", ".")),
     ("types", ("mypy",)),
     # One process a core, each with one thread; a file's tests stay together, for they share a served page.
-    # In the order of their folders, which has the browser's files early: they are long, and at the end one
-    # process would be left with the last.
-    (
-        "tests",
-        (
-            "pytest",
-            f"--numprocesses={min(os.cpu_count() or 1, 8)}",
-            "--dist=loadfile",
-            "--no-loadscope-reorder",
-        ),
-    ),
+    ("tests", ("pytest", f"--numprocesses={min(os.cpu_count() or 1, 8)}", "--dist=loadfile")),
 )
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # Debian's chromium comes without a font of its own.
