@@ -131,8 +131,8 @@ def open_page(chromium: Any, site: Site, ready: str) -> Iterator[Callable[..., A
         contexts.append(context)
         context.set_default_timeout(PATIENCE)
         page = context.new_page()
-        page.on("console", lambda said: troubles.extend(filter(_is_trouble, [(said.type, said.text)])))
-        page.on("pageerror", lambda error: troubles.extend(filter(_is_trouble, [("error", str(error))])))
+        page.on("console", lambda said: troubles.extend(filter(is_trouble, [(said.type, said.text)])))
+        page.on("pageerror", lambda error: troubles.extend(filter(is_trouble, [("error", str(error))])))
         page.on("request", lambda request: troubles.extend(filter(_is_foreign, [request.url])))
         page.goto(site.url + at)
         page.locator(ready).first.wait_for(state="attached")
@@ -152,13 +152,17 @@ def _closing(contexts: list[Any]) -> Iterator[None]:
             context.close()
 
 
-# What Gradio itself says when a page is left while it is being told something.
+# What Gradio itself says when a page is left while it is being told something. The last two take a busy
+# machine: changes that were on their way no longer find what they change, and another stream is asked for
+# in a session that is over.
 LEAVING = (
     "AbortError: signal is aborted",
     "AbortError: BodyStreamBuffer was aborted",
     "Unexpected error Connection errored out",
     "TypeError: network error",
     "Failed to load resource: net::ERR_INCOMPLETE_CHUNKED_ENCODING",
+    "Unexpected client exception TypeError: Cannot set properties of undefined (setting '0')",
+    "Unexpected error 404: Not Found",
 )
 # And its image editor of a picture that comes before it is ready, as on a busy machine: see `paint_on`.
 HASTE = tuple(
@@ -166,7 +170,8 @@ HASTE = tuple(
 )
 
 
-def _is_trouble(said: tuple[str, str]) -> bool:
+def is_trouble(said: tuple[str, str]) -> bool:
+    """Whether a line of the console, its kind and words, is an error, and none of those of Gradio itself."""
     kind, words = said
     return kind == "error" and not words.startswith((*LEAVING, *HASTE))
 
