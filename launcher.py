@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
 CHECKOUT = Path(__file__).resolve().parent
 VENV = CHECKOUT / ".venv"
@@ -156,7 +156,7 @@ def _requirements_met(extras: Sequence[str]) -> bool:
 
 
 @contextmanager
-def only_one_at_a_time() -> Iterator[IO[str]]:
+def only_one_at_a_time() -> Generator[IO[str]]:
     """Hold the lock of this checkout's `.venv`; the system lets go of it however the process ends."""
     with open(LOCK, "a", encoding="utf-8") as lock:
         if not _lock(lock, wait=False):

@@ -61,9 +61,9 @@ def check_whole(name: str, value: object, low: int, high: int) -> None:
 def check_number(name: str, value: object, low: float, high: float) -> float:
     """`value` as a float, if it is a number from `low` to `high`."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not low <= value <= high:  # type: ignore[operator]  # NaN is in no range
+    if not number or not low <= value <= high:  # NaN is in no range
         raise UserError(f"{name} {shown(value)}: must be a number between {low:g} and {high:g}")
-    return float(value)  # type: ignore[arg-type]
+    return float(value)
 
 
 def check_size(width: object, height: object, multiple: int = 1, smallest: int = 1) -> None:
@@ -84,7 +84,7 @@ def check_size(width: object, height: object, multiple: int = 1, smallest: int =
 
 def _is_side(side: object, multiple: int, smallest: int) -> bool:
     whole = isinstance(side, int) and not isinstance(side, bool)
-    return whole and smallest <= side <= MAX_SIDE and side % multiple == 0  # type: ignore[operator]
+    return whole and smallest <= side <= MAX_SIDE and side % multiple == 0
 
 
 def check_one_of(name: str, value: object, choices: Sequence[str]) -> None:

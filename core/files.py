@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -88,7 +88,7 @@ def write_numbered(folder: Path, data: bytes, suffix: str = ".png") -> Path:
 
 
 @contextmanager
-def _temporary(folder: Path, data: bytes | Iterable[bytes | memoryview]) -> Iterator[Path]:
+def _temporary(folder: Path, data: bytes | Iterable[bytes | memoryview]) -> Generator[Path]:
     """A dot-file in `folder` that holds `data` (or blocks of it) on the disk; gone afterwards, unless it was
     renamed.
     """
@@ -161,7 +161,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def plain_errors(path: Path) -> Iterator[None]:
+def plain_errors(path: Path) -> Generator[None]:
     """What goes wrong with files under `path` becomes a UserError that says what to do."""
     try:
         yield

@@ -127,7 +127,7 @@ def _joined(params: dict[str, OptionValue | None]) -> str:
 
 
 def _written(value: OptionValue) -> str:
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value % 1 == 0:
         return str(int(value))
     return str(value)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, Literal, TypeVar, get_args
 
 import torch
@@ -94,7 +94,7 @@ class Networks:
         raise _TooLittle
 
     @contextlib.contextmanager
-    def in_words(self) -> Iterator[None]:
+    def in_words(self) -> Generator[None]:
         """Where memory is short inside, a UserError."""
         try:
             yield
@@ -105,7 +105,7 @@ class Networks:
         raise self.too_little()
 
     @contextlib.contextmanager
-    def at_work(self, part: StoredNetwork[M]) -> Iterator[M]:
+    def at_work(self, part: StoredNetwork[M]) -> Generator[M]:
         """A network that stays there until the `with` is left. Raises UserError."""
         with self._changed:
             self._changed.wait_for(lambda: self._has_room_for(part))

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import get_args
+from typing import ClassVar, get_args
 
 import pluggy
 
@@ -237,9 +237,9 @@ class _Current:
     """The registry of this process, made when it is first asked for: the one piece of module state."""
 
     lock = threading.Lock()
-    directory: Path | None = None
-    enabled = True
-    registry: Registry | None = None
+    directory: ClassVar[Path | None] = None
+    enabled: ClassVar[bool] = True
+    registry: ClassVar[Registry | None] = None
 
 
 def configure(*, directory: Path | None = None, enabled: bool = True) -> None:

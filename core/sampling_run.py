@@ -168,7 +168,7 @@ def _is_level(sigma: object) -> bool:
 
 
 @contextlib.contextmanager
-def _closing(steps: Iterator[Step]) -> Iterator[None]:
+def _closing(steps: Iterator[Step]) -> Generator[None]:
     """Ends the sampler whatever happens. It cannot object: one that goes on yielding is left behind."""
     try:
         yield

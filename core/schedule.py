@@ -63,7 +63,7 @@ class NoiseSchedule:
         half of the one before it where that is less.
         """
         betas = _betas(kind, start, end, count)
-        alphas = tuple(accumulate((1 - beta for beta in betas), mul))
+        alphas: tuple[float, ...] = tuple(accumulate((1 - beta for beta in betas), mul))
         return cls(_without_end(alphas) if zero_terminal_snr else alphas, steps_offset)
 
     def __len__(self) -> int:

@@ -50,7 +50,7 @@ def build(kind: type[T], values: object, where: str, *, unknown: Literal["refuse
     if not isinstance(values, Mapping):
         raise UserError(f"{where} must be a table of names and values.")
     types_by_name = typing.get_type_hints(kind)
-    known = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    known = {item.name: item for item in dataclasses.fields(kind)}  # pyrefly: ignore[bad-argument-type]
     chosen = {}
     for key, value in values.items():
         if key not in known and unknown == "ignore":

@@ -40,8 +40,7 @@ def dpm_adaptive(
     while sigma > end:
         x0 = denoise(x, sigma)
         slopes = [(x - x0) / sigma]
-        accepted = False
-        while not accepted:
+        while True:
             target = max(end, sigma * math.exp(-h))
             h = math.log(sigma / target)
             levels = [sigma, sigma * math.exp(-h / 3), sigma * math.exp(-2 * h / 3)]
@@ -53,8 +52,9 @@ def dpm_adaptive(
             allowed = (rtol * low.abs().maximum(previous.abs())).clamp(min=atol)
             error = float(((low - high) / allowed).square().mean().sqrt())
             factor = 1 + math.atan((1 / (error + 1e-8)) ** (1 / 3) - 1)
-            accepted = factor >= 0.81
             h *= factor
+            if factor >= 0.81:
+                break
         x, previous, sigma = high, low, target
         if sigma > end:
             yield Step(i, sigma, x, x0)

@@ -122,7 +122,7 @@ def _model_checkpoint() -> type:
             sys.modules[name] = module = ModuleType(name)
         assert module is not None
         made = type("ModelCheckpoint", (), {"__module__": LIGHTNING})
-        module.ModelCheckpoint = made  # type: ignore[attr-defined]
+        module.ModelCheckpoint = made  # pyrefly: ignore[missing-attribute]
     kind: type = module.ModelCheckpoint
     return kind
 

@@ -69,8 +69,6 @@ def write_model(folder: Path, seed: int = 0, *, inpainting: bool = False, width:
     vocab, merges = learn_vocabulary(SENTENCES * 3, 600)
     size = len(vocab)
     torch.manual_seed(seed)
-    text = TextConfig(
-        **{**vars(made.text), "vocab_size": size, "bos_token_id": size - 2, "eos_token_id": size - 1}
-    )
+    text = replace(made.text, vocab_size=size, bos_token_id=size - 2, eos_token_id=size - 1)
     tokenizer = Tokenizer(vocab, merges, made.vocabulary.length, None)
     return save_model(folder, made, tokenizer, CLIPTextEncoder(text), AutoencoderKL(made.vae), UNet(unet))

@@ -53,6 +53,6 @@ def test_its_commands_have_these_options() -> None:
     group = typer.main.get_command(cli.app)
     for line in lines:
         name, *arguments = shlex.split(line)
-        command = group.commands[name]  # type: ignore[attr-defined]
+        command = group.commands[name]  # pyrefly: ignore[missing-attribute]
         known = {option for parameter in command.params for option in parameter.opts}
         assert {argument for argument in arguments if argument.startswith("--")} <= known

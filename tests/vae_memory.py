@@ -54,11 +54,11 @@ def _taken(net: nn.Module, do: Callable[[], object], largest: int) -> Taken:
     return Taken(int(living.peak), int(counted.get_total_flops()))
 
 
-class Living(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own is not annotated
+class Living(TorchDispatchMode):  # torch's own is not annotated
     """Counts the bytes of the tensors that are made and not yet let go."""
 
     def __init__(self, known: set[int]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.known = known
         self.now, self.peak = 0, 0
 

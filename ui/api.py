@@ -210,7 +210,7 @@ class Api:
             "settings": None,
             "trouble": job.trouble,
         }
-        return Progress(**{**known, **more})  # type: ignore[typeddict-item]
+        return Progress(**{**known, **more})
 
     def _owner(self, token: str) -> str:
         """Whose runs: the caller's token, or a new one, which the answers tell."""

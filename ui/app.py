@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -157,7 +157,7 @@ def _settle_gradio(temporary: str) -> None:
 
 
 @contextlib.contextmanager
-def _few_collections() -> Iterator[None]:
+def _few_collections() -> Generator[None]:
     """Importing Gradio makes objects that stay: looking among them for garbage takes a sixth of the time."""
     gc.disable()
     try:
@@ -173,7 +173,7 @@ def _import_gradio() -> None:
 
 
 @contextlib.contextmanager
-def no_stubs() -> Iterator[None]:
+def no_stubs() -> Generator[None]:
     """Gradio writes type stubs of each component when its class is made, anew at every import, beside its own
     files: two fifths of the time. Inside no component's file can be told, and of those it writes none.
     """
@@ -184,7 +184,7 @@ def no_stubs() -> Iterator[None]:
             raise OSError(f"{thing} is told no file")
         return getfile(thing)
 
-    inspect.getfile = told  # type: ignore[assignment]
+    inspect.getfile = told  # pyrefly: ignore[bad-assignment]
     try:
         yield
     finally:
@@ -264,7 +264,7 @@ def _launch(
             page.launch(
                 server_name=host,
                 server_port=port,
-                auth=None if accounts is None else accounts.check,  # type: ignore[arg-type]  # or awaitable
+                auth=None if accounts is None else accounts.check,  # or awaitable  # pyrefly: ignore[bad-argument-type]
                 share=config.page.share,
                 quiet=True,
                 prevent_thread_lock=True,

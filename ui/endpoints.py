@@ -111,7 +111,7 @@ def endpoint(method: Callable[..., Any], returns: Any) -> None:
     signature = inspect.signature(method, eval_str=True)
     texts = [f"    {name}: {HELP[name]}" for name in signature.parameters]
     call.__doc__ = "\n".join([inspect.getdoc(method) or "", "", *(["Args:"] if texts else []), *texts])
-    call.__signature__ = signature.replace(return_annotation=returns)  # type: ignore[attr-defined]
+    call.__signature__ = signature.replace(return_annotation=returns)  # pyrefly: ignore[missing-attribute]
     api(call, api_name=method.__name__, concurrency_limit=None)
 
 

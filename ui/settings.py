@@ -37,7 +37,7 @@ class _Section:
     """Checks each field against the type of its default and its range."""
 
     def __post_init__(self) -> None:
-        for item in dataclasses.fields(self):  # type: ignore[arg-type]
+        for item in dataclasses.fields(self):  # pyrefly: ignore[bad-argument-type]
             _check(item, getattr(self, item.name))
 
 

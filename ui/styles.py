@@ -14,7 +14,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -202,7 +202,7 @@ class Styles:
             ) from error
 
     @contextmanager
-    def _changing(self) -> Iterator[_Content]:
+    def _changing(self) -> Generator[_Content]:
         """The content, written when the block ends well."""
         with self._lock:
             try:

@@ -49,7 +49,7 @@ class Counter(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.kernel_calls = self.allocations = self.allocated_bytes = self.copied_bytes = 0
 
     def __torch_dispatch__(

@@ -53,7 +53,7 @@ class _Sink(io.RawIOBase):
         return True
 
     def write(self, data: object) -> int:
-        block = bytes(data)  # type: ignore[call-overload]  # a buffer
+        block = bytes(data)  # a buffer  # pyrefly: ignore[bad-argument-type]
         self._data += block
         return len(block)
 

@@ -63,6 +63,8 @@ def _row(path: Path, recipes: Mapping[str, Recipe]) -> RunRow:
     more = _said(steps, recipe.settings)
     settings = more.get("settings", recipe.settings)
     names = _batch(path.name, settings, recipes)
+    own: dict[str, Any] = {"stopped": recipe.settings.stop_after is not None} | more
+    own["settings"] = settings if len(names) == settings.batch else recipe.settings
     return RunRow(
         id=run_id(path.name, path.read_bytes()),
         created=max(path.stat().st_mtime, 0.0),
@@ -70,9 +72,7 @@ def _row(path: Path, recipes: Mapping[str, Recipe]) -> RunRow:
         steps=steps.name if steps.is_file() else None,
         model=recipe.model.name,
         model_sha256=recipe.model.sha256,
-        **{"stopped": recipe.settings.stop_after is not None}
-        | more
-        | {"settings": settings if len(names) == settings.batch else recipe.settings},
+        **own,
     )
 
 

@@ -29,10 +29,10 @@ class Conv3x3(nn.Conv2d):
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__(channels_in, channels_out, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if x.shape[2:] == (1, 1):
-            return F.linear(x.flatten(1), self.weight[:, :, 1, 1], self.bias)[:, :, None, None]
-        return super().forward(x)
+    def forward(self, input: Tensor) -> Tensor:
+        if input.shape[2:] == (1, 1):
+            return F.linear(input.flatten(1), self.weight[:, :, 1, 1], self.bias)[:, :, None, None]
+        return super().forward(input)
 
 
 class ResnetBlock(nn.Module):

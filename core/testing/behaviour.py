@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -134,7 +134,7 @@ def _surroundings() -> dict[str, Any]:
 
 
 @contextmanager
-def restored() -> Iterator[None]:
+def restored() -> Generator[None]:
     """Afterwards everything is as it was, whatever the sampler did."""
     grad, dtype, device = torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_default_device()
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()

@@ -101,7 +101,8 @@ def _declared(function: Sampler, declared: Mapping[str, Any]) -> SamplerInfo:
     source = Source("", "", "", "", False, lambda: None)
     staged = Staged(source)
     try:
-        staged.sampler("sampler", function, **{"title": "Sampler", **declared})
+        told: dict[str, Any] = {"title": "Sampler", **declared}
+        staged.sampler("sampler", function, **told)
     except RegistrationError as error:
         raise UserError(f"{error}.") from error
     return replace(staged.samplers["sampler"], name=getattr(function, "__name__", "sampler"))

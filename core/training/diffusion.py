@@ -171,7 +171,7 @@ class DiffusionStage:
         return draw_samples(self.unet, self.coder, self.noise, self.asked, conditional, unconditional)
 
 
-def _attention(device: torch.device) -> AbstractContextManager[None]:
+def _attention(device: torch.device) -> AbstractContextManager[object]:
     """On a CPU the plain kernel: the fused one spends a third of a step in its backward pass there. Elsewhere
     torch chooses.
 

@@ -12,7 +12,7 @@ import io
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -213,7 +213,7 @@ def _optimizer(modules: nn.Module, settings: LoopSettings) -> torch.optim.Optimi
 
 
 @contextlib.contextmanager
-def _interrupts_deferred() -> Iterator[list[int]]:
+def _interrupts_deferred() -> Generator[list[int]]:
     """Collects Ctrl-C instead of raising in the middle of a step; the list is true once it was pressed."""
     pressed: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -236,7 +236,7 @@ def _one_step(
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, settings)
     loss = losses(step)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     norm = nn.utils.clip_grad_norm_(stage.modules.parameters(), settings.clip)
     if not math.isfinite(float(norm)):
         raise UserError(

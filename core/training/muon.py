@@ -39,7 +39,7 @@ class Muon(torch.optim.Optimizer):
         self.momentum, self.betas = momentum, betas
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:  # pyrefly: ignore[bad-override]
         """One step from the gradients that are there."""
         for group in self.param_groups:
             for weight in group["params"]:
@@ -56,7 +56,7 @@ class Muon(torch.optim.Optimizer):
         if not state:
             state["m"] = torch.zeros_like(weight)
         state["m"].lerp_(weight.grad, 1 - self.momentum)
-        ahead = weight.grad.lerp(state["m"], self.momentum).flatten(1)  # type: ignore[union-attr]
+        ahead = weight.grad.lerp(state["m"], self.momentum).flatten(1)  # pyrefly: ignore[missing-attribute]
         turn = orthogonal(ahead) * (0.2 * math.sqrt(max(ahead.shape)))
         weight.sub_(turn.view_as(weight), alpha=lr)
 
@@ -67,7 +67,7 @@ class Muon(torch.optim.Optimizer):
             state["t"] = torch.zeros(())
         state["t"] += 1
         state["m"].lerp_(weight.grad, 1 - first)
-        state["v"].lerp_(weight.grad.square(), 1 - second)  # type: ignore[union-attr]
+        state["v"].lerp_(weight.grad.square(), 1 - second)  # pyrefly: ignore[missing-attribute]
         mean = state["m"] / (1 - first ** float(state["t"]))
         spread = (state["v"] / (1 - second ** float(state["t"]))).sqrt() + 1e-8
         weight.addcdiv_(mean, spread, value=-lr)

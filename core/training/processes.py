@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -89,7 +89,7 @@ class Processes:
         told = [message for message in gather_object([failed]) if message]
         if told:
             raise UserError(told[0])
-        return found  # type: ignore[return-value]  # there is one where nothing failed
+        return found  # there is one where nothing failed  # pyrefly: ignore[bad-return]
 
     def alone(self, work: Callable[[], T]) -> T | None:
         """What `work` gives in the main process, for which the others wait; None in these."""
@@ -98,7 +98,7 @@ class Processes:
     def first(self, work: Callable[[], T]) -> T:
         """What `work` gives, in the main process before the others: the files that it makes, they find."""
         found = self.alone(work)
-        return self.each(lambda: found if self.main else work())  # type: ignore[return-value]
+        return self.each(lambda: found if self.main else work())  # pyrefly: ignore[bad-return]
 
     def losses(self, stage: Stage) -> Callable[[int], Tensor]:
         """`stage.loss`, made so that its backward pass averages the gradients over the processes."""
@@ -142,7 +142,7 @@ class _Loss(nn.Module):
 
 
 @contextmanager
-def together(device: str | None) -> Iterator[Processes]:
+def together(device: str | None) -> Generator[Processes]:
     """The processes that were started to train one model, on the device of that name or the best one.
 
     A UserError leaves the main process alone, and the others end without a word: it is said once. Raises

@@ -45,7 +45,7 @@ class Reader(nn.Module):
         k, v = (layer(states).view(b, t, self.heads, -1).transpose(1, 2) for layer in (self.key, self.value))
         read = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, len(FIELDS), d)
         logits: Tensor = self.answer(read + self.questions)
-        return logits + self.absent  # type: ignore[operator]
+        return logits + self.absent
 
 
 def initialise(encoder: CLIPTextEncoder) -> None:

@@ -186,7 +186,7 @@ class TrainingRun:
         torch.manual_seed(recipe.seed)
         unet = unet_class(recipe.coder)(recipe.unet)
         nn.init.zeros_(unet.conv_out.weight)
-        unet.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        unet.to(self.device).to(memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]
         stage = DiffusionStage(
             unet, encoder, self.tokenizer, recipe.noise, latents, self.data,
             (test, self.test), recipe.train.unet_loss, batch=settings.batch,

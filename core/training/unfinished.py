@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import IO
 
@@ -35,7 +35,7 @@ def unfinished(runs: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def only_one(folder: Path) -> Iterator[None]:
+def only_one(folder: Path) -> Generator[None]:
     """Hold the lock of a run's folder. The system lets go of it however the process ends.
 
     Raises UserError when another training has it, in this process or in another one.

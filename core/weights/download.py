@@ -14,7 +14,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -236,7 +236,7 @@ def _bring(plan: Plan, file: RemoteFile, advance: Callable[[int], None]) -> None
 def _receive(url: str, part: Path, size: int, advance: Callable[[int], None]) -> None:
     """Add to `part` what it lacks of the file, or all of it where the server does not know ranges."""
     from huggingface_hub import constants, get_session
-    from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public, but not said so for mypy
+    from huggingface_hub.utils import (
         build_hf_headers,
         hf_raise_for_status,
     )
@@ -301,7 +301,7 @@ def _network_error() -> type[Exception]:
 
 
 @contextmanager
-def _hub_errors(repository: str, endpoint: str) -> Iterator[None]:
+def _hub_errors(repository: str, endpoint: str) -> Generator[None]:
     """Everything that a hub can answer, as one sentence."""
     from huggingface_hub import errors
 

@@ -233,7 +233,7 @@ def _as_they_are(entries: Mapping[str, Entry]) -> dict[str, Source]:
 def _weights(folder: Path, part: str | None = None) -> Path:
     """The file with a part's weights, or the index of its files; safetensors win over .bin."""
     stems = zip(_NAMES[part or folder.name], ("safetensors", "bin"), strict=True)
-    tried = []
+    tried: list[str] = []
     for stem, suffix in stems:
         for variant in _VARIANTS:
             dotted = f".{variant}" if variant else ""

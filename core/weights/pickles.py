@@ -93,7 +93,6 @@ def read_pickle(source: Source) -> Pickled:
         KeyError,
         TypeError,
         AttributeError,
-        UnicodeError,
         OverflowError,
     ) as error:
         raise Damaged(f"is damaged: its pickle cannot be read ({type(error).__name__})") from None

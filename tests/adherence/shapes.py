@@ -218,7 +218,7 @@ def _straight(labels: Labels) -> bool:
 
 def _is_shade(ink: Color, paper: Color) -> bool:
     """Whether a pattern's colour is its paper's shade: a lighter one, of light colours a darker one."""
-    darker, lighter = paper * 0.79, paper + (255 - paper) * 0.26
+    darker, lighter = paper * np.float32(0.79), paper + (255 - paper) * np.float32(0.26)
     light = float(paper.sum())
     if light > LIGHT - 60 and distance(ink, darker) < 30:
         return True
@@ -318,8 +318,7 @@ def _normal(form: NDArray[np.float32]) -> NDArray[np.float32]:
     moved = image.transform(
         (_SIDE, _SIDE), Image.Transform.AFFINE, (step, 0, left, 0, step, top), Image.Resampling.BILINEAR
     )
-    result: NDArray[np.float32] = np.asarray(moved, np.float32) / np.float32(255)
-    return result
+    return np.divide(np.asarray(moved, np.float32), 255, dtype=np.float32)
 
 
 @cache

@@ -127,7 +127,7 @@ def test_variety_is_the_smallest_distance() -> None:
     assert varied.right == Share(6, 6)
     assert varied.closest > 1
     same = Painter({VARIETY_PROMPT.text: VARIETY_PROMPT.spec})
-    same.generate = lambda **fields: Painter.generate(same, **fields | {"seed": 3})  # type: ignore[method-assign]
+    same.generate = lambda **fields: Painter.generate(same, **fields | {"seed": 3})  # pyrefly: ignore[method-assign]
     assert variety(same, VARIETY_PROMPT, seeds=3).closest == 0
 
 

@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -52,7 +52,7 @@ class Disk:
         self.path = Path(f"/proc/{pid}/root{folder}")
 
     @contextmanager
-    def full(self, left: int = 0) -> Iterator[None]:
+    def full(self, left: int = 0) -> Generator[None]:
         """No space on it, but for `left` bytes."""
         filler = self.path / "something else"
         free = os.statvfs(self.path).f_bavail * os.statvfs(self.path).f_frsize
@@ -63,7 +63,7 @@ class Disk:
             filler.unlink()
 
     @contextmanager
-    def read_only(self) -> Iterator[None]:
+    def read_only(self) -> Generator[None]:
         """Nothing may be made or deleted in it."""
         self.path.chmod(0o555)
         try:
@@ -72,7 +72,7 @@ class Disk:
             self.path.chmod(0o755)
 
     @contextmanager
-    def locked(self, *statements: str) -> Iterator[None]:
+    def locked(self, *statements: str) -> Generator[None]:
         """Its history held by another process, which has done these."""
         database = str(self._folder / "history.sqlite")
         enter = ["nsenter", "--target", str(self._pid), *ENTER]

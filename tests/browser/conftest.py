@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +73,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @contextmanager
-def serving(outputs: Path, config: Path) -> Iterator[Site]:
+def serving(outputs: Path, config: Path) -> Generator[Site]:
     """The page over these outputs, with settings of its own."""
     port = free_port()
     if EMBEDDED.exists():
@@ -144,7 +144,7 @@ def open_page(chromium: Any, site: Site, ready: str) -> Iterator[Callable[..., A
 
 
 @contextmanager
-def _closing(contexts: list[Any]) -> Iterator[None]:
+def _closing(contexts: list[Any]) -> Generator[None]:
     try:
         yield
     finally:

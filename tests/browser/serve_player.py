@@ -57,7 +57,7 @@ def watch(viewer: Viewer) -> Iterator[Any]:
     job = FakeJob(run.settings, run.total)
     for step in run:
         job.steps.append(step)
-        yield viewer.live(job)  # type: ignore[arg-type]
+        yield viewer.live(job)  # pyrefly: ignore[bad-argument-type]
         time.sleep(0.2)
     yield viewer.show(kept.OWNER, "first")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import gradio as gr
+from gradio.context import Context
 
 from core import plugins
 from ui.app import _settle_gradio
@@ -51,7 +52,7 @@ def compare_tab(folder: Path) -> None:
         return Base(Request(prompt=words, sampler="ddim", steps=10, width=128, height=128, seed=3))
 
     engine.wait()
-    page = gr.context.Context.root_block
+    page = Context.root_block
     assert page is not None
     tab.connect(
         page,

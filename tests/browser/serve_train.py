@@ -36,7 +36,7 @@ def hold(folder: Path) -> None:
             time.sleep(0.1)
         return real(stage, step)
 
-    DiffusionStage.loss = loss  # type: ignore[method-assign, assignment]
+    DiffusionStage.loss = loss  # pyrefly: ignore[bad-assignment, method-assign]
 
 
 def main() -> None:

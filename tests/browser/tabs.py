@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ LOOKS = [pytest.param(*window, marks=pytest.mark.slow) for window in WINDOWS.ite
 
 
 @contextmanager
-def serve_tab(name: str, folder: Path) -> Iterator[Site]:
+def serve_tab(name: str, folder: Path) -> Generator[Site]:
     """A process that serves the tab; `folder` is its plugins or outputs, if it has any."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

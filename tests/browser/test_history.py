@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ Open = Callable[..., Any]
 
 
 @contextmanager
-def served(folder: Path, *arguments: str) -> Iterator[str]:
+def served(folder: Path, *arguments: str) -> Generator[str]:
     command = [sys.executable, "-m", "tests.browser.serve_history", str(folder), *arguments]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "GRADIO_TEMP_DIR": str(folder.parent / "gradio")}
     with subprocess.Popen(

@@ -103,7 +103,7 @@ def test_samplers_walk_side_by_side_and_are_saved(open_page: Open, tmp_path: Pat
     download.value.save_as(tmp_path / "reverse.gif")
     with Image.open(tmp_path / "reverse.gif") as film:
         assert film.format == "GIF"
-        assert film.n_frames > 10  # type: ignore[attr-defined]
+        assert film.n_frames > 10  # pyrefly: ignore[missing-attribute]
 
 
 def test_the_model_is_taken_apart(open_page: Open, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_prompts_over_scales(open_page: Open, screenshots: Path, tmp_path: Path)
         part.locator("#learn-guidance-file").click()
     download.value.save_as(tmp_path / "guidance.gif")
     with Image.open(tmp_path / "guidance.gif") as film:
-        assert film.n_frames == 3  # type: ignore[attr-defined]
+        assert film.n_frames == 3  # pyrefly: ignore[missing-attribute]
 
 
 def test_between_two_pictures_after_two_seeds(open_page: Open) -> None:

@@ -123,7 +123,7 @@ def test_an_end_that_the_run_does_not_have(pipe: Pipeline) -> None:
         pipe.stream(**FIELDS, image=noise((64, 64)), strength=0.5, stop_after=4)
     for wrong in (0, -1, 2.5, 10_001, True):
         with pytest.raises(UserError, match="stop after"):
-            Request(stop_after=wrong)  # type: ignore[arg-type]
+            Request(stop_after=wrong)  # pyrefly: ignore[bad-argument-type]
 
 
 def test_an_adaptive_sampler_stops_too(pipe: Pipeline) -> None:
@@ -409,6 +409,7 @@ def test_branches_that_are_none(branch: Any) -> None:
 
 def test_what_a_branch_cannot_change() -> None:
     branch = Branch(1, SETTINGS)
+    changes: dict[str, Any]
     for changes in ({"width": 64}, {"batch": 2}, {"strength": 0.5}, {"image_sha256": "0" * 64}):
         with pytest.raises(UserError, match="a branch has that of the run it comes from"):
             dataclasses.replace(SETTINGS, branch=branch, **changes)
@@ -431,7 +432,7 @@ def test_branches_out_of_each_other_without_end() -> None:
         settings = dataclasses.replace(SETTINGS, branch=Branch(i, settings))
     with pytest.raises(UserError, match=f"more than {MOST_BRANCHES}"):
         Branch(MOST_BRANCHES + 1, settings)
-    nested: Any = SETTINGS.to_dict()
+    nested: dict[str, Any] = SETTINGS.to_dict()
     for i in range(2000, 0, -1):
         nested = {**SETTINGS.to_dict(), "branch": {"step": i, "settings": nested}}
     with pytest.raises(UserError, match=f"more than {MOST_BRANCHES}"):

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -83,7 +83,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def connected(history: History, *statements: str) -> Iterator[sqlite3.Connection]:
+def connected(history: History, *statements: str) -> Generator[sqlite3.Connection]:
     with closing(sqlite3.connect(history.folder / "history.sqlite", isolation_level=None)) as connection:
         for statement in statements:
             connection.execute(statement)
@@ -158,7 +158,7 @@ def replace_header(path: Path) -> None:
 def test_a_damaged_database_is_set_aside_and_made_anew(tmp_path: Path, damage: object, opened: bool) -> None:
     history = History(tmp_path)
     rows = [keep(history, prompt=f"house {i}", batch=1 + i % 2) for i in range(6)]
-    damage(tmp_path / "history.sqlite")  # type: ignore[operator]
+    damage(tmp_path / "history.sqlite")  # pyrefly: ignore[not-callable]
     history = history if opened else History(tmp_path)
     found = history.search("house", limit=100)
     assert {name for row in found for name in row.names} == {name for row in rows for name in row.names}

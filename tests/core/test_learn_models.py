@@ -57,7 +57,7 @@ def drawn(shown: Shown) -> None:
         assert image.width == 1000
     if shown.frames is not None:
         with Image.open(io.BytesIO(shown.gif(Paper()))) as film:
-            assert film.n_frames > 1  # type: ignore[attr-defined]
+            assert film.n_frames > 1  # pyrefly: ignore[missing-attribute]
 
 
 # Interpolation.
@@ -79,7 +79,7 @@ def test_slerp_keeps_the_length_that_lerp_loses() -> None:
 
 
 def test_the_ends_between_two_seeds_are_their_own_pictures(pipeline: Pipeline) -> None:
-    heard: list[tuple[int, int]] = []
+    heard: list[tuple[int, ...]] = []
     shown = between_seeds(
         pipeline, prompt=PROMPT, seeds=(3, 8), count=3, watch=Watch(told=lambda *now: heard.append(now))
     )
@@ -154,7 +154,7 @@ def test_bad_scales_are_a_sentence(pipeline: Pipeline, scales: tuple[float, ...]
 
 
 def test_a_grid_holds_the_picture_of_each_prompt_at_each_scale(pipeline: Pipeline) -> None:
-    heard: list[tuple[int, int]] = []
+    heard: list[tuple[int, ...]] = []
     shown = guidance_grid(
         pipeline,
         prompts=(PROMPT, OTHER),
@@ -197,7 +197,7 @@ def test_a_grid_names_the_words_that_the_model_does_not_know(
 
 def test_a_grids_pictures_are_small_enough_for_a_page(pipeline: Pipeline) -> None:
     asked = {"prompts": (PROMPT, OTHER), "scales": (1, 3), "steps": 1, "width": 512, "height": 256}
-    assert row(guidance_grid(pipeline, **asked), 0)[0].size == (CELL_SIDE, CELL_SIDE // 2)  # type: ignore[arg-type]
+    assert row(guidance_grid(pipeline, **asked), 0)[0].size == (CELL_SIDE, CELL_SIDE // 2)
 
 
 def test_a_model_without_words_cannot_be_guided(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:

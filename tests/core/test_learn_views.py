@@ -130,7 +130,7 @@ def test_forward_draws_points_and_pictures() -> None:
     clean, spoilt = (np.asarray(image, dtype=float) for _, image in row.pictures[:2])
     assert np.abs(clean - spoilt).mean() < 5
     with Image.open(io.BytesIO(of_picture.gif(Paper()))) as film:
-        assert film.n_frames == 24  # type: ignore[attr-defined]
+        assert film.n_frames == 24  # pyrefly: ignore[missing-attribute]
 
 
 # Schedules.
@@ -179,7 +179,7 @@ def test_a_schedule_that_fails_is_named_and_left_out(registry: Registry) -> None
 )
 def test_what_cannot_be_drawn_is_a_sentence(registry: Registry, asked: dict[str, object], words: str) -> None:
     with pytest.raises(UserError, match=words):
-        schedules(registry, **asked)  # type: ignore[arg-type]
+        schedules(registry, **asked)  # pyrefly: ignore[bad-argument-type]
 
 
 # Reverse.
@@ -272,7 +272,7 @@ def test_bad_input_for_the_walk(
     registry: Registry, samplers: list[str], more: dict[str, object], words: str
 ) -> None:
     with pytest.raises(UserError, match=words):
-        descents(registry, samplers, **more)  # type: ignore[arg-type]
+        descents(registry, samplers, **more)  # pyrefly: ignore[bad-argument-type]
 
 
 # Drawing and code.

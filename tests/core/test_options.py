@@ -17,7 +17,7 @@ from core.options import Option, RegistrationError, check_options, read_options
 from core.sampling import Range, Step
 
 if TYPE_CHECKING:
-    from somewhere import Unknown  # type: ignore[import-not-found]
+    from somewhere import Unknown  # pyrefly: ignore[missing-import]
 
 
 def rich(
@@ -104,7 +104,7 @@ def test_what_is_no_generator_function_is_refused() -> None:
         read_options(bad(FOUR, "return []"))
     for thing in (len, 3, print):
         with pytest.raises(RegistrationError):
-            read_options(thing)  # type: ignore[arg-type]
+            read_options(thing)  # pyrefly: ignore[bad-argument-type]
 
 
 ETA = Option("eta", "float", 1.0, low=0.0, high=1.0)

@@ -109,7 +109,8 @@ def assert_the_same(ours: Result, kind: str, model: Both, **arguments: Any) -> N
 
 def test_a_run_from_text(model: Both) -> None:
     ours = model.ours.generate(**OURS, **SIDES)
-    unguided = model.ours.generate(**{**OURS, **SIDES, "cfg_scale": 1.0}).steps[-1].x
+    alone: dict[str, Any] = {**OURS, **SIDES, "cfg_scale": 1.0}
+    unguided = model.ours.generate(**alone).steps[-1].x
     assert float((ours.steps[-1].x - unguided).norm() / unguided.norm()) > 0.05
     assert_the_same(ours, "StableDiffusionPipeline", model, **SIDES)
 
@@ -136,7 +137,7 @@ def test_inpainting_with_any_model_and_with_one_made_for_it(
 def test_rescaled_guidance(model: Both, prediction: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     noise = replace(model.ours.config.noise, prediction_type=prediction)
     monkeypatch.setattr(model.ours, "config", replace(model.ours.config, noise=noise))
-    strong = {**OURS, **SIDES, "cfg_scale": 40.0}  # random weights hardly hear the text
+    strong: dict[str, Any] = {**OURS, **SIDES, "cfg_scale": 40.0}  # random weights hardly hear the text
     ours = model.ours.generate(**strong, cfg_rescale=0.7)
     latents, plain = ours.steps[-1].x, model.ours.generate(**strong).steps[-1].x
     assert float((latents - plain).norm() / plain.norm()) > 0.01

@@ -286,7 +286,7 @@ def test_weights_of_another_model_are_refused_by_name(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_loaded_is_one_sentence(folder: Path, arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
-        Pipeline.load(**{"source": folder, **arguments})
+        Pipeline.load(**(dict[str, Any](source=folder) | arguments))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

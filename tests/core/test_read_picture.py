@@ -89,8 +89,8 @@ def test_other_kinds_of_colour_are_read(tmp_path: Path, mode: str) -> None:
     image.convert(mode).save(tmp_path / f"picture.{suffix}")
     picture = read_picture(tmp_path / f"picture.{suffix}")
     assert picture.mode == "RGB"
-    assert max(picture.getpixel((0, 0))) < 12  # type: ignore[arg-type]
-    assert min(picture.getpixel((7, 7))) > 243  # type: ignore[arg-type]
+    assert max(picture.getpixel((0, 0))) < 12  # pyrefly: ignore[bad-argument-type]
+    assert min(picture.getpixel((7, 7))) > 243  # pyrefly: ignore[bad-argument-type]
 
 
 def test_of_a_moving_picture_the_first_is_taken(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_damaged_file_is_a_picture_or_one_sentence(at: int, garbage: bytes) ->
     at %= len(data)
     file = io.BytesIO(data[:at] + garbage + data[at + len(garbage) :])
     with contextlib.suppress(UserError):  # anything else would be a traceback
-        assert read_picture(file).mode == "RGB"  # type: ignore[arg-type]
+        assert read_picture(file).mode == "RGB"  # pyrefly: ignore[bad-argument-type]
 
 
 def test_a_folder_is_one_sentence(tmp_path: Path) -> None:

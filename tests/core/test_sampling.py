@@ -37,7 +37,7 @@ def test_a_step_is_frozen_and_compares_by_identity() -> None:
     assert step == step
     assert step != Step(0, 1.0, x, x)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        step.index = 1  # type: ignore[misc]
+        step.index = 1  # pyrefly: ignore[read-only]
 
 
 def test_what_the_face_names_is_there() -> None:

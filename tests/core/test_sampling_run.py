@@ -105,7 +105,7 @@ BAD_STEPS: dict[str, tuple[Callable[[Step], object], str]] = {
     "sigma": (lambda s: Step(s.index, 3.0, s.x, s.denoised), "at sigma 3, not 2"),
     "nan sigma": (lambda s: Step(s.index, math.nan, s.x, s.denoised), "at sigma nan"),
     "no step": (lambda s: s.x, "a Tensor where a Step"),
-    "no tensor": (lambda s: Step(s.index, s.sigma, 3, s.denoised), "a int where a tensor"),  # type: ignore[arg-type]
+    "no tensor": (lambda s: Step(s.index, s.sigma, 3, s.denoised), "a int where a tensor"),  # pyrefly: ignore[bad-argument-type]
 }
 
 
@@ -283,7 +283,7 @@ def test_closing_the_run_closes_the_sampler(consume: int) -> None:
     steps = run(sampler)
     for _ in range(consume):
         next(steps)
-    steps.close()  # type: ignore[attr-defined]
+    steps.close()  # pyrefly: ignore[missing-attribute]
     assert events == (["opened", "closed"] if consume else [])
 
 

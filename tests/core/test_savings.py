@@ -235,7 +235,11 @@ def test_a_picture_is_made_again_from_its_recipe(
 
 
 def test_two_runs_at_once_do_not_meet(pipe: Pipeline) -> None:
-    fields = [{**FIELDS, "feature_reuse": 3}, {**FIELDS, "seed": 2, "token_merging": 0.5, "feature_reuse": 2}]
+    changes: list[dict[str, Any]] = [
+        {"feature_reuse": 3},
+        {"seed": 2, "token_merging": 0.5, "feature_reuse": 2},
+    ]
+    fields = [FIELDS | each for each in changes]
     alone = [pipe.generate(**each).steps for each in fields]
     together = list(zip(*(pipe.stream(**each) for each in fields), strict=True))
     for i, pair in enumerate(together):
@@ -259,7 +263,7 @@ def test_a_branch_begins_with_a_whole_evaluation(pipe: Pipeline, tmp_path: Path,
 def test_inpainting_keeps_what_is_known(pipe: Pipeline, changes: dict[str, Any]) -> None:
     picture = noise((64, 64))
     mask = box_mask((64, 64), (16, 16, 48, 48))
-    fields = {**FIELDS, "image": picture, "mask": mask, "mask_blur": 0, "strength": 0.8}
+    fields: dict[str, Any] = {**FIELDS, "image": picture, "mask": mask, "mask_blur": 0, "strength": 0.8}
     result, exact = pipe.generate(**fields, **changes), pipe.generate(**fields)
     found, wanted = result.steps[-1].x, exact.steps[-1].x
     assert not torch.equal(found, wanted)

@@ -76,7 +76,7 @@ def test_an_offset_outside_the_table_is_refused() -> None:
 
 def test_unknown_betas_are_refused() -> None:
     with pytest.raises(ValueError, match="cosine"):
-        NoiseSchedule.from_betas("cosine")  # type: ignore[arg-type]
+        NoiseSchedule.from_betas("cosine")  # pyrefly: ignore[bad-argument-type]
 
 
 @pytest.mark.parametrize("kind", ["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"])

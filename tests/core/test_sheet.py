@@ -117,7 +117,7 @@ def test_a_sheet_can_be_opened_with_pillows_guard_on(make: Make) -> None:
     data = sheet_png(draw_sheet(plan, painted), plan, {(0, 0, 0): "000001.png"}, "a cat\nSteps: 10, Seed: 7")
     with Image.open(io.BytesIO(data)) as image:
         image.load()
-        texts = dict(image.text)  # type: ignore[attr-defined]
+        texts = dict(image.text)  # pyrefly: ignore[missing-attribute]
     read = parse_infotext(texts["parameters"])
     assert read.prompt == "a cat"
     assert read.params["Script"] == "X/Y/Z plot"

@@ -87,7 +87,7 @@ FULL_UNETS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", FULL_UNETS)
 @torch.no_grad()
 def test_unet_in_full_size(kind: str) -> None:
-    numbers = {"in_channels": 4, **FULL_UNETS[kind]}
+    numbers: dict[str, Any] = {"in_channels": 4, **FULL_UNETS[kind]}
     theirs = diffusers.UNet2DConditionModel(**numbers).eval()
     randomise(theirs)
     ours = without_memory(UNet, UNetConfig(**numbers))

@@ -162,7 +162,7 @@ def small_unet(**changes: object) -> UNetConfig:
         "down_block_types": ("CrossAttnDownBlock2D",), "up_block_types": ("CrossAttnUpBlock2D",),
         "layers_per_block": 1, "cross_attention_dim": 8, "attention_head_dim": 2, "norm_num_groups": 4,
     }  # fmt: skip
-    return UNetConfig(**{**values, **changes})  # type: ignore[arg-type]
+    return UNetConfig(**{**values, **changes})  # pyrefly: ignore[bad-argument-type]
 
 
 def test_each_point_is_denoised_alone() -> None:
@@ -176,7 +176,7 @@ def test_each_point_is_denoised_alone() -> None:
         moved[1, :, 2, 3] += 5
         changed = net(moved, times, context)
         plain = copy.copy(net)
-        plain.__class__ = UNet  # type: ignore[assignment]
+        plain.__class__ = UNet  # pyrefly: ignore[bad-argument-type]
         one = plain(x[1:, :, :1, 1:2], times[1:], context[1:])
     assert whole.shape == x.shape
     assert torch.allclose(one[0, :, 0, 0], whole[1, :, 0, 1], atol=1e-6)
@@ -204,7 +204,7 @@ def test_a_unet_without_attention_is_that_of_diffusers() -> None:
     }  # fmt: skip
     torch.manual_seed(0)
     theirs = diffusers.UNet2DConditionModel(**numbers).eval()
-    ours = UNet(UNetConfig(**numbers)).eval()  # type: ignore[arg-type]
+    ours = UNet(UNetConfig(**numbers)).eval()  # pyrefly: ignore[bad-argument-type]
     ours.load_state_dict(theirs.state_dict())
     x, t, context = torch.randn(2, 1, 14, 14), torch.tensor([3.0, 600.0]), torch.randn(2, 4, 8)
     with torch.no_grad():

@@ -66,7 +66,7 @@ def trained_classifier(pictures: Tensor, labels: Tensor, steps: int = 400) -> Cl
         chosen = torch.randint(len(pictures), (64,))
         loss = F.cross_entropy(net(pictures[chosen]), labels[chosen])
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
     return net.eval()
 

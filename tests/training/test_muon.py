@@ -86,7 +86,7 @@ def test_it_trains_and_goes_on_from_a_checkpoint_bit_for_bit(tmp_path: Path) -> 
             raise Killed
         return good(step)
 
-    parts.loss = loss  # type: ignore[method-assign]
+    parts.loss = loss  # pyrefly: ignore[method-assign]
     with pytest.raises(Killed):
         train_stage(parts, LOOP, folder, resume=False)
     resumed = train_stage(Fit(), LOOP, folder, resume=True)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,10 +78,12 @@ def reading(_: Path, share: Share) -> Stage:
     captions = ("a red circle on a blue background", "a house on a hill")
     vocab, merges = learn_vocabulary(captions, 600)
     config = read_recipe(RECIPES / "tiny.toml").text
-    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    size = {"vocab_size": len(vocab), "bos_token_id": len(vocab) - 2, "eos_token_id": len(vocab) - 1}
+    small = replace(
+        config, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        vocab_size=len(vocab), bos_token_id=len(vocab) - 2, eos_token_id=len(vocab) - 1,
+    )  # fmt: skip
     torch.manual_seed(1)
-    encoder = CLIPTextEncoder(type(config)(**(vars(config) | small | size)))
+    encoder = CLIPTextEncoder(small)
     tokenizer = Tokenizer(vocab, merges, config.max_position_embeddings, frozenset())
     return TextStage(encoder, tokenizer, batch=5, seed=3, precision="float32", share=share)
 

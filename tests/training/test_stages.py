@@ -131,7 +131,7 @@ def test_the_clean_picture_can_be_what_is_predicted(tmp_path: Path) -> None:
     latents = run._latents(run.coder(), run.data)[:1]
     oracle = Oracle(torch.from_numpy(latents).float())
     stage = DiffusionStage(
-        oracle, run.text_encoder(), run.tokenizer, recipe.noise,  # type: ignore[arg-type]
+        oracle, run.text_encoder(), run.tokenizer, recipe.noise,  # pyrefly: ignore[bad-argument-type]
         latents, run.data, (latents, run.data), DiffusionLoss(), batch=4, wordless=True,
     )  # fmt: skip
     assert float(stage.loss(0)) == 0

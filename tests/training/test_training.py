@@ -58,10 +58,10 @@ class Line:
         x = torch.randn((8, 3), generator=torch.Generator().manual_seed(step))
         loss = (self.modules(x) - x.sum(1, keepdim=True)).square().mean()
         self.losses.append(float(loss.detach()))
-        return loss  # type: ignore[no-any-return]
+        return loss  # pyrefly: ignore[no-any-return-explicit]
 
     def measure(self) -> dict[str, float]:
-        return {"weight": float(self.modules.weight[0, 0])}  # type: ignore[index]
+        return {"weight": float(self.modules.weight[0, 0])}  # pyrefly: ignore[bad-index]
 
 
 LOOP = LoopSettings(steps=200, batch=8, learning_rate=1e-2, save_every=30, measure_every=100)
@@ -91,7 +91,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
             raise Killed
         return Line.loss(killed, step)
 
-    killed.loss = loss  # type: ignore[method-assign]
+    killed.loss = loss  # pyrefly: ignore[method-assign]
     with pytest.raises(Killed):
         train_stage(killed, LOOP, tmp_path, resume=False)
     train_stage(second, LOOP, tmp_path, resume=True)
@@ -112,7 +112,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(tmp_path: Path)
     def loss(step: int) -> Tensor:
         return good(step) * (float("nan") if step == 70 else 1.0)
 
-    stage.loss = loss  # type: ignore[method-assign]
+    stage.loss = loss  # pyrefly: ignore[method-assign]
     with pytest.raises(UserError, match="smaller learning_rate"):
         train_stage(stage, LOOP, tmp_path, resume=False)
     saved = torch.load(tmp_path / "line.checkpoint", weights_only=True)

@@ -107,7 +107,7 @@ def test_the_two_sheets_come_apart_as_they_were_put_together(tmp_path: Path) -> 
 def test_beside_other_threads_the_kernel_of_attention_is_left_alone() -> None:
     def allowed() -> bool:
         with _attention(torch.device("cpu")):
-            return bool(torch.backends.cuda.flash_sdp_enabled())  # type: ignore[no-untyped-call]
+            return bool(torch.backends.cuda.flash_sdp_enabled())
 
     found: list[bool] = []
     thread = threading.Thread(target=lambda: found.append(allowed()))
@@ -115,4 +115,4 @@ def test_beside_other_threads_the_kernel_of_attention_is_left_alone() -> None:
     thread.join()
     assert found == [True]
     assert not allowed()
-    assert torch.backends.cuda.flash_sdp_enabled()  # type: ignore[no-untyped-call]
+    assert torch.backends.cuda.flash_sdp_enabled()

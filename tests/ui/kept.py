@@ -71,18 +71,18 @@ class FakeRuns:
     def __init__(self, runs: Sequence[FakeKept]) -> None:
         self.runs = {run.id: run for run in runs}
 
-    def open(self, owner: str, run_id: object) -> FakeKept:
-        run = self.runs.get(str(run_id))
-        if run is None or run.owner != owner:
+    def open(self, owner: str, run: object) -> FakeKept:
+        kept = self.runs.get(str(run))
+        if kept is None or kept.owner != owner:
             raise UserError("this run is gone; generate it again from its seed")
-        return run
+        return kept
 
-    def family(self, owner: str, run_id: str) -> Sequence[Any]:
-        related = {self.open(owner, run_id).id}
+    def family(self, owner: str, run: str) -> Sequence[Any]:
+        related = {self.open(owner, run).id}
         for _ in self.runs:  # as deep as can be
-            related |= {run.id for run in self.runs.values() if run.parent in related}
-            related |= {run.parent for run in self.runs.values() if run.id in related and run.parent}
-        return [run for run in self.runs.values() if run.id in related]
+            related |= {kept.id for kept in self.runs.values() if kept.parent in related}
+            related |= {kept.parent for kept in self.runs.values() if kept.id in related and kept.parent}
+        return [kept for kept in self.runs.values() if kept.id in related]
 
     def covers(self, owner: str, runs: Sequence[str]) -> dict[str, bytes]:
         return {run: self.open(owner, run).thumbnail(0) for run in runs}

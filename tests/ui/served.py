@@ -12,7 +12,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ class Served:
 
 
 @contextmanager
-def served(folder: Path, *, embedded: bool = False, **options: Any) -> Iterator[Served]:
+def served(folder: Path, *, embedded: bool = False, **options: Any) -> Generator[Served]:
     """Serve from `folder` (its current folder) on a free port; `options` are those of PageOptions.
 
     embedded: on the real model that the project ships. Fails when the server does not start, and when it

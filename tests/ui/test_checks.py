@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,14 +37,14 @@ def use_tools(monkeypatch: pytest.MonkeyPatch, tools: Tools, which: Callable[[st
 def test_test_runs_all_checks_in_order_though_one_fails(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tools = Tools("mypy")
+    tools = Tools("pyrefly")
     use_tools(monkeypatch, tools, lambda name: f"/usr/bin/{name}")
     code, out, _ = run(capsys, "test", "-k", "launcher", "--maxfail", "1")
     assert code == 1
     assert [call[2:] for call in tools.calls] == [
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
-        ["mypy"],
+        ["pyrefly", "check", "--python-interpreter-path", sys.executable],
         ["pytest", *checks.CHECKS[-1][1][1:], "-k", "launcher", "--maxfail", "1"],
     ]
     assert out.splitlines()[-1] == "latentcanvas test: FAILED: types"

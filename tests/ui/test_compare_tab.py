@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 import pytest
 import torch
+from gradio.context import Context
 from PIL import Image
 
 from core import plugins
@@ -53,7 +54,7 @@ def tab(tmp_path: Path) -> CompareTab:
     def build() -> None:
         made.build()
         words, owner = gr.Textbox(), gr.BrowserState("")
-        page = gr.context.Context.root_block
+        page = Context.root_block
         assert page is not None
         made.connect(page, owner, base, [words], shown=words.change, open_run=lambda owner, run: [run])
 

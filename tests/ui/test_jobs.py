@@ -56,7 +56,8 @@ def jobs(pipeline: FakePipeline, runs: Runs) -> Jobs:
 
 
 def asked(**fields: Any) -> Request:
-    return Request(**{"prompt": "a red circle", "steps": 3, "width": 64, "height": 64, "seed": 1, **fields})
+    usual: dict[str, Any] = {"prompt": "a red circle", "steps": 3, "width": 64, "height": 64, "seed": 1}
+    return Request(**(usual | fields))
 
 
 def done(job: Job) -> Job:
@@ -599,13 +600,12 @@ def test_a_hundred_jobs_of_eight_threads_are_neither_lost_nor_crossed(jobs: Jobs
 def test_what_ended_takes_no_memory(jobs: Jobs) -> None:
     first = done(jobs.submit_run(ANN, asked()))
     assert (first.steps, first.image, first.mask) == ([], None, None)
-    for _ in range(MAX_ENDED):
-        last = jobs.submit_task(ANN, "nothing", lambda pipeline, job: None)
-    done(last)
+    later = [jobs.submit_task(ANN, "nothing", lambda pipeline, job: None) for _ in range(MAX_ENDED)]
+    done(later[-1])
     until(lambda: not jobs.listing(ANN))
     with pytest.raises(UserError, match="gone"):
         jobs.get(ANN, first.id)
-    assert jobs.get(ANN, last.id) is last
+    assert jobs.get(ANN, later[-1].id) is later[-1]
     assert (len(jobs._active), len(jobs._work), len(jobs._ended)) == (0, 0, MAX_ENDED)
 
 

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +57,8 @@ def test_a_kill_before_any_operation_of_a_save(tmp_path: Path) -> None:
     points = int(done.stdout)
     assert points > 20
     first = (tmp_path / "before" / "000001.png").read_bytes()
-    [[row]] = [History(tmp_path / "before").search()]
+    history = History(tmp_path / "before")
+    [row] = history.search()
     found = []
     for point in range(1, points + 1):
         outputs = tmp_path / str(point)
@@ -111,7 +112,7 @@ class Life:
 
 
 @contextmanager
-def life(folder: Path) -> Iterator[Life]:
+def life(folder: Path) -> Generator[Life]:
     """Serve from `folder` on the small model, and kill."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

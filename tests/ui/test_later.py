@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def until(condition: Callable[[], object]) -> None:
 
 
 @contextmanager
-def locked(folder: Path, *, whole: bool) -> Iterator[None]:
+def locked(folder: Path, *, whole: bool) -> Generator[None]:
     """Another program holds the history, for writing alone or for reading too."""
     with closing(sqlite3.connect(folder / "history.sqlite", isolation_level=None)) as connection:
         if whole:
@@ -51,7 +51,7 @@ def locked(folder: Path, *, whole: bool) -> Iterator[None]:
 
 def made(jobs: Jobs, seed: int, **fields: object) -> Job:
     request = Request(prompt="a red circle", steps=3, width=64, height=64, seed=seed)
-    job = jobs.submit_run(ANN, request, **fields)  # type: ignore[arg-type]
+    job = jobs.submit_run(ANN, request, **fields)  # pyrefly: ignore[bad-argument-type]
     assert job.ended.wait(PATIENCE)
     return job
 

@@ -95,17 +95,17 @@ def test_one_training_at_a_time(view: Train, trainer: Trainer, monkeypatch: pyte
     [_, refused] = begun(view, 5)
     assert "points is in training; stop it first" in refused[NOTICE].lower()
     assert refused[STOP].interactive is True
-    assert "stop it first" in collected(view.on_go_on(False, ME))[1][NOTICE]  # type: ignore[arg-type]
+    assert "stop it first" in collected(view.on_go_on(False, ME))[1][NOTICE]  # pyrefly: ignore[bad-argument-type]
 
 
 def test_a_page_that_is_opened_again_follows_what_runs(
     view: Train, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow(monkeypatch, 0.2)
-    assert "Choose a recipe" in collected(view.on_open(False, ME))[0][FIGURE]  # type: ignore[arg-type]
+    assert "Choose a recipe" in collected(view.on_open(False, ME))[0][FIGURE]  # pyrefly: ignore[bad-argument-type]
     trainer.start("points", 8)
     until(lambda: steps_done(trainer) >= 2)
-    told = collected(view.on_open(True, ME))  # type: ignore[arg-type]
+    told = collected(view.on_open(True, ME))  # pyrefly: ignore[bad-argument-type]
     assert "Loss of the UNet" in told[0][FIGURE]
     assert "core/training/diffusion.py:" in told[0][1]
     assert "Step " in told[0][NOTICE]
@@ -123,7 +123,7 @@ def test_a_stopped_training_goes_on_where_it_was(
     slow(monkeypatch)
     trainer.start("points", 40)
     until(lambda: steps_done(trainer) >= 3)
-    told = view.on_stop(ME)  # type: ignore[arg-type]
+    told = view.on_stop(ME)  # pyrefly: ignore[bad-argument-type]
     assert "Stops after the next step" in told[NOTICE]
     assert (told[TRAIN].interactive, told[STOP].interactive) == (False, False)
     stopped = ended(trainer)
@@ -132,10 +132,10 @@ def test_a_stopped_training_goes_on_where_it_was(
     assert 3 <= done < 40
     saved = torch.load(tmp_path / "runs/points/unet.checkpoint", weights_only=True)
     assert saved["step"] == done
-    [told] = collected(view.on_open(False, ME))  # type: ignore[arg-type]
+    [told] = collected(view.on_open(False, ME))  # pyrefly: ignore[bad-argument-type]
     assert "Stopped, with a checkpoint" in told[NOTICE]
     assert (told[GO_ON].visible, told[USE].visible) == (True, False)
-    last = collected(view.on_go_on(False, ME))[-1]  # type: ignore[arg-type]
+    last = collected(view.on_go_on(False, ME))[-1]  # pyrefly: ignore[bad-argument-type]
     assert "the model is called points" in last[NOTICE]
     assert [step for step, _ in ended(trainer).stages["unet"].losses.points] == list(range(1, 41))
 
@@ -153,7 +153,7 @@ def test_the_end_of_the_server_leaves_a_checkpoint(
 
 def test_there_is_nothing_to_go_on_with(view: Train) -> None:
     for _ in range(2):  # before any, and after one that is finished
-        told = collected(view.on_go_on(False, ME))[-1]  # type: ignore[arg-type]
+        told = collected(view.on_go_on(False, ME))[-1]  # pyrefly: ignore[bad-argument-type]
         assert "no training to go on with" in told[NOTICE]
         begun(view, 1)
 
@@ -186,7 +186,7 @@ def test_a_bad_value_is_said_and_nothing_begins(
 
 
 def test_a_recipe_that_is_not_offered_is_refused(view: Train, trainer: Trainer) -> None:
-    told = collected(view.on_start(False, ME, "../../etc/passwd", 5, "moons"))  # type: ignore[arg-type]
+    told = collected(view.on_start(False, ME, "../../etc/passwd", 5, "moons"))  # pyrefly: ignore[bad-argument-type]
     assert "choose one of points" in told[-1][NOTICE]
     assert trainer.current is None
 
@@ -219,10 +219,10 @@ def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(
     assert "no space left on the disk" in told[-1][NOTICE]
     assert ended(trainer).state == "failed"
     assert told[-1][GO_ON].visible is True
-    assert "no space left" in collected(view.on_go_on(False, ME))[-1][NOTICE]  # type: ignore[arg-type]
+    assert "no space left" in collected(view.on_go_on(False, ME))[-1][NOTICE]  # pyrefly: ignore[bad-argument-type]
     losing(monkeypatch, real)
     full[0] = False
-    assert "called points" in collected(view.on_go_on(False, ME))[-1][NOTICE]  # type: ignore[arg-type]
+    assert "called points" in collected(view.on_go_on(False, ME))[-1][NOTICE]  # pyrefly: ignore[bad-argument-type]
     assert [step for step, _ in ended(trainer).stages["unet"].losses.points] == list(range(1, 7))
 
 
@@ -268,14 +268,14 @@ def test_a_guest_may_watch_and_change_nothing(
     slow(monkeypatch)
     running = trainer.start("points", 500)  # nothing ran yet, or this would be refused
     until(lambda: steps_done(trainer) >= 2)
-    told = view.on_stop(GUEST)  # type: ignore[arg-type]
+    told = view.on_stop(GUEST)  # pyrefly: ignore[bad-argument-type]
     assert (told[TRAIN].interactive, told[STOP].interactive) == (False, False)
     assert running.state == "running"
     trainer.stop()
-    told = collected(view.on_open(False, GUEST))[-1]  # type: ignore[arg-type]
+    told = collected(view.on_open(False, GUEST))[-1]  # pyrefly: ignore[bad-argument-type]
     assert "Loss of the UNet" in told[FIGURE]
     assert (told[TRAIN].interactive, told[GO_ON].visible) == (False, False)
-    [told] = collected(view.on_go_on(False, GUEST))  # type: ignore[arg-type]
+    [told] = collected(view.on_go_on(False, GUEST))  # pyrefly: ignore[bad-argument-type]
     assert "only the person" in told[NOTICE].lower()
     assert ended(trainer).state == "stopped"
 
@@ -283,7 +283,7 @@ def test_a_guest_may_watch_and_change_nothing(
 def test_a_guest_is_not_told_what_is_on_the_machine(view: Train, tmp_path: Path) -> None:
     (tmp_path / "models").write_text("a file")
     assert str(tmp_path) in begun(view, 1)[-1][NOTICE]
-    [told] = collected(view.on_open(False, GUEST))  # type: ignore[arg-type]
+    [told] = collected(view.on_open(False, GUEST))  # pyrefly: ignore[bad-argument-type]
     assert str(tmp_path) not in str(told)
 
 

@@ -67,7 +67,7 @@ def test_another_server_goes_on_with_what_was_not_finished(
     assert (told[GO_ON].visible, told[LEFT].visible, told[USE].visible) == (True, True, False)
     assert told[LEFT].choices == [("points-2", "points-2")]
     assert told[LEFT].value == "points-2"
-    told = collected(view.on_go_on(False, ME, "points-2"))[-1]  # type: ignore[arg-type]
+    told = collected(view.on_go_on(False, ME, "points-2"))[-1]  # pyrefly: ignore[bad-argument-type]
     assert "the model is called points-2" in told[NOTICE]
     assert (told[GO_ON].visible, told[LEFT].visible) == (False, False)
     stage = ended(view.trainer).stages["unet"]
@@ -86,7 +86,7 @@ def test_the_newest_unfinished_run_comes_first_and_any_can_be_chosen(
     another_server(view, trainer)
     losing(monkeypatch, real)
     assert opened(view)[LEFT].choices == [("points-2", "points-2"), ("points", "points")]
-    told = collected(view.on_go_on(False, ME, "points"))[-1]  # type: ignore[arg-type]
+    told = collected(view.on_go_on(False, ME, "points"))[-1]  # pyrefly: ignore[bad-argument-type]
     assert "the model is called points," in told[NOTICE]
     assert told[LEFT].choices == [("points-2", "points-2")]
     assert (told[GO_ON].visible, told[USE].visible) == (True, True)
@@ -109,12 +109,12 @@ def test_a_run_that_another_process_trains_is_left_alone(
     with subprocess.Popen(command, cwd=Path(__file__).parents[2], **pipes) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        told = collected(view.on_go_on(False, ME, "points"))[-1]  # type: ignore[arg-type]
+        told = collected(view.on_go_on(False, ME, "points"))[-1]  # pyrefly: ignore[bad-argument-type]
         assert "points is in training elsewhere: stop it there" in told[NOTICE]
         assert (told[TRAIN].interactive, told[LEFT].value) == (True, "points")
         assert view.trainer.current is None
         other.kill()  # as hard as can be: nothing stays locked
-    assert "called points" in collected(view.on_go_on(False, ME, "points"))[-1][NOTICE]  # type: ignore[arg-type]
+    assert "called points" in collected(view.on_go_on(False, ME, "points"))[-1][NOTICE]  # pyrefly: ignore[bad-argument-type]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_damaged_run_is_one_sentence(
     interrupted(trainer, 8, after=1)
     another_server(view, trainer)
     (tmp_path / "runs" / "points" / file).write_text(content)
-    told = collected(view.on_go_on(False, ME, "points"))[-1]  # type: ignore[arg-type]
+    told = collected(view.on_go_on(False, ME, "points"))[-1]  # pyrefly: ignore[bad-argument-type]
     assert words in told[NOTICE]
     assert "Traceback" not in str(told)
     assert (told[TRAIN].interactive, told[GO_ON].visible) == (True, True)
@@ -150,7 +150,7 @@ def test_a_name_that_is_not_offered_is_refused(
 ) -> None:
     slow(monkeypatch)
     interrupted(trainer, 8, after=1)
-    told = collected(view.on_go_on(False, ME, "../points"))[-1]  # type: ignore[arg-type]
+    told = collected(view.on_go_on(False, ME, "../points"))[-1]  # pyrefly: ignore[bad-argument-type]
     assert "../points is not among the unfinished runs" in told[NOTICE]
     told = opened(view, GUEST)
     assert (told[GO_ON].visible, told[LEFT].visible, told[LEFT].choices) == (False, False, [])

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -56,7 +56,7 @@ class FakeCheck:
     stopped = 0
     waits = 2
     sampler, seconds = "heun", 1.0
-    asked: tuple[Any, ...] = ()
+    asked: ClassVar[tuple[Any, ...]] = ()
 
     def __init__(self, sampler: str, options: dict[str, str], **choice: Any) -> None:
         FakeCheck.asked = (sampler, options, choice)
@@ -142,7 +142,7 @@ def test_a_check_shows_progress_then_findings(registry: Registry, fake: type[Fak
 def test_a_page_that_goes_away_ends_the_check(registry: Registry, fake: type[FakeCheck]) -> None:
     steps = made(registry).on_check("ddim", "")
     next(steps)
-    steps.close()  # type: ignore[attr-defined]
+    steps.close()  # pyrefly: ignore[missing-attribute]
     assert fake.stopped == 1
 
 

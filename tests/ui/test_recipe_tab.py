@@ -101,7 +101,7 @@ def test_pasted_text(tmp_path: Path) -> None:
 def test_a_recipe_opens_where_it_belongs(tmp_path: Path, settings: Any, where: str, said: str) -> None:
     found = read_any(ours(tmp_path, **settings), REGISTRY)
     asked = built().recipe_opening(Shown(found))
-    assert asked == Opening(found.request, where, "tiny")  # type: ignore[arg-type]
+    assert asked == Opening(found.request, where, "tiny")  # pyrefly: ignore[bad-argument-type]
     assert where_of(found) == where
     assert said in summary_html(found, None)
     assert bool(said) == ("lc-recipe-needs" in summary_html(found, None))

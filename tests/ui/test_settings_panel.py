@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 import pytest
+from gradio.context import Context
 
 from tests.ui.fakes import in_blocks
 from ui.settings import FILE_NAME, SECTIONS, PageSettings, SettingsStore, is_live, read
@@ -21,7 +22,7 @@ def panel_over(store: SettingsStore) -> SettingsPanel:
     def build() -> SettingsPanel:
         panel = SettingsPanel(store)
         panel.build()
-        blocks = gr.context.Context.root_block
+        blocks = Context.root_block
         assert isinstance(blocks, gr.Blocks)
         panel.connect(blocks)
         return panel
@@ -105,9 +106,9 @@ def test_a_bad_value_is_said_and_nothing_is_saved(
 def test_a_file_that_was_broken_meanwhile_is_said(panel: SettingsPanel) -> None:
     values = [update.value for update in shown(panel, HERE).values()]
     Path(FILE_NAME).write_text("[page")
-    notice, *_ = panel.on_save(HERE, *values)  # type: ignore[arg-type]
+    notice, *_ = panel.on_save(HERE, *values)  # pyrefly: ignore[bad-argument-type]
     assert "not valid TOML" in notice
-    about, *_ = panel.on_load(HERE)  # type: ignore[arg-type]
+    about, *_ = panel.on_load(HERE)  # pyrefly: ignore[bad-argument-type]
     assert "not valid TOML" in about
 
 
@@ -126,7 +127,7 @@ def test_guests_can_read_and_not_write(shared: SettingsPanel) -> None:
         assert update.interactive is False, name
     assert shown(shared, LINK)["outputs"].value == NOT_SHOWN
     assert shown(shared, LINK)["steps"].value == 100
-    about, button, *_ = shared.on_load(LINK)  # type: ignore[arg-type]
+    about, button, *_ = shared.on_load(LINK)  # pyrefly: ignore[bad-argument-type]
     assert "guest" in about
     assert button.interactive is False
     notice, _ = save(shared, LINK, steps=1000)

@@ -115,13 +115,13 @@ class OneJob:
 
 
 def verdict_of(viewer: Viewer, pipeline: Pipeline) -> dict[str, Any]:
-    viewer.jobs = OneJob(pipeline)  # type: ignore[assignment]
+    viewer.jobs = OneJob(pipeline)  # pyrefly: ignore[bad-assignment]
 
     class Event:
         run = "run"
 
     async def told() -> list[Any]:
-        return [one async for one in viewer.on_verify(OWNER, Event())]  # type: ignore[arg-type]
+        return [one async for one in viewer.on_verify(OWNER, Event())]  # pyrefly: ignore[bad-argument-type]
 
     *_, last = asyncio.run(told())
     return dict(last.props["verdict"])

@@ -59,7 +59,7 @@ def test_the_steps_as_a_table_files_and_json(
     code, out, _ = run(capsys, "steps", str(file), "--gif", "a.gif", "--sheet", "b.png", "--view", "noise")
     assert (code, out) == (0, "a.gif\nb.png\n")
     with Image.open("a.gif") as gif, Image.open("b.png") as sheet:
-        assert (gif.n_frames, sheet.format) == (4, "PNG")  # type: ignore[attr-defined]
+        assert (gif.n_frames, sheet.format) == (4, "PNG")  # pyrefly: ignore[missing-attribute]
     code, out, _ = run(capsys, "steps", str(picture), "--json")
     found = json.loads(out)
     assert [step["evals"] for step in found["steps"]] == [1, 2, 3, 4]

@@ -39,7 +39,7 @@ def test_points_as_a_picture_and_as_a_film(capsys: pytest.CaptureFixture[str], t
         assert image.getpixel((2, 2)) == (12, 10, 9)
     assert run(capsys, "visualize", "forward", "--cloud", "spiral", "--out", str(gif))[0] == 0
     with Image.open(gif) as film:
-        assert film.n_frames == 24  # type: ignore[attr-defined]
+        assert film.n_frames == 24  # pyrefly: ignore[missing-attribute]
 
 
 def test_a_picture_of_ones_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def view(trainer: Trainer) -> Train:
         tab = LearnTab(jobs, plugins.registry(), trainer, lambda request: request.guest)
         with gr.Tab("learn") as outer:
             tab.build()
-        tab.connect(gr.State("me"), outer.select, lambda owner: None)  # type: ignore[arg-type, return-value]
+        tab.connect(gr.State("me"), outer.select, lambda owner: None)  # pyrefly: ignore[bad-argument-type]
         return tab.train
 
     return in_blocks(build)

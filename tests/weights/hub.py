@@ -7,11 +7,11 @@ import json
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
 LARGE = 1000  # bytes from which on a file is kept apart, with a SHA-256, as with Git LFS
@@ -45,7 +45,7 @@ class Hub:
     asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)  # method, path, headers
 
     @contextmanager
-    def running(self) -> Iterator[Hub]:
+    def running(self) -> Generator[Hub]:
         """Serve until the end of the block."""
         with _server(self) as self.endpoint, _server(self) as self.storage:
             yield self
@@ -78,7 +78,7 @@ class Hub:
 
 
 @contextmanager
-def _server(hub: Hub) -> Iterator[str]:
+def _server(hub: Hub) -> Generator[str]:
     class Handler(_Handler):
         pass
 
@@ -96,10 +96,10 @@ def _server(hub: Hub) -> Iterator[str]:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    hub: Hub
+    hub: ClassVar[Hub]
     protocol_version = "HTTP/1.1"
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Be quiet."""
 
     def do_HEAD(self) -> None:

@@ -259,7 +259,7 @@ def test_what_the_hub_answers_for_a_file_is_one_sentence(
 @pytest.mark.usefixtures("hub")
 def test_what_is_not_there_is_one_sentence(models: Path, arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
-        plan_download(**{"name": "owner/name", "models": models, **arguments})
+        plan_download(**(dict[str, Any](name="owner/name", models=models) | arguments))
 
 
 def test_no_network_is_one_sentence(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 CHECKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("lint", ("ruff", "check", ".")),
     ("format", ("ruff", "format", "--check", ".")),
-    ("types", ("mypy",)),
+    ("types", ("pyrefly", "check", "--python-interpreter-path", sys.executable)),
     # One process a core, each with one thread; a file's tests stay together, for they share a served page.
     ("tests", ("pytest", f"--numprocesses={min(os.cpu_count() or 1, 8)}", "--dist=loadfile")),
 )

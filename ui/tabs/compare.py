@@ -177,7 +177,7 @@ class CompareTab:
         asked = [owner, *self.controls(), *base_inputs]
         told = [self.base_words, self.cost]
         # One event for all: of two on their way, the answer to the older one could come last.
-        changes = [control.change for control in self.controls()]  # type: ignore[attr-defined]
+        changes = [control.change for control in self.controls()]  # pyrefly: ignore[missing-attribute]
         gr.on([*changes, shown], self.on_plan, asked, told, **LATEST)
         self.mode.change(_parts, self.mode, [self.axes_part, self.race_part], **QUICK)
         for setting, values, fill in self.axes:
@@ -244,7 +244,7 @@ class CompareTab:
         """Remembered by all of these: the model is the loaded one, and stands for its noise levels."""
         from core.race import fit
 
-        levels = self.jobs.engine.pipeline.noise_schedule  # type: ignore[attr-defined]
+        levels = self.jobs.engine.pipeline.noise_schedule  # pyrefly: ignore[missing-attribute]
         info = self.registry.sampler(sampler)
         return fit(evals, info, self.registry.schedule(schedule), levels, strength)
 

@@ -24,6 +24,7 @@ from ui.widgets.fields import QUICK
 from ui.widgets.text import capital
 
 if TYPE_CHECKING:
+    from gradio.blocks import Block
     from gradio.components import Component
 
     from core.history import History, RunRow
@@ -64,7 +65,7 @@ class HistoryPanel:
         self,
         owner: Component,
         opened: Callable[[str, str], Sequence[Any]],
-        outputs: Sequence[Component],
+        outputs: Sequence[Block],
         tab: gr.Tab | None = None,
     ) -> None:
         """Wire the events. `owner` holds the browser's token.

@@ -103,7 +103,7 @@ class View:
 
         owner: holds whose page it is.
         """
-        changes = [control.change for control in self.asked]  # type: ignore[attr-defined]
+        changes = [control.change for control in self.asked]  # pyrefly: ignore[missing-attribute]
         inputs, outputs = [self._narrow(), *self.asked], [self.figure, self.code, self.notice]
         gr.on([*opened, *changes], self.on_draw, inputs, outputs, js=NARROW, **LATEST)
         self.connect_files(inputs)

@@ -123,7 +123,7 @@ class PluginsTab:
     def connect(self) -> None:
         """Wire the controls. A check waits for other checks, never for a run."""
         outputs = [self.findings, self.run, self.stop]
-        slow = {**QUICK, "concurrency_limit": 1, "concurrency_id": "check"}
+        slow: dict[str, Any] = {**QUICK, "concurrency_limit": 1, "concurrency_id": "check"}
         inputs = [self.sampler, self.options]
         running = self.run.click(self.on_check, inputs, outputs, **slow)
         picked = self.listing.pick(_picked, None, inputs, **QUICK).then(
