@@ -118,10 +118,9 @@ class BrownianNoise:
     def _draw(self, place: int) -> Tensor:
         """Standard normal (count, C, h, w), in memory of its own, which the caller may change."""
         key = b"path" + struct.pack("<i", place)
-        drawn = torch.empty(self.count, *self.shape)
+        drawn, generator = torch.empty(self.count, *self.shape), torch.Generator("cpu")
         for i, one in enumerate(drawn):
-            generator = torch.Generator("cpu").manual_seed(_mixed(self.seed + i, key, 0))
-            torch.randn(self.shape, generator=generator, out=one)
+            one.normal_(generator=generator.manual_seed(_mixed(self.seed + i, key, 0)))
         return drawn
 
 

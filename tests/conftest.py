@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 
 import pytest
 
 from tests.strangers import install as install  # a fixture
 from ui.commands.checks import BROWSERS
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = (
+    "False"  # or each gr.Blocks of a test asks for Gradio's newest version
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -21,7 +26,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What the tests import stays: looking among it for garbage takes a third of a second each time."""
+    _freeze()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    if nextitem is None or nextitem.path != item.path:
+        _freeze()
+
+
+def _freeze() -> None:
+    """What was imported stays: looking among it for garbage takes a third of a second each time."""
     gc.collect()
     gc.freeze()
 

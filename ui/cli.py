@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -180,7 +181,13 @@ def _run(arguments: list[str]) -> Any:
     """
     if arguments in (["samplers"], ["samplers", "--json"]):
         return listing(as_json="--json" in arguments)
-    return app(args=arguments, prog_name=PROGRAM, standalone_mode=False)
+    return _command()(args=arguments, prog_name=PROGRAM, standalone_mode=False)
+
+
+@cache
+def _command() -> Any:
+    """What typer makes of all the signatures, once a process."""
+    return typer.main.get_command(app)
 
 
 def _explained(error: Exception) -> tuple[str, int]:

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from core.errors import UserError
-from core.memory import release_memory
+from core.memory import release_memory, trim_memory
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -153,7 +153,7 @@ class Engine:
 
     def _use(self, name: str, pipeline: PagePipeline) -> None:
         self._pipeline, self.name, self.error = pipeline, name, ""
-        release_memory()
+        trim_memory()
 
     def _load_first(self, name: str) -> None:
         """Load a model when there is none; what is wrong is kept as a sentence."""

@@ -35,6 +35,8 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # A hidden window for what the address bar would suggest, a fifth of the work of opening our page.
+    "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup",
 ]
 COMMAND = [sys.executable, "-c", "import sys; from ui.cli import main; sys.exit(main())"]
 

@@ -124,7 +124,8 @@ def test_a_model_is_trained_and_used(open_page: Open, site: Site, screenshots: P
     assert len(list((site.outputs / "outputs").glob("*.png"))) == 1
 
 
-@pytest.mark.parametrize("name", [pytest.param("dark", marks=pytest.mark.slow), "phone"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dark", "phone"])
 def test_how_it_looks(open_page: Open, screenshots: Path, name: str) -> None:
     """What was trained above is found by every page; without it, one is trained first."""
     page = open_page(color_scheme="dark" if name == "dark" else "light")

@@ -19,7 +19,7 @@ from PIL import Image
 
 from core.errors import UserError
 from core.learn import code
-from core.learn.clouds import as_latent, as_points, cloud, distance, exact_denoiser
+from core.learn.clouds import _quantiles, as_latent, as_points, cloud, distance, exact_denoiser
 from core.learn.forward import example_picture, forward_picture, forward_points, level, noised
 from core.learn.ink import DARK, Paper, picture, svg
 from core.learn.lessons import LESSONS
@@ -91,6 +91,13 @@ def test_a_cloud_goes_through_a_latent_and_back() -> None:
     found = cloud("grid", 12)
     assert as_latent(found).shape == (1, 2, 1, 12)
     np.testing.assert_allclose(as_points(as_latent(found)), found, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 2000])
+def test_quantiles_are_those_of_numpy(count: int) -> None:
+    values = np.random.default_rng(1).normal(size=(3, count))
+    expected = np.quantile(values, (np.arange(512) + 0.5) / 512, axis=1).T
+    np.testing.assert_allclose(_quantiles(values), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_the_distance_of_a_shift_is_its_length_over_the_root_of_two() -> None:

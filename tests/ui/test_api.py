@@ -38,7 +38,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def client(site: Served, tmp_path_factory: pytest.TempPathFactory) -> Client:
     downloads = tmp_path_factory.mktemp("downloads")
-    one = Client(site.url, verbose=False, download_files=str(downloads), analytics_enabled=False)
+    one = Client(
+        site.url, verbose=False, download_files=str(downloads), analytics_enabled=False, ssl_verify=False
+    )
     for _ in range(600):
         if any(model["loaded"] for model in one.predict(api_name="/models")):
             return one
