@@ -85,4 +85,5 @@ def _quantiles(values: Points, count: int = 512) -> Points:
     at = (np.arange(count) + 0.5) / count * (values.shape[1] - 1)
     below = at.astype(int)
     above = np.minimum(below + 1, values.shape[1] - 1)
-    return ordered[:, below] + (at - below) * (ordered[:, above] - ordered[:, below])
+    found: Points = ordered[:, below] + (at - below) * (ordered[:, above] - ordered[:, below])
+    return found
