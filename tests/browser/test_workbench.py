@@ -16,7 +16,7 @@ from PIL import Image, ImageChops
 from core.images import read_recipe, read_text
 from tests.browser.conftest import PATIENCE, ROOT, Site, sync_api
 from tests.browser.stories import PROMPT, Open, ask, generate, newest, paint_on, shown, tab, wait
-from tests.browser.tabs import WINDOWS
+from tests.browser.tabs import PHONE, WINDOWS
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1800)]
 expect = sync_api.expect
@@ -253,11 +253,10 @@ def test_every_tab_opens_at_once_and_each_control_has_a_name(open_page: Open) ->
     assert took < 200
 
 
-@pytest.mark.parametrize(("name", "options"), WINDOWS.items())
-def test_how_it_looks(
-    open_page: Open, screenshots: Path, photo: Path, name: str, options: dict[str, Any]
-) -> None:
-    page = open_page(**options)
+@pytest.mark.parametrize("name", ["light", pytest.param("phone", marks=pytest.mark.slow)])
+def test_how_it_looks(open_page: Open, screenshots: Path, photo: Path, name: str) -> None:
+    """On a screen and on a telephone; at last the screen is made as narrow as that."""
+    page = open_page(**WINDOWS[name])
     page.screenshot(path=screenshots / f"{name}-empty.png")
     ask(page, "a red house on a snowy hill under a full moon", batch="3", seed="2")
     wait(page, "live")
@@ -275,12 +274,14 @@ def test_how_it_looks(
         page.wait_for_timeout(2500)
         page.screenshot(path=screenshots / f"{name}-{one}.png", full_page=name == "phone")
         _fits(page, name)
-    if name == "phone":
-        stage, form = page.locator(".lc-stage").bounding_box(), page.locator("#prompt").bounding_box()
-        assert stage["y"] < form["y"]
-        button = generate(page).bounding_box()
-        assert button["y"] + button["height"] <= 844
-        assert button["height"] >= 40
+    page.set_viewport_size(PHONE["viewport"])
+    page.wait_for_timeout(500)
+    _fits(page, "phone")
+    stage, form = page.locator(".lc-stage").bounding_box(), page.locator("#prompt").bounding_box()
+    assert stage["y"] < form["y"]
+    button = generate(page).bounding_box()
+    assert button["y"] + button["height"] <= 844
+    assert button["height"] >= 40
     if name == "light" and os.environ.get("LATENTCANVAS_UPDATE_SCREENSHOTS") == "1":
         target = ROOT / "docs" / "images" / "page.png"
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -96,7 +96,7 @@ def test_the_same_picture_gives_the_same_bytes() -> None:
     assert png_bytes(IMAGE, RECIPE) == PNG
 
 
-@settings(patient, max_examples=200)
+@settings(patient, max_examples=100)
 @given(any_recipe())
 def test_any_recipe_comes_back_identical(tmp_path_factory: pytest.TempPathFactory, recipe: Recipe) -> None:
     path = tmp_path_factory.getbasetemp() / "any.png"

@@ -73,7 +73,7 @@ TEXTS = (
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(TEXTS)
 @example("a red circle on a blue background")
 @example("Café  N°5 — “naïve” 日本語 ٣")

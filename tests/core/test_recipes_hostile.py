@@ -183,7 +183,7 @@ def sentence(source: Path | str) -> None:
 
 quick = settings(
     patient,
-    max_examples=150,
+    max_examples=100,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 
@@ -366,7 +366,7 @@ workflows = st.fixed_dictionaries(
 )
 
 
-@settings(patient, max_examples=250)
+@settings(patient, max_examples=100)
 @given(
     some(INVOKE).map(lambda d: {"positive_prompt": "x", **d})
     | some(OLD).map(lambda d: {"image": d})

@@ -109,7 +109,7 @@ def recipe_of(resolved: Settings) -> Recipe:
 
 @settings(
     patient,
-    max_examples=200,
+    max_examples=100,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(asked=requests())
@@ -156,7 +156,7 @@ def is_carried(prompt: str) -> bool:
     return stripped and (prompt == "" or lines[0] != "")
 
 
-@settings(patient, max_examples=200)
+@settings(patient, max_examples=100)
 @given(asked=requests())
 def test_what_a1111s_text_alone_carries(asked: tuple[Request, Given | None]) -> None:
     request, pictures = asked

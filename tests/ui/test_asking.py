@@ -227,7 +227,7 @@ def settings_of(draw: st.DrawFn, registry: Registry) -> Settings:
     return Settings(**values)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_a_recipe_survives_the_form(data: st.DataObject) -> None:
     """Picture -> recipe -> form -> request: the same, whatever the picture was."""
