@@ -26,9 +26,13 @@ TITLES: Mapping[Side, str] = {
     "best": "diffusers, half precision, channels last",
 }
 Figures = Mapping[str, float]
-# What a side reports; `total` is added here: from starting the process to its end. `peak_percent` is the
-# speed of a step as a part of that of a plain matrix product in the same number format.
-KEYS = ("import", "load", "encode", "step", "decode", "picture", "total", "peak_memory_mb", "peak_percent")
+# What a side reports; `total` is added here: from starting the process to its end. `outside_percent` is the
+# part of the picture's time in which no network is at work, `peak_percent` the speed of a step as a part of
+# that of a plain matrix product in the same number format.
+KEYS = (
+    "import", "load", "encode", "step", "decode", "picture", "total", "outside_percent", "peak_memory_mb",
+    "peak_percent",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

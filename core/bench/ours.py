@@ -6,6 +6,7 @@ import statistics
 import time
 
 from core.bench import Job
+from core.bench.inside import Inside
 from core.memory import peak_memory_mb
 
 
@@ -17,6 +18,8 @@ def measure(job: Job) -> dict[str, float]:
     marks.append(time.perf_counter())
     pipeline = Pipeline.load(job.model, dtype=job.dtype, memory=job.memory)
     marks.append(time.perf_counter())
+    inside = Inside()
+    inside.watch(pipeline.networks, "run")
     run = pipeline.stream(
         prompt=job.prompt, sampler="ddim", schedule="leading", steps=job.steps, cfg_scale=job.cfg_scale,
         width=job.width, height=job.height, seed=job.seed,
@@ -40,6 +43,7 @@ def measure(job: Job) -> dict[str, float]:
         "step": step,
         "decode": result.seconds["decode"],
         "picture": picture,
+        "outside_percent": inside.rest_percent(picture),
         "peak_memory_mb": memory,
         "peak_percent": peak_percent(config.unet, config.vae, size, pipeline.dtype, step),
     }

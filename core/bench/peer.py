@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from core.bench import Job
+from core.bench.inside import Inside
 from core.errors import UserError
 from core.memory import peak_memory_mb
 
@@ -37,6 +38,10 @@ def measure(job: Job) -> dict[str, float]:
         for network in (pipeline.unet, pipeline.vae):
             network.to(memory_format=torch.channels_last)
     marks.append(time.perf_counter())
+    inside = Inside()
+    inside.watch(pipeline.text_encoder, "forward")
+    inside.watch(pipeline.unet, "forward")
+    inside.watch(pipeline.vae, "decode")
     began, ends = time.perf_counter(), []
 
     def at_end(_pipe: Any, _index: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
@@ -68,6 +73,7 @@ def measure(job: Job) -> dict[str, float]:
         "step": step,
         "decode": end - ends[-1],
         "picture": end - began,
+        "outside_percent": inside.rest_percent(end - began),
         "peak_memory_mb": memory,
         "peak_percent": peak_percent(config.unet, config.vae, size, dtype, step),
     }

@@ -23,7 +23,7 @@ EXAMPLES: tuple[str, ...] = (
     "storybook landscape: a purple castle in a stormy meadow with lightning",
     "a pink tree and a blue windmill in a meadow at dawn",
     "a large red circle on a blue background",
-    "a small yellow star inside a big purple heart",
+    "a yellow star above a purple heart",
     "a green triangle to the left of an orange square, on a white background with blue dots",
 )
 """Prompts that make attractive pictures, for the page."""

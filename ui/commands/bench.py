@@ -162,18 +162,22 @@ def _print(
     from core.bench import KEYS, TITLES
     from ui.commands.tables import console, table
 
+    names = {
+        "peak_percent": "step's part of the product's speed",
+        "outside_percent": "outside the networks",
+    }
+
     def shown(key: str, value: float) -> str:
-        if key == "peak_percent":
-            return f"{value:.0f} %"
+        if key in names:
+            return f"{value:.1f} %"
         return f"{value:.0f} MB" if key == "peak_memory_mb" else f"{value:.3f} s"
 
     heads = ["", *(TITLES[side] for side in middle)]
     heads += [f"ratio to {TITLES[side]} (least to most)" for side in relative]
     rows = []
     for key in KEYS:
-        name = "step's part of the product's speed" if key == "peak_percent" else key
         row = [
-            name.replace("_mb", "").replace("_", " "),
+            names.get(key, key.replace("_mb", "").replace("_", " ")),
             *(shown(key, each[key]) for each in middle.values()),
         ]
         for each in relative.values():
