@@ -127,7 +127,7 @@ def _joined(params: dict[str, OptionValue | None]) -> str:
 
 
 def _written(value: OptionValue) -> str:
-    if isinstance(value, float) and value % 1 == 0:
+    if isinstance(value, float) and value.is_integer():  # pyrefly: ignore[missing-attribute]
         return str(int(value))
     return str(value)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+from collections.abc import Iterator
 
 import pytest
 
@@ -25,20 +26,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         _skip(items, "gpu", "no accelerator on this machine", there=torch.cuda.is_available())
 
 
-def pytest_collection_finish() -> None:
-    _freeze()
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    if nextitem is None or nextitem.path != item.path:
-        _freeze()
-
-
-def _freeze() -> None:
-    """What was imported stays: looking among it for garbage takes a third of a second each time."""
+@pytest.fixture(scope="module", autouse=True)
+def _what_stays() -> Iterator[None]:
+    """What a file leaves behind, imports above all: looking there for garbage takes a third of a second."""
+    yield
     gc.collect()
     gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()
 
 
 def _skip(items: list[pytest.Item], marker: str, reason: str, *, there: bool) -> None:

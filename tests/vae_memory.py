@@ -54,7 +54,7 @@ def _taken(net: nn.Module, do: Callable[[], object], largest: int) -> Taken:
     return Taken(int(living.peak), int(counted.get_total_flops()))
 
 
-class Living(TorchDispatchMode):  # torch's own is not annotated
+class Living(TorchDispatchMode):
     """Counts the bytes of the tensors that are made and not yet let go."""
 
     def __init__(self, known: set[int]) -> None:

@@ -186,7 +186,7 @@ def _run(arguments: list[str]) -> Any:
 
 @cache
 def _command() -> Any:
-    """What typer makes of all the signatures, once a process."""
+    """What typer makes of all the signatures; once, for tests call `main` again and again."""
     return typer.main.get_command(app)
 
 

@@ -152,8 +152,9 @@ class Engine:
             raise
 
     def _use(self, name: str, pipeline: PagePipeline) -> None:
+        give_back = trim_memory if self._pipeline is None else release_memory
         self._pipeline, self.name, self.error = pipeline, name, ""
-        trim_memory()
+        give_back()
 
     def _load_first(self, name: str) -> None:
         """Load a model when there is none; what is wrong is kept as a sentence."""

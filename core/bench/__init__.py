@@ -27,8 +27,8 @@ TITLES: Mapping[Side, str] = {
 }
 Figures = Mapping[str, float]
 # What a side reports; `total` is added here: from starting the process to its end. `outside_percent` is the
-# part of the picture's time in which no network is at work, `peak_percent` the speed of a step as a part of
-# that of a plain matrix product in the same number format.
+# part of the picture's time in which no network is at work or brought there, `peak_percent` the speed of a
+# step as a part of that of a plain matrix product in the same number format.
 KEYS = (
     "import", "load", "encode", "step", "decode", "picture", "total", "outside_percent", "peak_memory_mb",
     "peak_percent",

@@ -6,19 +6,19 @@ import statistics
 import time
 
 from core.bench import Job
-from core.bench.inside import Inside
 from core.memory import peak_memory_mb
 
 
 def measure(job: Job) -> dict[str, float]:
     """The figures of one picture; meant for a process that has done nothing else."""
     marks = [time.perf_counter()]
+    from core.bench.inside import Inside
     from core.pipeline import Pipeline
 
     marks.append(time.perf_counter())
     pipeline = Pipeline.load(job.model, dtype=job.dtype, memory=job.memory)
     marks.append(time.perf_counter())
-    inside = Inside()
+    inside = Inside(pipeline.device)
     inside.watch(pipeline.networks, "run")
     run = pipeline.stream(
         prompt=job.prompt, sampler="ddim", schedule="leading", steps=job.steps, cfg_scale=job.cfg_scale,

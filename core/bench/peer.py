@@ -8,7 +8,6 @@ from importlib import import_module
 from typing import Any
 
 from core.bench import Job
-from core.bench.inside import Inside
 from core.errors import UserError
 from core.memory import peak_memory_mb
 
@@ -38,7 +37,9 @@ def measure(job: Job) -> dict[str, float]:
         for network in (pipeline.unet, pipeline.vae):
             network.to(memory_format=torch.channels_last)
     marks.append(time.perf_counter())
-    inside = Inside()
+    from core.bench.inside import Inside
+
+    inside = Inside(device)
     inside.watch(pipeline.text_encoder, "forward")
     inside.watch(pipeline.unet, "forward")
     inside.watch(pipeline.vae, "decode")

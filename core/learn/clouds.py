@@ -80,7 +80,7 @@ def distance(a: Points, b: Points, directions: int = 64) -> float:
 
 
 def _quantiles(values: Points, count: int = 512) -> Points:
-    """(D, N) to (D, count), evenly spaced and interpolated, as `np.quantile` does in 160 times the time."""
+    """(D, N) to (D, count), evenly spaced and interpolated: those of `np.quantile`, in 1% of the time."""
     ordered = np.sort(values, axis=1)
     at = (np.arange(count) + 0.5) / count * (values.shape[1] - 1)
     below = at.astype(int)

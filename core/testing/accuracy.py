@@ -131,7 +131,7 @@ def statistics(subject: Subject) -> tuple[float | None, str]:
         return None, "deterministic: rule 2 says where it ends"
     if subject.info.distilled:
         return None, "for distilled models: the spread is what such a model was taught"
-    ratio, shift = moments(subject, [_near_the_root(sigma) for sigma in grid(STEPS)])
+    ratio, shift = moments(subject, grid(STEPS))
     mean = f"mean off by {shift:+.4f} std (bar {MEAN_BAR})"
     found = f"variance over the target's (1 within {VARIANCE_BAR:.0%}); {mean}"
     if not near(ratio, shift):
@@ -139,7 +139,7 @@ def statistics(subject: Subject) -> tuple[float | None, str]:
     return ratio, found
 
 
-def _near_the_root(sigma: float) -> float:
+def _on_a_coarse_node(sigma: float) -> float:
     """The nearest level that is a node of a `BrownianNoise`'s tree at depth 13: a path over such ones takes
     a quarter of the draws.
     """
@@ -149,6 +149,7 @@ def _near_the_root(sigma: float) -> float:
 
 def moments(subject: Subject, sigmas: Sequence[float]) -> tuple[float, float]:
     """Of the results from `sigmas[0]`: variance over the target's, and how far the mean is off, in STD."""
+    sigmas = [_on_a_coarse_node(sigma) for sigma in sigmas]
     x = MEAN + math.hypot(STD, sigmas[0]) * normal(IMAGES, 0, LARGE)
     made = subject.run(sigmas, x=x, noise=subject.noise(0, IMAGES, LARGE))[-1].x.double()
     return float(made.var()) / STD**2, float(made.mean() - MEAN) / STD

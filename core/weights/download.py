@@ -236,10 +236,7 @@ def _bring(plan: Plan, file: RemoteFile, advance: Callable[[int], None]) -> None
 def _receive(url: str, part: Path, size: int, advance: Callable[[int], None]) -> None:
     """Add to `part` what it lacks of the file, or all of it where the server does not know ranges."""
     from huggingface_hub import constants, get_session
-    from huggingface_hub.utils import (
-        build_hf_headers,
-        hf_raise_for_status,
-    )
+    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
     start = _size(part)
     if start == size:

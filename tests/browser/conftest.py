@@ -28,6 +28,14 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 ROOT = Path(__file__).parents[2]
 EMBEDDED = ROOT / "data" / "tiny" / "unet" / "diffusion_pytorch_model.safetensors"
 PATIENCE = 120_000  # milliseconds: for machines that are busy with something else
+# What Playwright turns off by itself, as only the last of such flags counts, and the hidden window for what
+# the address bar would suggest: a fifth of the work of opening our page.
+OFF = (
+    "AvoidUnnecessaryBeforeUnloadCheckSync", "DestroyProfileOnBrowserClose", "HttpsUpgrades",
+    "HttpsFirstBalancedModeAutoEnable", "LensOverlay", "MediaRouter", "PaintHolding",
+    "ThirdPartyStoragePartitioning", "OptimizationHints", "NetworkTimeServiceQuerying", "AimEnabled",
+    "PreconnectToSearch", "WebUIOmniboxPopup", "WebUIOmniboxAimPopup",
+)  # fmt: skip
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -35,8 +43,7 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # A hidden window for what the address bar would suggest, a fifth of the work of opening our page.
-    "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup",
+    f"--disable-features={','.join(OFF)}",
 ]
 COMMAND = [sys.executable, "-c", "import sys; from ui.cli import main; sys.exit(main())"]
 
@@ -124,7 +131,7 @@ def open_page(chromium: Any, site: Site, ready: str) -> Iterator[Callable[..., A
 
     Fails the test when a page says an error on its console, or asks any other server for anything.
     """
-    troubles: list[Any] = []
+    troubles: list[str] = []
     contexts: list[Any] = []
 
     def open_one(at: str = "", **options: Any) -> Any:
@@ -133,8 +140,7 @@ def open_page(chromium: Any, site: Site, ready: str) -> Iterator[Callable[..., A
         contexts.append(context)
         context.set_default_timeout(PATIENCE)
         page = context.new_page()
-        page.on("console", lambda said: troubles.extend(filter(is_trouble, [(said.type, said.text)])))
-        page.on("pageerror", lambda error: troubles.extend(filter(is_trouble, [("error", str(error))])))
+        hear(page, troubles)
         page.on("request", lambda request: troubles.extend(filter(_is_foreign, [request.url])))
         page.goto(site.url + at)
         page.locator(ready).first.wait_for(state="attached")
@@ -154,15 +160,17 @@ def _closing(contexts: list[Any]) -> Generator[None]:
             context.close()
 
 
-# What Gradio itself says when a page is left while it is being told something. The last two take a busy
-# machine: changes that were on their way no longer find what they change, and another stream is asked for
-# in a session that is over.
+# What Gradio itself says when a page is left while it is being told something.
 LEAVING = (
     "AbortError: signal is aborted",
     "AbortError: BodyStreamBuffer was aborted",
     "Unexpected error Connection errored out",
     "TypeError: network error",
     "Failed to load resource: net::ERR_INCOMPLETE_CHUNKED_ENCODING",
+)
+# The same, on a busy machine: changes that were on their way no longer find what they change, and another
+# stream is asked for in a session that is over. Followed by another page they are none of ours.
+LEFT = (
     "Unexpected client exception TypeError: Cannot set properties of undefined (setting '0')",
     "Unexpected error 404: Not Found",
 )
@@ -172,10 +180,19 @@ HASTE = tuple(
 )
 
 
-def is_trouble(said: tuple[str, str]) -> bool:
-    """Whether a line of the console, its kind and words, is an error, and none of those of Gradio itself."""
-    kind, words = said
-    return kind == "error" and not words.startswith((*LEAVING, *HASTE))
+def hear(page: Any, troubles: list[str]) -> None:
+    """Add to `troubles` the errors that a page says, but those of Gradio itself."""
+
+    def add(words: str) -> None:
+        if not words.startswith((*LEAVING, *HASTE)):
+            troubles.append(words)
+
+    def forgive(_: Any) -> None:
+        troubles[:] = [words for words in troubles if not words.startswith(LEFT)]
+
+    page.on("console", lambda said: add(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: add(str(error)))
+    page.on("framenavigated", forgive)
 
 
 def _is_foreign(url: str) -> bool:

@@ -16,7 +16,7 @@ import pytest
 
 from core.history import History
 from core.images import read_recipe
-from tests.browser.conftest import PATIENCE, ROOT, address, is_trouble, sync_api
+from tests.browser.conftest import PATIENCE, ROOT, address, hear, sync_api
 from tests.core.histories import keep
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
@@ -61,7 +61,7 @@ def site(folder: Path) -> Iterator[str]:
 @pytest.fixture
 def open_page(chromium: Any) -> Iterator[Open]:
     """Open the history in a window; fails the test when the page says an error on its console."""
-    troubles: list[tuple[str, str]] = []
+    troubles: list[str] = []
     contexts: list[Any] = []
 
     def open_one(url: str, token: str = "", **options: Any) -> Any:
@@ -70,8 +70,7 @@ def open_page(chromium: Any) -> Iterator[Open]:
         contexts.append(context)
         context.set_default_timeout(PATIENCE)
         page = context.new_page()
-        page.on("console", lambda said: troubles.extend(filter(is_trouble, [(said.type, said.text)])))
-        page.on("pageerror", lambda error: troubles.append(("error", str(error))))
+        hear(page, troubles)
         page.goto(url)
         if token:
             page.locator("#token textarea, #token input").first.fill(token)

@@ -32,6 +32,7 @@ def test_each_side_reports_every_figure(job: Job, side: bench.Side) -> None:
     parts = figures["import"] + figures["load"] + figures["picture"]
     assert parts < figures["total"]
     assert figures["encode"] + figures["step"] + figures["decode"] < figures["picture"]
+    assert figures["outside_percent"] < 100
     assert figures["peak_memory_mb"] > 100  # torch alone takes more
 
 

@@ -38,6 +38,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def client(site: Served, tmp_path_factory: pytest.TempPathFactory) -> Client:
     downloads = tmp_path_factory.mktemp("downloads")
+    # Nothing is encrypted here, so no certificates are loaded.
     one = Client(
         site.url, verbose=False, download_files=str(downloads), analytics_enabled=False, ssl_verify=False
     )

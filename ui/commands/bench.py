@@ -162,13 +162,13 @@ def _print(
     from core.bench import KEYS, TITLES
     from ui.commands.tables import console, table
 
-    names = {
+    percent = {
         "peak_percent": "step's part of the product's speed",
         "outside_percent": "outside the networks",
     }
 
     def shown(key: str, value: float) -> str:
-        if key in names:
+        if key in percent:
             return f"{value:.1f} %"
         return f"{value:.0f} MB" if key == "peak_memory_mb" else f"{value:.3f} s"
 
@@ -177,7 +177,7 @@ def _print(
     rows = []
     for key in KEYS:
         row = [
-            names.get(key, key.replace("_mb", "").replace("_", " ")),
+            percent.get(key, key.replace("_mb", "").replace("_", " ")),
             *(shown(key, each[key]) for each in middle.values()),
         ]
         for each in relative.values():
