@@ -25,19 +25,19 @@ from tests.adherence.measure import SPLITS, VARIETY_PROMPT, Figures, Model, Shar
 from tests.adherence.prompts import prompts
 
 BARS: dict[str, dict[Split, float]] = {
-    # What the model surely reaches now, in percent, of DDIM's 20 steps at its own settings (256 prompts gave
-    # some points more), and, behind it, what is wanted of it. `measure` says what the rows count.
-    "background": {"seen": 97.0, "held_out": 97.0},  # 98
-    "color": {"seen": 82.0, "held_out": 72.0},  # 97
-    "shape": {"seen": 77.0, "held_out": 67.0},  # 93
-    "relation": {"seen": 72.0, "held_out": 64.0},  # 85
-    "sky": {"seen": 97.0, "held_out": 97.0},  # 90
-    "scene_object": {"seen": 81.0, "held_out": 64.0},  # 90
+    # A point under what 512 prompts gave, in percent, of DDIM's 20 steps at the model's own settings,
+    # and, behind it, what is wanted. `measure` says what the rows count.
+    "background": {"seen": 98.0, "held_out": 97.0},  # 98
+    "color": {"seen": 86.0, "held_out": 85.0},  # 97
+    "shape": {"seen": 77.5, "held_out": 77.5},  # 93
+    "relation": {"seen": 72.0, "held_out": 76.0},  # 85
+    "sky": {"seen": 99.0, "held_out": 99.0},  # 90
+    "scene_object": {"seen": 90.0, "held_out": 73.0},  # 90
 }
 HELD_OUT_COST = 5.0
 """Points by which held-out pairs may be worse than seen ones."""
-BEHIND = ("shape", "relation", "scene_object")
-"""Rows in which they are worse by more: 256 prompts gave 5, 8 and 12 points."""
+BEHIND = ("scene_object",)
+"""Rows in which they are worse by more: 512 prompts gave 17 points."""
 OTHER_MACHINE = 1.5
 """Points by which another processor's rounding may change a figure of the full measurement."""
 CLOSEST = 8.0
@@ -120,7 +120,7 @@ def test_prompts_are_obeyed(row: str, split: Split) -> None:
 @pytest.mark.parametrize(
     "row",
     [
-        pytest.param(row, marks=pytest.mark.xfail(row in BEHIND, reason="see the model's card", strict=False))
+        pytest.param(row, marks=pytest.mark.xfail(row in BEHIND, reason="see the model's card"))
         for row in BARS
     ],
 )
