@@ -232,6 +232,7 @@ def _fill(extras: Sequence[str], lock: IO[str]) -> None:
         else "filling .venv by pip (the first time this fetches PyTorch and takes minutes)"
     )
     _run([*_pip(), *_install_arguments(extras)], lock, "pip could not install the project")
+    _compile()
     write_stamp(extras)
     say("the environment is ready")
 
@@ -314,8 +315,15 @@ def _install_arguments(extras: Sequence[str]) -> list[str]:
     project = str(CHECKOUT) + (f"[{','.join(extras)}]" if extras else "")
     quiet = [] if sys.stderr.isatty() else ["--quiet"]
     constraints = str(CHECKOUT / "constraints.txt")
-    options = ["--no-input", "--disable-pip-version-check", *quiet]
+    options = ["--no-input", "--disable-pip-version-check", "--no-compile", *quiet]
     return ["install", *options, "--constraint", constraints, "--editable", project]
+
+
+def _compile() -> None:
+    """To bytecode, on all cores; pip would take one. What fails is compiled when it is first imported."""
+    packages = VENV / ("Lib" if os.name == "nt" else "lib")
+    command = [str(venv_python()), "-m", "compileall", "-q", "-j", "0", str(packages)]
+    subprocess.run(command, capture_output=True, check=False)
 
 
 def _run(command: Sequence[str], lock: IO[str], failure: str) -> None:
