@@ -232,6 +232,7 @@ def _fill(extras: Sequence[str], lock: IO[str]) -> None:
         else "filling .venv by pip (the first time this fetches PyTorch and takes minutes)"
     )
     _run([*_pip(), *_install_arguments(extras)], lock, "pip could not install the project")
+    say("compiling what was installed")
     _compile()
     write_stamp(extras)
     say("the environment is ready")

@@ -123,7 +123,7 @@ def test_first_start_makes_the_environment_and_hands_over(
     assert install[install.index("--constraint") + 1] == str(tmp_path / "constraints.txt")
     out, err = capsys.readouterr()
     assert out == ""  # it belongs to the command
-    assert [line.split(":")[0] for line in err.splitlines()] == ["latentcanvas"] * 3
+    assert [line.split(":")[0] for line in err.splitlines()] == ["latentcanvas"] * 4
 
 
 def test_second_start_runs_nothing_and_says_nothing(

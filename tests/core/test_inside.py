@@ -10,18 +10,27 @@ import torch
 from core.bench.inside import Inside
 
 
-class Sleeper:
-    def sleep(self, seconds: float) -> str:
-        time.sleep(seconds)
-        return f"slept {seconds}"
+class Network:
+    """Its work moves the clock on."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def work(self, seconds: float) -> str:
+        self.now += abs(seconds)
+        if seconds < 0:
+            raise RuntimeError("out of memory")
+        return f"worked {seconds}"
 
 
-def test_only_the_watched_calls_are_inside() -> None:
-    inside, watched, other = Inside(torch.device("cpu")), Sleeper(), Sleeper()
-    inside.watch(watched, "sleep")
-    assert watched.sleep(0.05) == "slept 0.05"
-    other.sleep(0.05)
-    with pytest.raises(ValueError, match="negative"):
-        watched.sleep(-1)
-    assert 0.05 <= inside.seconds < 0.09
-    assert inside.rest_percent(4 * inside.seconds) == pytest.approx(75)
+def test_only_the_watched_calls_are_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched, other = Network(), Network()
+    monkeypatch.setattr(time, "perf_counter", lambda: watched.now + other.now)
+    inside = Inside(torch.device("cpu"))
+    inside.watch(watched, "work")
+    assert watched.work(2.0) == "worked 2.0"
+    other.work(5.0)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        watched.work(-1.0)
+    assert inside.seconds == 3.0
+    assert inside.rest_percent(12.0) == 75.0

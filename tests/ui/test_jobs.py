@@ -1,85 +1,32 @@
-"""The queue behind the page: whose runs they are, in what order, and what can go wrong."""
+"""The queue behind the page: whose runs they are, in what order, what is kept of them, and its limits."""
 
 from __future__ import annotations
 
-import errno
 import itertools
-import os
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-import torch
 
-from core import plugins
 from core.branching import Branch
 from core.errors import Cancelled, UserError
 from core.files import write_numbered
 from core.images import read_recipe
 from core.request import Request
 from tests.ui.fakes import FakePipeline, loaded
+from tests.ui.queues import ANN, BOB, PATIENCE, Gate, asked, done, until
+from tests.ui.queues import jobs as jobs  # a fixture, as the next ones are
+from tests.ui.queues import one_thread as one_thread
+from tests.ui.queues import pipeline as pipeline
+from tests.ui.queues import runs as runs
 from ui import keeping
 from ui.engine import Engine
 from ui.jobs import MAX_ENDED, Job, Jobs
 from ui.keeping import Runs
 from ui.limits import OwnLimits
-
-ANN, BOB = "ann's token", "bob's token"
-PATIENCE = 60.0
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def pipeline() -> FakePipeline:
-    return FakePipeline()
-
-
-@pytest.fixture
-def runs(tmp_path: Path) -> Runs:
-    return Runs(tmp_path / "outputs", see_all=lambda: False)
-
-
-@pytest.fixture
-def jobs(pipeline: FakePipeline, runs: Runs) -> Jobs:
-    return Jobs(loaded(pipeline), runs)
-
-
-def asked(**fields: Any) -> Request:
-    usual: dict[str, Any] = {"prompt": "a red circle", "steps": 3, "width": 64, "height": 64, "seed": 1}
-    return Request(**(usual | fields))
-
-
-def done(job: Job) -> Job:
-    assert job.ended.wait(PATIENCE)
-    return job
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.002)
-
-
-class Gate:
-    """A task that holds the model until it is opened."""
-
-    def __init__(self, jobs: Jobs, owner: str = "somebody") -> None:
-        self.opened = threading.Event()
-        self.job = jobs.submit_task(owner, "hold", lambda pipeline, job: self.opened.wait(PATIENCE))
-        until(lambda: self.job.state == "running")
-
 
 # A run.
 
@@ -299,153 +246,6 @@ def test_a_task_says_how_far_it_is_and_can_be_stopped(jobs: Jobs) -> None:
     assert (done(job).state, job.value) == ("stopped", None)
 
 
-# What goes wrong.
-
-BAD = """
-import time
-from latentcanvas import Step, hookimpl
-
-def raises(denoise, x, sigmas, noise):
-    for i in range(len(sigmas) - 1):
-        clean = denoise(x, sigmas[i])
-        x = clean + sigmas[i + 1] * (x - clean) / sigmas[i]
-        if i == 2:
-            raise RuntimeError("out of luck")
-        yield Step(i, sigmas[i + 1], x, clean)
-
-def barren(denoise, x, sigmas, noise):
-    denoise(x, sigmas[0])
-    return
-    yield
-
-def lost(denoise, x, sigmas, noise):
-    while True:
-        time.sleep(0.01)
-    yield
-
-@hookimpl
-def register_samplers(register):
-    for function in (raises, barren, lost):
-        register(function.__name__, function, title=function.__name__)
-"""
-
-
-@pytest.fixture
-def bad(tmp_path: Path) -> Iterator[None]:
-    folder = tmp_path / "plugins"
-    folder.mkdir()
-    (folder / "bad.py").write_text(BAD)
-    plugins.configure(directory=folder)
-    yield
-    plugins.configure()
-
-
-@pytest.mark.usefixtures("bad")
-@pytest.mark.parametrize(
-    ("sampler", "said"),
-    [
-        ("raises", "failed at step 3 with RuntimeError: out of luck."),
-        ("barren", "stopped after 0 of 4"),
-    ],
-)
-def test_a_bad_plugin_costs_its_own_run_alone(jobs: Jobs, runs: Runs, sampler: str, said: str) -> None:
-    job, after = jobs.submit_run(ANN, asked(steps=4, sampler=sampler)), jobs.submit_run(ANN, asked())
-    assert done(job).state == "failed"
-    assert job.error.startswith(f"Sampler {sampler} (bad.py ")
-    assert said in job.error
-    assert (job.steps, job.run_id) == ([], None)
-    assert done(after).state == "done"
-    assert len(list(runs.folder.glob("*.png"))) == 1
-
-
-@pytest.mark.usefixtures("bad")
-def test_a_sampler_that_never_comes_back_is_left_behind(pipeline: FakePipeline, runs: Runs) -> None:
-    jobs = Jobs(loaded(pipeline), runs, patience=0.3)
-    job, after = jobs.submit_run(ANN, asked(sampler="lost")), jobs.submit_run(ANN, asked())
-    until(lambda: job.settings is not None)
-    jobs.skip(ANN)
-    assert done(job).state == "failed"
-    assert "sampler lost does not stop" in job.error
-    assert done(after).state == "done"
-
-
-def test_a_slow_network_is_not_taken_for_a_lost_sampler(pipeline: FakePipeline, runs: Runs) -> None:
-    jobs = Jobs(loaded(pipeline), runs, patience=0.1)
-    pipeline.delay = 1.5
-    job = jobs.submit_run(ANN, asked(cfg_scale=1.0))
-    until(lambda: job.settings is not None)
-    jobs.stop(ANN)
-    assert done(job).state == "stopped"
-
-
-def test_whatever_a_task_raises_the_next_one_runs(jobs: Jobs) -> None:
-    def fail(pipeline: Any, job: Job) -> NoReturn:
-        raise SystemExit("no")
-
-    job = done(jobs.submit_task(ANN, "verify", fail))
-    assert (job.state, job.error) == ("failed", "verify failed: SystemExit: no")
-    assert done(jobs.submit_run(ANN, asked())).state == "done"
-
-
-def full(*arguments: object, **named: object) -> NoReturn:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-@pytest.mark.parametrize(
-    ("place", "said", "saved"),
-    [
-        ("ui.keeping.write_numbered", "the picture is not saved: writing it failed", False),
-        ("core.trajectory.Trajectory.save", "the steps are not saved: writing them failed", True),
-        ("core.history.History.add", "the picture is saved, but not in the history yet", True),
-    ],
-)
-def test_a_full_disk_loses_nothing_that_was_made(
-    jobs: Jobs, runs: Runs, monkeypatch: pytest.MonkeyPatch, place: str, said: str, saved: bool
-) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr(place, full)
-        job = done(jobs.submit_run(ANN, asked()))
-        assert (job.state, job.error) == ("done", "")
-        assert job.trouble.startswith(said)
-        kept = runs.open(ANN, job.run_id)
-        assert kept.saved is saved
-        assert kept.png(0)[:4] == b"\x89PNG"
-        assert kept.thumbnail(0)[:2] == b"\xff\xd8"
-        assert kept.trajectory is not None
-        with pytest.raises(UserError):
-            runs.open(BOB, job.run_id)
-    assert done(jobs.submit_run(ANN, asked(seed=2))).trouble == ""
-    if saved:
-        runs.history.sync()
-        assert runs.history.count() == 2
-
-
-def test_a_full_disk_is_said_in_the_words_of_the_files(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.fsync", full)
-    job = done(jobs.submit_run(ANN, asked()))
-    assert "the picture is not saved: " in job.trouble
-    assert "there is no space left on the disk" in job.trouble
-    assert "\n" not in job.trouble
-
-
-def test_a_damaged_file_of_steps_is_a_sentence(jobs: Jobs, runs: Runs, tmp_path: Path) -> None:
-    job = done(jobs.submit_run(ANN, asked()))
-    (runs.folder / "000001.steps.safetensors").write_bytes(b"nothing")
-    with pytest.raises(UserError):
-        runs.open(ANN, job.run_id)
-
-
-def test_a_deleted_run_is_gone(jobs: Jobs, runs: Runs) -> None:
-    job = done(jobs.submit_run(ANN, asked()))
-    kept = runs.open(ANN, job.run_id)
-    assert job.run_id is not None
-    runs.history.delete([job.run_id])
-    with pytest.raises(UserError):
-        runs.open(ANN, job.run_id)
-    with pytest.raises(UserError, match="the picture is gone"):
-        kept.png(0)
-
-
 # Limits.
 
 
@@ -607,21 +407,3 @@ def test_what_ended_takes_no_memory(jobs: Jobs) -> None:
         jobs.get(ANN, first.id)
     assert jobs.get(ANN, later[-1].id) is later[-1]
     assert (len(jobs._active), len(jobs._work), len(jobs._ended)) == (0, 0, MAX_ENDED)
-
-
-def test_memory_holds_the_newest_of_what_was_not_saved(
-    pipeline: FakePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ui.keeping.write_numbered", full)
-    runs = Runs(tmp_path, max_runs=2)
-    jobs = Jobs(loaded(pipeline), runs)
-    made = [done(jobs.submit_run(ANN, asked(seed=seed))) for seed in range(3)]
-    assert [runs.open(ANN, job.run_id).settings.seed for job in made[1:]] == [1, 2]
-    with pytest.raises(UserError):
-        runs.open(ANN, made[0].run_id)
-    small = Runs(tmp_path, max_bytes=1)
-    jobs = Jobs(loaded(pipeline), small)
-    made = [done(jobs.submit_run(ANN, asked(seed=seed))) for seed in range(2)]
-    assert small.open(ANN, made[1].run_id).nbytes > 1
-    with pytest.raises(UserError):
-        small.open(ANN, made[0].run_id)

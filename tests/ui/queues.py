@@ -1,0 +1,69 @@
+"""A queue on a fake model, and what its tests wait with."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from core.request import Request
+from tests.ui.fakes import FakePipeline, loaded
+from ui.jobs import Job, Jobs
+from ui.keeping import Runs
+
+ANN, BOB = "ann's token", "bob's token"
+PATIENCE = 60.0
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def pipeline() -> FakePipeline:
+    return FakePipeline()
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    return Runs(tmp_path / "outputs", see_all=lambda: False)
+
+
+@pytest.fixture
+def jobs(pipeline: FakePipeline, runs: Runs) -> Jobs:
+    return Jobs(loaded(pipeline), runs)
+
+
+def asked(**fields: Any) -> Request:
+    usual: dict[str, Any] = {"prompt": "a red circle", "steps": 3, "width": 64, "height": 64, "seed": 1}
+    return Request(**(usual | fields))
+
+
+def done(job: Job) -> Job:
+    assert job.ended.wait(PATIENCE)
+    return job
+
+
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+class Gate:
+    """A task that holds the model until it is opened."""
+
+    def __init__(self, jobs: Jobs, owner: str = "somebody") -> None:
+        self.opened = threading.Event()
+        self.job = jobs.submit_task(owner, "hold", lambda pipeline, job: self.opened.wait(PATIENCE))
+        until(lambda: self.job.state == "running")
