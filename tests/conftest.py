@@ -12,9 +12,10 @@ import pytest
 from tests.strangers import install as install  # a fixture
 from ui.commands.checks import BROWSERS
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = (
-    "False"  # or each gr.Blocks of a test asks for Gradio's newest version
-)
+# One thread a process, as each core has a process of tests: two that share the cores wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
+# Or each gr.Blocks of a test asks for Gradio's newest version.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

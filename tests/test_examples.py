@@ -64,10 +64,7 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Stranger:
 
     def run(*arguments: str, code: int = 0) -> str:
         command = [str(python), "-m", "ui.cli", *arguments]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, check=False, env=environment
-        )
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == code, done.stderr
         return done.stdout
 
@@ -129,7 +126,7 @@ def test_their_own_tests_pass(name: str) -> None:
         str(folder),
         "tests",
     ]
-    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = os.environ | {"PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stdout
 

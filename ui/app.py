@@ -98,7 +98,7 @@ def serve(options: PageOptions, load: Callable[[str], PagePipeline] | None = Non
             signal.signal(signal.SIGTERM, signal.default_int_handler)
         _settle_gradio(temporary)
         with _few_collections():
-            _import_gradio()
+            import_gradio()
             page, jobs = _page(options, store, load or (lambda name: _load(options, store, name)))
             if page_settings.share:  # asking for a link takes a while, and the page is up before
                 print("Asking for a share link ...", flush=True)
@@ -167,7 +167,8 @@ def _few_collections() -> Generator[None]:
         gc.enable()
 
 
-def _import_gradio() -> None:
+def import_gradio() -> None:
+    """Import it without what it does besides."""
     with no_stubs():
         importlib.import_module("gradio")
 

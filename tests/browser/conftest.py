@@ -118,46 +118,81 @@ def address(server: subprocess.Popen[str]) -> str:
     pytest.fail("the page did not start:\n" + "".join(said))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ready() -> str:
     """What is on the page once it can be used: here, that the model is loaded."""
     return "#examples button"
 
 
-@pytest.fixture
-def open_page(chromium: Any, site: Site, ready: str) -> Iterator[Callable[..., Any]]:
-    """Open the page in a window of its own; options are those of a Playwright context, and `at` what follows
-    the address.
-
-    Fails the test when a page says an error on its console, or asks any other server for anything.
+class Windows:
+    """Windows that are closed together, and the troubles of their pages: errors that they say on their
+    console, and what they ask other servers for.
     """
-    troubles: list[str] = []
-    contexts: list[Any] = []
 
-    def open_one(at: str = "", **options: Any) -> Any:
+    def __init__(self, chromium: Any) -> None:
+        self.chromium = chromium
+        self.contexts: list[Any] = []
+        self.troubles: list[str] = []
+
+    def open(self, url: str, **options: Any) -> Any:
+        """A page in a window of its own; options are those of a Playwright context."""
         window = {"viewport": {"width": 1440, "height": 900}, "color_scheme": "light", **options}
-        context = chromium.new_context(**window)
-        contexts.append(context)
+        context = self.chromium.new_context(**window)
+        self.contexts.append(context)
         context.set_default_timeout(PATIENCE)
         page = context.new_page()
-        hear(page, troubles)
-        page.on("request", lambda request: troubles.extend(filter(_is_foreign, [request.url])))
-        page.goto(site.url + at)
-        page.locator(ready).first.wait_for(state="attached")
+        hear(page, self.troubles)
+        page.on("request", lambda request: self.troubles.extend(filter(_is_foreign, [request.url])))
+        page.goto(url)
         return page
 
-    with _closing(contexts):
-        yield open_one
+    def close(self) -> None:
+        while self.contexts:
+            self.contexts.pop().close()
+
+
+@pytest.fixture(scope="module")
+def windows(chromium: Any) -> Iterator[Windows]:
+    """Windows that the tests of a file share."""
+    windows = Windows(chromium)
+    yield windows
+    windows.close()
+
+
+@pytest.fixture(scope="module")
+def shared(windows: Windows, site: Site, ready: str) -> Any:
+    """The page that the tests of a file share."""
+    page = windows.open(site.url)
+    page.locator(ready).first.wait_for(state="attached")
+    return page
+
+
+@pytest.fixture
+def page(windows: Windows, shared: Any) -> Iterator[Any]:
+    """A page as the test before left it: most of a page's time goes into opening it.
+
+    Fails the test when the page has trouble.
+    """
+    yield shared
+    troubles, windows.troubles[:] = list(windows.troubles), []
     assert troubles == []
 
 
-@contextmanager
-def _closing(contexts: list[Any]) -> Generator[None]:
+@pytest.fixture
+def open_page(chromium: Any, site: Site, ready: str) -> Iterator[Callable[..., Any]]:
+    """Open a page; `at` is what follows the address. Fails the test when one of its pages has trouble."""
+    windows = Windows(chromium)
+
+    def open_one(at: str = "", **options: Any) -> Any:
+        page = windows.open(site.url + at, **options)
+        page.locator(ready).first.wait_for(state="attached")
+        return page
+
     try:
-        yield
+        yield open_one
     finally:
-        for context in contexts:
-            context.close()
+        windows.close()
+    assert windows.troubles == []
 
 
 # What Gradio itself says when a page is left while it is being told something.

@@ -17,9 +17,7 @@ from typing import Any
 import gradio as gr
 
 from core import plugins
-from core.pipeline import Pipeline
 from core.request import Request, Settings
-from tests.browser.conftest import EMBEDDED
 from tests.ui import kept
 from ui.viewer import Viewer
 from ui.widgets import player as messages
@@ -62,19 +60,12 @@ def watch(viewer: Viewer) -> Iterator[Any]:
     yield viewer.show(kept.OWNER, "first")
 
 
-def runs_and_model() -> tuple[kept.FakeRuns, Pipeline]:
-    """Kept runs of the embedded model where it is there, else of the fake one."""
-    model: Pipeline = Pipeline.load("tiny") if EMBEDDED.exists() else kept.pipeline()
-    runs = kept.family(model, size=128)
-    long = Request(prompt="a yellow star", seed=3, steps=150, cfg_scale=1.0, width=64, height=64)
-    runs.runs["long"] = kept.kept("long", long)  # of the small model: it is only to be long
-    return runs, model
-
-
 def build() -> gr.Blocks:
-    """The page."""
-    runs, model = runs_and_model()
-    viewer = Viewer(kept.FakeEngine(model), runs)
+    """The page, over kept runs of the small model."""
+    runs = kept.family(size=128)
+    long = Request(prompt="a yellow star", seed=3, steps=150, cfg_scale=1.0, width=64, height=64)
+    runs.runs["long"] = kept.kept("long", long)
+    viewer = Viewer(kept.FakeEngine(kept.pipeline()), runs)
     examples = [{"prompt": "a red circle on a blue background"}, {"prompt": "a house on a hill"}]
     page = gr.Blocks(title="player", analytics_enabled=False, fill_width=True)
     with page:

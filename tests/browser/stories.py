@@ -23,11 +23,17 @@ def ask(page: Any, prompt: str = PROMPT, **numbers: str) -> None:
         field = page.locator(f"#{name} input[type=number], #{name} input[type=text]").first
         field.fill(value)
         field.press("Tab")
+    page.evaluate("window.before = document.querySelector('.lc-strip').dataset.run ?? 'none'")
     generate(page).click()
 
 
 def wait(page: Any, phase: str = "done") -> None:
-    page.locator(f".lc-player[data-phase={phase}]").wait_for(state="attached")
+    """Wait until the player is in this phase, and with another run than when last was asked for one."""
+    page.wait_for_function(
+        """phase => document.querySelector(".lc-player")?.dataset.phase === phase
+          && document.querySelector(".lc-strip").dataset.run !== (window.before ?? "none")""",
+        arg=phase,
+    )
 
 
 def tab(page: Any, name: str) -> None:

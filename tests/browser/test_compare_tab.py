@@ -26,7 +26,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ready() -> str:
     return "#compare-base p"
 
@@ -45,8 +45,7 @@ def done(page: Any) -> None:
     page.locator(".lc-grid[data-state=done]").wait_for()
 
 
-def test_a_grid_is_costed_fills_in_and_opens_its_runs(open_page: Open, site: Site, tmp_path: Path) -> None:
-    page = open_page()
+def test_a_grid_is_costed_fills_in_and_opens_its_runs(page: Any, site: Site, tmp_path: Path) -> None:
     expect(page.locator(".lc-grid-empty")).to_be_visible()
     fill(page, values_0="4, 8-12 (+4)", values_1="1, 5")
     expect(page.locator("#compare-cost")).to_contain_text("6 pictures (3 × 2), 48 model evaluations")
@@ -79,8 +78,7 @@ def test_a_grid_is_costed_fills_in_and_opens_its_runs(open_page: Open, site: Sit
     expect(page.locator(".lc-spot img")).to_have_count(6)
 
 
-def test_mistakes_are_said_before_anything_runs(open_page: Open) -> None:
-    page = open_page()
+def test_mistakes_are_said_before_anything_runs(page: Any) -> None:
     fill(page, values_0="5, x", values_1="200")
     mistakes = page.locator("#compare-cost li")
     expect(mistakes).to_have_count(2)
@@ -90,8 +88,7 @@ def test_mistakes_are_said_before_anything_runs(open_page: Open) -> None:
     expect(page.locator("#compare-notice li")).to_have_count(2)
 
 
-def test_all_of_a_list_and_words(open_page: Open) -> None:
-    page = open_page()
+def test_all_of_a_list_and_words(page: Any) -> None:
     choose(page, 0, "Model")
     page.locator("#all-0").click()
     expect(page.locator("#values-0 textarea")).to_have_value("tiny, small")
@@ -121,8 +118,7 @@ def test_stop_and_a_page_that_comes_back_in_mid_run(open_page: Open, site: Site)
     expect(page.locator("#compare-start")).to_be_enabled()
 
 
-def test_a_race_gives_each_the_same_evaluations(open_page: Open) -> None:
-    page = open_page()
+def test_a_race_gives_each_the_same_evaluations(page: Any) -> None:
     page.locator("#compare-mode").get_by_text("Equal evaluations").click()
     expect(page.locator("#race-evals")).to_be_visible()
     expect(page.locator("#values-0")).to_be_hidden()

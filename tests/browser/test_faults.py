@@ -151,8 +151,7 @@ def in_history(page: Any, count: int) -> None:
     page.get_by_role("tab", name="txt2img", exact=True).click()
 
 
-def test_a_plugin_that_raises_in_its_third_step(open_page: Open, site: Site) -> None:
-    page = open_page()
+def test_a_plugin_that_raises_in_its_third_step(page: Any, site: Site) -> None:
     begin(page)
     page.locator("#sampler input").click()
     page.get_by_role("option", name="Unlucky", exact=False).click()
@@ -164,9 +163,8 @@ def test_a_plugin_that_raises_in_its_third_step(open_page: Open, site: Site) -> 
     goes_on(page, site, 12)
 
 
-def test_a_disk_without_space(open_page: Open, disk: tuple[confined.Disk, Site], tmp_path: Path) -> None:
+def test_a_disk_without_space(page: Any, disk: tuple[confined.Disk, Site], tmp_path: Path) -> None:
     small, site = disk
-    page = open_page()
     begin(page)
     before = rows(site)
     with small.full():
@@ -187,10 +185,9 @@ def test_a_disk_without_space(open_page: Open, disk: tuple[confined.Disk, Site],
 @pytest.mark.parametrize(
     "left", [24_000, *(pytest.param(n, marks=pytest.mark.slow) for n in (8_000, 64_000))]
 )
-def test_a_disk_with_hardly_any_space(open_page: Open, disk: tuple[confined.Disk, Site], left: int) -> None:
+def test_a_disk_with_hardly_any_space(page: Any, disk: tuple[confined.Disk, Site], left: int) -> None:
     """Whatever of a run fits is whole, and in the history when there is space again."""
     small, site = disk
-    page = open_page()
     begin(page)
     with small.full(left):
         ask(page, left)
@@ -200,9 +197,8 @@ def test_a_disk_with_hardly_any_space(open_page: Open, disk: tuple[confined.Disk
     in_history(page, rows(site))
 
 
-def test_outputs_that_may_not_be_written(open_page: Open, disk: tuple[confined.Disk, Site]) -> None:
+def test_outputs_that_may_not_be_written(page: Any, disk: tuple[confined.Disk, Site]) -> None:
     small, site = disk
-    page = open_page()
     begin(page)
     before = rows(site)
     with small.read_only():
@@ -225,10 +221,9 @@ def test_outputs_that_may_not_be_written(open_page: Open, disk: tuple[confined.D
     ids=["for writing", "for reading too"],
 )
 def test_a_locked_history(
-    open_page: Open, disk: tuple[confined.Disk, Site], statements: list[str], seed: int
+    page: Any, disk: tuple[confined.Disk, Site], statements: list[str], seed: int
 ) -> None:
     small, site = disk
-    page = open_page()
     begin(page)
     before = rows(site)
     with small.locked(*statements):

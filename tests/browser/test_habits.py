@@ -18,8 +18,7 @@ expect.set_options(timeout=PATIENCE)
 # Habits.
 
 
-def test_keys_queue_skip_and_stop(open_page: Open) -> None:
-    page = open_page()
+def test_keys_queue_skip_and_stop(page: Any) -> None:
     ask(page, "the first of them", steps="150", batch="8")
     for words in ("the second of them", "the third of them"):
         page.locator("#prompt textarea").fill(words)
@@ -41,19 +40,17 @@ def test_keys_queue_skip_and_stop(open_page: Open) -> None:
     expect(page.locator("#status")).to_have_text("queue 0")
 
 
-def test_several_runs_come_one_after_the_other(open_page: Open, site: Site) -> None:
-    page = open_page()
-    ask(page, steps="5", seed="70", runs="3")
+def test_several_runs_come_one_after_the_other(page: Any, site: Site) -> None:
+    ask(page, steps="5", seed="70", batch="1", runs="3")
     expect(page.locator(".lc-report")).to_contain_text("seed 72")
     seeds = [read_recipe(path).settings.seed for path in sorted(site.outputs.glob("*.png"))[-3:]]
     assert seeds == [70, 71, 72]
 
 
-def test_a_reload_in_mid_run_loses_nothing(open_page: Open) -> None:
-    page = open_page()
+def test_a_reload_in_mid_run_loses_nothing(page: Any) -> None:
     tab(page, "img2img")
     tab(page, "txt2img")
-    ask(page, "a red house", steps="150", batch="8", seed="9")
+    ask(page, "a red house", steps="150", batch="8", runs="1", seed="9")
     wait(page, "live")
     page.reload()
     wait(page, "live")
@@ -87,9 +84,8 @@ def link_of(page: Any) -> str:
     return address[address.index("?") :]
 
 
-def test_an_address_opens_a_run_at_a_step(open_page: Open) -> None:
-    page = open_page()
-    ask(page, "a yellow star", steps="8", seed="31")
+def test_an_address_opens_a_run_at_a_step(page: Any, open_page: Open) -> None:
+    ask(page, "a yellow star", steps="8", batch="1", seed="31")
     wait(page)
     page.get_by_role("slider", name="Step", exact=True).fill("3")
     other = open_page(at=link_of(page))
@@ -151,9 +147,8 @@ def test_looking_back_never_waits_for_another_run(open_page: Open) -> None:
     wait(making)
 
 
-def test_branching_goes_on_with_what_the_form_says(open_page: Open, site: Site) -> None:
-    page = open_page()
-    ask(page, "a red house", steps="10", seed="8")
+def test_branching_goes_on_with_what_the_form_says(page: Any, site: Site) -> None:
+    ask(page, "a red house", steps="10", batch="1", seed="8")
     wait(page)
     page.get_by_role("slider", name="Step", exact=True).fill("4")
     page.locator("#prompt textarea").fill("a blue house")

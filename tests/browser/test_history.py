@@ -9,6 +9,7 @@ import time
 import zipfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 
 from core.history import History
 from core.images import read_recipe
-from tests.browser.conftest import PATIENCE, ROOT, address, hear, sync_api
+from tests.browser.conftest import PATIENCE, ROOT, Windows, address, sync_api
 from tests.core.histories import keep
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
@@ -58,32 +59,30 @@ def site(folder: Path) -> Iterator[str]:
         yield url
 
 
+def opened(windows: Windows, url: str, token: str = "", **options: Any) -> Any:
+    """The history in a window of its own."""
+    page = windows.open(url, **options)
+    if token:
+        page.locator("#token textarea, #token input").first.fill(token)
+    page.get_by_role("tab", name="history").click()
+    page.locator(".lch-tile, .lch-empty:not([hidden])").first.wait_for()
+    return page
+
+
+@pytest.fixture(scope="module")
+def shared(windows: Windows, site: str) -> Any:
+    return opened(windows, site)
+
+
 @pytest.fixture
 def open_page(chromium: Any) -> Iterator[Open]:
-    """Open the history in a window; fails the test when the page says an error on its console."""
-    troubles: list[str] = []
-    contexts: list[Any] = []
-
-    def open_one(url: str, token: str = "", **options: Any) -> Any:
-        window = {"viewport": {"width": 1440, "height": 900}, "color_scheme": "light", **options}
-        context = chromium.new_context(**window)
-        contexts.append(context)
-        context.set_default_timeout(PATIENCE)
-        page = context.new_page()
-        hear(page, troubles)
-        page.goto(url)
-        if token:
-            page.locator("#token textarea, #token input").first.fill(token)
-        page.get_by_role("tab", name="history").click()
-        page.locator(".lch-tile, .lch-empty:not([hidden])").first.wait_for()
-        return page
-
+    """Open the history in a window; fails the test when the page has trouble."""
+    windows = Windows(chromium)
     try:
-        yield open_one
+        yield partial(opened, windows)
     finally:
-        for context in contexts:
-            context.close()
-    assert troubles == []
+        windows.close()
+    assert windows.troubles == []
 
 
 def tiles(page: Any) -> Any:
@@ -97,8 +96,7 @@ def chosen(page: Any, prompt: str) -> Any:
     return page.locator(".lch-detail")
 
 
-def test_search_filter_and_scroll(open_page: Open, site: str, screenshots: Path) -> None:
-    page = open_page(site)
+def test_search_filter_and_scroll(page: Any, screenshots: Path) -> None:
     expect(page.locator(".lch-count")).to_have_text("60 runs")
     expect(tiles(page)).to_have_count(48)
     page.screenshot(path=screenshots / "history-desktop.png")
@@ -120,10 +118,11 @@ def test_search_filter_and_scroll(open_page: Open, site: str, screenshots: Path)
     expect(tiles(page)).to_have_count(3)
     page.get_by_label("Starred").check()
     expect(tiles(page)).to_have_count(0)
+    page.get_by_role("button", name="Clear filters").click()
+    expect(page.locator(".lch-count")).to_have_text("60 runs")
 
 
-def test_a_run_whole_and_its_family(open_page: Open, site: str, folder: Path, tmp_path: Path) -> None:
-    page = open_page(site)
+def test_a_run_whole_and_its_family(page: Any, folder: Path, tmp_path: Path) -> None:
     detail = chosen(page, "a red house")
     expect(detail.locator("dl")).to_contain_text("heun")
     detail.get_by_role("button", name="Picture 3 of 3").click()
@@ -147,8 +146,7 @@ def test_a_run_whole_and_its_family(open_page: Open, site: str, folder: Path, tm
     expect(page.locator('[data-run][aria-label="a blue boat"]')).to_be_focused()
 
 
-def test_open_in_the_workbench(open_page: Open, site: str, folder: Path) -> None:
-    page = open_page(site)
+def test_open_in_the_workbench(page: Any, folder: Path) -> None:
     detail = chosen(page, "cannot be opened")
     detail.get_by_role("button", name="Open in the workbench").click()
     expect(page.locator(".lch-note")).to_have_text("This run cannot be opened.")
@@ -156,10 +154,12 @@ def test_open_in_the_workbench(open_page: Open, site: str, folder: Path) -> None
     field = page.locator("#opened textarea, #opened input").first
     expect(field).to_be_visible()
     assert field.input_value().endswith(History(folder).search("blue boat")[0].id)
+    page.get_by_role("tab", name="history").click()
+    page.locator(".lch-detail").get_by_role("button", name="Close").click()
+    expect(page.locator(".lch-detail")).to_be_hidden()
 
 
-def test_the_keyboard_goes_through_the_grid(open_page: Open, site: str) -> None:
-    page = open_page(site)
+def test_the_keyboard_goes_through_the_grid(page: Any) -> None:
     page.get_by_label("Starred").focus()
     page.keyboard.press("Tab")
     first = tiles(page).nth(0).locator("[data-run]")

@@ -28,7 +28,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ready() -> str:
     return "#here"
 
@@ -37,13 +37,11 @@ def learn(page: Any, view: str) -> Any:
     """Open a view, and give its part of the page."""
     if not page.locator("#learn").is_visible():
         page.get_by_role("tab", name="learn", exact=True).click()
-    if view != "Forward":
-        page.get_by_role("tab", name=view, exact=True).click()
+    page.get_by_role("tab", name=view, exact=True).click()
     return page.locator(f"#learn-{NAMES.get(view, view.lower())}")
 
 
-def test_nothing_is_drawn_before_the_tab_is_opened(open_page: Open) -> None:
-    page = open_page()
+def test_nothing_is_drawn_before_the_tab_is_opened(page: Any) -> None:
     page.wait_for_timeout(1000)
     assert page.locator(".lc-shown").count() == 0
     part = learn(page, "Forward")
@@ -53,8 +51,7 @@ def test_nothing_is_drawn_before_the_tab_is_opened(open_page: Open) -> None:
     expect(part.locator(".lc-learn-code figcaption").first).to_contain_text("core/learn/forward.py:")
 
 
-def test_the_newest_timestep_is_what_stays(open_page: Open) -> None:
-    page = open_page()
+def test_the_newest_timestep_is_what_stays(page: Any) -> None:
     part = learn(page, "Forward")
     expect(part.locator("svg.lc-plot")).to_be_visible()
     field = part.locator("#forward-t input[type=number]")
@@ -66,8 +63,8 @@ def test_the_newest_timestep_is_what_stays(open_page: Open) -> None:
     expect(part.locator(".lc-learn-pictures img")).to_have_count(3)
 
 
-def test_schedules_mark_where_a_strength_starts(open_page: Open) -> None:
-    part = learn(open_page(), "Schedules")
+def test_schedules_mark_where_a_strength_starts(page: Any) -> None:
+    part = learn(page, "Schedules")
     expect(part.locator("svg.lc-plot")).to_have_count(2)
     field = part.locator("#schedules-strength input[type=number]")
     field.fill("0.6")
@@ -85,8 +82,7 @@ def test_schedules_mark_where_a_strength_starts(open_page: Open) -> None:
 
 
 @pytest.mark.slow
-def test_samplers_walk_side_by_side_and_are_saved(open_page: Open, tmp_path: Path) -> None:
-    page = open_page()
+def test_samplers_walk_side_by_side_and_are_saved(page: Any, tmp_path: Path) -> None:
     part = learn(page, "Reverse")
     expect(part.locator(".lc-learn-words")).to_contain_text("Nearest to fresh data is")
     expect(part.locator(".lc-learn-code figcaption").last).to_contain_text("samplers/ddpm.py:")
@@ -106,8 +102,7 @@ def test_samplers_walk_side_by_side_and_are_saved(open_page: Open, tmp_path: Pat
         assert film.n_frames > 10  # pyrefly: ignore[missing-attribute]
 
 
-def test_the_model_is_taken_apart(open_page: Open, tmp_path: Path) -> None:
-    page = open_page()
+def test_the_model_is_taken_apart(page: Any, tmp_path: Path) -> None:
     part = learn(page, "Latent space")
     part.locator("#learn-latents-png").click()
     expect(part.get_by_role("alert")).to_contain_text("Nothing to save yet")
@@ -123,8 +118,8 @@ def test_the_model_is_taken_apart(open_page: Open, tmp_path: Path) -> None:
         assert sheet.width == 1000
 
 
-def test_guidance_over_two_scales_and_bad_ones(open_page: Open) -> None:
-    part = learn(open_page(), "Guidance")
+def test_guidance_over_two_scales_and_bad_ones(page: Any) -> None:
+    part = learn(page, "Guidance")
     scales = part.locator("#guidance-scales input")
     scales.fill("1, x")
     part.locator("#learn-guidance-start").click()
@@ -177,8 +172,8 @@ def test_prompts_over_scales(open_page: Open, screenshots: Path, tmp_path: Path)
         assert film.n_frames == 3  # pyrefly: ignore[missing-attribute]
 
 
-def test_between_two_pictures_after_two_seeds(open_page: Open) -> None:
-    part = learn(open_page(), "Interpolation")
+def test_between_two_pictures_after_two_seeds(page: Any) -> None:
+    part = learn(page, "Interpolation")
     expect(part.locator("#between-second")).to_be_visible()
     part.get_by_text("Two pictures", exact=True).click()
     expect(part.locator("#between-second")).to_be_hidden()
@@ -189,8 +184,8 @@ def test_between_two_pictures_after_two_seeds(open_page: Open) -> None:
     expect(part.locator(".lc-learn-pictures img")).to_have_count(9)
 
 
-def test_a_thousand_steps_can_be_stopped(open_page: Open) -> None:
-    part = learn(open_page(), "DDPM and DDIM")
+def test_a_thousand_steps_can_be_stopped(page: Any) -> None:
+    part = learn(page, "DDPM and DDIM")
     part.locator("#learn-ddpm-start").click()
     expect(part.locator("#learn-ddpm-notice")).to_contain_text("Evaluation")
     part.locator("#learn-ddpm-stop").click()
@@ -198,8 +193,7 @@ def test_a_thousand_steps_can_be_stopped(open_page: Open) -> None:
     expect(part.locator("#learn-ddpm-start")).to_be_enabled()
 
 
-def test_every_view_opens_and_each_control_has_a_name(open_page: Open) -> None:
-    page = open_page()
+def test_every_view_opens_and_each_control_has_a_name(page: Any) -> None:
     for view in VIEWS:
         part = learn(page, view)
         expect(part).to_be_visible()

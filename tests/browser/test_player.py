@@ -41,7 +41,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             server.terminate()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ready() -> str:
     return "#show-first"
 
@@ -70,8 +70,7 @@ def slider(page: Any) -> Any:
     return page.get_by_role("slider", name="Step", exact=True)
 
 
-def test_six_views_each_say_what_they_are(open_page: Open) -> None:
-    page = open_page()
+def test_six_views_each_say_what_they_are(page: Any) -> None:
     show(page, "first")
     slider(page).fill("9")
     seen: set[str] = set()
@@ -87,8 +86,7 @@ def test_six_views_each_say_what_they_are(open_page: Open) -> None:
     assert all(source.startswith("data:image/jpeg") for source in seen)
 
 
-def test_scrubbing_never_asks_the_server(open_page: Open) -> None:
-    page = open_page()
+def test_scrubbing_never_asks_the_server(page: Any) -> None:
     show(page, "long")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -111,8 +109,7 @@ def test_scrubbing_never_asks_the_server(open_page: Open) -> None:
     assert [url for url in asked if not url.startswith("data:")] == []
 
 
-def test_keys_move_play_and_end(open_page: Open) -> None:
-    page = open_page()
+def test_keys_move_play_and_end(page: Any) -> None:
     show(page, "first")
     page.locator(".lc-stage").focus()
     page.keyboard.press("Home")
@@ -134,8 +131,7 @@ def test_keys_move_play_and_end(open_page: Open) -> None:
     at_step(page, 19)
 
 
-def test_speeds_are_what_they_say(open_page: Open) -> None:
-    page = open_page()
+def test_speeds_are_what_they_say(page: Any) -> None:
     show(page, "first")
     taken = {}
     for speed in ("x1", "x4"):
@@ -157,8 +153,7 @@ def test_speeds_are_what_they_say(open_page: Open) -> None:
     assert taken["x4"] < taken["x1"] / 2
 
 
-def test_a_click_on_a_plot_goes_to_its_step(open_page: Open) -> None:
-    page = open_page()
+def test_a_click_on_a_plot_goes_to_its_step(page: Any) -> None:
     show(page, "first")
     for name in ("sigma", "guidance", "distance"):
         plot = page.locator(f"[data-curve={name}] svg")
@@ -173,8 +168,7 @@ def test_a_click_on_a_plot_goes_to_its_step(open_page: Open) -> None:
     expect(page.locator("[data-curve=guidance]")).to_be_hidden()
 
 
-def test_a_step_is_decoded_in_full_and_saved_with_what_it_is(open_page: Open) -> None:
-    page = open_page()
+def test_a_step_is_decoded_in_full_and_saved_with_what_it_is(page: Any) -> None:
     show(page, "first")
     page.locator("[data-step='6']").last.click()
     page.get_by_role("button", name="Decode in full").click()
@@ -193,8 +187,7 @@ def test_a_step_is_decoded_in_full_and_saved_with_what_it_is(open_page: Open) ->
     assert "latentcanvas" not in image.info
 
 
-def test_the_steps_are_saved_as_a_gif_and_on_a_sheet(open_page: Open) -> None:
-    page = open_page()
+def test_the_steps_are_saved_as_a_gif_and_on_a_sheet(page: Any) -> None:
     show(page, "first")
     for name, kind in (("Steps as GIF", "GIF"), ("Contact sheet", "PNG")):
         page.get_by_role("button", name="Export").click()
@@ -205,8 +198,7 @@ def test_the_steps_are_saved_as_a_gif_and_on_a_sheet(open_page: Open) -> None:
     assert page.get_by_role("button", name=name).is_hidden()
 
 
-def test_two_runs_side_by_side_follow_one_slider(open_page: Open, screenshots: Path) -> None:
-    page = open_page()
+def test_two_runs_side_by_side_follow_one_slider(page: Any, screenshots: Path) -> None:
     show(page, "first")
     page.get_by_role("button", name="Pin", exact=True).click()
     expect(page.get_by_role("button", name="Pinned")).to_have_attribute("aria-pressed", "true")
@@ -239,8 +231,7 @@ def test_two_runs_side_by_side_follow_one_slider(open_page: Open, screenshots: P
     page.screenshot(path=screenshots / "player-side-by-side.png")
 
 
-def test_branches_open_and_begin_where_one_looks(open_page: Open) -> None:
-    page = open_page()
+def test_branches_open_and_begin_where_one_looks(page: Any) -> None:
     show(page, "first")
     expect(page.get_by_role("button", name="Branch here")).to_be_disabled()
     page.get_by_role("button", name="Picture 2 of 3").click()
@@ -267,8 +258,7 @@ def test_a_link_to_a_step_is_copied(open_page: Open, site: Site) -> None:
     assert copied.startswith(site.url.rstrip("/"))
 
 
-def test_a_run_is_watched_and_then_whole(open_page: Open) -> None:
-    page = open_page()
+def test_a_run_is_watched_and_then_whole(page: Any) -> None:
     page.locator("#watch").click()
     page.locator(".lc-player[data-phase=live]").wait_for()
     bar = page.get_by_role("progressbar", name="Model evaluations")
@@ -282,8 +272,7 @@ def test_a_run_is_watched_and_then_whole(open_page: Open) -> None:
     expect(page.locator(".lc-report")).to_contain_text("denoise")
 
 
-def test_a_run_without_steps_and_one_that_was_stopped(open_page: Open) -> None:
-    page = open_page()
+def test_a_run_without_steps_and_one_that_was_stopped(page: Any) -> None:
     page.locator("#show-bare").click()
     expect(page.locator(".lc-label")).to_have_text("the steps of this run were not kept")
     assert shown(page).startswith("data:image/png")
@@ -294,8 +283,7 @@ def test_a_run_without_steps_and_one_that_was_stopped(open_page: Open) -> None:
     expect(page.locator(".lc-report")).to_contain_text("stopped after step 9 of 20")
 
 
-def test_every_control_has_a_name_and_a_place_in_the_order(open_page: Open) -> None:
-    page = open_page()
+def test_every_control_has_a_name_and_a_place_in_the_order(page: Any) -> None:
     show(page, "first")
     nameless = page.evaluate(
         """() => [...document.querySelectorAll(".lc-player button, .lc-player input")].filter((control) => {

@@ -30,13 +30,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ready() -> str:
     return "#plugin-list .lc-plugin"
 
 
-def test_what_failed_and_why_is_there_and_a_check_shows_its_table(open_page: Callable[..., Any]) -> None:
-    page = open_page()
+def test_what_failed_and_why_is_there_and_a_check_shows_its_table(page: Any) -> None:
     broken = page.locator(".lc-plugin", has_text="broken.py")
     expect(broken).to_contain_text("No module named 'not_there_at_all'")
     expect(broken.locator("pre")).to_be_hidden()
@@ -54,8 +53,7 @@ def test_what_failed_and_why_is_there_and_a_check_shows_its_table(open_page: Cal
     expect(page.locator("#findings .lc-verdict")).to_have_text("13 of 13 rules hold")
 
 
-def test_a_check_can_be_stopped_and_bad_options_are_a_sentence(open_page: Callable[..., Any]) -> None:
-    page = open_page()
+def test_a_check_can_be_stopped_and_bad_options_are_a_sentence(page: Any) -> None:
     page.get_by_role("button", name="my_euler").click()
     expect(page.locator("#findings")).to_contain_text("process of its own")
     page.locator("#check-stop").click()

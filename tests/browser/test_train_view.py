@@ -40,7 +40,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             server.terminate()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ready() -> str:
     return "#tabs button[role=tab]"  # a model of points has no examples to wait for
 

@@ -50,11 +50,35 @@ NAMELESS = """() => {
 }"""
 
 
-# Words to pictures.
+# Words to pictures. The tests share a page, each goes on where the one before ended.
 
 
-def test_a_prompt_becomes_a_picture_and_its_steps_stay(open_page: Open, site: Site, tmp_path: Path) -> None:
-    page = open_page()
+def sampler(page: Any, title: str) -> None:
+    page.locator("#sampler input").click()
+    page.get_by_role("option", name=title, exact=True).click()
+
+
+def test_words_examples_and_options(page: Any) -> None:
+    page.locator("#prompt textarea").press_sequentially("a red zyxgorb")
+    expect(page.locator("#tokens")).to_contain_text("Not known to this model: zyxgorb")
+    chip = page.locator("#examples button").first
+    words = chip.inner_text()
+    chip.click()
+    expect(page.locator("#prompt textarea")).to_have_value(words)
+    sampler(page, "DDIM")
+    expect(page.locator("#option-ddim-eta")).to_be_visible()
+    sampler(page, "Heun")
+    expect(page.locator("#option-ddim-eta")).to_be_hidden()
+    expect(page.locator("#cost")).to_contain_text("= 40 model evaluations")
+    card = page.locator(".lc-cards button").last
+    words = card.inner_text().strip()
+    card.click()
+    wait(page)
+    expect(page.locator("#prompt textarea")).to_have_value(words)
+    sampler(page, "DDIM")
+
+
+def test_a_prompt_becomes_a_picture_and_its_steps_stay(page: Any, site: Site, tmp_path: Path) -> None:
     page.evaluate(WATCH)
     ask(page, steps="60", seed="1234")
     wait(page)
@@ -82,8 +106,7 @@ def test_a_prompt_becomes_a_picture_and_its_steps_stay(open_page: Open, site: Si
     expect(page.locator("#seed input")).to_have_value("-1")
 
 
-def test_what_is_wrong_is_a_sentence_that_stays_until_the_next_action(open_page: Open) -> None:
-    page = open_page()
+def test_what_is_wrong_is_a_sentence_that_stays_until_the_next_action(page: Any) -> None:
     notice = page.locator("#notice").get_by_role("alert")
     ask(page, width="130")
     expect(notice).to_contain_text("130")
@@ -97,26 +120,6 @@ def test_what_is_wrong_is_a_sentence_that_stays_until_the_next_action(open_page:
     ask(page, width="128", seed="3", steps="5")
     wait(page)
     expect(notice).to_have_count(0)
-
-
-def test_words_examples_and_options(open_page: Open) -> None:
-    page = open_page()
-    page.locator("#prompt textarea").press_sequentially("a red zyxgorb")
-    expect(page.locator("#tokens")).to_contain_text("Not known to this model: zyxgorb")
-    chip = page.locator("#examples button").first
-    words = chip.inner_text()
-    chip.click()
-    expect(page.locator("#prompt textarea")).to_have_value(words)
-    expect(page.locator("#option-ddim-eta")).to_be_visible()
-    page.locator("#sampler input").click()
-    page.get_by_role("option", name="Heun", exact=True).click()
-    expect(page.locator("#option-ddim-eta")).to_be_hidden()
-    expect(page.locator("#cost")).to_contain_text("= 40 model evaluations")
-    card = page.locator(".lc-cards button").last
-    words = card.inner_text().strip()
-    card.click()
-    wait(page)
-    expect(page.locator("#prompt textarea")).to_have_value(words)
 
 
 @pytest.mark.slow
@@ -156,9 +159,9 @@ def photo(tmp_path: Path) -> Path:
     return path
 
 
-def test_img2img_says_what_will_run_and_runs_it(open_page: Open, site: Site, photo: Path) -> None:
-    page = open_page()
+def test_img2img_says_what_will_run_and_runs_it(page: Any, site: Site, photo: Path) -> None:
     page.locator("#prompt textarea").fill(PROMPT)
+    page.locator("#steps input[type=number]").fill("20")
     tab(page, "img2img")
     expect(page.locator("#prompt textarea")).to_have_value(PROMPT)
     page.locator("#picture input[type=file]").set_input_files(photo)
@@ -176,8 +179,7 @@ def test_img2img_says_what_will_run_and_runs_it(open_page: Open, site: Site, pho
     assert settings.image_sha256 is not None
 
 
-def test_inpaint_changes_what_was_painted_alone(open_page: Open, site: Site, photo: Path) -> None:
-    page = open_page()
+def test_inpaint_changes_what_was_painted_alone(page: Any, site: Site, photo: Path) -> None:
     tab(page, "inpaint")
     box = paint_on(page, photo).bounding_box()
     middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -221,8 +223,7 @@ def test_added_sides_need_no_mask(open_page: Open, site: Site, photo: Path) -> N
 # The whole page.
 
 
-def test_every_tab_opens_at_once_and_each_control_has_a_name(open_page: Open) -> None:
-    page = open_page()
+def test_every_tab_opens_at_once_and_each_control_has_a_name(page: Any) -> None:
     for name in TABS[1:]:
         tab(page, name)
         expect(page.get_by_role("tab", name=name, exact=True)).to_have_attribute("aria-selected", "true")

@@ -21,15 +21,6 @@ from core.testing.rules import RULES
 Steps = Iterator[Step]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """The tensors are small: threads only get in each other's way."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 # --- Samplers that are right ---
 
 

@@ -35,14 +35,6 @@ from core.testing.exact import points
 from core.training.densities import DENSITIES
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def registry() -> Registry:
     return load_plugins()

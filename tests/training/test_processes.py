@@ -170,7 +170,7 @@ def launch(*arguments: str) -> subprocess.Popen[str]:
         sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu",
         "--num_processes", "2", "--main_process_port", "0", "--module", "ui.cli", "train",
     ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
     return subprocess.Popen(
         [*launcher, *arguments, "--device", "cpu"], cwd=CHECKOUT, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

@@ -44,14 +44,11 @@ def kill_before(number: int, folder: Path) -> None:
 
 def keeper(folder: Path) -> Callable[[Path], object]:
     """Makes two runs, keeps one in `folder`, and gives what keeps the other one wherever it is told to."""
-    import torch
-
     from core.request import Request
     from tests.ui.fakes import FakePipeline
     from ui.jobs import Job
     from ui.keeping import Runs
 
-    torch.set_num_threads(1)
     pipeline = FakePipeline()
 
     def made(seed: int, batch: int) -> tuple[Job, Any, Any]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from core.request import Request
 from tests.ui.fakes import FakePipeline, loaded
@@ -18,14 +17,6 @@ from ui.keeping import Runs
 
 ANN, BOB = "ann's token", "bob's token"
 PATIENCE = 60.0
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def served(folder: Path, *, embedded: bool = False, **options: Any) -> Generator
         probe.bind(("127.0.0.1", 0))
         options = {"port": probe.getsockname()[1], **options}
     command = [sys.executable, "-m", "tests.ui.served", str(folder), json.dumps(options), str(int(embedded))]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TMPDIR": str(temporary)}
     log = folder.with_name(folder.name + ".log")
     with (
         log.open("w") as file,

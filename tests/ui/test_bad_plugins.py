@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from core import plugins
 from core.pipeline import Pipeline
@@ -60,12 +59,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _registry_anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("core.sampling_run.MOST_EVALS_A_STEP", 60)  # 1000 take a while
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     plugins.configure()
     yield
     plugins.configure()
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
 import pytest
-import torch
 from gradio.context import Context
 from PIL import Image
 
@@ -27,14 +25,6 @@ from ui.tabs.compare import GRID, RACE, Base, CompareTab
 from ui.widgets import grid as grid_widget
 
 ANN = "ann's token"
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def base(owner: str, prompt: str) -> Base:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import io
 import json
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
 from core import plugins
@@ -30,14 +28,6 @@ PATIENCE = 60.0
 BASE = Request(
     prompt="a red circle", steps=2, width=64, height=64, seed=1, sampler="ddim", schedule="leading"
 )
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

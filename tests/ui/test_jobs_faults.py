@@ -15,7 +15,6 @@ from core.errors import UserError
 from tests.ui.fakes import FakePipeline, loaded
 from tests.ui.queues import ANN, BOB, asked, done, until
 from tests.ui.queues import jobs as jobs  # a fixture, as the next ones are
-from tests.ui.queues import one_thread as one_thread
 from tests.ui.queues import pipeline as pipeline
 from tests.ui.queues import runs as runs
 from ui.jobs import Job, Jobs

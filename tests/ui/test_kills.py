@@ -122,7 +122,6 @@ def life(folder: Path) -> Generator[Life]:
         **os.environ,
         "PYTHONUNBUFFERED": "1",
         "TMPDIR": str(folder.parent),
-        "OMP_NUM_THREADS": "1",
     }
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

@@ -37,7 +37,6 @@ from tests.ui.trainings import (
     steps_done,
     until,
 )
-from tests.ui.trainings import one_thread as one_thread
 from tests.ui.trainings import trainer as trainer
 from tests.ui.trainings import view as view
 from ui import training

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import torch
-
 from core.request import Request
 from tests.ui.fakes import FakePipeline
 from ui.overhead import Cost, Overhead, measure
 
 
 def test_a_watched_run_is_measured_beside_the_same_run_alone() -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     pipeline = FakePipeline(delay=0.03)
     rounds: list[int] = []
     found = measure(pipeline, Request(steps=20, width=64, height=64), 1, lambda: rounds.append(1))
-    torch.set_num_threads(threads)
     assert len(rounds) == 2
     assert len(found.plain) == len(found.watched) == 1
     assert found.looks >= 1

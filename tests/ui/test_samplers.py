@@ -12,7 +12,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
 import core.pipeline
@@ -40,10 +39,8 @@ def register_samplers(register):
 
 @pytest.fixture(autouse=True)
 def _as_it_was() -> Iterator[None]:
-    """The commands choose plugins, and threads, for a process that ends with them."""
-    threads = torch.get_num_threads()
+    """The commands choose plugins for a process that ends with them."""
     yield
-    torch.set_num_threads(threads)
     core.plugins.configure()
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import gradio as gr
 import pytest
-import torch
 from torch import Tensor
 
 from core import plugins
@@ -27,14 +26,6 @@ from ui.training import Trainer, Training
 ME, GUEST = SimpleNamespace(guest=False), SimpleNamespace(guest=True)
 FIGURE, NOTICE, TRAIN, STOP, GO_ON, USE, LEFT = 0, 2, 3, 4, 5, 6, 7
 Loss = Callable[[DiffusionStage, int], Tensor]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

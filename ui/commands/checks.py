@@ -22,7 +22,7 @@ CHECKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("lint", ("ruff", "check", ".")),
     ("format", ("ruff", "format", "--check", ".")),
     ("types", ("pyrefly", "check", "--python-interpreter-path", sys.executable)),
-    # One process a core, each with one thread; a file's tests stay together, for they share a served page.
+    # One process a core, each of one thread; a file's tests stay together, for they share a served page.
     ("tests", ("pytest", f"--numprocesses={min(os.cpu_count() or 1, 8)}", "--dist=loadfile")),
 )
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -48,10 +48,7 @@ def run_check(name: str, command: Sequence[str]) -> bool:
     """Run one tool of this environment in the checkout; True when it was content."""
     print(f"\n== {name}: {' '.join(command)}", flush=True)
     start = time.monotonic()
-    threads = {"OMP_NUM_THREADS": "1"} if name == "tests" else {}
-    done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=CHECKOUT, env={**os.environ, **threads}, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", *command], cwd=CHECKOUT, check=False)
     verdict = "passed" if done.returncode == 0 else "FAILED"
     print(f"== {name}: {verdict} in {time.monotonic() - start:.0f} s", flush=True)
     return done.returncode == 0
