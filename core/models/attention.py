@@ -7,21 +7,17 @@ picture depend on it, and one seed shall give one picture.
 
 from __future__ import annotations
 
-import json
 import platform
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from core import user_cache
 from core.device import has_bfloat16
-from core.errors import UserError
-from core.files import cache_folder, write_whole
 
 LEAST = 1024  # positions: where there are fewer, attention is a small part of a step
 CHUNK = 512  # queries at a time: their scores stay in the processor's cache
@@ -84,24 +80,12 @@ def _is_faster(q: Tensor, k: Tensor, v: Tensor) -> bool:
 
 def _found(name: str, measure: Callable[[], bool]) -> bool:
     """What the cache says, or what is measured, which is then kept there if that can be."""
-    path = cache_folder() / FILE
     here = f"{platform.node()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
-    known = _read(path)
-    kept = known.get(here, {}).get(name)
-    if isinstance(kept, bool):
-        return kept
-    chosen = measure()
-    known.setdefault(here, {})[name] = chosen
-    with suppress(UserError, OSError):  # without it the next process measures again
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, (json.dumps(known, indent=1, sort_keys=True) + "\n").encode())
-    return chosen
-
-
-def _read(path: Path) -> dict[str, dict[str, bool]]:
-    """By machine and shape; nothing of a file that is not there or damaged."""
-    with suppress(OSError, ValueError):
-        known = json.loads(path.read_bytes())
-        if isinstance(known, dict) and all(isinstance(each, dict) for each in known.values()):
-            return known
-    return {}
+    known = user_cache.read(FILE)
+    shapes = known.get(here)
+    if not isinstance(shapes, dict):
+        shapes = known[here] = {}
+    if not isinstance(shapes.get(name), bool):
+        shapes[name] = measure()
+        user_cache.keep(FILE, known)
+    return bool(shapes[name])

@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
-from core.errors import UserError
-from core.files import cache_folder, write_whole
+from core import user_cache
 
 LARGE = 100 * 2**20  # bytes; what is smaller is hashed in a moment
 MOST = 1000  # hashes that are kept
@@ -28,11 +26,13 @@ def hash_files(paths: Sequence[Path]) -> str:
         return _hash(paths)
     # A copy may keep the time of change, not when and where it was made.
     mark = json.dumps([(name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for name, s in files])
-    known = _read(cache_folder() / FILE)
-    if mark not in known:
-        known[mark] = _hash(paths)
-        _keep(cache_folder() / FILE, known)
-    return known[mark]
+    known = user_cache.read(FILE)
+    kept = known.get(mark)
+    if isinstance(kept, str) and len(kept) == 64:
+        return kept
+    made = known[mark] = _hash(paths)
+    user_cache.keep(FILE, dict(list(known.items())[-MOST:]))
+    return made
 
 
 def _hash(paths: Sequence[Path]) -> str:
@@ -42,21 +42,3 @@ def _hash(paths: Sequence[Path]) -> str:
             while block := file.read(BLOCK):
                 total.update(block)
     return total.hexdigest()
-
-
-def _read(path: Path) -> dict[str, str]:
-    """The hashes that are kept; none of a file that is not there or damaged."""
-    with suppress(OSError, ValueError):
-        known = json.loads(path.read_bytes())
-        if isinstance(known, dict) and all(
-            isinstance(each, str) and len(each) == 64 for each in known.values()
-        ):
-            return known
-    return {}
-
-
-def _keep(path: Path, known: dict[str, str]) -> None:
-    newest = dict(list(known.items())[-MOST:])
-    with suppress(UserError, OSError):  # without it the next process reads the files again
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, (json.dumps(newest, indent=1) + "\n").encode())
