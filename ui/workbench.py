@@ -171,7 +171,8 @@ class Workbench:
 
     def _then_watch(self, event: Any) -> Any:
         seen = [self.player, self.notice, self.last_run, *self._line(), self.form.chips, self.model]
-        return event.then(self.on_watch, [self.following, self.owner], seen, **QUICK)
+        # EACH: a browser that has not heard yet that the watcher before has ended would start no other.
+        return event.then(self.on_watch, [self.following, self.owner], seen, **EACH)
 
     def _line(self) -> list[Component]:
         """What shows the queue: see `told`."""

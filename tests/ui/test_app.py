@@ -52,15 +52,18 @@ def test_the_page_builds_and_names_failed_plugins(
     assert "no &lt;thing&gt;" in header
 
 
+def built(pipeline: FakePipeline, registry: Registry, folder: Path) -> gr.Blocks:
+    async def build() -> gr.Blocks:  # inside a running event loop: see `in_blocks`
+        return build_page(jobs_of(pipeline, folder), registry)
+
+    return asyncio.run(build())
+
+
 def test_events_tell_few_controls_of_their_progress(
     pipeline: FakePipeline, registry: Registry, tmp_path: Path
 ) -> None:
     """The browser tells every control that any event's progress shows on of each stage of every event."""
-
-    async def built() -> gr.Blocks:  # inside a running event loop: see `in_blocks`
-        return build_page(jobs_of(pipeline, tmp_path), registry)
-
-    events = asyncio.run(built()).get_config_file()["dependencies"]
+    events = built(pipeline, registry, tmp_path).get_config_file()["dependencies"]
     told = {
         control
         for event in events
@@ -68,6 +71,20 @@ def test_events_tell_few_controls_of_their_progress(
     }
     assert len({control for event in events for control in event["outputs"]}) > 150
     assert len(told) < 50
+
+
+def test_a_run_that_begins_as_another_ends_is_watched(
+    pipeline: FakePipeline, registry: Registry, tmp_path: Path
+) -> None:
+    """A browser begins no event that it believes to be under way, but for those of this mode."""
+    page = built(pipeline, registry, tmp_path)
+    modes = [
+        event.trigger_mode
+        for event in page.fns.values()
+        if event.name == "on_watch" and "player" in [one.elem_id for one in event.outputs]
+    ]
+    assert len(modes) > 5
+    assert set(modes) == {"multiple"}
 
 
 def test_a_taken_port_gives_the_next_one() -> None:
@@ -132,11 +149,11 @@ def test_the_page_is_served_without_torch(tmp_path: Path) -> None:
 import os, sys
 from ui import app
 app._start = lambda jobs: None
-early, really = [], app._import_gradio
+early, really = [], app.import_gradio
 def importing():
     early.append("gradio" not in sys.modules)
     really()
-app._import_gradio = importing
+app.import_gradio = importing
 def served(page):
     print("torch" in sys.modules, page.is_running, early, flush=True)
     os._exit(0)
