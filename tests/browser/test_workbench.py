@@ -260,7 +260,7 @@ def test_how_it_looks(open_page: Open, screenshots: Path, photo: Path, name: str
     page = open_page(**WINDOWS[name])
     page.screenshot(path=screenshots / f"{name}-empty.png")
     ask(page, "a red house on a snowy hill under a full moon", batch="3", seed="2")
-    wait(page, "live")
+    page.locator(".lc-player:not([data-phase=empty], [data-phase=wait])").wait_for()  # live, if one is quick
     page.screenshot(path=screenshots / f"{name}-live.png")
     wait(page)
     page.wait_for_timeout(500)  # colours come back slowly

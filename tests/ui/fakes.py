@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest import mock
 
 import gradio as gr
 
@@ -80,10 +81,12 @@ def jobs_of(pipeline: Pipeline, outputs: Path) -> Jobs:
 
 
 def in_blocks(build: Callable[[], T]) -> T:
-    """Make components inside a running event loop: without one, Gradio makes two that it never closes."""
+    """Make components inside a running event loop, as without one Gradio makes two that it never closes; and
+    without the web application that it makes of each page.
+    """
 
     async def inside() -> T:
-        with gr.Blocks():
+        with mock.patch.object(gr.blocks.App, "create_app"), gr.Blocks():
             return build()
 
     return asyncio.run(inside())
