@@ -192,6 +192,21 @@ def no_stubs() -> Generator[None]:
         inspect.getfile = getfile
 
 
+@contextlib.contextmanager
+def no_application() -> Generator[None]:
+    """Gradio makes a web application when a page is begun, another when it is built, and the one that counts
+    when it is served: inside none is made.
+    """
+    from gradio.routes import App
+
+    create = App.create_app
+    App.create_app = staticmethod(lambda *_, **__: None)  # pyrefly: ignore[bad-assignment, method-assign]
+    try:
+        yield
+    finally:
+        App.create_app = staticmethod(create)  # pyrefly: ignore[method-assign]
+
+
 def _page(
     options: PageOptions, store: SettingsStore, load: Callable[[str], PagePipeline]
 ) -> tuple[gr.Blocks, Jobs]:
@@ -220,7 +235,8 @@ def _page(
         tracebacks=not store.current.shared,
     )
     endpoints = Api(jobs, registry, store).build
-    return build_page(jobs, registry, endpoints, settings=store, plugins=tab), jobs
+    with no_application():
+        return build_page(jobs, registry, endpoints, settings=store, plugins=tab), jobs
 
 
 def _start(jobs: Jobs) -> None:

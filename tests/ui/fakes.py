@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
-from unittest import mock
 
 import gradio as gr
 
@@ -23,6 +22,7 @@ from core.pipeline import Pipeline
 from core.registry import Registry
 from core.request import Defaults
 from tests.small import write_model
+from ui.app import no_application
 from ui.engine import Engine
 from ui.jobs import Jobs
 from ui.keeping import Runs
@@ -86,7 +86,7 @@ def in_blocks(build: Callable[[], T]) -> T:
     """
 
     async def inside() -> T:
-        with mock.patch.object(gr.blocks.App, "create_app"), gr.Blocks():
+        with no_application(), gr.Blocks():
             return build()
 
     return asyncio.run(inside())

@@ -188,6 +188,19 @@ def test_inside_no_stubs_none_are_written(tmp_path: Path) -> None:
         del sys.modules[path.stem]
 
 
+def test_a_page_is_built_without_an_application() -> None:
+    async def build() -> tuple[gr.Blocks, gr.Blocks]:
+        with app.no_application(), gr.Blocks() as without:
+            pass
+        with gr.Blocks() as page:
+            pass
+        return without, page
+
+    without, page = asyncio.run(build())
+    assert without.app is None
+    assert page.app is not None  # so it is what Gradio does otherwise
+
+
 # Words.
 
 
