@@ -149,7 +149,9 @@ class Workbench:
         self.stop.click(self.on_stop, self.owner, line, **QUICK)
         self.skip.click(self.on_skip, self.owner, line, **QUICK)
         self.queue.cancel(self.on_cancel, self.owner, line, **EACH)
-        gr.Timer(5).tick(self.told, self.owner, line, **QUICK)
+        # A browser whose stream is closed while an event is on its way hears nothing of it until another one
+        # opens a stream. That is this one, if it may come while one of its own is lost.
+        gr.Timer(5).tick(self.told, self.owner, line, **EACH)
 
     def _connect_opening(self, page: gr.Blocks) -> None:
         everything = [*self.asking.fields.values(), self.notice]

@@ -73,18 +73,19 @@ def test_events_tell_few_controls_of_their_progress(
     assert len(told) < 50
 
 
-def test_a_run_that_begins_as_another_ends_is_watched(
+def test_what_follows_a_run_is_begun_though_another_seems_under_way(
     pipeline: FakePipeline, registry: Registry, tmp_path: Path
 ) -> None:
     """A browser begins no event that it believes to be under way, but for those of this mode."""
     page = built(pipeline, registry, tmp_path)
     modes = [
-        event.trigger_mode
+        (event.name, event.trigger_mode)
         for event in page.fns.values()
-        if event.name == "on_watch" and "player" in [one.elem_id for one in event.outputs]
+        if (event.name == "on_watch" and "player" in [one.elem_id for one in event.outputs])
+        or "tick" in [name for _, name in event.targets]
     ]
     assert len(modes) > 5
-    assert set(modes) == {"multiple"}
+    assert set(modes) == {("on_watch", "multiple"), ("told", "multiple")}
 
 
 def test_a_taken_port_gives_the_next_one() -> None:
