@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -128,7 +129,7 @@ def _surroundings() -> dict[str, Any]:
         "the choice of deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
         "the number of threads": torch.get_num_threads(),
         "torch's random state": torch.get_rng_state().numpy().tobytes(),
-        "numpy's random state": repr(np.random.get_state(legacy=False)),
+        "numpy's random state": pickle.dumps(np.random.get_state()),
         "random's state": random.getstate(),
     }
 
@@ -148,7 +149,8 @@ def restored() -> Generator[None]:
             torch.set_default_device(device)
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
+        if torch.are_deterministic_algorithms_enabled() != deterministic:  # imports PyTorch's compiler
+            torch.use_deterministic_algorithms(deterministic)
         torch.set_rng_state(drawn)
         np.random.set_state(numpys)
         random.setstate(pythons)
