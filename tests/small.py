@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import torch
 
@@ -13,6 +14,7 @@ from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
 from core.prompt import Tokenizer
 from core.request import Defaults
+from core.training import export
 from core.training.autoencoder import VAELoss
 from core.training.diffusion import DiffusionLoss
 from core.training.export import save_model
@@ -71,4 +73,5 @@ def write_model(folder: Path, seed: int = 0, *, inpainting: bool = False, width:
     torch.manual_seed(seed)
     text = replace(made.text, vocab_size=size, bos_token_id=size - 2, eos_token_id=size - 1)
     tokenizer = Tokenizer(vocab, merges, made.vocabulary.length, None)
-    return save_model(folder, made, tokenizer, CLIPTextEncoder(text), AutoencoderKL(made.vae), UNet(unet))
+    with mock.patch.object(export, "PREVIEW_PICTURES", 8):  # for 128 it takes three times as long
+        return save_model(folder, made, tokenizer, CLIPTextEncoder(text), AutoencoderKL(made.vae), UNet(unet))

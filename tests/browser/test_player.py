@@ -47,7 +47,8 @@ def ready() -> str:
 
 
 def show(page: Any, run: str) -> None:
-    """Open a run, and wait for it."""
+    """Open a run, and wait for it; it may be the one that is there."""
+    page.evaluate("delete document.querySelector('.lc-strip').dataset.run")
     page.locator(f"#show-{run}").click()
     page.wait_for_function("run => document.querySelector('.lc-strip').dataset.run === run", arg=run)
     page.locator(".lc-player[data-phase=done]").wait_for()
