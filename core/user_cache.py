@@ -20,7 +20,7 @@ def read(file: str) -> dict[str, Any]:
 
 
 def keep(file: str, known: dict[str, Any]) -> None:
-    """Write all of it. Where that cannot be done it is found out anew another time."""
+    """Write all of it. Where that cannot be done, the next process finds it out again."""
     path = cache_folder() / file
     with suppress(UserError, OSError):
         path.parent.mkdir(parents=True, exist_ok=True)

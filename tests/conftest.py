@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -12,8 +13,9 @@ import pytest
 from tests.strangers import install as install  # a fixture
 from ui.commands.checks import BROWSERS
 
-# One thread a process, as each core has a process of tests: two that share the cores wait for each other.
+# `test` runs a process of tests on each core: with more threads they would wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
+assert "torch" not in sys.modules, "it reads the number of threads when it is imported"
 # Or each gr.Blocks of a test asks for Gradio's newest version.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 

@@ -168,7 +168,7 @@ def _few_collections() -> Generator[None]:
 
 
 def import_gradio() -> None:
-    """Import it without what it does besides."""
+    """Import Gradio without letting it write type stubs."""
     with no_stubs():
         importlib.import_module("gradio")
 
@@ -195,7 +195,7 @@ def no_stubs() -> Generator[None]:
 @contextlib.contextmanager
 def no_application() -> Generator[None]:
     """Gradio makes a web application when a page is begun, another when it is built, and the one that counts
-    when it is served: inside none is made.
+    when it is served. Inside, where a page is built, none is made.
     """
     from gradio.routes import App
 

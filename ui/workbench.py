@@ -150,7 +150,7 @@ class Workbench:
         self.skip.click(self.on_skip, self.owner, line, **QUICK)
         self.queue.cancel(self.on_cancel, self.owner, line, **EACH)
         # A browser whose stream is closed while an event is on its way hears nothing of it until another one
-        # opens a stream. That is this one, if it may come while one of its own is lost.
+        # opens a stream, as this does. EACH: a lost one of its own must not keep the next from coming.
         gr.Timer(5).tick(self.told, self.owner, line, **EACH)
 
     def _connect_opening(self, page: gr.Blocks) -> None:

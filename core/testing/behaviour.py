@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import random
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -129,9 +128,13 @@ def _surroundings() -> dict[str, Any]:
         "the choice of deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
         "the number of threads": torch.get_num_threads(),
         "torch's random state": torch.get_rng_state().numpy().tobytes(),
-        "numpy's random state": pickle.dumps(np.random.get_state()),
+        "numpy's random state": _numpys_state(),
         "random's state": random.getstate(),
     }
+
+
+def _numpys_state() -> list[Any]:
+    return [part.tobytes() if isinstance(part, np.ndarray) else part for part in np.random.get_state()]
 
 
 @contextmanager
@@ -149,8 +152,8 @@ def restored() -> Generator[None]:
             torch.set_default_device(device)
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
-        if torch.are_deterministic_algorithms_enabled() != deterministic:  # imports PyTorch's compiler
-            torch.use_deterministic_algorithms(deterministic)
+        if torch.are_deterministic_algorithms_enabled() != deterministic:
+            torch.use_deterministic_algorithms(deterministic)  # it imports PyTorch's compiler
         torch.set_rng_state(drawn)
         np.random.set_state(numpys)
         random.setstate(pythons)

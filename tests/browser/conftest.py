@@ -147,52 +147,77 @@ class Windows:
         return page
 
     def close(self) -> None:
+        """Close them. Fails when there was trouble, of which closing brings the last."""
         while self.contexts:
             self.contexts.pop().close()
+        troubles, self.troubles = self.troubles, []
+        assert troubles == []
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def windows(chromium: Any) -> Iterator[Windows]:
-    """Windows that the tests of a file share."""
+    """Windows of one test. Fails the test when one of its pages has trouble."""
     windows = Windows(chromium)
     yield windows
     windows.close()
 
 
-@pytest.fixture(scope="module")
-def shared(windows: Windows, site: Site, ready: str) -> Any:
-    """The page that the tests of a file share."""
-    page = windows.open(site.url)
-    page.locator(ready).first.wait_for(state="attached")
-    return page
-
-
 @pytest.fixture
-def page(windows: Windows, shared: Any) -> Iterator[Any]:
-    """A page as the test before left it: most of a page's time goes into opening it.
-
-    Fails the test when the page has trouble.
-    """
-    yield shared
-    troubles, windows.troubles[:] = list(windows.troubles), []
-    assert troubles == []
-
-
-@pytest.fixture
-def open_page(chromium: Any, site: Site, ready: str) -> Iterator[Callable[..., Any]]:
-    """Open a page; `at` is what follows the address. Fails the test when one of its pages has trouble."""
-    windows = Windows(chromium)
+def open_page(windows: Windows, site: Site, ready: str) -> Callable[..., Any]:
+    """Open a page; `at` is what follows the address."""
 
     def open_one(at: str = "", **options: Any) -> Any:
         page = windows.open(site.url + at, **options)
         page.locator(ready).first.wait_for(state="attached")
         return page
 
-    try:
-        yield open_one
-    finally:
-        windows.close()
-    assert windows.troubles == []
+    return open_one
+
+
+@pytest.fixture(scope="module")
+def opening(site: Site, ready: str) -> Callable[[Windows], Any]:
+    """How the page that the tests of a file share is opened."""
+
+    def open_one(windows: Windows) -> Any:
+        page = windows.open(site.url)
+        page.locator(ready).first.wait_for(state="attached")
+        return page
+
+    return open_one
+
+
+@pytest.fixture(scope="module")
+def shared(chromium: Any) -> Iterator[Windows]:
+    """The window of the page that the tests of a file share, once it is open."""
+    windows = Windows(chromium)
+    yield windows
+    windows.close()
+
+
+@pytest.fixture
+def page(shared: Windows, opening: Callable[[Windows], Any], request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A page as the test before left it, as most of a page's time goes into opening it. After a test that
+    fails the next one gets another. Fails the test when the page has trouble.
+    """
+    page = shared.contexts[0].pages[0] if shared.contexts else opening(shared)
+    yield page
+    page.evaluate("0")  # what the browser has said meanwhile is heard
+    if shared.troubles or request.node.stash.get(FAILED, False):
+        shared.close()
+
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note on a test that it has failed."""
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
 
 
 # What Gradio itself says when a page is left while it is being told something.

@@ -23,15 +23,18 @@ def ask(page: Any, prompt: str = PROMPT, **numbers: str) -> None:
         field = page.locator(f"#{name} input[type=number], #{name} input[type=text]").first
         field.fill(value)
         field.press("Tab")
-    page.evaluate("window.before = document.querySelector('.lc-strip').dataset.run ?? 'none'")
+    page.evaluate("window.shownWhenAsked = document.querySelector('.lc-strip').dataset.run ?? 'none'")
     generate(page).click()
 
 
 def wait(page: Any, phase: str = "done") -> None:
-    """Wait until the player is in this phase, and with another run than when last was asked for one."""
+    """Wait until the player is in this phase, and not with the run that it showed at the last `ask`.
+
+    Runs that were live then it cannot tell apart.
+    """
     page.wait_for_function(
         """phase => document.querySelector(".lc-player")?.dataset.phase === phase
-          && document.querySelector(".lc-strip").dataset.run !== (window.before ?? "none")""",
+          && document.querySelector(".lc-strip").dataset.run !== (window.shownWhenAsked ?? "none")""",
         arg=phase,
     )
 

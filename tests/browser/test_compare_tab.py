@@ -124,8 +124,9 @@ def test_a_race_gives_each_the_same_evaluations(page: Any) -> None:
     expect(page.locator("#values-0")).to_be_hidden()
     expect(page.locator("#compare-cost")).to_contain_text("5 pictures, 99 model evaluations")
     page.locator("#compare-start").click()
+    expect(page.locator(".lc-grid-flow li")).to_have_count(5)  # what was there before had no such list
     done(page)
-    expect(page.locator(".lc-grid-flow li")).to_have_count(5)
+    expect(page.locator(".lc-spot img")).to_have_count(5)
     expect(page.locator(".lc-grid-flow")).to_contain_text("Heun, 10 steps, 19 evaluations")
 
 

@@ -8,8 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,6 @@ pytestmark = [
 expect = sync_api.expect
 expect.set_options(timeout=PATIENCE)
 
-Open = Callable[..., Any]
-Fault = Callable[[confined.Disk], AbstractContextManager[None]]
 PLUGIN = """
 from latentcanvas import Step, hookimpl
 

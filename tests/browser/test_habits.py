@@ -85,7 +85,7 @@ def link_of(page: Any) -> str:
 
 
 def test_an_address_opens_a_run_at_a_step(page: Any, open_page: Open) -> None:
-    ask(page, "a yellow star", steps="8", batch="1", seed="31")
+    ask(page, "a yellow star", steps="8", batch="1", runs="1", seed="31")
     wait(page)
     page.get_by_role("slider", name="Step", exact=True).fill("3")
     other = open_page(at=link_of(page))
@@ -148,7 +148,7 @@ def test_looking_back_never_waits_for_another_run(open_page: Open) -> None:
 
 
 def test_branching_goes_on_with_what_the_form_says(page: Any, site: Site) -> None:
-    ask(page, "a red house", steps="10", batch="1", seed="8")
+    ask(page, "a red house", steps="10", batch="1", runs="1", seed="8")
     wait(page)
     page.get_by_role("slider", name="Step", exact=True).fill("4")
     page.locator("#prompt textarea").fill("a blue house")

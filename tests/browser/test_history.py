@@ -70,19 +70,13 @@ def opened(windows: Windows, url: str, token: str = "", **options: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def shared(windows: Windows, site: str) -> Any:
-    return opened(windows, site)
+def opening(site: str) -> Callable[[Windows], Any]:
+    return partial(opened, url=site)
 
 
 @pytest.fixture
-def open_page(chromium: Any) -> Iterator[Open]:
-    """Open the history in a window; fails the test when the page has trouble."""
-    windows = Windows(chromium)
-    try:
-        yield partial(opened, windows)
-    finally:
-        windows.close()
-    assert windows.troubles == []
+def open_page(windows: Windows) -> Open:
+    return partial(opened, windows)
 
 
 def tiles(page: Any) -> Any:

@@ -1,6 +1,7 @@
 """The page as a person uses it: the workbench of txt2img, img2img and inpaint, the queue, habits, and looks.
 
-The player, history, compare, recipe and plugins tabs have tests of their own.
+The player, history, compare, recipe and plugins tabs have tests of their own. Those with a `page` share one:
+each begins where the one before ended.
 """
 
 from __future__ import annotations
@@ -50,12 +51,12 @@ NAMELESS = """() => {
 }"""
 
 
-# Words to pictures. The tests share a page, each goes on where the one before ended.
-
-
 def sampler(page: Any, title: str) -> None:
     page.locator("#sampler input").click()
     page.get_by_role("option", name=title, exact=True).click()
+
+
+# Words to pictures.
 
 
 def test_words_examples_and_options(page: Any) -> None:
@@ -260,7 +261,7 @@ def test_how_it_looks(open_page: Open, screenshots: Path, photo: Path, name: str
     page = open_page(**WINDOWS[name])
     page.screenshot(path=screenshots / f"{name}-empty.png")
     ask(page, "a red house on a snowy hill under a full moon", batch="3", seed="2")
-    page.locator(".lc-player:not([data-phase=empty], [data-phase=wait])").wait_for()  # live, if one is quick
+    page.locator(".lc-player:not([data-phase=empty], [data-phase=wait])").wait_for()  # or done already
     page.screenshot(path=screenshots / f"{name}-live.png")
     wait(page)
     page.wait_for_timeout(500)  # colours come back slowly

@@ -31,12 +31,15 @@ def pipe(folder: Path) -> Pipeline:
     return Pipeline.load(folder, device="cpu")
 
 
-def test_neither_loading_nor_running_imports_torchs_compiler(folder: Path) -> None:
+def test_neither_running_nor_checking_imports_torchs_compiler(folder: Path) -> None:
     """It takes longer than all the rest of a start."""
     code = f"""
 import sys
+from core import plugins
 from core.pipeline import Pipeline
+from core.testing import check_sampler
 Pipeline.load({str(folder)!r}, device="cpu").generate(prompt="a red circle", steps=1)
+check_sampler(plugins.registry().sampler("euler"))
 print([name for name in ("torch._dynamo", "sympy") if name in sys.modules])
 """
     root = Path(__file__).parents[2]

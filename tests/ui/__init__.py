@@ -1,4 +1,4 @@
-"""Gradio is imported as for the page, which takes three fifths of the time."""
+"""Gradio is imported as for the page, in three fifths of the usual time."""
 
 from ui.app import import_gradio
 

@@ -1,12 +1,12 @@
-"""Kept runs for the player's tests: a family of them, in memory, of the small model or of another."""
+"""Kept runs of the small model for the player's tests: a family of them, in memory."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from torch import Tensor
 from core import plugins
 from core.errors import UserError
 from core.inputs import Inputs
-from core.pipeline import Pipeline
 from core.request import Request, Settings
 from core.trajectory import Trajectory
 from tests.ui.fakes import FakePipeline
@@ -101,11 +100,9 @@ def pipeline() -> FakePipeline:
     return FakePipeline(plugins.registry())
 
 
-def kept(
-    run_id: str, request: Request, *, model: Pipeline | None = None, steps: bool = True, **fields: Any
-) -> FakeKept:
+def kept(run_id: str, request: Request, *, steps: bool = True, **fields: Any) -> FakeKept:
     """A run, kept with its steps or without."""
-    run = (model or pipeline()).stream(request)
+    run = pipeline().stream(request)
     result = run.result()
     return FakeKept(
         id=run_id,
@@ -119,22 +116,21 @@ def kept(
     )
 
 
-def family(model: Pipeline | None = None, size: int = 64) -> FakeRuns:
+def family(size: int = 64) -> FakeRuns:
     """A run, two branches of it, one of a branch, one of other people, and some that are special."""
-    make: Callable[..., FakeKept] = partial(kept, model=model)
     first = Request(prompt=PROMPT, seed=7, steps=20, batch=3, width=size, height=size)
     other = replace(first, cfg_scale=9.0)
     blue = replace(first, prompt=PROMPT.replace("red", "blue"))
     return FakeRuns(
         [
-            make("first", first),
-            make("guided", other, parent="first", parent_step=8),
-            make("blue", replace(blue, batch=1), parent="first", parent_step=12),
-            make("deep", replace(other, seed=9, batch=1), parent="guided", parent_step=14),
-            make("theirs", replace(first, batch=1), owner="somebody else"),
-            make("plain", replace(first, cfg_scale=1.0, width=size + 64, batch=1)),
-            make("bare", replace(first, batch=1), steps=False),
-            make("stopped", replace(first, batch=1, stop_after=9)),
+            kept("first", first),
+            kept("guided", other, parent="first", parent_step=8),
+            kept("blue", replace(blue, batch=1), parent="first", parent_step=12),
+            kept("deep", replace(other, seed=9, batch=1), parent="guided", parent_step=14),
+            kept("theirs", replace(first, batch=1), owner="somebody else"),
+            kept("plain", replace(first, cfg_scale=1.0, width=size + 64, batch=1)),
+            kept("bare", replace(first, batch=1), steps=False),
+            kept("stopped", replace(first, batch=1, stop_after=9)),
         ]
     )
 

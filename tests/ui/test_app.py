@@ -145,18 +145,21 @@ def test_unwritable_outputs_are_refused_at_the_start(tmp_path: Path) -> None:
         app.serve(app.PageOptions(outputs=file))
 
 
-def test_the_page_is_served_without_torch(tmp_path: Path) -> None:
+def test_the_page_is_served_without_torch_and_by_one_application(tmp_path: Path) -> None:
     code = """
 import os, sys
 from ui import app
 app._start = lambda jobs: None
-early, really = [], app.import_gradio
+early, made, really = [], [], app.import_gradio
 def importing():
     early.append("gradio" not in sys.modules)
     really()
+    from gradio.routes import App
+    create = App.create_app
+    App.create_app = staticmethod(lambda *a, **k: made.append(create(*a, **k)) or made[-1])
 app.import_gradio = importing
 def served(page):
-    print("torch" in sys.modules, page.is_running, early, flush=True)
+    print("torch" in sys.modules, page.is_running, early, len(made), flush=True)
     os._exit(0)
 app._until_interrupted = served
 app.serve(app.PageOptions())
@@ -166,7 +169,7 @@ app.serve(app.PageOptions())
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240, check=False
     )
-    assert done.stdout.splitlines()[-1] == "False True [True]", done.stderr
+    assert done.stdout.splitlines()[-1] == "False True [True] 1", done.stderr
 
 
 def test_inside_no_stubs_none_are_written(tmp_path: Path) -> None:
@@ -189,7 +192,7 @@ def test_inside_no_stubs_none_are_written(tmp_path: Path) -> None:
         del sys.modules[path.stem]
 
 
-def test_a_page_is_built_without_an_application() -> None:
+def test_inside_no_application_none_is_made() -> None:
     async def build() -> tuple[gr.Blocks, gr.Blocks]:
         with app.no_application(), gr.Blocks() as without:
             pass

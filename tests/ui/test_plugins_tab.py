@@ -106,7 +106,6 @@ def test_without_any_from_outside_it_says_how_to_write_one(registry: Registry) -
 
 
 def test_the_example_on_the_page_is_a_plugin_that_passes(tmp_path: Path) -> None:
-
     from core.testing import check_sampler
 
     (tmp_path / "my_euler.py").write_text(EXAMPLE)

@@ -22,7 +22,8 @@ CHECKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("lint", ("ruff", "check", ".")),
     ("format", ("ruff", "format", "--check", ".")),
     ("types", ("pyrefly", "check", "--python-interpreter-path", sys.executable)),
-    # One process a core, each of one thread; a file's tests stay together, for they share a served page.
+    # One process a core, with one thread by tests/conftest.py; the tests of a file stay together: they share
+    # a page.
     ("tests", ("pytest", f"--numprocesses={min(os.cpu_count() or 1, 8)}", "--dist=loadfile")),
 )
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
