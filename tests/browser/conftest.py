@@ -154,6 +154,9 @@ class Windows:
         assert troubles == []
 
 
+Opening = Callable[[Windows], Any]
+
+
 @pytest.fixture
 def windows(chromium: Any) -> Iterator[Windows]:
     """Windows of one test. Fails the test when one of its pages has trouble."""
@@ -175,7 +178,7 @@ def open_page(windows: Windows, site: Site, ready: str) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="module")
-def opening(site: Site, ready: str) -> Callable[[Windows], Any]:
+def opening(site: Site, ready: str) -> Opening:
     """How the page that the tests of a file share is opened."""
 
     def open_one(windows: Windows) -> Any:
@@ -187,23 +190,26 @@ def opening(site: Site, ready: str) -> Callable[[Windows], Any]:
 
 
 @pytest.fixture(scope="module")
-def shared(chromium: Any) -> Iterator[Windows]:
-    """The window of the page that the tests of a file share, once it is open."""
+def shared(chromium: Any, opening: Opening) -> Iterator[tuple[Windows, Opening]]:
+    """The window of the page that the tests of a file share, and how it is opened. It is closed before the
+    server ends.
+    """
     windows = Windows(chromium)
-    yield windows
+    yield windows, opening
     windows.close()
 
 
 @pytest.fixture
-def page(shared: Windows, opening: Callable[[Windows], Any], request: pytest.FixtureRequest) -> Iterator[Any]:
+def page(shared: tuple[Windows, Opening], request: pytest.FixtureRequest) -> Iterator[Any]:
     """A page as the test before left it, as most of a page's time goes into opening it. After a test that
     fails the next one gets another. Fails the test when the page has trouble.
     """
-    page = shared.contexts[0].pages[0] if shared.contexts else opening(shared)
+    windows, opening = shared
+    page = windows.contexts[0].pages[0] if windows.contexts else opening(windows)
     yield page
     page.evaluate("0")  # what the browser has said meanwhile is heard
-    if shared.troubles or request.node.stash.get(FAILED, False):
-        shared.close()
+    if windows.troubles or request.node.stash.get(FAILED, False):
+        windows.close()
 
 
 FAILED = pytest.StashKey[bool]()

@@ -17,7 +17,7 @@ import pytest
 
 from core.history import History
 from core.images import read_recipe
-from tests.browser.conftest import PATIENCE, ROOT, Windows, address, sync_api
+from tests.browser.conftest import PATIENCE, ROOT, Opening, Windows, address, sync_api
 from tests.core.histories import keep
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
@@ -70,7 +70,7 @@ def opened(windows: Windows, url: str, token: str = "", **options: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def opening(site: str) -> Callable[[Windows], Any]:
+def opening(site: str) -> Opening:
     return partial(opened, url=site)
 
 
