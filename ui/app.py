@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ui.jobs import Jobs
 
 PORTS_TRIED = 100
+PAGE_SECONDS = 3.0  # in which a page may come before the model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,9 +241,15 @@ def _page(
 
 
 def _start(jobs: Jobs) -> None:
-    """Load the model and bring the history up to date, both in the background."""
-    jobs.engine.start()
+    """Bring the history up to date and load the model, both in the background.
+
+    A page that is being opened comes first, and then has the model loaded (`Workbench.on_open`): importing
+    torch at the same time would hold up both.
+    """
     jobs.runs.start()
+    later = threading.Timer(PAGE_SECONDS, jobs.engine.start)
+    later.daemon = True
+    later.start()
 
 
 def _load(options: PageOptions, store: SettingsStore, name: str) -> PagePipeline:

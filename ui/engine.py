@@ -84,8 +84,10 @@ class Engine:
         self._thread = self._new_thread(self._load_and_work)
 
     def start(self) -> None:
-        """Begin to load."""
-        self._thread.start()
+        """Begin to load, if that has not begun."""
+        with self._changed:
+            if self._thread.ident is None:
+                self._thread.start()
 
     @property
     def ready(self) -> bool:

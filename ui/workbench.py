@@ -363,7 +363,8 @@ class Workbench:
     # Opening the page.
 
     def on_open(self, owner: Any, form: Any, tab: str, following: Following) -> list[Any]:
-        """Who this is, and the page as it was left."""
+        """Who this is, and the page as it was left; the model is loaded now, if it is not yet."""
+        self.engine.start()
         if not isinstance(owner, str) or not SHORTEST_TOKEN <= len(owner) <= LONGEST_TOKEN:
             owner = secrets.token_urlsafe(24)
         values = form if isinstance(form, dict) else {}

@@ -37,9 +37,8 @@ def registry() -> Registry:
 @pytest.fixture(scope="module")
 def still(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Workbench:
     """One that runs nothing."""
-    jobs: Any = SimpleNamespace(
-        engine=SimpleNamespace(ready=False, error="", pipeline=None), runs=None, listing=lambda owner: []
-    )
+    engine = SimpleNamespace(ready=False, error="", pipeline=None, start=lambda: None)
+    jobs: Any = SimpleNamespace(engine=engine, runs=None, listing=lambda owner: [])
     return built(jobs, registry, tmp_path_factory.mktemp("still"))
 
 

@@ -11,11 +11,13 @@ from typing import Any, NoReturn
 
 import pytest
 
+from core import plugins
 from core.branching import Branch
 from core.errors import Cancelled, UserError
 from core.files import write_numbered
 from core.images import read_recipe
 from core.request import Request
+from tests.ui.benches import built
 from tests.ui.fakes import FakePipeline, loaded
 from tests.ui.queues import ANN, BOB, PATIENCE, Gate, asked, done, until
 from tests.ui.queues import jobs as jobs  # a fixture, as the next ones are
@@ -26,6 +28,7 @@ from ui.engine import Engine
 from ui.jobs import MAX_ENDED, Job, Jobs
 from ui.keeping import Runs
 from ui.limits import OwnLimits
+from ui.watching import Following
 
 # A run.
 
@@ -302,6 +305,24 @@ def models(tmp_path: Path, **loaders: Callable[[], Any]) -> Jobs:
 
 def refuse() -> NoReturn:
     raise UserError("Model 'x' is not there.")
+
+
+def test_the_first_page_that_opens_has_the_model_loaded(
+    pipeline: FakePipeline, runs: Runs, tmp_path: Path
+) -> None:
+    loads: list[str] = []
+
+    def load(name: str) -> FakePipeline:
+        loads.append(name)
+        return pipeline
+
+    jobs = Jobs(Engine(load, "first"), runs)
+    bench = built(jobs, plugins.registry(), tmp_path)
+    assert loads == []
+    for _ in range(2):
+        bench.on_open("", None, "", Following())
+        assert jobs.engine.wait(PATIENCE)
+    assert loads == ["first"]
 
 
 def test_a_model_is_switched_in_its_turn(tmp_path: Path) -> None:
