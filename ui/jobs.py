@@ -276,6 +276,8 @@ class Jobs:
         return job
 
     def _check_room(self, owner: str) -> None:
+        if not owner:  # nobody would ever see what it makes
+            raise UserError("the page is still opening; try again in a moment")
         jobs, limits = self._active.values(), self._limits()
         mine = sum(job.owner == owner for job in jobs)
         if mine >= limits.queue_owner:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -51,7 +50,13 @@ FORM_THERE = """async (owner) => {
   await new Promise((resolve) => setTimeout(resolve, 100));
   return owner;
 }"""
-SHORTEST_TOKEN, LONGEST_TOKEN = 20, 64
+# Who this is: 192 random bits, which the browser draws before it asks for anything. Were it the server that
+# gave them, what is asked for before its answer would be nobody's.
+OWNER = """(owner) => {
+  if (/^[\\w-]{20,64}$/.test(owner)) return owner;
+  const drawn = crypto.getRandomValues(new Uint8Array(24));
+  return Array.from(drawn, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}"""
 
 
 class Workbench:
@@ -156,10 +161,10 @@ class Workbench:
     def _connect_opening(self, page: gr.Blocks) -> None:
         everything = [*self.asking.fields.values(), self.notice]
         defaulted = self.form.defaulted()
-        opened = page.load(
+        opened = page.load(None, self.owner, self.owner, js=OWNER, **QUICK).then(
             self.on_open,
             [self.owner, self.kept_form, self.tab, self.following],
-            [self.owner, self.following, self.tabs, self.kept.preset, *everything],
+            [self.following, self.tabs, self.kept.preset, *everything],
             **QUICK,
         )
         link = [self.owner, self.last_run, self.following]
@@ -362,11 +367,9 @@ class Workbench:
 
     # Opening the page.
 
-    def on_open(self, owner: Any, form: Any, tab: str, following: Following) -> list[Any]:
-        """Who this is, and the page as it was left; the model is loaded now, if it is not yet."""
+    def on_open(self, owner: str, form: Any, tab: str, following: Following) -> list[Any]:
+        """The page as it was left; the model is loaded now, if it is not yet."""
         self.engine.start()
-        if not isinstance(owner, str) or not SHORTEST_TOKEN <= len(owner) <= LONGEST_TOKEN:
-            owner = secrets.token_urlsafe(24)
         values = form if isinstance(form, dict) else {}
         following.restored = bool(values)
         restored = dict(zip(self.asking.fields, fields.updates(self.asking.fields, values), strict=True))
@@ -374,7 +377,7 @@ class Workbench:
         chosen = [name for name in values.get("styles") or [] if name in styles]
         restored["styles"] = gr.update(choices=styles, value=chosen)
         left = gr.Tabs(selected=tab) if tab and isinstance(tab, str) else gr.skip()
-        return [owner, following, left, gr.update(choices=presets), *restored.values(), ""]
+        return [following, left, gr.update(choices=presets), *restored.values(), ""]
 
     async def on_loaded(self) -> Any:
         """When loading has ended: nothing, or the sentence why the model is not there."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from core.images import read_recipe
-from tests.browser.conftest import PATIENCE, Site, sync_api
+from tests.browser.conftest import PATIENCE, Site, Windows, sync_api
 from tests.browser.stories import Open, ask, newest, on_tab, shown, tab, wait
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1800)]
@@ -45,6 +45,31 @@ def test_several_runs_come_one_after_the_other(page: Any, site: Site) -> None:
     expect(page.locator(".lc-report")).to_contain_text("seed 72")
     seeds = [read_recipe(path).settings.seed for path in sorted(site.outputs.glob("*.png"))[-3:]]
     assert seeds == [70, 71, 72]
+
+
+def test_a_first_visitor_may_ask_before_the_page_has_heard_from_the_server(
+    windows: Windows, site: Site
+) -> None:
+    page, held = windows.open("about:blank"), []
+
+    def hold(route: Any) -> None:
+        """The run goes ahead of all that the page asks at its opening."""
+        if asked or "the earliest" in (route.request.post_data or ""):
+            route.continue_()
+        else:
+            held.append(route)
+
+    asked = False
+    page.route("**/queue/join*", hold)
+    page.goto(site.url)
+    with page.expect_response(lambda response: "queue/join" in response.url):
+        ask(page, "the earliest bird", steps="5", batch="1")
+    asked = True
+    assert held
+    for route in held:
+        route.continue_()
+    wait(page)
+    expect(page.locator(".lc-report")).to_contain_text("5 evaluations")
 
 
 def test_a_reload_in_mid_run_loses_nothing(page: Any) -> None:

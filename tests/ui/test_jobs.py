@@ -320,9 +320,16 @@ def test_the_first_page_that_opens_has_the_model_loaded(
     bench = built(jobs, plugins.registry(), tmp_path)
     assert loads == []
     for _ in range(2):
-        bench.on_open("", None, "", Following())
+        bench.on_open("ann", None, "", Following())
         assert jobs.engine.wait(PATIENCE)
     assert loads == ["first"]
+
+
+def test_what_would_be_nobodys_is_refused(tmp_path: Path) -> None:
+    jobs = models(tmp_path, first=FakePipeline)
+    with pytest.raises(UserError, match="the page is still opening"):
+        jobs.submit_run("", asked())
+    assert jobs.listing("") == []
 
 
 def test_a_model_is_switched_in_its_turn(tmp_path: Path) -> None:
