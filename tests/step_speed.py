@@ -18,12 +18,14 @@ import time
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
 from core.bench.peak import product_speed, step_flop
 from core.device import find_dtype
+from core.models import winograd
 from core.models.config import UNetConfig, VAEConfig
 from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
@@ -76,7 +78,8 @@ def openvino(network: nn.Module, given: tuple[Tensor, ...], dtype: torch.dtype) 
     """
     engine = import_module("openvino")
     shapes = [list(each.shape) for each in given]
-    model = engine.convert_model(network, example_input=given, input=shapes)
+    with patch.object(winograd, "suits", return_value=False):  # it has its own ways for a convolution
+        model = engine.convert_model(network, example_input=given, input=shapes)
     wanted = {
         "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
         "PERFORMANCE_HINT": "LATENCY",

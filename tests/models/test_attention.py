@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,11 +119,10 @@ def test_gradients_are_torchs(asked: list[bool]) -> None:
 @pytest.mark.parametrize("slow_one", ["chunks", "kernel"])
 def test_it_is_really_timed(slow_one: str) -> None:
     """Which is faster depends on the machine; that a slow way loses does not."""
-    q, k, v = qkv(LEAST)
+    q, k, v = qkv(64)
 
     def slow(*few: Tensor) -> None:
-        for _ in range(40):
-            chunked(*few)
+        time.sleep(0.2)
 
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
         if slow_one == "chunks":
