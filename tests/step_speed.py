@@ -1,13 +1,13 @@
 """A step and a decoding of Stable Diffusion 1.5 beside diffusers' own, in turns, in one process.
 
-    python -m tests.step_speed unet|decode [rounds] [float32] [default] [openvino] [clock]
+    python -m tests.step_speed unet|decode [rounds] [float32] [default] [direct] [openvino] [clock]
 
 The networks have random weights and their full size, both sides the same ones: ours in the dtype that this
 hardware gets, or in `float32`; diffusers in the same one with channels last; with `default` also as diffusers
-is by itself, float32; with `openvino` our network as OpenVINO runs it (`pip install openvino`), converted and
-compiled for this shape. Ratios are medians over the rounds. The seconds are the processor's on one thread, so
-that what else runs on the machine matters little; with `clock` they are those of the clock, on all threads,
-for a machine that does nothing else.
+is by itself, float32; with `direct` also ours with no convolution by Winograd's way; with `openvino` our
+network as OpenVINO runs it (`pip install openvino`), converted and compiled for this shape. Ratios are
+medians over the rounds. The seconds are the processor's on one thread, so that what else runs on the machine
+matters little; with `clock` they are the clock's, on all threads, for a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from core.weights.parts import laid_out
 
 CPU = torch.device("cpu")
 LAST = torch.channels_last
-WORDS = {"float32", "default", "openvino", "clock"}
+WORDS = {"float32", "default", "direct", "openvino", "clock"}
 
 
 def filled(module: nn.Module, dtype: torch.dtype) -> Any:
@@ -72,13 +72,18 @@ def ours(part: str, peer: nn.Module) -> Any:
     return network.eval().requires_grad_(False)
 
 
+def directly() -> Any:
+    """Inside, no convolution goes by Winograd's way."""
+    return patch.object(winograd, "suits", return_value=False)
+
+
 def openvino(network: nn.Module, given: tuple[Tensor, ...], dtype: torch.dtype) -> Callable[[], Tensor]:
     """A float32 network as OpenVINO runs it in this dtype, on as many threads as torch has; `given` is what
     it is called with, float32.
     """
     engine = import_module("openvino")
     shapes = [list(each.shape) for each in given]
-    with patch.object(winograd, "suits", return_value=False):  # it has its own ways for a convolution
+    with directly():  # it has its own ways for a convolution
         model = engine.convert_model(network, example_input=given, input=shapes)
     wanted = {
         "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
@@ -100,7 +105,7 @@ class Decoder(nn.Module):
         return self.vae.decode(x)
 
 
-def calls(part: str, dtype: torch.dtype, default: bool, converted: bool) -> dict[str, Callable[[], Tensor]]:
+def calls(part: str, dtype: torch.dtype, words: set[str]) -> dict[str, Callable[[], Tensor]]:
     """What is measured, by name; ours first."""
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(2 if part == "unet" else 1, 4, 64, 64, generator=generator)
@@ -110,18 +115,26 @@ def calls(part: str, dtype: torch.dtype, default: bool, converted: bool) -> dict
         given = x.to(kind).contiguous(memory_format=layout)
         if part == "decode":
             return lambda: getattr(out := network.decode(given), "sample", out)
-        words = text.to(kind)
-        return lambda: getattr(out := network(given, t, words), "sample", out)
+        context = text.to(kind)
+        return lambda: getattr(out := network(given, t, context), "sample", out)
 
     best = theirs(part, dtype)
-    mine = ours(part, best)
+    mine = call(ours(part, best), dtype, torch.contiguous_format)
+
+    def direct() -> Tensor:
+        with directly():
+            return mine()
+
     made = {
-        "latentcanvas": call(mine, dtype, torch.contiguous_format),
+        "latentcanvas": mine,
         "diffusers, channels last": call(best.to(memory_format=LAST), dtype, LAST),
     }
-    if default:
+    if "direct" in words:
+        made["latentcanvas, direct"] = direct
+        print(f"largest difference from direct: {(mine() - direct()).abs().max():.1e}")
+    if "default" in words:
         made["diffusers, float32"] = call(theirs(part, torch.float32), torch.float32, torch.contiguous_format)
-    if converted:
+    if "openvino" in words:
         network = ours(part, theirs(part, torch.float32))
         if part == "unet":
             made["openvino"] = openvino(network, (x, t, text), dtype)
@@ -136,7 +149,7 @@ def main(part: str, rounds: int, words: set[str]) -> None:
     clock = time.perf_counter if "clock" in words else time.process_time
     if "clock" not in words:
         torch.set_num_threads(1)
-    sides = calls(part, dtype, "default" in words, "openvino" in words)
+    sides = calls(part, dtype, words)
     spent: dict[str, list[float]] = {name: [] for name in sides}
     speeds = []
     print(f"ready: {dtype}, {torch.get_num_threads()} threads", flush=True)

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from core.device import find_dtype
 from tests.full_size import WEIGHTS, write_full_size
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -50,5 +52,6 @@ def test_memory_stays_near_the_weights(tmp_path: Path) -> None:
             # Mapped as they are, or converted without a float32 copy; torch itself takes 0.25 GB.
             assert found["peak"] < 1.3 * size * WEIGHTS, (path, dtype)
     assert measured(paths["ckpt"], "float32", "load")["peak"] < 1.2 * 4 * WEIGHTS
-    picture = measured(paths["safetensors"], "bfloat16", "picture")
-    assert picture["peak"] < 1.6 * 2 * WEIGHTS
+    dtype = find_dtype(None, torch.device("cpu"))  # where bfloat16 is imitated a picture takes an hour
+    picture = measured(paths["safetensors"], str(dtype).removeprefix("torch."), "picture")
+    assert picture["peak"] < 1.6 * dtype.itemsize * WEIGHTS
