@@ -52,6 +52,6 @@ def test_memory_stays_near_the_weights(tmp_path: Path) -> None:
             # Mapped as they are, or converted without a float32 copy; torch itself takes 0.25 GB.
             assert found["peak"] < 1.3 * size * WEIGHTS, (path, dtype)
     assert measured(paths["ckpt"], "float32", "load")["peak"] < 1.2 * 4 * WEIGHTS
-    dtype = find_dtype(None, torch.device("cpu"))  # where bfloat16 is imitated a picture takes an hour
+    dtype = find_dtype(None, torch.device("cpu"))  # imitated, bfloat16 is a hundred times slower
     picture = measured(paths["safetensors"], str(dtype).removeprefix("torch."), "picture")
     assert picture["peak"] < 1.6 * dtype.itemsize * WEIGHTS
