@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from core.options import OptionValue
+from core.checks import OptionValue
 
 if TYPE_CHECKING:
     from core.registry import Registry

@@ -6,14 +6,16 @@ import dataclasses
 import math
 import re
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from core.errors import UserError
-from core.options import OptionValue, hint
 
 MIN_SIDE, MAX_SIDE, SIDE_MULTIPLE = 64, 2048, 8
 MAX_TEXT = 20_000
+MAX_PIXELS = 64 * 1024 * 1024  # of any image that is opened
+
+OptionValue = float | int | bool | str
 
 
 def check_text(name: str, value: object, *, empty: bool = True) -> str:
@@ -136,3 +138,12 @@ def shown(value: object) -> str:
         return short.repr(value)
     except ValueError:  # Python refuses to write out integers of more than 4,300 digits
         return "(a very long number)"
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about a word that is not known: the nearest one that is, or all of them."""
+    from difflib import get_close_matches
+
+    known = list(known)
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known) or 'none'}."

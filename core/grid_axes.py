@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from core import aliases
-from core.checks import shown
+from core.checks import OptionValue, hint, shown
 from core.errors import UserError
 from core.grid_values import MOST, Mistakes, join, numbers, whole_numbers, words
-from core.options import Option, OptionValue, hint
+from core.options import Option
 from core.request import Request, parse_size, random_seed
 
 if TYPE_CHECKING:

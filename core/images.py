@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from core.checks import check_keys, check_sha256, check_text
+from core.checks import MAX_PIXELS, check_keys, check_sha256, check_text
 from core.errors import UserError
 from core.infotext import infotext
 from core.request import Settings
@@ -33,7 +33,6 @@ FORMAT = 1
 RECIPE_CHUNK, PARAMETERS_CHUNK = "latentcanvas", "parameters"
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-MAX_PIXELS = 64 * 1024 * 1024  # of any picture that is opened
 
 _WANTED = {b"IHDR", b"tEXt", b"zTXt", b"iTXt"}
 _MAX_TEXT_BYTES = 4 * 1024 * 1024

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from core.aliases import title
 
 if TYPE_CHECKING:
+    from core.checks import OptionValue
     from core.images import Recipe
-    from core.options import OptionValue
     from core.request import Settings
 
 MAX_CHARACTERS = 100_000  # two prompts of the longest that a request holds, and room for parameters

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFilter, ImageOps, UnidentifiedImageError
 
+from core.checks import MAX_PIXELS
 from core.errors import UserError
-from core.images import MAX_PIXELS
 from core.picture_settings import Given, check_given
 from core.request import Request, Settings
 

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
+from core.checks import OptionValue, hint
 from core.errors import UserError
 from core.sampling import Range
 
-OptionValue = float | int | bool | str
 OptionKind = Literal["float", "int", "bool", "choice"]
 
 _WORDS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
@@ -83,15 +83,6 @@ def check_options(
                 raise UserError(f"{owner} has no options, so {name!r} cannot be set.")
             raise UserError(f"{owner} has no option {name!r}{hint(name, known)}")
     return {name: option.check(given.get(name, option.default)) for name, option in known.items()}
-
-
-def hint(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about a word that is not known: the nearest one that is, or all of them."""
-    from difflib import get_close_matches
-
-    known = list(known)
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known) or 'none'}."
 
 
 def read_options(function: Callable[..., object]) -> tuple[Option, ...]:

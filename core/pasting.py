@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from core.checks import check_whole
+from core.checks import MAX_PIXELS, check_whole
 from core.errors import UserError
-from core.images import MAX_PIXELS
 
 if TYPE_CHECKING:
     from core.inputs import Box, Prepared

@@ -20,10 +20,10 @@ from core.checks import (
     check_one_of,
     check_sha256,
     check_whole,
+    hint,
     shown,
 )
 from core.errors import UserError
-from core.options import hint
 
 if TYPE_CHECKING:
     from core.request import Defaults, Request, Settings

@@ -27,6 +27,7 @@ from core.device import dtype_words, find_device, find_dtype
 from core.errors import UserError
 from core.images import ModelRef, Recipe
 from core.inputs import Inputs, Source, read_picture
+from core.lru import Remembered
 from core.models.build import Coder, make_coder, unet_class
 from core.models.clip import CLIPTextEncoder, weigh
 from core.models.config import PointsConfig
@@ -37,7 +38,6 @@ from core.pixels import to_images
 from core.preview import Previewer
 from core.preview_map import preview_map
 from core.prompt import END, OPENCLIP_PAD, Chunk, TokenCount, Tokenizer
-from core.remembered import Remembered
 from core.request import Request, Settings
 from core.run import Result, Run
 from core.weights.find import find_model

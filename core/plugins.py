@@ -25,8 +25,9 @@ from typing import ClassVar, get_args
 import pluggy
 
 from core import hookspecs
+from core.checks import OptionValue
 from core.errors import UserError
-from core.options import Option, OptionValue, RegistrationError, check_positional, read_options
+from core.options import Option, RegistrationError, check_positional, read_options
 from core.registry import Info, PluginStatus, Registry, SamplerInfo, ScheduleInfo
 from core.sampling import NoiseKind, Sampler
 from core.schedule import Schedule

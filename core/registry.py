@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal, TypeVar
 
+from core.checks import OptionValue, hint
 from core.errors import UserError
-from core.options import Option, OptionValue, check_options, hint
+from core.options import Option, check_options
 from core.sampling import NoiseKind, Sampler
 from core.schedule import NoiseSchedule, Schedule
 

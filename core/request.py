@@ -22,6 +22,7 @@ from core.checks import (
     MAX_SIDE,
     MIN_SIDE,
     SIDE_MULTIPLE,
+    OptionValue,
     check_keys,
     check_number,
     check_options,
@@ -34,7 +35,6 @@ from core.checks import (
 from core.emphasis import check_prompt
 from core.errors import UserError
 from core.levels import check_sigmas
-from core.options import OptionValue
 from core.picture_settings import NO_OUTPAINT, Given, check_given, check_picture_settings, picture_values
 
 if TYPE_CHECKING:

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from anyio import to_thread
 
-from core.checks import shown
+from core.checks import hint, shown
 from core.errors import UserError
-from core.options import hint
 from core.request import Request
 from ui.endpoints import HistoryRun, Progress, endpoint, history_run
 from ui.handing import Handing, uploaded

@@ -275,7 +275,7 @@ def _launch(
     from PIL import Image
     from starlette.middleware import Middleware
 
-    from core.images import MAX_PIXELS
+    from core.checks import MAX_PIXELS
     from ui.assets import Assets
     from ui.guard import Guard
     from ui.widgets.theme import look

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from PIL import Image, UnidentifiedImageError
 
+from core.checks import MAX_PIXELS
 from core.errors import UserError
-from core.images import MAX_PIXELS
 
 # Pillow knows more kinds, some by means of other programs; these are what people and browsers save.
 KINDS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")

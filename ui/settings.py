@@ -19,7 +19,7 @@ from core.checks import MAX_SIDE, MIN_SIDE, check_flag, check_number, check_text
 from core.errors import UserError
 from core.files import write_whole
 from core.request import MAX_BATCH, MAX_STEPS
-from core.settings import build, read_toml
+from core.toml_records import build, read_toml
 from ui.limits import Limits, OwnLimits
 
 FILE_NAME = "latentcanvas.toml"

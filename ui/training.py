@@ -25,7 +25,7 @@ from core.errors import Cancelled, UserError
 from core.files import check_writable, plain_errors
 from core.learn.training import STAGES, StageSeen
 from core.memory import release_memory
-from core.settings import read_toml
+from core.toml_records import read_toml
 from core.training.unfinished import RECIPE, only_one, unfinished
 from core.weights import find
 from ui.engine import sentence_of

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from core.checks import hint
 from core.errors import UserError
-from core.options import hint
 from core.testing.exact import Exact
 from core.training.densities import DENSITIES
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from core.checks import hint
 from core.errors import UserError
 from core.models.config import NoiseConfig
-from core.options import hint
 from core.schedule import NoiseSchedule
 
 # How people call it -> the keys of `scheduler_config.json`, and where it comes from.

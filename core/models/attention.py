@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core import user_cache
+from core import cache_folder
 from core.device import has_bfloat16
 
 LEAST = 1024  # positions: where there are fewer, attention is a small part of a step
@@ -81,11 +81,11 @@ def _is_faster(q: Tensor, k: Tensor, v: Tensor) -> bool:
 def _found(name: str, measure: Callable[[], bool]) -> bool:
     """What the cache says, or what is measured, which is then kept there if that can be."""
     here = f"{platform.node()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
-    known = user_cache.read(FILE)
+    known = cache_folder.read(FILE)
     shapes = known.get(here)
     if not isinstance(shapes, dict):
         shapes = known[here] = {}
     if not isinstance(shapes.get(name), bool):
         shapes[name] = measure()
-        user_cache.keep(FILE, known)
+        cache_folder.keep(FILE, known)
     return bool(shapes[name])

@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from core import aliases
-from core.checks import MAX_SIDE, MAX_TEXT, MIN_SIDE, SIDE_MULTIPLE
+from core.checks import MAX_SIDE, MAX_TEXT, MIN_SIDE, SIDE_MULTIPLE, OptionValue, hint
 from core.errors import UserError
-from core.options import OptionValue, hint
 from core.recipes.found import Fate, Found, Line, Source, bare_name, written
 from core.request import MAX_CFG_SCALE, MAX_STEPS, Request, max_seed
 

@@ -10,8 +10,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from core.checks import OptionValue
 from core.noise import noise_source, start_noise
-from core.options import OptionValue
 from core.registry import SamplerInfo
 from core.sampling import Denoise, Noise, Step
 from core.testing.exact import Exact, consistency, gaussian

@@ -19,7 +19,7 @@ from core.models.config import (
     VAEConfig,
 )
 from core.request import Defaults
-from core.settings import build, override, read_json, read_toml
+from core.toml_records import build, override, read_json, read_toml
 from core.training.autoencoder import VAELoss
 from core.training.diffusion import DiffusionLoss
 from core.training.loop import LoopSettings

@@ -24,7 +24,7 @@ from core.models.config import (
     VAEConfig,
 )
 from core.request import Defaults
-from core.settings import build
+from core.toml_records import build
 from core.weights.checkpoint import INDEX, open_checkpoint
 from core.weights.mapped import Entry
 from core.weights.parts import Part, Source

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from core import user_cache
+from core import cache_folder
 
 LARGE = 100 * 2**20  # bytes; what is smaller is hashed in a moment
 MOST = 1000  # hashes that are kept
@@ -26,12 +26,12 @@ def hash_files(paths: Sequence[Path]) -> str:
         return _hash(paths)
     # A copy may keep the time of change, not when and where it was made.
     mark = json.dumps([(name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for name, s in files])
-    known = user_cache.read(FILE)
+    known = cache_folder.read(FILE)
     kept = known.get(mark)
     if isinstance(kept, str) and len(kept) == 64:
         return kept
     made = known[mark] = _hash(paths)
-    user_cache.keep(FILE, dict(list(known.items())[-MOST:]))
+    cache_folder.keep(FILE, dict(list(known.items())[-MOST:]))
     return made
 
 

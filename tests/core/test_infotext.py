@@ -11,9 +11,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from core.checks import OptionValue
 from core.images import ModelRef, Recipe
 from core.infotext import infotext, parse_infotext
-from core.options import OptionValue
 from tests.core.recipes import RECIPE, any_recipe, patient, texts
 
 FIRST = (

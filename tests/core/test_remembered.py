@@ -14,11 +14,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from core import remembered
+from core import lru
 from core.errors import UserError
+from core.lru import Remembered
 from core.pipeline import Pipeline
 from core.preview import Previewer
-from core.remembered import Remembered
 from tests.core.pictures import box_mask, noise
 from tests.small import write_model
 
@@ -150,7 +150,7 @@ def test_little_is_kept_and_the_oldest_goes_first(monkeypatch: pytest.MonkeyPatc
     for key in "abacab":  # c takes the place of b, then b that of c
         ask(key)
     assert made == list("abcb")
-    monkeypatch.setattr(remembered, "LARGEST", 40)
+    monkeypatch.setattr(lru, "LARGEST", 40)
     for _ in range(2):
         ask("large", 11)
     assert made[4:] == ["large", "large"]

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core import user_cache
+from core import cache_folder
 from core.models import attention as module
 from core.models.attention import CHUNK, LEAST, attention, chunked
 
@@ -20,7 +20,7 @@ from core.models.attention import CHUNK, LEAST, attention, chunked
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of its own, and a process that has met no shape yet, on a processor with bfloat16."""
-    monkeypatch.setattr(user_cache, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(cache_folder, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setattr(module, "_chosen", {})
     monkeypatch.setattr(module, "has_bfloat16", lambda device: True)
     return tmp_path / "cache" / module.FILE

@@ -18,7 +18,7 @@ from core.errors import UserError
 from core.models.config import NoiseConfig, PredictionType
 from core.models.unet import UNet
 from core.pipeline import Pipeline
-from core.settings import read_toml
+from core.toml_records import read_toml
 from core.training import loop
 from core.training.diffusion import DiffusionLoss, DiffusionStage
 from core.training.loop import LoopSettings, learning_rate, train_stage

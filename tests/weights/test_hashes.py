@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core import user_cache
+from core import cache_folder
 from core.weights import hashes
 from core.weights.hashes import hash_files
 
@@ -17,7 +17,7 @@ from core.weights.hashes import hash_files
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Everything is large, and the cache a folder of its own, which is not there yet."""
     monkeypatch.setattr(hashes, "LARGE", 1)
-    monkeypatch.setattr(user_cache, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(cache_folder, "cache_folder", lambda: tmp_path / "cache")
     return tmp_path / "cache" / hashes.FILE
 
 
@@ -74,12 +74,12 @@ def test_without_a_cache_it_is_read_each_time(
 ) -> None:
     monkeypatch.setattr(hashes, "LARGE", 1)
     (tmp_path / "taken").write_text("no folder")
-    monkeypatch.setattr(user_cache, "cache_folder", lambda: tmp_path / "taken")
+    monkeypatch.setattr(cache_folder, "cache_folder", lambda: tmp_path / "taken")
     assert hash_files(files) == of("a" * 10 + "b" * 10)
 
 
 def test_small_files_are_not_kept(tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(user_cache, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(cache_folder, "cache_folder", lambda: tmp_path / "cache")
     assert hash_files(files) == of("a" * 10 + "b" * 10)
     assert not (tmp_path / "cache").exists()
 

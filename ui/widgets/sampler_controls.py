@@ -16,7 +16,8 @@ import gradio as gr
 if TYPE_CHECKING:
     from gradio.components import Component
 
-    from core.options import Option, OptionValue
+    from core.checks import OptionValue
+    from core.options import Option
     from core.registry import Registry
 
 

@@ -12,8 +12,8 @@ from typing import Any, Literal, TypeVar
 
 import tomli
 
+from core.checks import hint
 from core.errors import UserError
-from core.options import hint
 
 T = TypeVar("T")
 
