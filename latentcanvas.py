@@ -13,7 +13,8 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from core import maths, testing
+from core import testing
+from core.sampling import solver_maths as maths
 
 if TYPE_CHECKING:
     from core.errors import Cancelled, UserError
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from core.pipeline import Pipeline
     from core.plugins import samplers, schedules
     from core.request import Request
-    from core.sampling import Denoise, GuidedDenoise, Noise, Range, RegisterSampler, Sampler, Step
-    from core.schedule import NoiseSchedule, RegisterSchedule, Schedule
+    from core.sampling.contract import Denoise, GuidedDenoise, Noise, Range, RegisterSampler, Sampler, Step
+    from core.sampling.schedule import NoiseSchedule, RegisterSchedule, Schedule
     from core.trajectory import Trajectory
 
 __all__ = [
@@ -54,8 +55,16 @@ _HOMES = {
     "core.pipeline": ("Pipeline",),
     "core.plugins": ("samplers", "schedules"),
     "core.request": ("Request",),
-    "core.sampling": ("Denoise", "GuidedDenoise", "Noise", "Range", "RegisterSampler", "Sampler", "Step"),
-    "core.schedule": ("NoiseSchedule", "RegisterSchedule", "Schedule"),
+    "core.sampling.contract": (
+        "Denoise",
+        "GuidedDenoise",
+        "Noise",
+        "Range",
+        "RegisterSampler",
+        "Sampler",
+        "Step",
+    ),
+    "core.sampling.schedule": ("NoiseSchedule", "RegisterSchedule", "Schedule"),
     "core.trajectory": ("Trajectory",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from core.checks import OptionValue
 
 if TYPE_CHECKING:
-    from core.registry import Registry
+    from core.sampling.registry import Registry
 
 # What they say, to what is meant here: a sampler, and options where theirs is a variant of it. The titles of
 # what is registered need no entry.

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from core.checks import check_keys, check_whole, shown
 from core.errors import UserError
-from core.schedule import NoiseSchedule, last_part
+from core.sampling.schedule import NoiseSchedule, last_part
 
 if TYPE_CHECKING:
     from core.picture_settings import Given
-    from core.registry import Registry, SamplerInfo
     from core.request import Request, Settings
+    from core.sampling.registry import Registry, SamplerInfo
 
 MOST_STEPS = 10_000  # of a run, those that adaptive samplers choose included
 MOST_BRANCHES = 50  # one out of the other

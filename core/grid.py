@@ -21,7 +21,7 @@ from core.request import Defaults, Request, Settings, random_seed
 
 if TYPE_CHECKING:
     from core.picture_settings import Given
-    from core.registry import Registry, SamplerInfo
+    from core.sampling.registry import Registry, SamplerInfo
 
 MOST_CELLS = 500
 MOST_SAID = 6

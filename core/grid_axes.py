@@ -11,11 +11,11 @@ from core import aliases
 from core.checks import OptionValue, hint, shown
 from core.errors import UserError
 from core.grid_values import MOST, Mistakes, join, numbers, whole_numbers, words
-from core.options import Option
 from core.request import Request, parse_size, random_seed
+from core.sampling.options import Option
 
 if TYPE_CHECKING:
-    from core.registry import Registry
+    from core.sampling.registry import Registry
 
 TITLES = {
     "sampler": "Sampler",

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from core.sampling import RegisterSampler
-    from core.schedule import RegisterSchedule
+    from core.sampling.contract import RegisterSampler
+    from core.sampling.schedule import RegisterSchedule
 
 GROUP = "latentcanvas"  # the entry-point group, and pluggy's project name
 

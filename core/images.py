@@ -27,7 +27,7 @@ from core.infotext import infotext
 from core.request import Settings
 
 if TYPE_CHECKING:
-    from core.registry import Registry
+    from core.sampling.registry import Registry
 
 FORMAT = 1
 RECIPE_CHUNK, PARAMETERS_CHUNK = "latentcanvas", "parameters"

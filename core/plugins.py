@@ -27,10 +27,10 @@ import pluggy
 from core import hookspecs
 from core.checks import OptionValue
 from core.errors import UserError
-from core.options import Option, RegistrationError, check_positional, read_options
-from core.registry import Info, PluginStatus, Registry, SamplerInfo, ScheduleInfo
-from core.sampling import NoiseKind, Sampler
-from core.schedule import Schedule
+from core.sampling.contract import NoiseKind, Sampler
+from core.sampling.options import Option, RegistrationError, check_positional, read_options
+from core.sampling.registry import Info, PluginStatus, Registry, SamplerInfo, ScheduleInfo
+from core.sampling.schedule import Schedule
 
 __all__ = [
     "Option",

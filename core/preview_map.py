@@ -19,8 +19,8 @@ from torch import Tensor
 
 from core.errors import UserError
 from core.files import cache_folder, write_whole
-from core.noise import start_noise
 from core.preview import fit
+from core.sampling.noise import start_noise
 
 if TYPE_CHECKING:
     from core.pipeline import Pipeline

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from core import plugins
 from core.errors import UserError
-from core.registry import SamplerInfo, ScheduleInfo
-from core.sampling_run import run_sampler
-from core.schedule import NoiseSchedule, last_part
+from core.sampling.loop import run_sampler
+from core.sampling.registry import SamplerInfo, ScheduleInfo
+from core.sampling.schedule import NoiseSchedule, last_part
 from core.testing import gaussian, seeded_noise
 
 if TYPE_CHECKING:

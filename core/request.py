@@ -38,7 +38,7 @@ from core.levels import check_sigmas
 from core.picture_settings import NO_OUTPAINT, Given, check_given, check_picture_settings, picture_values
 
 if TYPE_CHECKING:
-    from core.registry import Registry, SamplerInfo
+    from core.sampling.registry import Registry, SamplerInfo
 
 MAX_STEPS = 1000
 MAX_CFG_SCALE = 100.0

@@ -16,19 +16,19 @@ from torch import Tensor
 
 from core import plugins
 from core.branching import Leg, legs
-from core.denoiser import Denoiser, Estimate, Prediction
 from core.errors import Cancelled, UserError
 from core.files import write_numbered
-from core.guidance import interval
 from core.images import Recipe, png_bytes
 from core.inputs import Inputs, prepare
-from core.noise import noise_source, start_noise
 from core.pasting import Paste
 from core.request import Request, Settings
-from core.sampling import Step
-from core.sampling_run import run_sampler
-from core.savings import Savings
-from core.schedule import strength_words
+from core.sampling.contract import Step
+from core.sampling.denoiser import Denoiser, Estimate, Prediction
+from core.sampling.feature_reuse import Savings
+from core.sampling.guidance import interval
+from core.sampling.loop import run_sampler
+from core.sampling.noise import noise_source, start_noise
+from core.sampling.schedule import strength_words
 from core.starting import Start, start_of
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.denoiser import Blend
 from core.pixels import fill_in, from_image
+from core.sampling.denoiser import Blend
 
 if TYPE_CHECKING:
     from core.inputs import Prepared

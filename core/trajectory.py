@@ -24,11 +24,11 @@ from PIL import Image
 from torch import Tensor
 
 from core.files import write_stream
-from core.guidance import guide
 from core.images import Recipe
 from core.pasting import Paste
 from core.preview import Previewer
 from core.request import Settings
+from core.sampling.guidance import guide
 from core.starting import Start
 from core.trajectory_file import StepNote, blocks, read_fields
 

@@ -14,8 +14,8 @@ import typer
 
 from core import hookspecs
 from core.plugins import load_plugins
-from core.sampling import RegisterSampler
-from core.schedule import NoiseSchedule, RegisterSchedule
+from core.sampling.contract import RegisterSampler
+from core.sampling.schedule import NoiseSchedule, RegisterSchedule
 from core.testing import check_sampler
 from core.testing.rules import RULES
 from ui import cli

@@ -378,7 +378,7 @@ def _in_sampler(frame: FrameType | None) -> bool:
     """Whether a thread is in a sampler's own code: called by the host, and not calling the network."""
     while frame is not None:
         if str(frame.f_globals.get("__name__")).startswith("core."):
-            return frame.f_globals["__name__"] == "core.sampling_run" and frame.f_code.co_name == "_checked"
+            return frame.f_globals["__name__"] == "core.sampling.loop" and frame.f_code.co_name == "_checked"
         frame = frame.f_back
     return False
 

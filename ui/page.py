@@ -23,7 +23,7 @@ from ui.widgets.fields import QUICK
 from ui.workbench import TABS, Workbench, model_names
 
 if TYPE_CHECKING:
-    from core.registry import Registry
+    from core.sampling.registry import Registry
     from ui.engine import Engine
     from ui.jobs import Jobs
     from ui.settings import SettingsStore

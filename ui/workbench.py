@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from gradio.components import Component
     from PIL import Image
 
-    from core.registry import Registry
     from core.request import Defaults
+    from core.sampling.registry import Registry
     from ui.jobs import Jobs
     from ui.styles import Styles
     from ui.tabs.recipe import Opening

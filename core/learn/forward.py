@@ -16,7 +16,7 @@ from core.learn.clouds import cloud
 from core.learn.ink import Paper
 from core.learn.shown import Pictures, Plot, Shown
 from core.learn.tables import table
-from core.schedule import NoiseSchedule
+from core.sampling.schedule import NoiseSchedule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,11 +14,11 @@ import numpy as np
 from PIL import Image
 
 from core.errors import UserError
-from core.guidance import guide
 from core.learn.ink import Paper
 from core.learn.latents import difference
 from core.learn.running import Watch, evals_of, norm, rms, run, settings_of
 from core.learn.shown import Pictures, Plot, Shown, sheet
+from core.sampling.guidance import guide
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

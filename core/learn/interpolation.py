@@ -59,7 +59,7 @@ def between_seeds(
     **fields: Any,
 ) -> Shown:
     """The pictures between those of two seeds, by slerp and by lerp of their noise. Raises UserError."""
-    from core.noise import start_noise
+    from core.sampling.noise import start_noise
 
     watch, shares = watch or Watch(), _shares(count)
     settings = settings_of(pipeline, prompt=prompt, seed=seeds[0], batch=1, **fields)
@@ -99,7 +99,7 @@ def between_prompts(
     **fields: Any,
 ) -> Shown:
     """From one prompt's picture to another's: text states on a straight line, one noise. Raises UserError."""
-    from core.noise import start_noise
+    from core.sampling.noise import start_noise
 
     watch, shares = watch or Watch(), _shares(count)
     settings = settings_of(pipeline, prompt=prompts[0], batch=1, **{"seed": 1, **fields})
@@ -130,8 +130,8 @@ def between_pictures(
 
     strength: of that last row, as for img2img. Raises UserError.
     """
-    from core.noise import start_noise
     from core.pixels import from_image
+    from core.sampling.noise import start_noise
 
     watch, shares = watch or Watch(), _shares(count)
     settings = settings_of(pipeline, **{"seed": 1, **fields, "batch": 1})

@@ -45,7 +45,10 @@ at high $\sigma$ for composition.
 *Try:* cosine beside linear betas at the end; Karras beside linspace with 10 steps; strength 0.3.""",
     "Nichol and Dhariwal 2021, [arXiv:2102.09672](https://arxiv.org/abs/2102.09672); Karras et al. 2022, "
     "[arXiv:2206.00364](https://arxiv.org/abs/2206.00364), eq. 5",
-    (("core.schedule:NoiseSchedule.from_betas", "accumulate("), ("core.schedule:last_part", "return")),
+    (
+        ("core.sampling.schedule:NoiseSchedule.from_betas", "accumulate("),
+        ("core.sampling.schedule:last_part", "return"),
+    ),
 )
 _REVERSE = Lesson(
     "reverse",
@@ -96,7 +99,7 @@ fewer variants and with too much contrast, for the sum leaves the range in which
 *Try:* an early step and a late one: where does the prompt still pull? At which scale do colours burn?
 Several prompts at scales 0, 1, 4: why is the first column one picture?""",
     "Ho and Salimans 2022, [arXiv:2207.12598](https://arxiv.org/abs/2207.12598), eq. 6",
-    (("core.guidance:guide", "return unconditional"),),
+    (("core.sampling.guidance:guide", "return unconditional"),),
 )
 _INTERPOLATION = Lesson(
     "interpolation",

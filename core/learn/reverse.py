@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from core.pipeline import Pipeline
-    from core.registry import Registry, SamplerInfo
-    from core.sampling import Denoise
-    from core.schedule import NoiseSchedule
+    from core.sampling.contract import Denoise
+    from core.sampling.registry import Registry, SamplerInfo
+    from core.sampling.schedule import NoiseSchedule
 
 MOST_EVALS, MOST_SAMPLERS, MOST_POINTS = 200, 8, 4000
 KNOWN, POINTS = 2000, 1000  # of the data that the score is of, and that walk
@@ -114,8 +114,8 @@ def learned_denoiser(pipeline: Pipeline) -> Denoise:
 
     Raises UserError for a model of anything else.
     """
-    from core.denoiser import Denoiser
     from core.run import PREDICTIONS
+    from core.sampling.denoiser import Denoiser
 
     if pipeline.config.vae.latent_channels != 2:
         raise UserError(
@@ -183,9 +183,9 @@ def _check(samplers: Sequence[str], evals: int, points: int) -> None:
 
 
 def _descent(walk: Walk, info: SamplerInfo, score: str, denoise: Denoise) -> Descent:
-    from core.noise import noise_source, start_noise
     from core.race import fit
-    from core.sampling_run import run_sampler
+    from core.sampling.loop import run_sampler
+    from core.sampling.noise import noise_source, start_noise
 
     levels = walk.registry.schedule(walk.schedule or info.schedule or "trailing")
     shape, calls = (2, 1, walk.points), 0

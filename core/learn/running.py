@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from core import plugins
 from core.errors import Cancelled
 from core.request import Request
-from core.schedule import last_part
+from core.sampling.schedule import last_part
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,10 +83,10 @@ def sample(
     contexts: text states (1, T, D) with the prompt and without. known, strength: clean latents to start from
     in place of noise alone, as img2img does.
     """
-    from core.denoiser import Denoiser
-    from core.noise import noise_source
     from core.run import PREDICTIONS
-    from core.sampling_run import run_sampler
+    from core.sampling.denoiser import Denoiser
+    from core.sampling.loop import run_sampler
+    from core.sampling.noise import noise_source
     from core.starting import Start, start_of
 
     registry = plugins.registry()

@@ -9,8 +9,8 @@ from core.errors import UserError
 from core.learn.ink import Paper
 from core.learn.shown import Plot, Shown
 from core.learn.tables import TITLES, table, tables
-from core.registry import Registry
-from core.schedule import NoiseSchedule, last_part, strength_words
+from core.sampling.registry import Registry
+from core.sampling.schedule import NoiseSchedule, last_part, strength_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ from typing import Any
 from core.checks import hint
 from core.errors import UserError
 from core.models.config import NoiseConfig
-from core.schedule import NoiseSchedule
+from core.sampling.schedule import NoiseSchedule
 
 # How people call it -> the keys of `scheduler_config.json`, and where it comes from.
 _KNOWN: dict[str, dict[str, Any]] = {

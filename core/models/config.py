@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from core.errors import UserError
-from core.schedule import BetaSchedule, NoiseSchedule
+from core.sampling.schedule import BetaSchedule, NoiseSchedule
 
 PredictionType = Literal["epsilon", "v_prediction", "sample"]
 DownKind = Literal["CrossAttnDownBlock2D", "DownBlock2D"]

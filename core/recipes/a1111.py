@@ -14,7 +14,7 @@ from core.recipes.sheet import CPU, GPU, Sheet, as_whole
 from core.request import MAX_MERGING, MAX_REUSE
 
 if TYPE_CHECKING:
-    from core.registry import Registry
+    from core.sampling.registry import Registry
 
 OURS = "latentcanvas"
 

@@ -20,7 +20,7 @@ from core.recipes.sheet import CPU, Sheet, as_number, as_whole
 from core.request import MAX_STEPS
 
 if TYPE_CHECKING:
-    from core.registry import Registry
+    from core.sampling.registry import Registry
 
 _SAMPLERS = {
     "SamplerEulerAncestral": "euler_ancestral",

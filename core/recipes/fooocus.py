@@ -13,7 +13,7 @@ from core.recipes.found import Found
 from core.recipes.sheet import Sheet
 
 if TYPE_CHECKING:
-    from core.registry import Registry
+    from core.sampling.registry import Registry
 
 _REASONS = {
     "styles": "styles are not here: write them into the prompt",

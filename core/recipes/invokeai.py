@@ -12,7 +12,7 @@ from core.recipes.found import Found
 from core.recipes.sheet import CPU, GPU, Sheet, as_number, as_whole
 
 if TYPE_CHECKING:
-    from core.registry import Registry
+    from core.sampling.registry import Registry
 
 # What its schedulers, which are diffusers', do without "_k"; the others choose their steps by themselves.
 _LEADING = ("ddim", "ddpm", "plms")

@@ -13,7 +13,7 @@ from core.recipes.sheet import Sheet
 from core.request import Request, Settings
 
 if TYPE_CHECKING:
-    from core.registry import Registry
+    from core.sampling.registry import Registry
 
 
 def is_ours(data: Mapping[str, Any]) -> bool:

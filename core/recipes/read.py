@@ -15,7 +15,7 @@ from core.recipes.found import Found, Line, written
 from core.recipes.sources import MAX_TEXT_BYTES, PASTED, texts_of
 
 if TYPE_CHECKING:
-    from core.registry import Registry
+    from core.sampling.registry import Registry
 
 _NOTHING = (
     "has no recipe in it that LatentCanvas, A1111, ComfyUI, InvokeAI or Fooocus wrote; choose another file"

@@ -14,7 +14,7 @@ from core.recipes.found import Fate, Found, Line, Source, bare_name, written
 from core.request import MAX_CFG_SCALE, MAX_STEPS, Request, max_seed
 
 if TYPE_CHECKING:
-    from core.registry import Registry, SamplerInfo
+    from core.sampling.registry import Registry, SamplerInfo
 
 MAX_LINES = 2000
 CPU = "noise is drawn on the CPU here too: the same seed starts the same"

@@ -15,7 +15,7 @@ from core.testing.check import Finding, Report, check_sampler
 from core.testing.exact import Exact, consistency, gaussian, mixture, points
 
 if TYPE_CHECKING:
-    from core.sampling import Noise
+    from core.sampling.contract import Noise
 
 __all__ = [
     "Exact",
@@ -32,6 +32,6 @@ __all__ = [
 
 def seeded_noise(seed: int, count: int, shape: tuple[int, int, int]) -> Noise:
     """The noise source that a run with this seed has, for `count` latents of `shape` (C, h, w)."""
-    from core.noise import SeededNoise
+    from core.sampling.noise import SeededNoise
 
     return SeededNoise(seed, count, shape)

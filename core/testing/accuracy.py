@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from core.noise import BrownianNoise
+from core.sampling.noise import BrownianNoise
 from core.testing.exact import Exact, gaussian, mixture
 from core.testing.subject import HIGH, MEAN, STD, Subject, Wrong, grid, normal, rms
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError
 
 if TYPE_CHECKING:
-    from core.registry import SamplerInfo
-    from core.sampling import Sampler
+    from core.sampling.contract import Sampler
+    from core.sampling.registry import SamplerInfo
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def check_sampler(
 
 def _info(sampler: str | SamplerInfo | Sampler, declared: Mapping[str, Any]) -> SamplerInfo:
     from core.plugins import registry
-    from core.registry import SamplerInfo
+    from core.sampling.registry import SamplerInfo
 
     if isinstance(sampler, (str, SamplerInfo)):
         if declared:
@@ -95,8 +95,8 @@ def _info(sampler: str | SamplerInfo | Sampler, declared: Mapping[str, Any]) -> 
 
 def _declared(function: Sampler, declared: Mapping[str, Any]) -> SamplerInfo:
     """A function as `register` would take it."""
-    from core.options import RegistrationError
     from core.plugins import Source, Staged
+    from core.sampling.options import RegistrationError
 
     source = Source("", "", "", "", False, lambda: None)
     staged = Staged(source)

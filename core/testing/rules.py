@@ -13,7 +13,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from core.sampling import Noise, Step
+from core.sampling.contract import Noise, Step
 from core.testing.accuracy import moments, near, order, statistics
 from core.testing.behaviour import memory, restored, stopping, surroundings
 from core.testing.check import Finding

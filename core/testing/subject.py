@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from core.checks import OptionValue
-from core.noise import noise_source, start_noise
-from core.registry import SamplerInfo
-from core.sampling import Denoise, Noise, Step
+from core.sampling.contract import Denoise, Noise, Step
+from core.sampling.noise import noise_source, start_noise
+from core.sampling.registry import SamplerInfo
 from core.testing.exact import Exact, consistency, gaussian
 
 SHAPE = (4, 8, 8)  # (C, h, w)

@@ -10,14 +10,14 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from core import plugins
-from core.denoiser import Denoiser, Network
 from core.models.build import Coder
 from core.models.config import NoiseConfig
-from core.noise import noise_source, start_noise
 from core.pixels import to_images
 from core.request import Defaults
 from core.run import PREDICTIONS
-from core.sampling_run import run_sampler
+from core.sampling.denoiser import Denoiser, Network
+from core.sampling.loop import run_sampler
+from core.sampling.noise import noise_source, start_noise
 from core.starting import Start
 
 SIDE = 384  # of a sheet, about

@@ -11,8 +11,8 @@ from core import aliases
 from core.aliases import SAMPLERS, SCHEDULES, resolve, title
 from core.infotext import infotext, parse_infotext
 from core.plugins import load_plugins
-from core.registry import Registry, SamplerInfo
 from core.request import Defaults, Request
+from core.sampling.registry import Registry, SamplerInfo
 from tests.core.recipes import RECIPE
 
 REGISTRY = load_plugins(enabled=False)

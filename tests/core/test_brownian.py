@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from core.noise import BrownianNoise, SeededNoise, noise_source
+from core.sampling.noise import BrownianNoise, SeededNoise, noise_source
 
 SHAPE = (4, 32, 32)
 LEVELS = [14.6, 9.0, 5.5, 2.0, 1.1, 0.3, 0.029]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from core.errors import UserError
-from core.sampling import Denoise, Noise, Range, Step
+from core.sampling.contract import Denoise, Noise, Range, Step
 from core.testing import Report, check_sampler
 from core.testing.accuracy import COUNTS, graded
 from core.testing.rules import RULES

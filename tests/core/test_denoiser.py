@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.denoiser import Blend, Denoiser
 from core.errors import Cancelled
-from core.guidance import guide, interval, rescale
-from core.schedule import NoiseSchedule
+from core.sampling.denoiser import Blend, Denoiser
+from core.sampling.guidance import guide, interval, rescale
+from core.sampling.schedule import NoiseSchedule
 
 MODEL = NoiseSchedule.from_betas("scaled_linear")
 SIGMA = MODEL.sigmas[400]

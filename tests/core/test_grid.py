@@ -27,8 +27,8 @@ from core.grid import (
 from core.grid_axes import choices, every, example, read_axis, title_of
 from core.grid_values import Mistakes, join
 from core.picture_settings import Given
-from core.registry import Registry
 from core.request import Defaults, Request
+from core.sampling.registry import Registry
 from tests.core.recipes import patient
 
 DEFAULTS = Defaults(sampler="ddim", schedule="leading", steps=20, cfg_scale=5.0, width=128, height=128)

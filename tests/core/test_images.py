@@ -20,7 +20,7 @@ from core.errors import UserError
 from core.files import write_numbered
 from core.images import ModelRef, PluginRef, Recipe, png_bytes, read_recipe, read_text
 from core.infotext import infotext
-from core.registry import Registry, SamplerInfo, ScheduleInfo
+from core.sampling.registry import Registry, SamplerInfo, ScheduleInfo
 from tests.core.recipes import RECIPE, any_recipe, patient
 
 IMAGE = Image.linear_gradient("L").resize((128, 96)).convert("RGB")

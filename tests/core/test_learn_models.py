@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 
 from core.errors import Cancelled, UserError
-from core.guidance import guide
 from core.learn.asking import check, numbers, prompts, whole_numbers
 from core.learn.ddpm import ddpm_and_ddim
 from core.learn.forward import example_picture
@@ -25,6 +24,7 @@ from core.learn.latents import colored, difference, latent_space
 from core.learn.running import Watch
 from core.learn.shown import Pictures, Plot, Shown
 from core.pipeline import Pipeline
+from core.sampling.guidance import guide
 from tests.small import write_model
 
 PROMPT, OTHER = "a red circle", "a large green star"

@@ -28,9 +28,9 @@ from core.learn.schedules import grids, schedules
 from core.learn.shown import Pictures, Plot, Shown
 from core.learn.tables import table, tables
 from core.plugins import load_plugins
-from core.registry import Registry
-from core.sampling import Step
-from core.schedule import NoiseSchedule, last_part
+from core.sampling.contract import Step
+from core.sampling.registry import Registry
+from core.sampling.schedule import NoiseSchedule, last_part
 from core.testing.exact import points
 from core.training.densities import DENSITIES
 
@@ -305,7 +305,7 @@ def test_every_lesson_points_at_code_that_is_there(name: str) -> None:
 
 def test_code_that_has_changed_is_seen(tmp_path: Path) -> None:
     with pytest.raises(LookupError, match="no line with 'such words'"):
-        code.lines("core.schedule:last_part", "such words")
+        code.lines("core.sampling.schedule:last_part", "such words")
 
 
 @pytest.mark.parametrize("narrow", [False, True])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from core.noise import SeededNoise, start_noise
+from core.sampling.noise import SeededNoise, start_noise
 
 SHAPE = (4, 6, 5)
 

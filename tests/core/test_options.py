@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import UserError
-from core.options import Option, RegistrationError, check_options, read_options
-from core.sampling import Range, Step
+from core.sampling.contract import Range, Step
+from core.sampling.options import Option, RegistrationError, check_options, read_options
 
 if TYPE_CHECKING:
     from somewhere import Unknown  # pyrefly: ignore[missing-import]

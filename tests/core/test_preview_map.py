@@ -13,10 +13,10 @@ from torch import Tensor
 
 from core import files, preview_map
 from core.errors import UserError
-from core.noise import start_noise
 from core.pipeline import Pipeline
 from core.preview import fit
 from core.preview_map import NAME, fields, scenes
+from core.sampling.noise import start_noise
 from core.training.pool import Pool, to_tensor
 from core.weights.find import EMBEDDED
 from core.weights.folder import NOTES

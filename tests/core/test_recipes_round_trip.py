@@ -15,11 +15,11 @@ from PIL import Image
 from core.branching import SHARED, Branch
 from core.images import ModelRef, Recipe, png_bytes
 from core.infotext import infotext
-from core.options import Option
 from core.picture_settings import Given
 from core.plugins import load_plugins
 from core.recipes import read_any
 from core.request import Defaults, Request, Settings
+from core.sampling.options import Option
 from tests.core.recipes import digests, patient, texts
 
 REGISTRY = load_plugins(enabled=False)

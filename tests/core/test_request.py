@@ -18,9 +18,7 @@ import pytest
 from hypothesis import given
 
 from core.errors import UserError
-from core.options import Option
 from core.picture_settings import Given, parse_outpaint
-from core.registry import Registry, SamplerInfo, ScheduleInfo
 from core.request import (
     Defaults,
     Request,
@@ -32,8 +30,10 @@ from core.request import (
     parse_seed,
     parse_size,
 )
-from core.sampling import Step
-from core.schedule import NoiseSchedule
+from core.sampling.contract import Step
+from core.sampling.options import Option
+from core.sampling.registry import Registry, SamplerInfo, ScheduleInfo
+from core.sampling.schedule import NoiseSchedule
 from tests.core.recipes import any_settings, patient
 
 DEFAULTS = Defaults(sampler="ddim", schedule="leading", steps=20, cfg_scale=5.0, width=128, height=96)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import latentcanvas
-from core.sampling import Range, Step
+from core.sampling.contract import Range, Step
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from core.errors import Cancelled, UserError
-from core.options import Option
-from core.registry import SamplerInfo
-from core.sampling import Denoise, GuidedDenoise, Noise, Step
-from core.sampling_run import run_sampler
+from core.sampling.contract import Denoise, GuidedDenoise, Noise, Step
+from core.sampling.loop import run_sampler
+from core.sampling.options import Option
+from core.sampling.registry import SamplerInfo
 from core.testing import gaussian, seeded_noise
 
 SIGMAS = (8.0, 4.0, 2.0, 1.0, 0.0)

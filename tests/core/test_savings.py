@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from core import plugins
-from core.denoiser import Denoiser
 from core.images import png_bytes, read_recipe
 from core.models.config import UNetConfig
 from core.models.merging import Merge
@@ -22,8 +21,9 @@ from core.models.points import PointwiseUNet
 from core.models.unet import UNet
 from core.pipeline import Pipeline
 from core.request import Request
-from core.savings import Savings
-from core.schedule import NoiseSchedule
+from core.sampling.denoiser import Denoiser
+from core.sampling.feature_reuse import Savings
+from core.sampling.schedule import NoiseSchedule
 from core.trajectory import Trajectory
 from tests.core.pictures import box_mask, noise, same
 from tests.small import write_model

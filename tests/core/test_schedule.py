@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.schedule import BetaSchedule, NoiseSchedule, last_part, strength_words
+from core.sampling.schedule import BetaSchedule, NoiseSchedule, last_part, strength_words
 
 MODEL = NoiseSchedule.from_betas("scaled_linear")
 

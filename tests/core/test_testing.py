@@ -50,7 +50,7 @@ def test_points_are_found_without_noise() -> None:
 
 
 def test_seeded_noise_is_what_a_run_has() -> None:
-    from core.noise import SeededNoise
+    from core.sampling.noise import SeededNoise
 
     assert torch.equal(seeded_noise(3, 2, (4, 2, 2))(1.0, 0.5), SeededNoise(3, 2, (4, 2, 2))(1.0, 0.5))
 

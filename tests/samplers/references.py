@@ -16,8 +16,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.sampling import Noise, Step
-from core.schedule import NoiseSchedule
+from core.sampling.contract import Noise, Step
+from core.sampling.schedule import NoiseSchedule
 from samplers.schedules import karras
 
 MODEL = NoiseSchedule.from_betas("scaled_linear")

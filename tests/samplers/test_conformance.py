@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from core.plugins import load_plugins
-from core.registry import SamplerInfo
+from core.sampling.registry import SamplerInfo
 from core.testing import check_sampler
 
 

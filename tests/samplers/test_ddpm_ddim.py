@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.denoiser import Denoiser
-from core.sampling import Noise, Step
-from core.schedule import NoiseSchedule, Schedule
+from core.sampling.contract import Noise, Step
+from core.sampling.denoiser import Denoiser
+from core.sampling.schedule import NoiseSchedule, Schedule
 from core.testing import gaussian, points
 from samplers.ddim import ddim
 from samplers.ddpm import ddpm

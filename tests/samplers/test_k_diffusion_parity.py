@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from core.noise import BrownianNoise
+from core.sampling.noise import BrownianNoise
 from samplers.dpm2 import dpm2, dpm2_a
 from samplers.dpmpp import dpmpp_2m, dpmpp_2s_a
 from samplers.dpmpp_multistep_sde import dpmpp_2m_sde, dpmpp_3m_sde

@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from core import maths
-from core.noise import BrownianNoise, SeededNoise
 from core.plugins import load_plugins
-from core.sampling import Noise
+from core.sampling import solver_maths
+from core.sampling.contract import Noise
+from core.sampling.noise import BrownianNoise, SeededNoise
 from samplers.cfg_pp import ddim_cfg_pp, euler_cfg_pp
 from samplers.ddim import ddim
 from samplers.ddpm import ddpm
@@ -222,7 +222,7 @@ def test_er_sde_solves_its_sde_for_polynomials(order: int) -> None:
 def test_history_weights_integrate_polynomials_exactly() -> None:
     nodes = [1.3, 1.1, 2.0, 2.4]
     for power in range(4):
-        weights = maths.history_weights(nodes, 1.0, 0.4)
+        weights = solver_maths.history_weights(nodes, 1.0, 0.4)
         mine = sum(w * node**power for w, node in zip(weights, nodes, strict=True))
         assert mine == pytest.approx((0.4 ** (power + 1) - 1) / (power + 1), rel=1e-10)
 
@@ -232,7 +232,7 @@ def test_history_weights_integrate_polynomials_exactly() -> None:
 def test_exponential_weights_are_the_phi_functions(h: float, rate: float) -> None:
     """For nodes at the start and one step before: rate * h times phi_1 and phi_2, here by their series."""
     a = rate * h
-    weights = maths.exponential_weights([0.0, -h], 0.0, h, rate)
+    weights = solver_maths.exponential_weights([0.0, -h], 0.0, h, rate)
     phi_1 = sum((-a) ** k / math.factorial(k + 1) for k in range(60))
     phi_2 = sum((-a) ** k / math.factorial(k + 2) for k in range(60))
     assert sum(weights) == pytest.approx(a * phi_1, rel=1e-10)
@@ -242,7 +242,7 @@ def test_exponential_weights_are_the_phi_functions(h: float, rate: float) -> Non
 @pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
 def test_the_ancestral_split_adds_up(eta: float) -> None:
     for sigma, target in pairwise(grid(9)):
-        down, up = maths.ancestral(sigma, target, eta)
+        down, up = solver_maths.ancestral(sigma, target, eta)
         assert math.hypot(down, up) == pytest.approx(target)
         assert (up > 0) == (eta > 0 and target > 0)
 

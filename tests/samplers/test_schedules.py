@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import UserError
-from core.registry import ScheduleInfo
-from core.schedule import NoiseSchedule, Schedule
+from core.sampling.registry import ScheduleInfo
+from core.sampling.schedule import NoiseSchedule, Schedule
 from samplers.schedules import (
     STABLE_DIFFUSION_LEVELS,
     align_your_steps,

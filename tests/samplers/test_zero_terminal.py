@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from core import plugins
-from core.denoiser import Denoiser
 from core.errors import UserError
 from core.models.config import NoiseConfig
-from core.noise import noise_source, start_noise
-from core.sampling_run import run_sampler
+from core.sampling.denoiser import Denoiser
+from core.sampling.loop import run_sampler
+from core.sampling.noise import noise_source, start_noise
 from core.starting import Start
 
 MODEL = NoiseConfig(rescale_betas_zero_snr=True, prediction_type="v_prediction").schedule()

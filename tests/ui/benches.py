@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from core.registry import Registry
+from core.sampling.registry import Registry
 from tests.ui.fakes import in_blocks
 from ui.page import first_defaults
 from ui.styles import Styles

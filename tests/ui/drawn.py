@@ -22,8 +22,8 @@ from core.errors import Cancelled
 from core.files import write_numbered
 from core.images import ModelRef, PluginRef, Recipe, png_bytes
 from core.inputs import Inputs
-from core.registry import Registry
 from core.request import Defaults, Request, Settings
+from core.sampling.registry import Registry
 
 Array = NDArray[np.float32]
 T = TypeVar("T")

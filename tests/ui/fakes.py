@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 import gradio as gr
 
 from core.pipeline import Pipeline
-from core.registry import Registry
 from core.request import Defaults
+from core.sampling.registry import Registry
 from tests.small import write_model
 from ui.app import no_application
 from ui.engine import Engine

@@ -17,7 +17,7 @@ import pytest
 
 from core import plugins
 from core.errors import UserError
-from core.registry import PluginStatus, Registry
+from core.sampling.registry import PluginStatus, Registry
 from tests.ui.fakes import FakePipeline, in_blocks, jobs_of
 from ui import app
 from ui.page import build_page, plugins_html

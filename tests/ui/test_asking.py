@@ -16,9 +16,9 @@ from PIL import Image
 from core import plugins
 from core.branching import Branch
 from core.errors import UserError
-from core.options import Option
-from core.registry import Registry
 from core.request import Request, Settings
+from core.sampling.options import Option
+from core.sampling.registry import Registry
 from tests.ui.benches import ANN, PROMPT, built, values
 from tests.ui.fakes import FakeTokens, in_blocks
 from ui.asking import repeated, rest_of

@@ -58,7 +58,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _registry_anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("core.sampling_run.MOST_EVALS_A_STEP", 60)  # 1000 take a while
+    monkeypatch.setattr("core.sampling.loop.MOST_EVALS_A_STEP", 60)  # 1000 take a while
     plugins.configure()
     yield
     plugins.configure()

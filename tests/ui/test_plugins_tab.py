@@ -12,7 +12,7 @@ import pytest
 
 from core import plugins
 from core.errors import UserError
-from core.registry import Registry
+from core.sampling.registry import Registry
 from tests.strangers import Install, install_ten
 from tests.ui.fakes import in_blocks
 from ui import checking

@@ -268,7 +268,7 @@ def test_a_race_refuses_before_a_model_is_loaded(
 def test_steps_for_a_budget_are_counted() -> None:
     """By the declared evaluations a step, and fewer where a sampler calls more often than it says."""
     from core.race import fit, steps_for
-    from core.schedule import NoiseSchedule
+    from core.sampling.schedule import NoiseSchedule
 
     known, model = core.plugins.registry(), NoiseSchedule.from_betas()
     ddim, karras = known.sampler("ddim"), known.schedule("karras")

@@ -19,7 +19,7 @@ from core import plugins
 from core.errors import UserError
 from core.images import read_recipe
 from core.inputs import Inputs
-from core.registry import Registry
+from core.sampling.registry import Registry
 from tests.core.pictures import box_mask, noise
 from tests.ui.benches import ANN, PROMPT, SMALL, built, values
 from tests.ui.fakes import FakePipeline, jobs_of

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gradio.components import Component
 
     from core.inputs import Inputs
-    from core.registry import Registry, SamplerInfo
+    from core.sampling.registry import Registry, SamplerInfo
     from ui.jobs import Jobs
 
 GRID, RACE = "Grid of settings", "Equal evaluations"

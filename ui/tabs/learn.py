@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from core.learn.reverse import Descent
     from core.learn.shown import Shown
-    from core.registry import Registry
+    from core.sampling.registry import Registry
     from ui.jobs import Jobs
     from ui.tabs.compare import Base
 

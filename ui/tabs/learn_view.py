@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from core.learn.code import Lines
     from core.learn.running import Watch
     from core.learn.shown import Shown
-    from core.registry import Registry
+    from core.sampling.registry import Registry
     from ui.jobs import Job, Jobs
 
 # What each event sends first: whether the window is that of a telephone.

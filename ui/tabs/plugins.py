@@ -17,7 +17,7 @@ from ui.widgets.fields import QUICK
 from ui.widgets.sampler_controls import sampler_choices
 
 if TYPE_CHECKING:
-    from core.registry import PluginStatus, Registry
+    from core.sampling.registry import PluginStatus, Registry
 
 EXAMPLE = '''from itertools import pairwise
 from latentcanvas import Step, hookimpl

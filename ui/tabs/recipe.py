@@ -23,7 +23,7 @@ from ui.widgets.fields import LATEST, QUICK
 if TYPE_CHECKING:
     from gradio.components import Component
 
-    from core.registry import Registry
+    from core.sampling.registry import Registry
 
 Where = Literal["txt2img", "img2img", "inpaint"]
 _HEADS = "".join(f'<th scope="col">{head}</th>' for head in ("Key", "Value", "Fate", "Became, and why"))

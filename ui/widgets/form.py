@@ -23,8 +23,8 @@ from ui.widgets.sampler_controls import SamplerControls, cost, sampler_controls
 if TYPE_CHECKING:
     from gradio.components import Component
 
-    from core.registry import Registry
     from core.request import Defaults
+    from core.sampling.registry import Registry
     from ui.engine import Engine
 
 MAX_STEPS, MAX_CFG_SCALE = 150, 30

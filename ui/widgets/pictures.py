@@ -21,8 +21,8 @@ from ui.widgets.fields import LATEST, QUICK
 if TYPE_CHECKING:
     from gradio.components import Component
 
-    from core.registry import Registry
     from core.request import Request
+    from core.sampling.registry import Registry
     from ui.engine import Engine
 
 MASK_COLOUR = "#e5484d"

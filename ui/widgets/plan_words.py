@@ -10,8 +10,8 @@ from ui.widgets.text import capital
 
 if TYPE_CHECKING:
     from core.inputs import Inputs
-    from core.registry import Registry
     from core.request import Request
+    from core.sampling.registry import Registry
     from ui.grids import GridRun
 
 

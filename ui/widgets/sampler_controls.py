@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from gradio.components import Component
 
     from core.checks import OptionValue
-    from core.options import Option
-    from core.registry import Registry
+    from core.sampling.options import Option
+    from core.sampling.registry import Registry
 
 
 @dataclass

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from core.errors import UserError
 from core.levels import parse_sigmas
 from core.request import MAX_STEPS
-from core.schedule import NoiseSchedule, last_part
+from core.sampling.schedule import NoiseSchedule, last_part
 
 if TYPE_CHECKING:
-    from core.registry import Registry
+    from core.sampling.registry import Registry
 
 WIDTH, HEIGHT, EDGE = 320.0, 56.0, 5.0
 

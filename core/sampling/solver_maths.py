@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from core.sampling import Noise
+    from core.sampling.contract import Noise
 
 
 def ancestral(sigma: float, target: float, eta: float = 1.0) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from core.sampling import Noise, NoiseKind
+from core.sampling.contract import Noise, NoiseKind
 
 
 def start_noise(seed: int, count: int, shape: tuple[int, int, int]) -> Tensor:

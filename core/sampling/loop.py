@@ -12,8 +12,8 @@ from torch import Tensor
 
 from core.errors import UserError
 from core.memory import is_out_of_memory
-from core.registry import SamplerInfo
-from core.sampling import Denoise, Noise, Step
+from core.sampling.contract import Denoise, Noise, Step
+from core.sampling.registry import SamplerInfo
 
 # A sampler that goes on without an end is stopped by these; what is sane stays far below.
 MOST_EVALS_A_STEP = 1000

@@ -10,9 +10,9 @@ from typing import Literal, TypeVar
 
 from core.checks import OptionValue, hint
 from core.errors import UserError
-from core.options import Option, check_options
-from core.sampling import NoiseKind, Sampler
-from core.schedule import NoiseSchedule, Schedule
+from core.sampling.contract import NoiseKind, Sampler
+from core.sampling.options import Option, check_options
+from core.sampling.schedule import NoiseSchedule, Schedule
 
 
 @dataclass(frozen=True, kw_only=True)

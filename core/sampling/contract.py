@@ -27,8 +27,8 @@ class Denoise(Protocol):
 class GuidedDenoise(Denoise, Protocol):
     """A `Denoise` that also shows what guidance steered away from, for solvers such as CFG++.
 
-    Every sampler that is run by `core.sampling_run.run_sampler` is handed one; a bare function in a test need
-    not be one.
+    Every sampler that is run by `core.sampling.loop.run_sampler` is handed one; a bare function in a test
+    need not be one.
     """
 
     @property
@@ -52,7 +52,7 @@ class Noise(Protocol):
         ...
 
 
-# Every draw is new; or the increments of a Brownian path (core/noise.py).
+# Every draw is new; or the increments of a Brownian path (core/sampling/noise.py).
 NoiseKind = Literal["fresh", "brownian"]
 
 # (denoise, x, sigmas, noise, **options) -> steps. The options differ from sampler to sampler, hence the dots.

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from core.errors import Cancelled
-from core.guidance import guide, rescale
-from core.savings import Savings
-from core.schedule import NoiseSchedule
+from core.sampling.feature_reuse import Savings
+from core.sampling.guidance import guide, rescale
+from core.sampling.schedule import NoiseSchedule
 
 Prediction = Literal["epsilon", "v", "x0"]
 
@@ -51,18 +51,15 @@ class Denoiser:
     conditional, unconditional: text states (B, T, D), or (1, T, D) for one text over the whole batch. The
     unconditional ones are not needed when `cfg_scale` is 1: then the network runs on the conditional half
     alone. `unconditional` is afterwards that of the last call, or what the call returned where it had none.
-    cfg_rescale, cfg_interval: see core/guidance.py. Outside of the interval (low, high], in noise levels, the
-    network runs on the conditional half alone, too. `passes` counts the halves, `evals` the calls; `reused`
-    says how many of the passes ran in part.
-    blend: puts what is known into every estimate.
+    cfg_rescale, cfg_interval: see core/sampling/guidance.py. Outside of the interval (low, high], in noise
+    levels, the network runs on the conditional half alone, too. `passes` counts the halves, `evals` the
+    calls; `reused` says how many of the passes ran in part. blend: puts what is known into every estimate.
     extra: channels (1, E, h, w) that the network reads beside the latents: an inpainting network's mask and
-    masked picture.
-    savings: what the network may leave out; it stands in its place.
-    cancel: when this event is set, the next evaluation raises Cancelled.
-    dtype: of the network; the sampler's state stays as it is.
-    together: a batch in one call on a CPU too, which is faster for small networks. The kernels, and with
-    them the last bits, change with the batch size there, so by default images are evaluated one at a time:
-    image i of a batch is then the picture that its seed gives alone.
+    masked picture. savings: what the network may leave out; it stands in its place. cancel: when this event
+    is set, the next evaluation raises Cancelled. dtype: of the network; the sampler's state stays as it is.
+    together: a batch in one call on a CPU too, which is faster for small networks. The kernels, and with them
+    the last bits, change with the batch size there, so by default images are evaluated one at a time: image i
+    of a batch is then the picture that its seed gives alone.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from core.checks import OptionValue, hint
 from core.errors import UserError
-from core.sampling import Range
+from core.sampling.contract import Range
 
 OptionKind = Literal["float", "int", "bool", "choice"]
 
