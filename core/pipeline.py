@@ -37,7 +37,7 @@ from core.networks import Networks, find_memory
 from core.pixels import to_images
 from core.preview import Previewer
 from core.preview_map import preview_map
-from core.prompt import END, OPENCLIP_PAD, Chunk, TokenCount, Tokenizer
+from core.prompts.tokenizer import END, OPENCLIP_PAD, Chunk, TokenCount, Tokenizer
 from core.request import Request, Settings
 from core.run import Result, Run
 from core.weights.find import find_model

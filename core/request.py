@@ -32,10 +32,10 @@ from core.checks import (
     check_whole,
     shown,
 )
-from core.emphasis import check_prompt
 from core.errors import UserError
 from core.levels import check_sigmas
 from core.picture_settings import NO_OUTPAINT, Given, check_given, check_picture_settings, picture_values
+from core.prompts.emphasis import check_prompt
 
 if TYPE_CHECKING:
     from core.sampling.registry import Registry, SamplerInfo
@@ -115,9 +115,9 @@ class Request(Extras):
     Ranges: steps 1 to 1000, cfg_scale 0 to 100, width and height 1 to 2048 and as the model's `Defaults` say
     (Stable Diffusion: multiples of 8 from 64), batch 1 to 64, seed 0 to 2**63 - 1 - batch. `sigmas` are noise
     levels in place of a schedule; steps follow from them. `clip_skip`, 1 to 100, is the layer of the text
-    encoder to stop at, counted from the last. Prompts hold weights (core/emphasis.py). Samplers and schedules
-    may be named as other programs do (core/aliases.py). `options` are the sampler's own, checked against it
-    in `resolve`. Raises UserError.
+    encoder to stop at, counted from the last. Prompts hold weights (core/prompts/emphasis.py). Samplers and
+    schedules may be named as other programs do (core/aliases.py). `options` are the sampler's own, checked
+    against it in `resolve`. Raises UserError.
 
     Guidance: `cfg_rescale` 0 (off) to 1 takes back the contrast that it adds; it acts from `cfg_from` to
     `cfg_to`, fractions of the steps.

@@ -20,7 +20,7 @@ from core.models.clip import CLIPTextEncoder
 from core.models.config import DownKind, NoiseConfig, TextConfig, UNetConfig, UpKind, VAEConfig
 from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
-from core.prompt import Tokenizer
+from core.prompts.tokenizer import Tokenizer
 from core.training.vocabulary import learn_vocabulary, save_tokenizer
 from core.weights.convert import convert
 from tests.small import SENTENCES

@@ -12,7 +12,7 @@ from core.models.clip import CLIPTextEncoder
 from core.models.config import NoiseConfig, TextConfig, UNetConfig, VAEConfig
 from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
-from core.prompt import Tokenizer
+from core.prompts.tokenizer import Tokenizer
 from core.request import Defaults
 from core.training import export
 from core.training.autoencoder import VAELoss

@@ -11,7 +11,7 @@ from torch import nn
 from core.models.build import make_coder, unet_class
 from core.models.clip import CLIPTextEncoder
 from core.models.config import UNetConfig
-from core.prompt import Tokenizer
+from core.prompts.tokenizer import Tokenizer
 from core.request import Defaults
 from core.training.export import save_model
 from core.training.recipe import (

@@ -23,9 +23,9 @@ from typing import Any, TypeVar
 import platformdirs
 
 from core.checks import check_text, hint, shown
-from core.emphasis import check_prompt
 from core.errors import UserError
 from core.files import plain_errors, write_whole
+from core.prompts.emphasis import check_prompt
 
 FOLDER_VARIABLE = "LATENTCANVAS_CONFIG"  # a folder to use in place of the system's usual one
 PLACE = "{prompt}"

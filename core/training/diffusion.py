@@ -20,7 +20,7 @@ from core.models.build import Coder
 from core.models.clip import CLIPTextEncoder
 from core.models.config import NoiseConfig, PredictionType
 from core.models.unet import UNet
-from core.prompt import Tokenizer
+from core.prompts.tokenizer import Tokenizer
 from core.training.loop import Precision, home, mixed_precision
 from core.training.pool import to_tensor
 from core.training.processes import Share

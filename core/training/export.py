@@ -20,7 +20,7 @@ from core.models.pixels import Pixels
 from core.models.points import NO_COLOURS, Points
 from core.models.unet import UNet
 from core.preview import fit
-from core.prompt import Tokenizer
+from core.prompts.tokenizer import Tokenizer
 from core.training.card import CARD, RECIPE, card, recipe_toml
 from core.training.pool import Pool, to_tensor
 from core.training.recipe import TrainingRecipe

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.models.clip import CLIPTextEncoder
-from core.prompt import Tokenizer
+from core.prompts.tokenizer import Tokenizer
 from core.training.captions import describe
 from core.training.loop import Precision, home, mixed_precision
 from core.training.pictures import FIELDS, attributes

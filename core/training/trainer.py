@@ -30,7 +30,7 @@ from core.models.build import Coder, make_coder, unet_class
 from core.models.clip import CLIPTextEncoder
 from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
-from core.prompt import Tokenizer
+from core.prompts.tokenizer import Tokenizer
 from core.training import autoencoder, reading
 from core.training.autoencoder import VAEStage
 from core.training.diffusion import DiffusionStage, Latents, encode_pool

@@ -12,7 +12,7 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
 from core.files import write_whole
-from core.prompt import END, START, WORD_END, Tokenizer, engine
+from core.prompts.tokenizer import END, START, WORD_END, Tokenizer, engine
 
 
 def learn_vocabulary(captions: Iterable[str], size: int) -> tuple[dict[str, int], list[tuple[str, str]]]:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.emphasis import read_prompt
 from core.errors import UserError
+from core.prompts.emphasis import read_prompt
 
 S, W = 1.1, 1 / 1.1
 

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core.errors import UserError
-from core.prompt import Chunk, Tokenizer
+from core.prompts.tokenizer import Chunk, Tokenizer
 from core.training.vocabulary import learn_vocabulary, save_tokenizer
 from tests.small import SENTENCES
 

@@ -23,7 +23,7 @@ from core.models.clip import CLIPTextEncoder
 from core.models.config import VAEConfig
 from core.models.vae import AutoencoderKL
 from core.pipeline import Pipeline
-from core.prompt import Tokenizer
+from core.prompts.tokenizer import Tokenizer
 from core.training.autoencoder import VAELoss, VAEStage
 from core.training.diffusion import DiffusionStage
 from core.training.log import read_lines

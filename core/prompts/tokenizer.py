@@ -19,8 +19,8 @@ from tokenizers import AddedToken, Regex, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Engine
 from tokenizers.models import BPE
 
-from core.emphasis import read_prompt
 from core.errors import UserError
+from core.prompts.emphasis import read_prompt
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"

@@ -1,0 +1,1 @@
+"""Prompts as text: emphasis and tokens."""
