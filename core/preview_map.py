@@ -65,7 +65,7 @@ def fitted(pipeline: Pipeline) -> Tensor:
 
 def scenes(count: int, size: int) -> Tensor:
     """Drawn pictures (count, 3, size, size) in [-1, 1]: the flat colours that fields do not have."""
-    from core.training.pool import Pool, to_tensor
+    from core.scenes.pool import Pool, to_tensor
 
     pool = Pool(5, "seen", count, size)
     return to_tensor(np.stack([pool.picture(i) for i in range(count)])).contiguous()

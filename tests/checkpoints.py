@@ -21,7 +21,7 @@ from core.models.config import DownKind, NoiseConfig, TextConfig, UNetConfig, Up
 from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
 from core.prompts.tokenizer import Tokenizer
-from core.training.vocabulary import learn_vocabulary, save_tokenizer
+from core.scenes.vocabulary import learn_vocabulary, save_tokenizer
 from core.weights.convert import convert
 from tests.small import SENTENCES
 

@@ -13,6 +13,7 @@ from core.models.clip import CLIPTextEncoder
 from core.models.config import UNetConfig
 from core.prompts.tokenizer import Tokenizer
 from core.request import Defaults
+from core.scenes.vocabulary import learn_vocabulary
 from core.training.export import save_model
 from core.training.recipe import (
     WORDLESS,
@@ -22,7 +23,6 @@ from core.training.recipe import (
     TrainingRecipe,
     VocabularySettings,
 )
-from core.training.vocabulary import learn_vocabulary
 from tests.small import recipe
 
 PIXELS = LatentSettings(kind="pixels", channels=1)

@@ -134,8 +134,8 @@ def example_picture(seed: int = 7, size: int = LARGEST) -> Image.Image:
     """A scene that the project draws: other pictures for other seeds."""
     import random
 
-    from core.training.drawing import draw
-    from core.training.pictures import sample_scene
+    from core.scenes.drawing import draw
+    from core.scenes.scene import sample_scene
 
     chance = random.Random(seed)
     return draw(sample_scene(chance), chance, size)

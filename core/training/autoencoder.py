@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from core.models.build import Coder
 from core.models.vae import AutoencoderKL
+from core.scenes.pool import Pool, to_tensor
 from core.training.loop import Precision, home, mixed_precision
-from core.training.pool import Pool, to_tensor
 from core.training.principal import set_principal_encoder
 from core.training.processes import Share
 

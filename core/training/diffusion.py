@@ -21,8 +21,8 @@ from core.models.clip import CLIPTextEncoder
 from core.models.config import NoiseConfig, PredictionType
 from core.models.unet import UNet
 from core.prompts.tokenizer import Tokenizer
+from core.scenes.pool import to_tensor
 from core.training.loop import Precision, home, mixed_precision
-from core.training.pool import to_tensor
 from core.training.processes import Share
 from core.training.samples import Asked, draw_samples
 

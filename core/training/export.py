@@ -21,11 +21,11 @@ from core.models.points import NO_COLOURS, Points
 from core.models.unet import UNet
 from core.preview import fit
 from core.prompts.tokenizer import Tokenizer
+from core.scenes.pool import Pool, to_tensor
+from core.scenes.vocabulary import save_tokenizer
 from core.training.card import CARD, RECIPE, card, recipe_toml
-from core.training.pool import Pool, to_tensor
 from core.training.recipe import TrainingRecipe
 from core.training.sets import Data, PointSet, open_set
-from core.training.vocabulary import save_tokenizer
 from core.weights.folder import NOTES, PIXELS, POINTS, TEXT, UNET, VAE
 
 PREVIEW_PICTURES = 128

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from core.models.clip import CLIPTextEncoder
 from core.prompts.tokenizer import Tokenizer
-from core.training.captions import describe
+from core.scenes.captions import describe
+from core.scenes.pool import Pool
+from core.scenes.scene import FIELDS, attributes
 from core.training.loop import Precision, home, mixed_precision
-from core.training.pictures import FIELDS, attributes
-from core.training.pool import Pool
 from core.training.processes import Share
 
 IGNORED = -100

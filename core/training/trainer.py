@@ -31,19 +31,19 @@ from core.models.clip import CLIPTextEncoder
 from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
 from core.prompts.tokenizer import Tokenizer
+from core.scenes.pool import Pool
+from core.scenes.vocabulary import learn_vocabulary
 from core.training import autoencoder, reading
 from core.training.autoencoder import VAEStage
 from core.training.diffusion import DiffusionStage, Latents, encode_pool
 from core.training.export import save_model
 from core.training.loop import LoopSettings, Stage, train_stage
-from core.training.pool import Pool
 from core.training.processes import Processes, together
 from core.training.reading import TextStage
 from core.training.recipe import TrainingRecipe, read_recipe
 from core.training.samples import Asked
 from core.training.sets import Data, PictureSet, PointSet, open_set
 from core.training.unfinished import RECIPE, only_one
-from core.training.vocabulary import learn_vocabulary
 from core.training.watching import Watch
 
 BLOCK = 2048

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from core.training.pictures import Scene, Shapes, Spec, Thing
+from core.scenes.scene import Scene, Shapes, Spec, Thing
 from tests.adherence.regions import Pixels
 from tests.adherence.scenes import read_sky, stands
 from tests.adherence.shapes import Reading, Seen, read_shapes

@@ -28,7 +28,7 @@ from typing import Any, Protocol, cast, get_args
 import numpy as np
 from PIL import Image
 
-from core.training.pictures import Shapes, Spec, Split, Thing
+from core.scenes.scene import Shapes, Spec, Split, Thing
 from tests.adherence.detector import Verdict, judge
 from tests.adherence.prompts import Prompt, prompts
 

@@ -6,8 +6,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from core.training.captions import describe
-from core.training.pictures import Scene, Shapes, Spec, Split, sample_scene, sample_shapes
+from core.scenes.captions import describe
+from core.scenes.scene import Scene, Shapes, Spec, Split, sample_scene, sample_shapes
 from tests.adherence.detector import relation_asked
 
 GROUPS = {"one": 4, "two": 6, "inside": 1, "scene": 5}

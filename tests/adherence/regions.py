@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from core.training.pictures import COLORS
+from core.scenes.scene import COLORS
 
 Pixels: TypeAlias = NDArray[np.float32]
 Mask: TypeAlias = NDArray[np.bool_]

@@ -14,10 +14,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from core.training.drawing import UNITS, Canvas
-from core.training.objects import OBJECTS, Setting
-from core.training.pictures import COLORS, RGB, SCENE_KINDS, SKY_KINDS
-from core.training.scenery import SKY_COLORS
+from core.scenes.canvas import UNITS, Canvas
+from core.scenes.objects import OBJECTS, Setting
+from core.scenes.scene import COLORS, RGB, SCENE_KINDS, SKY_KINDS
+from core.scenes.scenery import SKY_COLORS
 from tests.adherence.regions import NAMES, Pixels
 
 SKY_ROWS = 62

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from core.training.drawing import OUTLINES
+from core.scenes.drawing import OUTLINES
 from tests.adherence.regions import (
     Color,
     Labels,

@@ -17,9 +17,9 @@ import torch
 
 from core.pipeline import Pipeline
 from core.pixels import to_images
-from core.training.drawing import draw
-from core.training.pictures import Split, sample
-from core.training.pool import to_tensor
+from core.scenes.drawing import draw
+from core.scenes.pool import to_tensor
+from core.scenes.scene import Split, sample
 from tests.adherence.detector import judge
 from tests.adherence.measure import SPLITS, VARIETY_PROMPT, Figures, Model, Share, measure, variety
 from tests.adherence.prompts import prompts

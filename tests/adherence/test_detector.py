@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from core.training.drawing import draw
-from core.training.pictures import (
+from core.scenes.drawing import draw
+from core.scenes.scene import (
     COLORS,
     PATTERNS,
     SCENE_KINDS,

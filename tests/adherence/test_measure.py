@@ -10,8 +10,8 @@ from typing import Any
 
 from PIL import Image
 
-from core.training.drawing import draw
-from core.training.pictures import Scene, Shapes, Spec, Thing, split_of
+from core.scenes.drawing import draw
+from core.scenes.scene import Scene, Shapes, Spec, Thing, split_of
 from tests.adherence.detector import judge, relation_asked
 from tests.adherence.measure import (
     ROWS,

@@ -17,7 +17,7 @@ from core.pipeline import Pipeline
 from core.preview import fit
 from core.preview_map import NAME, fields, scenes
 from core.sampling.noise import start_noise
-from core.training.pool import Pool, to_tensor
+from core.scenes.pool import Pool, to_tensor
 from core.weights.find import EMBEDDED
 from core.weights.folder import NOTES
 from tests.small import write_model

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from core.errors import UserError
 from core.prompts.tokenizer import Chunk, Tokenizer
-from core.training.vocabulary import learn_vocabulary, save_tokenizer
+from core.scenes.vocabulary import learn_vocabulary, save_tokenizer
 from tests.small import SENTENCES
 
 transformers = pytest.importorskip("transformers")

@@ -11,10 +11,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from core.training import phrases
-from core.training.captions import EXAMPLES, caption, describe, words
-from core.training.drawing import draw, layout
-from core.training.pictures import (
+from core.scenes import phrases
+from core.scenes.captions import EXAMPLES, caption, describe, words
+from core.scenes.drawing import draw, layout
+from core.scenes.scene import (
     COLORS,
     FIELDS,
     HELD_OUT,

@@ -12,9 +12,9 @@ from torch import Tensor
 from core.errors import UserError
 from core.models.config import VAEConfig
 from core.models.vae import AutoencoderKL
+from core.scenes.pool import Pool, to_tensor
 from core.training.autoencoder import VAELoss, VAEStage, initialise
 from core.training.loop import LoopSettings, train_stage
-from core.training.pool import Pool, to_tensor
 from core.training.principal import set_principal_encoder
 
 CONFIG = VAEConfig(

@@ -24,6 +24,7 @@ from core.models.config import VAEConfig
 from core.models.vae import AutoencoderKL
 from core.pipeline import Pipeline
 from core.prompts.tokenizer import Tokenizer
+from core.scenes.vocabulary import learn_vocabulary
 from core.training.autoencoder import VAELoss, VAEStage
 from core.training.diffusion import DiffusionStage
 from core.training.log import read_lines
@@ -32,7 +33,6 @@ from core.training.processes import Processes, Share, together
 from core.training.reading import TextStage
 from core.training.recipe import read_recipe
 from core.training.trainer import TrainingRun, train
-from core.training.vocabulary import learn_vocabulary
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 RECIPES = CHECKOUT / "data" / "recipes"

@@ -17,9 +17,9 @@ from PIL import Image
 
 from core.errors import UserError
 from core.files import write_whole
+from core.scenes.scene import SHAPE_KINDS
 from core.training import loop
 from core.training.densities import DENSITIES
-from core.training.pictures import SHAPE_KINDS
 from core.training.recipe import read_recipe
 from core.training.sets import PictureSet, PointSet, open_set
 from core.training.sets.cifar import cifar_set

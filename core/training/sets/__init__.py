@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from core.training.pool import Pool
+from core.scenes.pool import Pool
 from core.training.sets.cifar import cifar_set
 from core.training.sets.digits import digit_set
 from core.training.sets.folder import folder_set

@@ -6,8 +6,8 @@ import random
 
 import numpy as np
 
-from core.training.drawing import draw
-from core.training.pictures import COLORS, SHAPE_KINDS, Shapes, Thing
+from core.scenes.drawing import draw
+from core.scenes.scene import COLORS, SHAPE_KINDS, Shapes, Thing
 from core.training.sets.labelled import PictureSet
 
 # Colours that a small picture keeps apart, of the shapes and of what is behind them.

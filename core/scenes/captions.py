@@ -11,8 +11,8 @@ import re
 from collections.abc import Sequence
 from functools import cache
 
-from core.training import phrases as say
-from core.training.pictures import SKY_KINDS, Scene, Shapes, Spec, Thing
+from core.scenes import phrases as say
+from core.scenes.scene import SKY_KINDS, Scene, Shapes, Spec, Thing
 
 Stated = set[str]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from core.training.drawing import Canvas, mix
-from core.training.pictures import RGB
+from core.scenes.canvas import Canvas, mix
+from core.scenes.scene import RGB
 
 WHITE: RGB = (252, 250, 244)
 SLATE: RGB = (70, 66, 84)

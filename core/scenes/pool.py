@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.training.captions import EXAMPLES, caption, words
-from core.training.drawing import draw
-from core.training.pictures import Spec, Split, sample
+from core.scenes.captions import EXAMPLES, caption, words
+from core.scenes.drawing import draw
+from core.scenes.scene import Spec, Split, sample
 
 
 @dataclass(frozen=True)

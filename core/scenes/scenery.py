@@ -9,9 +9,9 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from core.training.drawing import OVERSAMPLE, UNITS, Canvas, mix, shade
-from core.training.objects import OBJECTS, Setting
-from core.training.pictures import COLORS, RGB, SCENE_PLACES, SKY_KINDS, Scene, Thing
+from core.scenes.canvas import OVERSAMPLE, UNITS, Canvas, mix, shade
+from core.scenes.objects import OBJECTS, Setting
+from core.scenes.scene import COLORS, RGB, SCENE_PLACES, SKY_KINDS, Scene, Thing
 
 SKY_COLORS: dict[str, tuple[RGB, RGB, RGB]] = {
     "dawn": ((168, 178, 228), (240, 196, 214), (255, 226, 190)),
