@@ -18,9 +18,9 @@ from core.sampling import solver_maths as maths
 
 if TYPE_CHECKING:
     from core.errors import Cancelled, UserError
-    from core.hookspecs import hookimpl
     from core.pipeline import Pipeline
-    from core.plugins import samplers, schedules
+    from core.plugins.current import samplers, schedules
+    from core.plugins.hookspecs import hookimpl
     from core.request import Request
     from core.sampling.contract import Denoise, GuidedDenoise, Noise, Range, RegisterSampler, Sampler, Step
     from core.sampling.schedule import NoiseSchedule, RegisterSchedule, Schedule
@@ -51,9 +51,9 @@ __all__ = [
 
 _HOMES = {
     "core.errors": ("Cancelled", "UserError"),
-    "core.hookspecs": ("hookimpl",),
+    "core.plugins.hookspecs": ("hookimpl",),
     "core.pipeline": ("Pipeline",),
-    "core.plugins": ("samplers", "schedules"),
+    "core.plugins.current": ("samplers", "schedules"),
     "core.request": ("Request",),
     "core.sampling.contract": (
         "Denoise",

@@ -21,7 +21,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from core import plugins
 from core.branching import Branch
 from core.device import dtype_words, find_device, find_dtype
 from core.errors import UserError
@@ -35,6 +34,7 @@ from core.models.points import NO_COLOURS
 from core.models.unet import UNet
 from core.networks import Networks, find_memory
 from core.pixels import to_images
+from core.plugins import current
 from core.preview import Previewer
 from core.preview_map import preview_map
 from core.prompts.tokenizer import END, OPENCLIP_PAD, Chunk, TokenCount, Tokenizer
@@ -181,7 +181,7 @@ class Pipeline:
         self._check_clip_skip(asked.clip_skip)
         inputs = Inputs.read(image, mask)
         given = None if inputs is None else inputs.given
-        settings = asked.resolve(self.defaults, plugins.registry(), given)
+        settings = asked.resolve(self.defaults, current.registry(), given)
         return Run(self, asked, settings, inputs, cancel=cancel, keep_steps=keep_steps)
 
     def branch(
@@ -211,7 +211,7 @@ class Pipeline:
             raise UserError(f"branch after step {step}: {made} were made; choose one before")
         asked = branch.taking_over(trajectory.settings, request, changes)
         self._check_clip_skip(asked.clip_skip)
-        settings = asked.resolve(self.defaults, plugins.registry(), branch.given)
+        settings = asked.resolve(self.defaults, current.registry(), branch.given)
         paste = trajectory.paste
         if picture is None and paste is not None and not paste.whole:
             raise UserError("the run was pasted back into a larger picture: give the picture that it made")
@@ -340,7 +340,7 @@ class Pipeline:
         versions = {name: metadata.version(name) for name in ("latentcanvas", "torch")}
         return Recipe.of(
             settings,
-            plugins.registry(),
+            current.registry(),
             model=self.model_ref,
             device=str(self.device),
             dtype=str(self.dtype).removeprefix("torch."),

@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from core import plugins
 from core.errors import UserError
+from core.plugins import current
 from core.sampling.loop import run_sampler
 from core.sampling.registry import SamplerInfo, ScheduleInfo
 from core.sampling.schedule import NoiseSchedule, last_part
@@ -95,7 +95,7 @@ class Race:
                 yield Entry(info.name, schedule, 0, 0, None, None, 0.0, None, error=str(error))
 
     def _entry(self, info: SamplerInfo, schedule: str) -> Entry:
-        levels = plugins.registry().schedule(schedule)
+        levels = current.registry().schedule(schedule)
         steps = steps_for(self.evals, info, levels, self.pipeline.noise_schedule)
         result = self._generate(info.name, schedule, steps)
         reference = self._reference(info, schedule)
@@ -117,7 +117,7 @@ class Race:
             if info.noise == "fresh":
                 return None
             return self._made(info.name, schedule)
-        known = plugins.registry().samplers
+        known = current.registry().samplers
         solver = next(name for name in REFERENCE_SAMPLERS if name in known)
         return self._made(solver, REFERENCE_SCHEDULE)
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Literal
 from PIL import Image
 from torch import Tensor
 
-from core import plugins
 from core.branching import Leg, legs
 from core.errors import Cancelled, UserError
 from core.files import write_numbered
 from core.images import Recipe, png_bytes
 from core.inputs import Inputs, prepare
 from core.pasting import Paste
+from core.plugins import current
 from core.request import Request, Settings
 from core.sampling.contract import Step
 from core.sampling.denoiser import Denoiser, Estimate, Prediction
@@ -95,7 +95,7 @@ class Run:
             self.paste = origin.paste
         elif self._prepared is not None:
             self.paste = Paste.of(self._prepared)
-        parts = legs(settings, pipeline.noise_schedule, plugins.registry())
+        parts = legs(settings, pipeline.noise_schedule, current.registry())
         self.before = 0 if settings.branch is None or origin is None else settings.branch.step
         self._legs = parts if origin is None else [parts[-1].beginning_at(origin.sigma(self.before))]
         self._end = _end_of(self._legs, settings)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core import plugins
+from core.plugins import discovery
 
 Install = Callable[..., None]
 
@@ -31,7 +31,7 @@ def register_samplers(register):
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """`install("dist", version="1.0", entry="source of its module")`: a distribution and its entry points."""
-    monkeypatch.delenv(plugins.CHOICE, raising=False)
+    monkeypatch.delenv(discovery.CHOICE, raising=False)
     monkeypatch.syspath_prepend(str(tmp_path))
     before = set(sys.modules)
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import typer
 
-from core import hookspecs
-from core.plugins import load_plugins
+from core.plugins import hookspecs
+from core.plugins.discovery import load_plugins
 from core.sampling.contract import RegisterSampler
 from core.sampling.schedule import NoiseSchedule, RegisterSchedule
 from core.testing import check_sampler

@@ -18,7 +18,7 @@ import pytest
 import tomli
 
 import latentcanvas
-from core.plugins import load_plugins
+from core.plugins.discovery import load_plugins
 from ui import cli
 
 CHECKOUT = Path(__file__).resolve().parents[1]

@@ -11,7 +11,7 @@ import pytest
 import typer
 from PIL import Image
 
-from core.plugins import samplers
+from core.plugins.current import samplers
 from tests.core.test_branching import MULTI, SINGLE
 from ui import cli
 

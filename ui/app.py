@@ -211,7 +211,7 @@ def no_application() -> Generator[None]:
 def _page(
     options: PageOptions, store: SettingsStore, load: Callable[[str], PagePipeline]
 ) -> tuple[gr.Blocks, Jobs]:
-    from core import plugins
+    from core.plugins import current
     from ui.api import Api
     from ui.engine import Engine, fits_beside
     from ui.jobs import Jobs
@@ -219,8 +219,8 @@ def _page(
     from ui.page import build_page
     from ui.tabs.plugins import PluginsTab
 
-    plugins.configure(directory=options.plugins_dir, enabled=not options.no_plugins)
-    registry = plugins.registry()
+    current.configure(directory=options.plugins_dir, enabled=not options.no_plugins)
+    registry = current.registry()
     print(registry.summary(), flush=True)
     runs = Runs(
         Path(store.current.page.outputs),

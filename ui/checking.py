@@ -34,7 +34,7 @@ class Check:
         enabled: bool = True,
         seconds: float = SECONDS,
     ) -> None:
-        """directory, enabled: which plugins are loaded, as `core.plugins.configure` was told."""
+        """directory, enabled: which plugins are loaded, as `core.plugins.current.configure` was told."""
         self.sampler, self._seconds, self._started = sampler, seconds, time.monotonic()
         words = ["samplers", "check", "--json"]
         words += [word for name, value in (options or {}).items() for word in ("--option", f"{name}={value}")]

@@ -336,13 +336,13 @@ class Jobs:
         return self.engine.pipeline if job.model is None else self.engine.switch(job.model)
 
     def _run(self, job: Job) -> None:
-        from core import plugins
+        from core.plugins import current
 
         pipeline = self._pipeline(job)
         run: Run = self._stream(job, pipeline)
         try:
             check_limits(self._limits(), run.settings, run.total)
-            job.follow(run, plugins.registry().sampler(run.settings.sampler).evals)
+            job.follow(run, current.registry().sampler(run.settings.sampler).evals)
             result = run.result()
         except Cancelled:
             if not run.steps or job.ended.is_set():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core import plugins
+from core.plugins import current
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST = 14  # lines of a loop that are shown
@@ -33,7 +33,7 @@ def lines(target: str, words: str = "", before: int = 0, after: int = 1) -> Line
     """
     module, _, name = target.partition(":")
     if module == "sampler":
-        return lines_of(plugins.registry().sampler(name).function, words, before, after)
+        return lines_of(current.registry().sampler(name).function, words, before, after)
     found: Any = importlib.import_module(module)
     for part in name.split("."):
         found = getattr(found, part)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from core import plugins
 from core.errors import UserError
 from core.learn.ink import Paper
 from core.learn.running import Watch, decibels, evals_of, rms, run, settings_of
 from core.learn.shown import Pictures, Plot, Shown
+from core.plugins import current
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,7 +57,7 @@ def ddpm_and_ddim(
     if not ddim_steps:
         raise UserError("choose how many steps DDIM takes")
     common = {"prompt": prompt, "seed": 1, "schedule": "trailing", **fields, "batch": 1}
-    solver = next(name for name in ("dpmpp_2m", "heun", "ddim") if name in plugins.registry().samplers)
+    solver = next(name for name in ("dpmpp_2m", "heun", "ddim") if name in current.registry().samplers)
     reference = settings_of(pipeline, **common, sampler=solver, steps=REFERENCE_STEPS)
     asked = [settings_of(pipeline, **common, sampler="ddpm", steps=ddpm_steps)]
     asked += [settings_of(pipeline, **common, sampler="ddim", steps=steps) for steps in ddim_steps]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageOps
 
-from core import plugins
 from core.errors import Cancelled
+from core.plugins import current
 from core.request import Request
 from core.sampling.schedule import last_part
 
@@ -51,7 +51,7 @@ class Watch:
 def settings_of(pipeline: Pipeline, **fields: Any) -> Settings:
     """What will run: what is None is left to the model. Raises UserError."""
     asked = {name: value for name, value in fields.items() if value is not None}
-    return Request.from_mapping(asked).resolve(pipeline.defaults, plugins.registry())
+    return Request.from_mapping(asked).resolve(pipeline.defaults, current.registry())
 
 
 def run(pipeline: Pipeline, settings: Settings, watch: Watch, *, keep_steps: bool = False) -> Result:
@@ -65,7 +65,7 @@ def run(pipeline: Pipeline, settings: Settings, watch: Watch, *, keep_steps: boo
 
 def evals_of(settings: Settings) -> int:
     """About how often a run of these settings asks the network."""
-    return settings.steps * plugins.registry().sampler(settings.sampler).evals
+    return settings.steps * current.registry().sampler(settings.sampler).evals
 
 
 def sample(
@@ -89,7 +89,7 @@ def sample(
     from core.sampling.noise import noise_source
     from core.starting import Start, start_of
 
-    registry = plugins.registry()
+    registry = current.registry()
     info, grid = registry.sampler(settings.sampler), registry.schedule(settings.schedule)
     levels = last_part(grid.sigmas(pipeline.noise_schedule, settings.steps), strength)
     denoiser = Denoiser(

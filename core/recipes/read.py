@@ -47,7 +47,7 @@ def read_any(source: Path | str, registry: Registry | None = None) -> Found:
     UserError: no such file, damaged, no recipe in it, or one that nothing here can do anything with.
     """
     if registry is None:
-        from core.plugins import registry as registered
+        from core.plugins.current import registry as registered
 
         registry = registered()
     if isinstance(source, Path):

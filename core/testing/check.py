@@ -83,7 +83,7 @@ def check_sampler(
 
 
 def _info(sampler: str | SamplerInfo | Sampler, declared: Mapping[str, Any]) -> SamplerInfo:
-    from core.plugins import registry
+    from core.plugins.current import registry
     from core.sampling.registry import SamplerInfo
 
     if isinstance(sampler, (str, SamplerInfo)):
@@ -95,10 +95,10 @@ def _info(sampler: str | SamplerInfo | Sampler, declared: Mapping[str, Any]) -> 
 
 def _declared(function: Sampler, declared: Mapping[str, Any]) -> SamplerInfo:
     """A function as `register` would take it."""
-    from core.plugins import Source, Staged
+    from core.plugins.staging import FoundPlugin, Staged
     from core.sampling.options import RegistrationError
 
-    source = Source("", "", "", "", False, lambda: None)
+    source = FoundPlugin("", "", "", "", False, lambda: None)
     staged = Staged(source)
     try:
         told: dict[str, Any] = {"title": "Sampler", **declared}

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from core import plugins
 from core.models.build import Coder
 from core.models.config import NoiseConfig
 from core.pixels import to_images
+from core.plugins import current
 from core.request import Defaults
 from core.run import PREDICTIONS
 from core.sampling.denoiser import Denoiser, Network
@@ -42,7 +42,7 @@ def draw_samples(
     unconditional: Tensor,
 ) -> list[Image.Image]:
     """One picture for each row of `conditional` (B, T, D), as the pipeline would make it."""
-    registry, defaults, table = plugins.registry(), asked.defaults, noise.schedule()
+    registry, defaults, table = current.registry(), asked.defaults, noise.schedule()
     sampler = registry.sampler(defaults.sampler)
     denoiser = Denoiser(
         network,

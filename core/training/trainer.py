@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from core import plugins
 from core.errors import UserError
 from core.files import check_writable, plain_errors, write_whole
 from core.models.build import Coder, make_coder, unet_class
 from core.models.clip import CLIPTextEncoder
 from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
+from core.plugins import current
 from core.prompts.tokenizer import Tokenizer
 from core.scenes.pool import Pool
 from core.scenes.vocabulary import learn_vocabulary
@@ -90,7 +90,7 @@ def train(
 
 def _check_names(recipe: TrainingRecipe) -> None:
     """Raises UserError for a sampler or schedule that is not there, before samples are to be drawn by it."""
-    registry = plugins.registry()
+    registry = current.registry()
     registry.sampler(recipe.defaults.sampler)
     registry.schedule(recipe.defaults.schedule)
 

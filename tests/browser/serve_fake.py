@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from core import plugins
+from core.plugins import current
 from tests.ui.fakes import FakePipeline
 from ui.app import PageOptions, serve
 
@@ -17,7 +17,7 @@ def main() -> None:
     port, outputs, *plugins_dir = sys.argv[1:]
     folder = Path(plugins_dir[0]) if plugins_dir else None
     options = PageOptions(port=int(port), outputs=Path(outputs), plugins_dir=folder)
-    serve(options, lambda name: FakePipeline(plugins.registry(), SECONDS_A_STEP))
+    serve(options, lambda name: FakePipeline(current.registry(), SECONDS_A_STEP))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 
 import gradio as gr
 
-from core import plugins
+from core.plugins import current
 from core.request import Request, Settings
 from tests.ui import kept
 from ui.viewer import Viewer
@@ -104,5 +104,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    plugins.configure()
+    current.configure()
     main()

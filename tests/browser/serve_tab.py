@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import gradio as gr
 from gradio.context import Context
 
-from core import plugins
+from core.plugins import current
 from ui.app import _settle_gradio
 from ui.tabs.plugins import PluginsTab
 from ui.tabs.recipe import Opening, RecipeTab
@@ -20,8 +20,8 @@ from ui.widgets.theme import look
 
 def plugins_tab(folder: Path) -> None:
     """Plugins, those in the files of `folder` too."""
-    plugins.configure(directory=folder)
-    tab = PluginsTab(plugins.registry(), directory=folder)
+    current.configure(directory=folder)
+    tab = PluginsTab(current.registry(), directory=folder)
     tab.build()
     tab.connect()
 
@@ -41,7 +41,7 @@ def compare_tab(folder: Path) -> None:
 
     engine = Engine(load, "tiny")
     engine.start()
-    tab = CompareTab(Jobs(engine, Runs(folder)), plugins.registry(), lambda: ("tiny", "small"))
+    tab = CompareTab(Jobs(engine, Runs(folder)), current.registry(), lambda: ("tiny", "small"))
     owner = gr.BrowserState("someone", storage_key="owner", secret="test")
     tab.build()
     with gr.Row():
@@ -77,7 +77,7 @@ def learn_tab(folder: Path) -> None:
 
     engine = Engine(Pipeline.load, "tiny")
     engine.start()
-    tab = LearnTab(Jobs(engine, Runs(folder)), plugins.registry())
+    tab = LearnTab(Jobs(engine, Runs(folder)), current.registry())
     owner = gr.BrowserState("someone", storage_key="owner", secret="test")
     with gr.Tabs():
         with gr.Tab("first"):
@@ -104,7 +104,7 @@ def recipe_tab(folder: Path) -> None:
         }
         return [f'<pre id="opened" hidden>{json.dumps(told)}</pre>']
 
-    tab = RecipeTab(plugins.registry(), loaded=lambda: ("tiny", "0" * 64))
+    tab = RecipeTab(current.registry(), loaded=lambda: ("tiny", "0" * 64))
     tab.build()
     tab.connect(opened, [gr.HTML("")])
 

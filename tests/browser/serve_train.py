@@ -13,8 +13,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from core import plugins
 from core.pipeline import Pipeline
+from core.plugins import current
 from core.training.diffusion import DiffusionStage
 from core.weights import find
 from tests.ui.fakes import FakePipeline
@@ -50,7 +50,7 @@ def main() -> None:
     training.recipe_path = lambda recipe: small
 
     def load(name: str) -> Pipeline:
-        return FakePipeline(plugins.registry()) if name == "tiny" else Pipeline.load(name, device="cpu")
+        return FakePipeline(current.registry()) if name == "tiny" else Pipeline.load(name, device="cpu")
 
     serve(PageOptions(port=port, outputs=folder / "outputs", device="cpu"), load)
 

@@ -10,7 +10,7 @@ import pytest
 from core import aliases
 from core.aliases import SAMPLERS, SCHEDULES, resolve, title
 from core.infotext import infotext, parse_infotext
-from core.plugins import load_plugins
+from core.plugins.discovery import load_plugins
 from core.request import Defaults, Request
 from core.sampling.registry import Registry, SamplerInfo
 from tests.core.recipes import RECIPE

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import plugins
 from core.errors import UserError
 from core.grid import (
     Asked,
@@ -27,6 +26,7 @@ from core.grid import (
 from core.grid_axes import choices, every, example, read_axis, title_of
 from core.grid_values import Mistakes, join
 from core.picture_settings import Given
+from core.plugins import discovery
 from core.request import Defaults, Request
 from core.sampling.registry import Registry
 from tests.core.recipes import patient
@@ -49,7 +49,7 @@ BASE = Request(
 
 @pytest.fixture(scope="module")
 def registry() -> Registry:
-    return plugins.load_plugins(enabled=False)
+    return discovery.load_plugins(enabled=False)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from core.learn.reverse import descents, reverse_points, shown
 from core.learn.schedules import grids, schedules
 from core.learn.shown import Pictures, Plot, Shown
 from core.learn.tables import table, tables
-from core.plugins import load_plugins
+from core.plugins.discovery import load_plugins
 from core.sampling.contract import Step
 from core.sampling.registry import Registry
 from core.sampling.schedule import NoiseSchedule, last_part

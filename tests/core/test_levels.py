@@ -11,7 +11,7 @@ import pytest
 from core.errors import UserError
 from core.infotext import infotext, parse_infotext
 from core.levels import check_sigmas, parse_sigmas
-from core.plugins import load_plugins
+from core.plugins.discovery import load_plugins
 from core.request import Defaults, Request, Settings
 from tests.core.recipes import RECIPE
 

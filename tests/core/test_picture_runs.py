@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image, ImageChops
 
-from core import plugins
 from core.errors import Cancelled, UserError
 from core.images import read_recipe
 from core.pipeline import Pipeline
 from core.pixels import fill_in, from_image, to_images
+from core.plugins import current
 from core.request import Settings
 from core.run import Result
 from tests.core.pictures import box_mask, noise, same
@@ -117,13 +117,13 @@ def test_outside_the_mask_latents_are_the_pictures_own(
     pipe: Pipeline, tmp_path: Path, sampler: str, changes: dict[str, Any]
 ) -> None:
     (tmp_path / "midpoint.py").write_text(MIDPOINT)
-    plugins.configure(directory=tmp_path)
+    current.configure(directory=tmp_path)
     try:
         result = pipe.generate(
             **FIELDS, **changes, image=PICTURE, mask=MASK, mask_blur=0, sampler=sampler, batch=2
         )
     finally:
-        plugins.configure()
+        current.configure()
     clean = pipe.encode(from_image(PICTURE)).expand(2, -1, -1, -1)
     assert torch.equal(last(result)[..., 4:], clean[..., 4:])
     assert not torch.isclose(last(result)[..., :4], clean[..., :4], atol=1e-3).any(dim=1).all()

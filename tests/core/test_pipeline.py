@@ -13,10 +13,11 @@ import pytest
 import torch
 from PIL import Image, ImageChops
 
-from core import device, plugins
+from core import device
 from core.errors import Cancelled, UserError
 from core.images import read_recipe
 from core.pipeline import Pipeline
+from core.plugins import current
 from core.request import Request
 from tests.small import write_model
 
@@ -124,11 +125,11 @@ def test_a_run_that_was_ended_early_has_no_result(pipe: Pipeline) -> None:
 
 def test_the_estimates_belong_to_the_evaluation_that_the_step_shows(pipe: Pipeline, tmp_path: Path) -> None:
     (tmp_path / "midpoint.py").write_text(MIDPOINT)
-    plugins.configure(directory=tmp_path)
+    current.configure(directory=tmp_path)
     try:
         steps = pipe.generate(prompt="a house", sampler="midpoint", steps=3, cfg_scale=3.0, seed=0).steps
     finally:
-        plugins.configure()
+        current.configure()
     assert [step.evals for step in steps] == [2, 4, 6]
     for step in steps:
         assert step.unconditional is not None

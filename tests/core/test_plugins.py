@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from core import plugins
 from core.errors import UserError
-from core.plugins import PluginStatus, Registry, load_plugins
+from core.plugins import current, discovery
+from core.plugins.discovery import load_plugins
+from core.sampling.registry import PluginStatus, Registry
 from tests.strangers import GOOD, TEN_REASONS, Install, install_ten, sampler
 
 
@@ -238,11 +239,11 @@ def test_the_environment_chooses(install: Install, monkeypatch: pytest.MonkeyPat
         "": set(),
         " m_one , m_two": {"one", "two"},
     }.items():
-        monkeypatch.setenv(plugins.CHOICE, choice)
+        monkeypatch.setenv(discovery.CHOICE, choice)
         found = set(load_plugins().samplers)
         assert found & {"one", "two"} == chosen
         assert {"ddim", "ddpm"} <= found
-    monkeypatch.setenv(plugins.CHOICE, "m_one,m_three")
+    monkeypatch.setenv(discovery.CHOICE, "m_one,m_three")
     registry = load_plugins()
     assert [p.name for p in registry.failed] == ["m_three"]
     assert load_plugins(enabled=False).failed == []
@@ -293,12 +294,12 @@ def test_an_unknown_name_names_the_nearest() -> None:
 def test_the_registry_of_the_process_is_made_once(tmp_path: Path) -> None:
     (tmp_path / "single.py").write_text(GOOD.format(name="single"))
     try:
-        plugins.configure(directory=tmp_path)
-        assert plugins.registry() is plugins.registry()
-        assert "single" in plugins.samplers()
-        plugins.configure(enabled=False)
-        assert "single" not in plugins.samplers()
-        assert "karras" in plugins.schedules()
+        current.configure(directory=tmp_path)
+        assert current.registry() is current.registry()
+        assert "single" in current.samplers()
+        current.configure(enabled=False)
+        assert "single" not in current.samplers()
+        assert "karras" in current.schedules()
     finally:
-        plugins.configure()
+        current.configure()
         sys.modules.pop("latentcanvas_plugin_single", None)

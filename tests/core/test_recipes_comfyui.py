@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import UserError
-from core.plugins import load_plugins
+from core.plugins.discovery import load_plugins
 from core.recipes import Found, Line, read_any
 from tests.core.recipes import patient
 

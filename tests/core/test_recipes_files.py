@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from core.errors import UserError
 from core.images import png_bytes
-from core.plugins import load_plugins
+from core.plugins.discovery import load_plugins
 from core.recipes import Found, read_any
 from core.recipes.exif import USER_COMMENT, comment
 from tests.core.recipes import RECIPE

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from core.plugins import load_plugins
+from core.plugins.discovery import load_plugins
 from core.recipes import Found, Line, read_any
 
 REGISTRY = load_plugins(enabled=False)

@@ -16,7 +16,7 @@ from core.branching import SHARED, Branch
 from core.images import ModelRef, Recipe, png_bytes
 from core.infotext import infotext
 from core.picture_settings import Given
-from core.plugins import load_plugins
+from core.plugins.discovery import load_plugins
 from core.recipes import read_any
 from core.request import Defaults, Request, Settings
 from core.sampling.options import Option

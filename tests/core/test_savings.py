@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from core import plugins
 from core.images import png_bytes, read_recipe
 from core.models.config import UNetConfig
 from core.models.merging import Merge
 from core.models.points import PointwiseUNet
 from core.models.unet import UNet
 from core.pipeline import Pipeline
+from core.plugins import current, discovery
 from core.request import Request
 from core.sampling.denoiser import Denoiser
 from core.sampling.feature_reuse import Savings
@@ -207,7 +207,7 @@ def test_images_of_a_batch_keep_their_own_features(unet: UNet) -> None:
 # Runs.
 
 
-@pytest.mark.parametrize("sampler", sorted(plugins.load_plugins(enabled=False).samplers))
+@pytest.mark.parametrize("sampler", sorted(discovery.load_plugins(enabled=False).samplers))
 def test_every_sampler_runs_again_bit_for_bit(pipe: Pipeline, sampler: str) -> None:
     fields = FIELDS | {"sampler": sampler, "cfg_from": 0.2, "cfg_to": 0.8}
     exact = pipe.generate(**fields)
@@ -216,7 +216,7 @@ def test_every_sampler_runs_again_bit_for_bit(pipe: Pipeline, sampler: str) -> N
     assert not torch.equal(result.steps[-1].x, exact.steps[-1].x)
     assert 0 < result.reused < result.passes
     assert exact.reused == 0
-    if not plugins.registry().sampler(sampler).adaptive:
+    if not current.registry().sampler(sampler).adaptive:
         assert (result.evals, result.passes) == (exact.evals, exact.passes)
 
 

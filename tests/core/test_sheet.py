@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core import plugins, sheet
+from core import sheet
 from core.grid import Asked, Cell, Plan, Surroundings, plan_grid
 from core.infotext import parse_infotext
+from core.plugins import discovery
 from core.sampling.registry import Registry
 from core.sheet import GRID_CHUNK, draw_sheet, sheet_png
 from tests.core.test_grid import BASE, DEFAULTS
@@ -21,7 +22,7 @@ from tests.core.test_grid import BASE, DEFAULTS
 
 @pytest.fixture(scope="module")
 def registry() -> Registry:
-    return plugins.load_plugins(enabled=False)
+    return discovery.load_plugins(enabled=False)
 
 
 Make = Callable[..., Plan]

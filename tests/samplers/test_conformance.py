@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from core.plugins import load_plugins
+from core.plugins.discovery import load_plugins
 from core.sampling.registry import SamplerInfo
 from core.testing import check_sampler
 

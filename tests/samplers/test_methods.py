@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.plugins import load_plugins
+from core.plugins.discovery import load_plugins
 from core.sampling import solver_maths
 from core.sampling.contract import Noise
 from core.sampling.noise import BrownianNoise, SeededNoise

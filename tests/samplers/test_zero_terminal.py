@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from core import plugins
 from core.errors import UserError
 from core.models.config import NoiseConfig
+from core.plugins import current
 from core.sampling.denoiser import Denoiser
 from core.sampling.loop import run_sampler
 from core.sampling.noise import noise_source, start_noise
@@ -19,7 +19,7 @@ from core.starting import Start
 MODEL = NoiseConfig(rescale_betas_zero_snr=True, prediction_type="v_prediction").schedule()
 SHAPE = (2, 16, 16)
 MEAN, SPREAD = 0.6, 0.25
-REGISTRY = plugins.registry()
+REGISTRY = current.registry()
 
 
 def exact_v(x: Tensor, t: Tensor, context: Tensor) -> Tensor:

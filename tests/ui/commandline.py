@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 
-import core.plugins
+import core.plugins.current
 from core.images import ModelRef
 from tests.ui.drawn import DrawnPipeline
 from ui import cli
@@ -40,7 +40,7 @@ class LoadedPipeline(DrawnPipeline):
             raise cls.error
         cls.loaded.append((source, device, dtype))
         cls.parts.append((vae, ema))
-        return cls(core.plugins.registry())
+        return cls(core.plugins.current.registry())
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-import core.plugins
+import core.plugins.current
 from tests.ui.commandline import LoadedPipeline
 
 
@@ -21,6 +21,6 @@ def pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[L
     monkeypatch.setattr(LoadedPipeline, "parts", [])
     monkeypatch.setattr(LoadedPipeline, "error", None)
     monkeypatch.chdir(tmp_path)
-    core.plugins.configure()
+    core.plugins.current.configure()
     yield LoadedPipeline
-    core.plugins.configure()
+    core.plugins.current.configure()

@@ -13,9 +13,9 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from core import plugins
 from core.errors import UserError
 from core.inputs import Inputs
+from core.plugins import current
 from core.request import Request, Settings
 from core.trajectory import Trajectory
 from tests.ui.fakes import FakePipeline
@@ -97,7 +97,7 @@ class FakeEngine:
 @cache
 def pipeline() -> FakePipeline:
     """The small model, loaded once."""
-    return FakePipeline(plugins.registry())
+    return FakePipeline(current.registry())
 
 
 def kept(run_id: str, request: Request, *, steps: bool = True, **fields: Any) -> FakeKept:

@@ -79,7 +79,7 @@ def until_served(server: subprocess.Popen[str]) -> str:
 
 def main(folder: str, options: str, embedded: str) -> None:
     """Serve as the command does, and say when that is done."""
-    from core import plugins
+    from core.plugins import current
     from tests.ui.fakes import FakePipeline
     from ui import app
 
@@ -92,7 +92,7 @@ def main(folder: str, options: str, embedded: str) -> None:
     for name in ("outputs", "config"):
         if name in values:
             values[name] = Path(values[name])
-    load = None if int(embedded) else lambda name: FakePipeline(plugins.registry(), SECONDS_A_STEP)
+    load = None if int(embedded) else lambda name: FakePipeline(current.registry(), SECONDS_A_STEP)
     with contextlib.suppress(KeyboardInterrupt):  # as the command does
         app.serve(app.PageOptions(**values), load)
 

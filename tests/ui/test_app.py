@@ -15,8 +15,8 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from core import plugins
 from core.errors import UserError
+from core.plugins import current
 from core.sampling.registry import PluginStatus, Registry
 from tests.ui.fakes import FakePipeline, in_blocks, jobs_of
 from ui import app
@@ -29,7 +29,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def registry() -> Registry:
-    return plugins.registry()
+    return current.registry()
 
 
 @pytest.fixture

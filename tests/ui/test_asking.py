@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from core import plugins
 from core.branching import Branch
 from core.errors import UserError
+from core.plugins import current
 from core.request import Request, Settings
 from core.sampling.options import Option
 from core.sampling.registry import Registry
@@ -31,7 +31,7 @@ from ui.workbench import Workbench
 
 @pytest.fixture(scope="module")
 def registry() -> Registry:
-    return plugins.registry()
+    return current.registry()
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +230,7 @@ def settings_of(draw: st.DrawFn, registry: Registry) -> Settings:
 @given(st.data())
 def test_a_recipe_survives_the_form(data: st.DataObject) -> None:
     """Picture -> recipe -> form -> request: the same, whatever the picture was."""
-    bench, registry = _bench_for_round_trips(), plugins.registry()
+    bench, registry = _bench_for_round_trips(), current.registry()
     asked = data.draw(settings_of(registry)).as_request()
     updates = fields.updates(bench.asking.fields, bench.asking.values_of(asked))
     shown = [
@@ -255,7 +255,7 @@ def _bench_for_round_trips() -> Workbench:
     """Made once, as a test with examples cannot have a fixture of a function."""
     if not _ROUND_TRIPS:
         jobs: Any = SimpleNamespace(engine=SimpleNamespace(ready=False, error=""), runs=None)
-        _ROUND_TRIPS.append(built(jobs, plugins.registry(), Path("nowhere")))
+        _ROUND_TRIPS.append(built(jobs, current.registry(), Path("nowhere")))
     return _ROUND_TRIPS[0]
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from core import plugins
 from core.pipeline import Pipeline
+from core.plugins import current
 from tests.small import write_model
 from tests.strangers import TEN_REASONS, Install, install_ten
 from tests.ui.commandline import failure, run
@@ -59,9 +59,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _registry_anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("core.sampling.loop.MOST_EVALS_A_STEP", 60)  # 1000 take a while
-    plugins.configure()
+    current.configure()
     yield
-    plugins.configure()
+    current.configure()
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_eight_broken_plugins_are_named_by_the_command_line(
 
 def test_eight_broken_plugins_are_named_by_the_page(install: Install, model: Path, tmp_path: Path) -> None:
     install_ten(install)
-    registry = plugins.registry()
+    registry = current.registry()
     jobs = jobs_of(Pipeline.load(model, device="cpu"), tmp_path)
     in_blocks(lambda: build_page(jobs, registry))
     header = plugins_html(registry)
@@ -123,8 +123,8 @@ def test_a_bad_sampler_ends_a_command_in_one_sentence(
 
 
 def test_the_page_outlives_bad_samplers(folder: Path, model: Path, tmp_path: Path) -> None:
-    plugins.configure(directory=folder)
-    registry, outputs = plugins.registry(), tmp_path / "outputs"
+    current.configure(directory=folder)
+    registry, outputs = current.registry(), tmp_path / "outputs"
     jobs = jobs_of(Pipeline.load(model, device="cpu"), outputs)
     styles = Styles(tmp_path / "styles.json")
 

@@ -12,9 +12,9 @@ import pytest
 from gradio.context import Context
 from PIL import Image
 
-from core import plugins
 from core.errors import UserError
 from core.inputs import Inputs
+from core.plugins import current
 from core.request import Request
 from tests.ui.fakes import FakePipeline, in_blocks, loaded
 from ui.jobs import Jobs
@@ -39,7 +39,7 @@ def base(owner: str, prompt: str) -> Base:
 @pytest.fixture
 def tab(tmp_path: Path) -> CompareTab:
     jobs = Jobs(loaded(FakePipeline()), Runs(tmp_path), lambda: OwnLimits(steps=50))
-    made = CompareTab(jobs, plugins.registry(), lambda: ("tiny", "other"))
+    made = CompareTab(jobs, current.registry(), lambda: ("tiny", "other"))
 
     def build() -> None:
         made.build()

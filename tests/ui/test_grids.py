@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from core import plugins
 from core.errors import UserError
 from core.grid import Asked, Plan, Surroundings, plan_grid
 from core.images import read_recipe
+from core.plugins import current
 from core.request import Request
 from tests.ui.fakes import FakePipeline, loaded
 from ui.engine import Engine
@@ -43,7 +43,7 @@ def jobs(pipeline: FakePipeline, tmp_path: Path) -> Jobs:
 def plan(jobs: Jobs, *asked: tuple[str, str], **fields: Any) -> Plan:
     engine = jobs.engine
     around = Surroundings(
-        plugins.registry(), engine.pipeline.defaults, (engine.name, "second", "gone"), engine.name
+        current.registry(), engine.pipeline.defaults, (engine.name, "second", "gone"), engine.name
     )
     base = Request(**{**BASE.to_dict(), **fields})
     return plan_grid(base, [Asked(*one) for one in asked], around)

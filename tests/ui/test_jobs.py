@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 
 import pytest
 
-from core import plugins
 from core.branching import Branch
 from core.errors import Cancelled, UserError
 from core.files import write_numbered
 from core.images import read_recipe
+from core.plugins import current
 from core.request import Request
 from tests.ui.benches import built
 from tests.ui.fakes import FakePipeline, loaded
@@ -317,7 +317,7 @@ def test_the_first_page_that_opens_has_the_model_loaded(
         return pipeline
 
     jobs = Jobs(Engine(load, "first"), runs)
-    bench = built(jobs, plugins.registry(), tmp_path)
+    bench = built(jobs, current.registry(), tmp_path)
     assert loads == []
     for _ in range(2):
         bench.on_open("ann", None, "", Following())

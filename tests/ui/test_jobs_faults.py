@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from core import plugins
 from core.errors import UserError
+from core.plugins import current
 from tests.ui.fakes import FakePipeline, loaded
 from tests.ui.queues import ANN, BOB, asked, done, until
 from tests.ui.queues import jobs as jobs  # a fixture, as the next ones are
@@ -54,9 +54,9 @@ def bad(tmp_path: Path) -> Iterator[None]:
     folder = tmp_path / "plugins"
     folder.mkdir()
     (folder / "bad.py").write_text(BAD)
-    plugins.configure(directory=folder)
+    current.configure(directory=folder)
     yield
-    plugins.configure()
+    current.configure()
 
 
 @pytest.mark.usefixtures("bad")

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from core import plugins
 from core.errors import UserError
+from core.plugins import discovery
 from core.sampling.registry import Registry
 from tests.strangers import Install, install_ten
 from tests.ui.fakes import in_blocks
@@ -36,7 +36,7 @@ REPORT = {
 
 @pytest.fixture(scope="module")
 def registry() -> Registry:
-    return plugins.load_plugins(enabled=False)
+    return discovery.load_plugins(enabled=False)
 
 
 def made(registry: Registry, **options: Any) -> PluginsTab:
@@ -82,7 +82,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeCheck]:
 
 def test_the_list_names_every_plugin_and_why_it_failed(install: Install) -> None:
     install_ten(install)
-    registry = plugins.load_plugins()
+    registry = discovery.load_plugins()
     html = listing_html(registry)
     for status in registry.failed:
         assert status.name in html
@@ -95,7 +95,7 @@ def test_the_list_names_every_plugin_and_why_it_failed(install: Install) -> None
 
 def test_guests_see_no_paths(install: Install) -> None:
     install_ten(install)
-    html = listing_html(plugins.load_plugins(), tracebacks=False)
+    html = listing_html(discovery.load_plugins(), tracebacks=False)
     assert "Traceback" not in html
     assert "<code>" not in html
 
@@ -109,7 +109,7 @@ def test_the_example_on_the_page_is_a_plugin_that_passes(tmp_path: Path) -> None
     from core.testing import check_sampler
 
     (tmp_path / "my_euler.py").write_text(EXAMPLE)
-    loaded = plugins.load_plugins(directory=tmp_path)
+    loaded = discovery.load_plugins(directory=tmp_path)
     assert "my_euler" in loaded.samplers
     assert check_sampler(loaded.sampler("my_euler")).passed
 

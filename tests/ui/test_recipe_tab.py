@@ -12,7 +12,7 @@ from PIL import Image
 
 from core.errors import UserError
 from core.images import png_bytes
-from core.plugins import load_plugins
+from core.plugins.discovery import load_plugins
 from core.recipes import Line, read_any
 from tests.core.recipes import RECIPE
 from tests.ui.fakes import in_blocks

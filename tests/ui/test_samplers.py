@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import core.pipeline
-import core.plugins
+import core.plugins.current
 from tests.small import write_model
 from tests.ui.commandline import failure, run
 
@@ -41,7 +41,7 @@ def register_samplers(register):
 def _as_it_was() -> Iterator[None]:
     """The commands choose plugins for a process that ends with them."""
     yield
-    core.plugins.configure()
+    core.plugins.current.configure()
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_check_all_is_every_one_that_is_there(
     monkeypatch.setattr("core.testing.check_sampler", quick)
     code, _, _ = run(capsys, "samplers", "check", "--all", "--json")
     assert code == 0
-    assert checked == list(core.plugins.registry().samplers)
+    assert checked == list(core.plugins.current.registry().samplers)
     assert len(checked) > 1
 
 
@@ -270,7 +270,7 @@ def test_steps_for_a_budget_are_counted() -> None:
     from core.race import fit, steps_for
     from core.sampling.schedule import NoiseSchedule
 
-    known, model = core.plugins.registry(), NoiseSchedule.from_betas()
+    known, model = core.plugins.current.registry(), NoiseSchedule.from_betas()
     ddim, karras = known.sampler("ddim"), known.schedule("karras")
     assert steps_for(20, ddim, karras, model) == 20
     assert steps_for(1, replace(ddim, evals=2), karras, model) == 1

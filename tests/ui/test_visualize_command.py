@@ -69,9 +69,9 @@ def test_a_plugin_walks_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     first, second = json.loads(out)["descents"]
     assert code == 0
     assert first["apart"] == pytest.approx(second["apart"], rel=1e-4)
-    import core.plugins
+    import core.plugins.current
 
-    core.plugins.configure()
+    core.plugins.current.configure()
 
 
 @pytest.mark.parametrize(

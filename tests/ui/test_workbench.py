@@ -15,10 +15,10 @@ import gradio as gr
 import pytest
 from PIL import Image
 
-from core import plugins
 from core.errors import UserError
 from core.images import read_recipe
 from core.inputs import Inputs
+from core.plugins import current
 from core.sampling.registry import Registry
 from tests.core.pictures import box_mask, noise
 from tests.ui.benches import ANN, PROMPT, SMALL, built, values
@@ -31,7 +31,7 @@ from ui.workbench import Workbench
 
 @pytest.fixture(scope="module")
 def registry() -> Registry:
-    return plugins.registry()
+    return current.registry()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import gradio as gr
 import pytest
 from torch import Tensor
 
-from core import plugins
+from core.plugins import current
 from core.training.diffusion import DiffusionStage
 from core.weights import find
 from tests.ui.fakes import in_blocks
@@ -45,7 +45,7 @@ def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trainer
 def view(trainer: Trainer) -> Train:
     def build() -> Train:
         jobs: Any = SimpleNamespace(engine=None)
-        tab = LearnTab(jobs, plugins.registry(), trainer, lambda request: request.guest)
+        tab = LearnTab(jobs, current.registry(), trainer, lambda request: request.guest)
         with gr.Tab("learn") as outer:
             tab.build()
         tab.connect(gr.State("me"), outer.select, lambda owner: None)  # pyrefly: ignore[bad-argument-type]

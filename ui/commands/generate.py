@@ -268,7 +268,7 @@ def _kept_inputs(source: Path | None, recipe: Recipe | None, request: Request) -
 def _check_names(request: Request) -> None:
     """A misspelt sampler, schedule or option is said at once, before a model is loaded."""
     from core.aliases import resolve
-    from core.plugins import registry
+    from core.plugins.current import registry
 
     known = registry()
     named = resolve(request.sampler, request.schedule, known)

@@ -42,6 +42,6 @@ def choose_plugins(directory: Path | None, disabled: bool) -> None:
     """Tell the registry what to load, when anything was said about it."""
     if directory is None and not disabled:
         return
-    from core.plugins import configure
+    from core.plugins.current import configure
 
     configure(directory=directory, enabled=not disabled)

@@ -54,7 +54,7 @@ def race(
 ) -> None:
     """Compare samplers and schedules at one number of model evaluations: error, PSNR, time, pictures."""
     options.choose_plugins(plugins_dir, no_plugins)
-    from core.plugins import registry
+    from core.plugins.current import registry
 
     known = registry()
     running = [known.sampler(name) for name in _names(samplers)] or list(known.samplers.values())

@@ -16,7 +16,8 @@ from ui.commands.tables import console, table
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from core.plugins import Option, PluginStatus, SamplerInfo, ScheduleInfo
+    from core.sampling.options import Option
+    from core.sampling.registry import PluginStatus, SamplerInfo, ScheduleInfo
     from core.testing import Report
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -41,7 +42,7 @@ def samplers(
 
 def listing(as_json: bool) -> None:
     """Print what is registered, and what failed."""
-    from core.plugins import registry
+    from core.plugins.current import registry
 
     found = registry()
     if as_json:
@@ -129,7 +130,7 @@ def check(
 
 
 def _chosen(names: Sequence[str], every: bool) -> list[SamplerInfo]:
-    from core.plugins import registry
+    from core.plugins.current import registry
 
     if every == bool(names):
         raise UserError("name the samplers to check, or write --all.")

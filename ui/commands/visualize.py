@@ -72,7 +72,7 @@ def schedules(
     """Noise tables over their timesteps, and the levels that each schedule visits."""
     options.choose_plugins(plugins_dir, no_plugins)
     from core.learn.schedules import schedules as show
-    from core.plugins import registry
+    from core.plugins.current import registry
 
     give(
         lambda: show(registry(), betas=betas, schedule=schedule, steps=steps, strength=strength),
@@ -110,7 +110,7 @@ def reverse(
     """Points on their way from noise to data, samplers side by side at equal evaluations."""
     options.choose_plugins(plugins_dir, no_plugins)
     from core.learn.reverse import reverse_points
-    from core.plugins import registry
+    from core.plugins.current import registry
 
     names = [name.strip() for name in samplers.split(",") if name.strip()]
     asked: dict[str, Any] = {"evals": evals, "points": points, "schedule": schedule, "seed": seed}

@@ -63,8 +63,8 @@ element.addEventListener("click", (event) => {
 class PluginsTab:
     """The tab: `build` it inside the caller's layout, then `connect` it.
 
-    directory, enabled: what `core.plugins.configure` was told, so that a check loads the same plugins.
-    tracebacks: whether they are shown; they hold paths, which guests of a shared page need not see.
+    directory, enabled: what `core.plugins.current.configure` was told, so that a check loads the same
+    plugins. tracebacks: whether they are shown; they hold paths, which guests of a shared page need not see.
     """
 
     def __init__(

@@ -1,8 +1,9 @@
 """Finds plugins and loads them one at a time, so that a broken one never stops anything.
 
-A plugin is a module with hooks (core/hookspecs.py), named by an entry point in the group `latentcanvas` or
-lying as a .py file in a folder. What it registers is staged first and counts only when all of it went well;
-what went wrong is kept in its status. The built-in samplers and schedules come in by the same door.
+A plugin is a module with hooks (core/plugins/hookspecs.py), named by an entry point in the group
+`latentcanvas` or lying as a .py file in a folder. What it registers is staged first and counts only when all
+of it went well; what went wrong is kept in its status. The built-in samplers and schedules come in by the
+same door.
 """
 
 from __future__ import annotations
@@ -13,127 +14,23 @@ import importlib.util
 import os
 import re
 import sys
-import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import ClassVar, get_args
 
 import pluggy
 
-from core import hookspecs
-from core.checks import OptionValue
 from core.errors import UserError
-from core.sampling.contract import NoiseKind, Sampler
-from core.sampling.options import Option, RegistrationError, check_positional, read_options
-from core.sampling.registry import Info, PluginStatus, Registry, SamplerInfo, ScheduleInfo
-from core.sampling.schedule import Schedule
-
-__all__ = [
-    "Option",
-    "OptionValue",
-    "PluginStatus",
-    "Registry",
-    "SamplerInfo",
-    "ScheduleInfo",
-    "configure",
-    "load_plugins",
-    "registry",
-    "samplers",
-    "schedules",
-]
+from core.plugins import hookspecs
+from core.plugins.staging import FoundPlugin, Staged
+from core.sampling.options import RegistrationError
+from core.sampling.registry import Info, PluginStatus, Registry
 
 OURS = "latentcanvas"  # the distribution whose plugins are the built-in ones
 CHOICE = "LATENTCANVAS_LOAD_PLUGINS"  # installed plugins to load, separated by commas; unset: all of them
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9_.+-]*")
-
-
-@dataclass(frozen=True)
-class Source:
-    """A plugin that was found but not loaded."""
-
-    name: str
-    module: str
-    distribution: str
-    version: str
-    builtin: bool
-    load: Callable[[], object]
-
-    def status(self) -> PluginStatus:
-        return PluginStatus(self.name, self.module, self.distribution, self.version, self.builtin)
-
-
-@dataclass
-class Staged:
-    """What one plugin registers, kept apart until all of it went well."""
-
-    source: Source
-    samplers: dict[str, SamplerInfo] = field(default_factory=dict)
-    schedules: dict[str, ScheduleInfo] = field(default_factory=dict)
-
-    def sampler(
-        self,
-        name: str,
-        function: Sampler,
-        *,
-        title: str,
-        order: int = 1,
-        evals: int = 1,
-        paper: str | None = None,
-        schedule: str | None = None,
-        adaptive: bool = False,
-        stochastic: bool | str = False,
-        noise: NoiseKind = "fresh",
-        distilled: bool = False,
-    ) -> None:
-        """The `register` of `register_samplers`."""
-        _check_entry(name, title, self.samplers)
-        options = read_options(function)
-        _check_texts(name, paper, schedule)
-        _check_count(f"sampler {name}: order", order)
-        _check_count(f"sampler {name}: evals", evals)
-        if not isinstance(stochastic, bool) and stochastic not in [option.name for option in options]:
-            raise RegistrationError(
-                f"sampler {name}: stochastic must be true, false or an option, not {stochastic!r}"
-            )
-        if noise not in get_args(NoiseKind):
-            raise RegistrationError(f"sampler {name}: noise must be fresh or brownian, not {noise!r}")
-        self.samplers[name] = SamplerInfo(
-            name=name,
-            function=function,
-            title=title,
-            order=order,
-            evals=evals,
-            paper=paper,
-            schedule=schedule,
-            adaptive=bool(adaptive),
-            stochastic=stochastic,
-            noise=noise,
-            distilled=bool(distilled),
-            options=options,
-            plugin=self.source.distribution,
-            version=self.source.version,
-            summary=_first_line(function),
-        )
-
-    def schedule(self, name: str, function: Schedule, *, title: str, paper: str | None = None) -> None:
-        """The `register` of `register_schedules`."""
-        _check_entry(name, title, self.schedules)
-        _check_texts(name, paper)
-        check_positional(function, 2, "model, steps")
-        self.schedules[name] = ScheduleInfo(
-            name=name,
-            function=function,
-            title=title,
-            paper=paper,
-            plugin=self.source.distribution,
-            version=self.source.version,
-            summary=_first_line(function),
-        )
 
 
 class Loader:
@@ -143,7 +40,7 @@ class Loader:
         self.registry = Registry()
         self.loaded: list[object] = []
 
-    def add(self, source: Source) -> None:
+    def add(self, source: FoundPlugin) -> None:
         """Load a plugin and keep all that it registers, or none of it and the reason."""
         try:
             self._refuse_second(source)
@@ -173,7 +70,7 @@ class Loader:
                     status, error="; ".join(filter(None, (status.error, error)))
                 )
 
-    def _refuse_second(self, source: Source) -> None:
+    def _refuse_second(self, source: FoundPlugin) -> None:
         for first in self.registry.plugins:
             if first.name == source.name:
                 raise RegistrationError(
@@ -181,7 +78,7 @@ class Loader:
                     "give this one another name"
                 )
 
-    def _collect(self, source: Source) -> Staged:
+    def _collect(self, source: FoundPlugin) -> Staged:
         """Import a plugin and call its hooks, and no other's: it has a plugin manager of its own."""
         plugin = source.load()
         if any(plugin is other for other in self.loaded):
@@ -234,42 +131,9 @@ def load_plugins(*, directory: Path | None = None, enabled: bool = True) -> Regi
     return loader.finish()
 
 
-class _Current:
-    """The registry of this process, made when it is first asked for: the one piece of module state."""
-
-    lock = threading.Lock()
-    directory: ClassVar[Path | None] = None
-    enabled: ClassVar[bool] = True
-    registry: ClassVar[Registry | None] = None
-
-
-def configure(*, directory: Path | None = None, enabled: bool = True) -> None:
-    """Say what `registry()` loads: before it is first used, or to load everything anew."""
-    with _Current.lock:
-        _Current.directory, _Current.enabled, _Current.registry = directory, enabled, None
-
-
-def registry() -> Registry:
-    """What is registered in this process; plugins are loaded by the first call."""
-    with _Current.lock:
-        if _Current.registry is None:
-            _Current.registry = load_plugins(directory=_Current.directory, enabled=_Current.enabled)
-        return _Current.registry
-
-
-def samplers() -> dict[str, SamplerInfo]:
-    """The registered samplers by name."""
-    return dict(registry().samplers)
-
-
-def schedules() -> dict[str, ScheduleInfo]:
-    """The registered schedules by name."""
-    return dict(registry().schedules)
-
-
-def _installed() -> list[Source]:
+def _installed() -> list[FoundPlugin]:
     """Every entry point of our group: the built-in ones first, the rest in the order of their names."""
-    sources: list[Source] = []
+    sources: list[FoundPlugin] = []
     seen = set()
     for distribution in sorted(_with_our_group(), key=_left_by_a_build):
         name, version = distribution.metadata["Name"] or "?", distribution.metadata["Version"] or "?"
@@ -295,17 +159,17 @@ def _left_by_a_build(distribution: metadata.Distribution) -> bool:
     return distribution.read_text("SOURCES.txt") is not None
 
 
-def _entry_points(distribution: metadata.Distribution, name: str, version: str) -> Iterator[Source]:
+def _entry_points(distribution: metadata.Distribution, name: str, version: str) -> Iterator[FoundPlugin]:
     builtin = _normal(name) == OURS
     try:
         for point in distribution.entry_points:
             if point.group == hookspecs.GROUP:
-                yield Source(point.name, point.value, name, version, builtin, point.load)
+                yield FoundPlugin(point.name, point.value, name, version, builtin, point.load)
     except Exception as error:
-        yield Source(name, "entry_points.txt", name, version, builtin, partial(_raise, error))
+        yield FoundPlugin(name, "entry_points.txt", name, version, builtin, partial(_raise, error))
 
 
-def _files(directory: Path) -> Iterator[Source]:
+def _files(directory: Path) -> Iterator[FoundPlugin]:
     """The single-file plugins of a folder. A file has no version, so a piece of its hash stands for one."""
     if not directory.is_dir():
         raise UserError(f"The plugins folder {directory} is not there; make it, or name another.")
@@ -315,7 +179,7 @@ def _files(directory: Path) -> Iterator[Source]:
                 version = hashlib.sha256(path.read_bytes()).hexdigest()[:10]
             except OSError:  # loading it will say why
                 version = ""
-            yield Source(path.stem, str(path), path.name, version, False, partial(_load_file, path))
+            yield FoundPlugin(path.stem, str(path), path.name, version, False, partial(_load_file, path))
 
 
 def _load_file(path: Path) -> object:
@@ -334,7 +198,7 @@ def _load_file(path: Path) -> object:
 
 
 def _placed(
-    kind: str, source: Source, new: dict[str, Info], known: dict[str, Info]
+    kind: str, source: FoundPlugin, new: dict[str, Info], known: dict[str, Info]
 ) -> tuple[dict[str, Info], list[str]]:
     """`new` under the names that it will be reachable by, and a sentence for each name that was taken."""
     placed, taken = {}, []
@@ -350,23 +214,8 @@ def _placed(
     return placed, taken
 
 
-def _check_entry(name: object, title: object, staged: Iterable[str]) -> None:
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise RegistrationError(f"{name!r} is no name: use small letters, digits and _ . + -")
-    if not isinstance(title, str) or not title.strip():
-        raise RegistrationError(f"{name} needs a title")
-    if name in staged:
-        raise RegistrationError(f"it registers {name!r} twice")
-
-
-def _check_texts(name: str, *texts: object) -> None:
-    if not all(text is None or isinstance(text, str) for text in texts):
-        raise RegistrationError(f"{name}: paper and schedule are text or None")
-
-
-def _check_count(what: str, number: object) -> None:
-    if not isinstance(number, int) or number < 1:
-        raise RegistrationError(f"{what} must be a whole number from 1, not {number!r}")
+def _raise(error: Exception) -> object:
+    raise error
 
 
 def _wanted() -> set[str] | None:
@@ -378,17 +227,9 @@ def _normal(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
-def _first_line(function: object) -> str:
-    return next(iter((getattr(function, "__doc__", None) or "").strip().splitlines()), "").strip()
-
-
 def _reason(error: BaseException) -> str:
     """What went wrong, in one line."""
     text = " ".join(str(error).split())
     if isinstance(error, RegistrationError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _raise(error: Exception) -> object:
-    raise error
