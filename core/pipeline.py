@@ -30,7 +30,7 @@ from core.lru import Remembered
 from core.models.build import Coder, make_coder, unet_class
 from core.models.clip import CLIPTextEncoder, weigh
 from core.models.config import PointsConfig
-from core.models.points import NO_COLOURS
+from core.models.point_model import NO_COLOURS
 from core.models.unet import UNet
 from core.networks import Networks, find_memory
 from core.pixels import to_images

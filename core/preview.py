@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from core.models.points import draw_points
+from core.models.point_model import draw_points
 from core.pixels import to_images
 
 

@@ -45,7 +45,7 @@ MAX_CFG_SCALE = 100.0
 MAX_BATCH = 64
 MAX_CLIP_SKIP = 100
 MAX_REUSE = 20
-MAX_MERGING = 0.75  # three tokens of four: core/models/merging.py
+MAX_MERGING = 0.75  # three tokens of four: core/models/fast/token_merging.py
 
 
 def max_seed(batch: int) -> int:

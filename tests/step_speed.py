@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from core.bench.peak import product_speed, step_flop
 from core.device import find_dtype
-from core.models import winograd
 from core.models.config import UNetConfig, VAEConfig
+from core.models.fast import winograd
 from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
 from core.weights.parts import laid_out

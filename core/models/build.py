@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from core.models.config import CoderConfig, PixelsConfig, PointsConfig
-from core.models.pixels import Pixels
-from core.models.points import Points, PointwiseUNet
+from core.models.pixel_space import Pixels
+from core.models.point_model import Points, PointwiseUNet
 from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
 

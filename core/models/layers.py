@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.models import winograd
+from core.models.fast import winograd
 
 
 def silu(x: Tensor) -> Tensor:

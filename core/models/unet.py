@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from core.models.attention import attention
 from core.models.config import UNetConfig
+from core.models.fast.token_merging import Merge
 from core.models.layers import Conv3x3, Downsample, ResnetBlock, Upsample, add, silu
-from core.models.merging import Merge
 
 # Of the finest level: the layers of the way up that read no deeper than the first one of the way down.
 SHALLOW = 2
@@ -104,7 +104,7 @@ class TransformerBlock(nn.Module):
     """Positions look at each other, then at the text, then think: (B, N, C) -> (B, N, C).
 
     size: the map (H, W) that the N positions are. merging: the share of them that is merged while they look
-    at each other (see core/models/merging.py).
+    at each other (see core/models/fast/token_merging.py).
     """
 
     def __init__(self, channels: int, context_width: int, heads: int) -> None:
@@ -308,7 +308,7 @@ class UNet(nn.Module):
         deep: those of another evaluation. All that is deeper is then left out, and only the first layer of
         the way down and the last two of the way up are run (Ma et al. 2023, arXiv:2312.00858, section 3.2).
         merging: the share of positions that is merged in the self-attention of the finest level that has
-        some; see core/models/merging.py.
+        some; see core/models/fast/token_merging.py.
         """
         time = self.time_embedding(
             timestep_embedding(timesteps, self.config.block_out_channels[0]).to(x.dtype)

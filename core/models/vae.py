@@ -11,14 +11,15 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from core.models import strips
 from core.models.attention import attention
 from core.models.config import VAEConfig
+from core.models.fast import exact_tiling
 from core.models.layers import Downsample, ResnetBlock, Upsample, silu
 
 EPS = 1e-6
-# A picture whose largest map has more numbers than this is computed by strips (core/models/strips.py). For SD
-# 1.5 that is one above 768x768, the largest that such models are made for.
+# A picture whose largest map has more numbers than this is computed by strips
+# (core/models/fast/exact_tiling.py). For SD 1.5 that is one above 768x768, the largest that such models are
+# made for.
 LARGEST_WHOLE = 256 * 768 * 768
 
 
@@ -160,7 +161,7 @@ class AutoencoderKL(nn.Module):
     def moments(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of q(z | picture), unscaled: (B, 3, H, W) -> twice (B, C, H/f, W/f)."""
         if self.by_strips(*pictures.shape[2:]):
-            h = torch.cat([strips.encode(self.encoder, one[None]) for one in pictures])
+            h = torch.cat([exact_tiling.encode(self.encoder, one[None]) for one in pictures])
         else:
             h = self.encoder(pictures)
         mean, log_variance = self.quant_conv(h).chunk(2, dim=1)
@@ -180,6 +181,6 @@ class AutoencoderKL(nn.Module):
         height, width = (self.config.reduction * side for side in z.shape[2:])
         if self.by_strips(height, width):
             largest = self._largest_map(height, width)
-            return torch.cat([strips.decode(self.decoder, one[None], largest) for one in z])
+            return torch.cat([exact_tiling.decode(self.decoder, one[None], largest) for one in z])
         out: Tensor = self.decoder(z)
         return out

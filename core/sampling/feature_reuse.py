@@ -1,8 +1,8 @@
 """Approximations of a network that save time: features of an earlier evaluation, and merged tokens.
 
 Deep features change little from one noise level to the next, so they are taken from an earlier evaluation
-(DeepCache, Ma et al. 2023, arXiv:2312.00858); what merging tokens is, core/models/merging.py says. Both give
-another picture than the exact network: docs/benchmarks.md has by how much.
+(DeepCache, Ma et al. 2023, arXiv:2312.00858); what merging tokens is, core/models/fast/token_merging.py says.
+Both give another picture than the exact network: docs/benchmarks.md has by how much.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ from core.files import plain_errors, write_whole
 from core.models.build import Coder
 from core.models.clip import CLIPTextEncoder
 from core.models.config import CoderConfig, PixelsConfig, PointsConfig, TextConfig, UNetConfig
-from core.models.pixels import Pixels
-from core.models.points import NO_COLOURS, Points
+from core.models.pixel_space import Pixels
+from core.models.point_model import NO_COLOURS, Points
 from core.models.unet import UNet
 from core.preview import fit
 from core.prompts.tokenizer import Tokenizer

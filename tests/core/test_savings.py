@@ -15,8 +15,8 @@ from torch import Tensor
 
 from core.images import png_bytes, read_recipe
 from core.models.config import UNetConfig
-from core.models.merging import Merge
-from core.models.points import PointwiseUNet
+from core.models.fast.token_merging import Merge
+from core.models.point_model import PointwiseUNet
 from core.models.unet import UNet
 from core.pipeline import Pipeline
 from core.plugins import current, discovery

@@ -16,8 +16,8 @@ from core.errors import UserError
 from core.images import read_recipe
 from core.models.config import ModelConfig, PixelsConfig, PointsConfig, UNetConfig
 from core.models.layers import Conv3x3
-from core.models.pixels import Pixels
-from core.models.points import EXTENT, Points, PointwiseUNet, draw_points
+from core.models.pixel_space import Pixels
+from core.models.point_model import EXTENT, Points, PointwiseUNet, draw_points
 from core.models.unet import UNet
 from core.pipeline import Pipeline
 from core.pixels import from_image

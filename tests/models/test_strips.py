@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.models import strips, vae
+from core.models import vae
 from core.models.config import VAEConfig
+from core.models.fast import exact_tiling
 from core.models.vae import AutoencoderKL
 from core.pipeline import Pipeline
 from core.weights.parts import laid_out
@@ -30,8 +31,8 @@ def network(dtype: torch.dtype = torch.float32, *, channels_last: bool = False) 
 def small_strips(monkeypatch: pytest.MonkeyPatch) -> None:
     """So small that pictures of these tests take dozens of strips, of 4 to 10 rows."""
     monkeypatch.setattr(vae, "LARGEST_WHOLE", 0)
-    monkeypatch.setattr(strips, "WHOLE", 24 * 30 * 30)
-    monkeypatch.setattr(strips, "STRIP", 16 * 216 * 7)
+    monkeypatch.setattr(exact_tiling, "WHOLE", 24 * 30 * 30)
+    monkeypatch.setattr(exact_tiling, "STRIP", 16 * 216 * 7)
 
 
 def given(dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core.models import winograd
+from core.models.fast import winograd
 from core.models.layers import Conv3x3, Upsample
 
 Case = tuple[Tensor, Tensor, Tensor]

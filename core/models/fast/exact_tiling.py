@@ -12,16 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.models.layers import Downsample, ResnetBlock, Upsample, silu
-
-if TYPE_CHECKING:
-    from core.models.vae import Decoder, Encoder
 
 # Numbers in a map, of one picture. A residual block on a map of at most WHOLE is computed at once: SD 1.5's
 # levels up to 256x256. A strip has about STRIP.
@@ -30,6 +27,29 @@ STRIP = 256 * 1024 * 32
 
 Shape = tuple[int, int, int, int]
 Affine = Callable[[Tensor], Tensor]
+
+
+class _Half(Protocol):
+    """What the VAE's encoder and decoder (core/models/vae.py) have in common."""
+
+    conv_in: nn.Conv2d
+    conv_norm_out: nn.GroupNorm
+    conv_out: nn.Conv2d
+
+    @property
+    def mid_block(self) -> nn.Module: ...
+
+
+class Encoder(_Half, Protocol):
+    """An encoder, as far as it is computed here."""
+
+    down_blocks: nn.ModuleList
+
+
+class Decoder(_Half, Protocol):
+    """A decoder, as far as it is computed here."""
+
+    up_blocks: nn.ModuleList
 
 
 @dataclass(frozen=True, eq=False)
