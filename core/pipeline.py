@@ -41,7 +41,7 @@ from core.prompts.tokenizer import END, OPENCLIP_PAD, Chunk, TokenCount, Tokeniz
 from core.request import Request, Settings
 from core.run import Result, Run
 from core.weights.find import find_model
-from core.weights.model import ModelFiles, open_model
+from core.weights.model_files import ModelFiles, open_model
 from core.weights.parts import StoredNetwork
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from core.errors import UserError
 from core.images import Recipe
 from core.pasting import Paste
 from core.request import Settings
-from core.weights.mapped import Damaged, MappedFile
-from core.weights.safetensors_file import NAMES, looks_like, read_safetensors
+from core.weights.readers.mapped_file import Damaged, MappedFile
+from core.weights.readers.safetensors_file import NAMES, looks_like, read_safetensors
 
 if TYPE_CHECKING:
     from core.trajectory import Trajectory

@@ -24,9 +24,9 @@ from core.files import write_stream
 from core.models.config import ModelConfig
 from core.scenes.vocabulary import save_tokenizer
 from core.training.export import model_index, part_configs
-from core.weights.checkpoint import open_checkpoint
 from core.weights.convert import Written, convert, safetensors_blocks
 from core.weights.parts import expected_shapes
+from core.weights.readers.checkpoint import open_checkpoint
 from tests.checkpoints import tokenizer, write_ckpt
 
 FORMS = ("safetensors", "ckpt", "folder")

@@ -221,7 +221,7 @@ def fits_beside(name: str) -> bool:
 
     from core.memory import free_memory
     from core.weights.find import find_model
-    from core.weights.model import open_model
+    from core.weights.model_files import open_model
 
     size = sum(path.stat().st_size for path in open_model(find_model(name)).hashed)
     if torch.cuda.is_available():

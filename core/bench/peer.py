@@ -63,7 +63,7 @@ def measure(job: Job) -> dict[str, float]:
     memory = peak_memory_mb(device) or 0.0
     from core.bench.peak import peak_percent
     from core.weights.find import find_model
-    from core.weights.model import open_model
+    from core.weights.model_files import open_model
 
     config = open_model(find_model(job.model)).config
     size = (job.height // config.vae.reduction, job.width // config.vae.reduction)

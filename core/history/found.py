@@ -14,8 +14,8 @@ from core.errors import UserError
 from core.history.rows import COLUMNS, PICTURE, STEPS, RunRow, run_id
 from core.images import Recipe, read_recipe
 from core.request import Settings
-from core.weights.mapped import MappedFile
-from core.weights.safetensors_file import read_safetensors
+from core.weights.readers.mapped_file import MappedFile
+from core.weights.readers.safetensors_file import read_safetensors
 
 _KEY = "latentcanvas"
 _MOST = 10**9

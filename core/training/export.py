@@ -26,7 +26,7 @@ from core.scenes.vocabulary import save_tokenizer
 from core.training.card import CARD, RECIPE, card, recipe_toml
 from core.training.recipe import TrainingRecipe
 from core.training.sets import Data, PointSet, open_set
-from core.weights.folder import NOTES, PIXELS, POINTS, TEXT, UNET, VAE
+from core.weights.layouts.folder import NOTES, PIXELS, POINTS, TEXT, UNET, VAE
 
 PREVIEW_PICTURES = 128
 

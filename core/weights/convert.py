@@ -16,13 +16,13 @@ from torch import Tensor
 from core.errors import UserError
 from core.files import write_stream
 from core.models.config import ModelConfig, VAEConfig
-from core.weights import compvis
-from core.weights.checkpoint import open_checkpoint
-from core.weights.compvis import CLIP, OPEN_CLIP, UNET, VAE
-from core.weights.mapped import ITEM_BYTES, Entry
-from core.weights.model import open_model
+from core.weights.layouts import compvis
+from core.weights.layouts.compvis import CLIP, OPEN_CLIP, UNET, VAE
+from core.weights.model_files import open_model
 from core.weights.parts import Part, check_part, expected_shapes
-from core.weights.safetensors_file import NAMES
+from core.weights.readers.checkpoint import open_checkpoint
+from core.weights.readers.mapped_file import ITEM_BYTES, Entry
+from core.weights.readers.safetensors_file import NAMES
 
 _BLOCK = 16 * 2**20
 Pieces = tuple[Callable[[], Tensor], ...]

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from core.weights.checkpoint import Checkpoint, look, refusal
-from core.weights.compvis import CLIP, EMA, OPEN_CLIP, UNET, VAE
-from core.weights.mapped import Entry
-from core.weights.model import open_model
+from core.weights.layouts.compvis import CLIP, EMA, OPEN_CLIP, UNET, VAE
+from core.weights.layouts.prediction import read_prediction
+from core.weights.layouts.recognise import recognise
+from core.weights.layouts.single import read_single
+from core.weights.model_files import open_model
 from core.weights.parts import check_part, expected_shapes
-from core.weights.prediction import read_prediction
-from core.weights.recognise import recognise
-from core.weights.single import read_single
+from core.weights.readers.checkpoint import Checkpoint, look, refusal
+from core.weights.readers.mapped_file import Entry
 
 _PARTS = {UNET: "unet", VAE: "vae", CLIP: "text_encoder", OPEN_CLIP: "text_encoder", EMA: "ema"}
 

@@ -24,7 +24,7 @@ from core.models.build import make_coder
 from core.models.clip import CLIPTextEncoder
 from core.models.config import ModelConfig
 from core.models.unet import UNet
-from core.weights.mapped import Entry
+from core.weights.readers.mapped_file import Entry
 
 M = TypeVar("M", bound=nn.Module)
 C = TypeVar("C")

@@ -19,7 +19,7 @@ from core.preview_map import NAME, fields, scenes
 from core.sampling.noise import start_noise
 from core.scenes.pool import Pool, to_tensor
 from core.weights.find import EMBEDDED
-from core.weights.folder import NOTES
+from core.weights.layouts.folder import NOTES
 from tests.small import write_model
 
 

@@ -20,8 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from core.errors import UserError
-from core.weights.checkpoint import look, open_checkpoint
-from core.weights.pickles import MAX_OPCODES
+from core.weights.readers.checkpoint import look, open_checkpoint
+from core.weights.readers.pickle_machine import MAX_OPCODES
 from tests.checkpoints import LIGHTNING, lightning, write_ckpt
 
 BASE = torch.arange(24, dtype=torch.float32)

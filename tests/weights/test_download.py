@@ -16,10 +16,10 @@ import pytest
 from huggingface_hub import constants
 
 from core.errors import UserError
-from core.weights import download as downloads
 from core.weights import find
-from core.weights.download import fetch, gigabytes, plan_download
-from core.weights.hub_files import choose_file, choose_folder
+from core.weights.hub import download as downloads
+from core.weights.hub.download import fetch, gigabytes, plan_download
+from core.weights.hub.hub_files import choose_file, choose_folder
 from tests.small import write_model
 from tests.ui.commandline import failure, run
 from tests.weights.hub import COMMIT, Hub, digest

@@ -16,7 +16,7 @@ from torch import Tensor
 from core.errors import UserError
 from core.pipeline import Pipeline
 from core.weights import find
-from core.weights.model import open_model
+from core.weights.model_files import open_model
 from tests.checkpoints import state_dict, write_ckpt, write_folder, write_safetensors
 
 UNET, VAE, TEXT = (

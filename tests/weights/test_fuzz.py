@@ -19,7 +19,7 @@ from safetensors.torch import save
 from core.errors import UserError
 from core.pipeline import Pipeline
 from core.weights.inspect import inspect
-from core.weights.model import open_model
+from core.weights.model_files import open_model
 from tests.checkpoints import lightning, state_dict, write_ckpt, write_folder, write_safetensors
 
 FORMS = ("safetensors", "zip", "older")

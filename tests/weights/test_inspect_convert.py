@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from core.errors import UserError
-from core.weights.checkpoint import open_checkpoint
-from core.weights.compvis import averaged
 from core.weights.convert import convert
 from core.weights.inspect import inspect
-from core.weights.model import open_model
+from core.weights.layouts.compvis import averaged
+from core.weights.model_files import open_model
+from core.weights.readers.checkpoint import open_checkpoint
 from tests.checkpoints import LIGHTNING, Base, state_dict, write_ckpt, write_folder, write_safetensors
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from core.errors import UserError
 from core.pipeline import Pipeline
-from core.weights.checkpoint import open_checkpoint
-from core.weights.compvis import averaged
-from core.weights.model import open_model
-from core.weights.single import read_single
+from core.weights.layouts.compvis import averaged
+from core.weights.layouts.single import read_single
+from core.weights.model_files import open_model
+from core.weights.readers.checkpoint import open_checkpoint
 from tests.checkpoints import Base, state_dict, write_ckpt, write_folder, write_safetensors
 
 POSITIONS = "cond_stage_model.transformer.text_model.embeddings.position_ids"

@@ -48,7 +48,7 @@ def bench(
     from core.bench import Job, medians, ratios
     from core.request import parse_size
     from core.weights.find import find_model
-    from core.weights.model import open_model
+    from core.weights.model_files import open_model
 
     files = open_model(find_model(model))
     own = files.notes.defaults

@@ -15,7 +15,7 @@ from ui.commands import options
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from core.weights.download import Plan
+    from core.weights.hub.download import Plan
 
 
 def download(
@@ -42,7 +42,7 @@ def download(
 ) -> None:
     """Download a model: only the files that are needed, checked, resumed where it was broken off."""
     from core.weights import find
-    from core.weights.download import fetch, plan_download
+    from core.weights.hub.download import fetch, plan_download
 
     plan = plan_download(name, find.MODELS, revision=revision, variant=variant, file=file, out=out)
     print(described(plan), file=sys.stderr)
@@ -60,7 +60,7 @@ def download(
 
 def described(plan: Plan) -> str:
     """What will come, under which licence, and where it goes: for the one who has to agree."""
-    from core.weights.download import gigabytes
+    from core.weights.hub.download import gigabytes
 
     here = plan.arrived()
     size = gigabytes(plan.size) + (f", of which {gigabytes(here)} are here already" if here else "")
@@ -80,7 +80,7 @@ def described(plan: Plan) -> str:
 
 
 def _ask(plan: Plan) -> None:
-    from core.weights.download import gigabytes
+    from core.weights.hub.download import gigabytes
 
     if not sys.stdin.isatty():
         size = gigabytes(plan.size)

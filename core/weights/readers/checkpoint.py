@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from core.errors import UserError
-from core.weights.mapped import Damaged, Entry, MappedFile
-from core.weights.safetensors_file import looks_like, read_safetensors
-from core.weights.torch_file import Contents, is_pickle, is_zip, read_legacy, read_zip
+from core.weights.readers.mapped_file import Damaged, Entry, MappedFile
+from core.weights.readers.safetensors_file import looks_like, read_safetensors
+from core.weights.readers.torch_file import Contents, is_pickle, is_zip, read_legacy, read_zip
 
 INDEX = ".index.json"
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")

@@ -2,7 +2,7 @@
 
 Python's own unpickler calls whatever a file names. This one never imports, calls or looks up anything: a
 global stays a name, what a call of it would make becomes a `TensorRef`, a plain container or an inert
-`Placeholder`, and names that are not on the short list (core/weights/pickle_names.py) are
+`Placeholder`, and names that are not on the short list (core/weights/readers/pickle_names.py) are
 collected, for the caller to refuse.
 
 The opcodes are those of Python's `pickletools`, protocols 0 to 5. Every opcode costs a bounded amount of
@@ -16,8 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any, Protocol, cast
 
-from core.weights.mapped import MAX_NAME, Damaged, shown
-from core.weights.pickle_names import DTYPES, HARMLESS, STORAGES
+from core.weights.readers.mapped_file import MAX_NAME, Damaged, shown
+from core.weights.readers.pickle_names import DTYPES, HARMLESS, STORAGES
 
 MAX_OPCODES = 500_000  # the largest training checkpoints of SD have a tenth of it
 

@@ -12,8 +12,8 @@ import struct
 import zipfile
 from typing import Any
 
-from core.weights.mapped import ITEM_BYTES, Damaged, Entry, MappedFile, check_entry
-from core.weights.pickles import Pickled, StorageRef, TensorRef, read_pickle
+from core.weights.readers.mapped_file import ITEM_BYTES, Damaged, Entry, MappedFile, check_entry
+from core.weights.readers.pickle_machine import Pickled, StorageRef, TensorRef, read_pickle
 
 MAX_PICKLE = 32 * 2**20  # a hundred times that of SD
 _MAGIC, _VERSION = 0x1950A86A20F9469CFC6C, 1001

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-from core.weights.checkpoint import Checkpoint
-from core.weights.compvis import CLIP, EMA, OPEN_CLIP, UNET, VAE
+from core.weights.layouts.compvis import CLIP, EMA, OPEN_CLIP, UNET, VAE
+from core.weights.readers.checkpoint import Checkpoint
 
 Architecture = Literal["SD1", "SD2", "inpainting", "SDXL", "LoRA", "VAE", "embedding", "unknown"]
 

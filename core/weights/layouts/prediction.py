@@ -7,9 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from core.models.config import PredictionType
-from core.weights.checkpoint import Checkpoint
-from core.weights.compvis import UNET
-from core.weights.recognise import Kind
+from core.weights.layouts.compvis import UNET
+from core.weights.layouts.recognise import Kind
+from core.weights.readers.checkpoint import Checkpoint
 
 _SD2_BASE_STEP = 875_000  # the training step that the files of SD 2.0 base name, which predicts epsilon
 _V_SPREAD = 0.09

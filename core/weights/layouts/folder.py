@@ -25,9 +25,9 @@ from core.models.config import (
 )
 from core.request import Defaults
 from core.toml_records import build
-from core.weights.checkpoint import INDEX, open_checkpoint
-from core.weights.mapped import Entry
 from core.weights.parts import Part, Source
+from core.weights.readers.checkpoint import INDEX, open_checkpoint
+from core.weights.readers.mapped_file import Entry
 
 NOTES = "latentcanvas.json"
 TEXT, VAE, UNET = (

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
 from core.files import check_writable, plain_errors
-from core.weights.hub_files import choose_file, choose_folder
+from core.weights.hub.hub_files import choose_file, choose_folder
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

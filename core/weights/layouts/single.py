@@ -13,14 +13,14 @@ from typing import TypeVar
 
 from core.errors import UserError
 from core.models.config import ModelConfig, NoiseConfig, TextConfig, UNetConfig, VAEConfig
-from core.weights import compvis
-from core.weights.checkpoint import Checkpoint, open_checkpoint
-from core.weights.compvis import CLIP, EMA, OPEN_CLIP, UNET, VAE
-from core.weights.folder import diffusers_vae
-from core.weights.mapped import Entry
+from core.weights.layouts import compvis
+from core.weights.layouts.compvis import CLIP, EMA, OPEN_CLIP, UNET, VAE
+from core.weights.layouts.folder import diffusers_vae
+from core.weights.layouts.prediction import read_prediction
+from core.weights.layouts.recognise import recognise
 from core.weights.parts import Part, Source
-from core.weights.prediction import read_prediction
-from core.weights.recognise import recognise
+from core.weights.readers.checkpoint import Checkpoint, open_checkpoint
+from core.weights.readers.mapped_file import Entry
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from core.weights.mapped import Damaged, Entry, MappedFile, check_entry, shown
+from core.weights.readers.mapped_file import Damaged, Entry, MappedFile, check_entry, shown
 
 MAX_HEADER = 16 * 2**20  # a hundred times that of SD
 DTYPES = {

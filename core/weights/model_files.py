@@ -8,9 +8,9 @@ from pathlib import Path
 
 from core.errors import UserError
 from core.models.config import CoderConfig, ModelConfig, VAEConfig
-from core.weights.checkpoint import INDEX, open_checkpoint
 from core.weights.find import find_tokenizer, model_name
-from core.weights.folder import (
+from core.weights.hashes import hash_files
+from core.weights.layouts.folder import (
     ModelNotes,
     plain_notes,
     read_config,
@@ -19,11 +19,11 @@ from core.weights.folder import (
     read_vae_config,
     read_vae_part,
 )
-from core.weights.hashes import hash_files
+from core.weights.layouts.prediction import SIZES
+from core.weights.layouts.recognise import recognise
+from core.weights.layouts.single import read_single, read_vae_file
 from core.weights.parts import Part
-from core.weights.prediction import SIZES
-from core.weights.recognise import recognise
-from core.weights.single import read_single, read_vae_file
+from core.weights.readers.checkpoint import INDEX, open_checkpoint
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""How checkpoints name their tensors, and the networks these are for."""

@@ -1,0 +1,1 @@
+"""Weight files as bytes: safetensors and pickles, mapped or read safely."""
