@@ -13,7 +13,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from core import testing
+from core import conformance as testing
 from core.sampling import solver_maths as maths
 
 if TYPE_CHECKING:

@@ -19,10 +19,11 @@ from torch import Tensor
 
 from core.errors import UserError
 from core.plugins import current
+from core.sampling.exact import gaussian
 from core.sampling.loop import run_sampler
+from core.sampling.noise import SeededNoise
 from core.sampling.registry import SamplerInfo, ScheduleInfo
 from core.sampling.schedule import NoiseSchedule, last_part
-from core.testing import gaussian, seeded_noise
 
 if TYPE_CHECKING:
     from core.pipeline import Pipeline
@@ -166,8 +167,8 @@ def _counted(info: SamplerInfo, sigmas: Sequence[float]) -> int:
         calls += 1
         return exact(x, sigma)
 
-    x = sigmas[0] * seeded_noise(0, 1, shape)(sigmas[0], 0.0)
-    for _ in run_sampler(info, denoise, x, sigmas, seeded_noise(1, 1, shape), {}):
+    x = sigmas[0] * SeededNoise(0, 1, shape)(sigmas[0], 0.0)
+    for _ in run_sampler(info, denoise, x, sigmas, SeededNoise(1, 1, shape), {}):
         pass
     return calls
 

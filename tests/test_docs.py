@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import typer
 
+from core.conformance import check_sampler
+from core.conformance.rules import RULES
 from core.plugins import hookspecs
 from core.plugins.discovery import load_plugins
 from core.sampling.contract import RegisterSampler
 from core.sampling.schedule import NoiseSchedule, RegisterSchedule
-from core.testing import check_sampler
-from core.testing.rules import RULES
 from ui import cli
 
 CHECKOUT = Path(__file__).resolve().parents[1]

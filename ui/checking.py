@@ -72,7 +72,7 @@ class Check:
         return True
 
     def report(self) -> dict[str, Any]:
-        """What `core.testing.Report.to_dict` says, after the end. Raises UserError when there is none."""
+        """What `core.conformance.Report.to_dict` says, after the end. Raises UserError when there is none."""
         said, complaint = self._output
         if self._process.returncode in (0, 1):  # all rules hold; some are broken
             try:

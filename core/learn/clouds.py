@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from core.checks import hint
 from core.errors import UserError
-from core.testing.exact import Exact
+from core.sampling.exact import Exact
 from core.training.densities import DENSITIES
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from core.conformance import Report, check_sampler
+from core.conformance.accuracy import COUNTS, graded
+from core.conformance.rules import RULES
 from core.errors import UserError
 from core.sampling.contract import Denoise, Noise, Range, Step
-from core.testing import Report, check_sampler
-from core.testing.accuracy import COUNTS, graded
-from core.testing.rules import RULES
 
 Steps = Iterator[Step]
 

@@ -29,9 +29,9 @@ from core.learn.shown import Pictures, Plot, Shown
 from core.learn.tables import table, tables
 from core.plugins.discovery import load_plugins
 from core.sampling.contract import Step
+from core.sampling.exact import points
 from core.sampling.registry import Registry
 from core.sampling.schedule import NoiseSchedule, last_part
-from core.testing.exact import points
 from core.training.densities import DENSITIES
 
 

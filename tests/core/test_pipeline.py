@@ -38,7 +38,7 @@ def test_neither_running_nor_checking_imports_torchs_compiler(folder: Path) -> N
 import sys
 from core import plugins
 from core.pipeline import Pipeline
-from core.testing import check_sampler
+from core.conformance import check_sampler
 Pipeline.load({str(folder)!r}, device="cpu").generate(prompt="a red circle", steps=1)
 check_sampler(plugins.registry().sampler("euler"))
 print([name for name in ("torch._dynamo", "sympy") if name in sys.modules])

@@ -62,8 +62,8 @@ def test_testing_is_one_module_by_either_import() -> None:
 import latentcanvas.testing
 from latentcanvas.testing import gaussian
 from latentcanvas import testing
-import core.testing
-print(latentcanvas.testing is testing is core.testing, gaussian is core.testing.gaussian)
+import core.conformance
+print(latentcanvas.testing is testing is core.conformance, gaussian is core.conformance.gaussian)
 """
     assert python(code).split() == ["True", "True"]
 

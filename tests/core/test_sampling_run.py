@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from core.conformance import gaussian, seeded_noise
 from core.errors import Cancelled, UserError
 from core.sampling.contract import Denoise, GuidedDenoise, Noise, Step
 from core.sampling.loop import run_sampler
 from core.sampling.options import Option
 from core.sampling.registry import SamplerInfo
-from core.testing import gaussian, seeded_noise
 
 SIGMAS = (8.0, 4.0, 2.0, 1.0, 0.0)
 X = 8 * torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0))

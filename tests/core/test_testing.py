@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from core.testing import Exact, consistency, gaussian, mixture, points, seeded_noise
+from core.conformance import Exact, consistency, gaussian, mixture, points, seeded_noise
 
 SIGMA = 0.8
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from core.conformance import check_sampler
 from core.plugins.discovery import load_plugins
 from core.sampling.registry import SamplerInfo
-from core.testing import check_sampler
 
 
 def cases() -> Iterator[tuple[SamplerInfo, dict[str, float]]]:

@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from core.conformance import gaussian, points
 from core.sampling.contract import Noise, Step
 from core.sampling.denoiser import Denoiser
 from core.sampling.schedule import NoiseSchedule, Schedule
-from core.testing import gaussian, points
 from samplers.ddim import ddim
 from samplers.ddpm import ddpm
 from samplers.schedules import karras, leading, linspace, trailing

@@ -106,7 +106,7 @@ def test_without_any_from_outside_it_says_how_to_write_one(registry: Registry) -
 
 
 def test_the_example_on_the_page_is_a_plugin_that_passes(tmp_path: Path) -> None:
-    from core.testing import check_sampler
+    from core.conformance import check_sampler
 
     (tmp_path / "my_euler.py").write_text(EXAMPLE)
     loaded = discovery.load_plugins(directory=tmp_path)
@@ -191,7 +191,7 @@ def test_the_real_process_says_what_the_command_says(monkeypatch: pytest.MonkeyP
 
 def test_the_commands_report_is_what_the_page_reads() -> None:
     """The page's table is made from the keys that the report really has."""
-    from core.testing.check import Finding, Report
+    from core.conformance.report import Finding, Report
 
     report = Report("heun", "latentcanvas", "1", {}, (Finding(1, "steps", True, 12, "as many as asked"),))
     html = report_html(json.loads(json.dumps(report.to_dict())))

@@ -16,9 +16,9 @@ from ui.commands.tables import console, table
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from core.conformance import Report
     from core.sampling.options import Option
     from core.sampling.registry import PluginStatus, SamplerInfo, ScheduleInfo
-    from core.testing import Report
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 app.command()(race)
@@ -147,7 +147,7 @@ def _given(texts: Sequence[str]) -> dict[str, str]:
 def _reports(chosen: Sequence[SamplerInfo], given: dict[str, str]) -> Iterator[Report]:
     import torch
 
-    from core.testing import check_sampler
+    from core.conformance import check_sampler
 
     torch.set_num_threads(1)  # the tensors are too small to share
     for info in chosen:

@@ -13,11 +13,10 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from core.sampling.contract import Noise, Step
-from core.testing.accuracy import moments, near, order, statistics
-from core.testing.behaviour import memory, restored, stopping, surroundings
-from core.testing.check import Finding
-from core.testing.subject import (
+from core.conformance.accuracy import moments, near, order, statistics
+from core.conformance.behaviour import memory, restored, stopping, surroundings
+from core.conformance.report import Finding
+from core.conformance.subject import (
     HIGH,
     SHAPE,
     Counted,
@@ -31,6 +30,7 @@ from core.testing.subject import (
     same,
     start,
 )
+from core.sampling.contract import Noise, Step
 
 Judge = Callable[[Subject], tuple[float | None, str]]  # -> the figure and its sentence; Wrong, NotJudged
 

@@ -9,9 +9,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from core.conformance.subject import HIGH, MEAN, STD, Subject, Wrong, grid, normal, rms
+from core.sampling.exact import Exact, gaussian, mixture
 from core.sampling.noise import BrownianNoise
-from core.testing.exact import Exact, gaussian, mixture
-from core.testing.subject import HIGH, MEAN, STD, Subject, Wrong, grid, normal, rms
 
 # --- Rule 2: the order of convergence ---
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from core.testing.check import Finding, Report, check_sampler
-from core.testing.exact import Exact, consistency, gaussian, mixture, points
+from core.conformance.check import check_sampler
+from core.conformance.report import Finding, Report
+from core.sampling.exact import Exact, consistency, gaussian, mixture, points
 
 if TYPE_CHECKING:
     from core.sampling.contract import Noise

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from core.checks import OptionValue
 from core.sampling.contract import Denoise, Noise, Step
+from core.sampling.exact import Exact, consistency, gaussian
 from core.sampling.noise import noise_source, start_noise
 from core.sampling.registry import SamplerInfo
-from core.testing.exact import Exact, consistency, gaussian
 
 SHAPE = (4, 8, 8)  # (C, h, w)
 HIGH = 14.6  # where Stable Diffusion's noise begins; all grids but one begin there

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.conformance.subject import Counted, Subject, Wrong, grid, same, start
 from core.errors import Cancelled
-from core.testing.subject import Counted, Subject, Wrong, grid, same, start
 
 
 def memory(subject: Subject) -> tuple[float, str]:

@@ -3,61 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from core.conformance.report import Report
 from core.errors import UserError
 
 if TYPE_CHECKING:
     from core.sampling.contract import Sampler
     from core.sampling.registry import SamplerInfo
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one rule found. `passed` is None where it could not be judged, because another rule is broken."""
-
-    number: int
-    name: str
-    passed: bool | None
-    figure: float | None  # what was measured; the sentence says what it is
-    sentence: str
-
-    def __str__(self) -> str:
-        verdict = {True: "pass", False: "FAIL", None: "  - "}[self.passed]
-        figure = "" if self.figure is None else f"{self.figure:.3g}"
-        return f"{self.number:2} {self.name:13} {verdict} {figure:>9}  {self.sentence}"
-
-
-@dataclass(frozen=True)
-class Report:
-    """What all rules found. `passed` is what a plugin's own test asserts; printed, it is a line a rule."""
-
-    sampler: str
-    plugin: str
-    version: str
-    options: dict[str, Any]
-    findings: tuple[Finding, ...]
-
-    @property
-    def passed(self) -> bool:
-        return not self.failed
-
-    @property
-    def failed(self) -> list[int]:
-        """The numbers of the rules that are broken."""
-        return [finding.number for finding in self.findings if finding.passed is False]
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "passed": self.passed}
-
-    def __str__(self) -> str:
-        options = "".join(f" {name}={value}" for name, value in self.options.items())
-        who = " ".join(filter(None, (self.plugin, self.version)))
-        head = f"{self.sampler}{f' ({who})' if who else ''}{options}"
-        count = sum(finding.passed is True for finding in self.findings)
-        end = f"{count} of {len(self.findings)} rules hold"
-        return "\n".join([head, *map(str, self.findings), end])
 
 
 def check_sampler(
@@ -74,8 +28,8 @@ def check_sampler(
     a function that is no sampler.
     """
     info = _info(sampler, declared)
-    from core.testing.rules import judge
-    from core.testing.subject import Subject
+    from core.conformance.rules import judge
+    from core.conformance.subject import Subject
 
     checked = info.check_options(options or {})
     findings = tuple(judge(Subject(info, checked)))
