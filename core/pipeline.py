@@ -24,7 +24,6 @@ from torch import Tensor
 from core.branching import Branch
 from core.device import dtype_words, find_device, find_dtype
 from core.errors import UserError
-from core.images import ModelRef, Recipe
 from core.inputs import Inputs, Source, read_picture
 from core.lru import Remembered
 from core.models.build import Coder, make_coder, unet_class
@@ -38,6 +37,7 @@ from core.plugins import current
 from core.preview import Previewer
 from core.preview_map import preview_map
 from core.prompts.tokenizer import END, OPENCLIP_PAD, Chunk, TokenCount, Tokenizer
+from core.recipes.recipe import ModelRef, Recipe
 from core.request import Request, Settings
 from core.run import Result, Run
 from core.weights.find import find_model

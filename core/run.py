@@ -17,10 +17,11 @@ from torch import Tensor
 from core.branching import Leg, legs
 from core.errors import Cancelled, UserError
 from core.files import write_numbered
-from core.images import Recipe, png_bytes
 from core.inputs import Inputs, prepare
 from core.pasting import Paste
 from core.plugins import current
+from core.recipes.png import png_bytes
+from core.recipes.recipe import Recipe
 from core.request import Request, Settings
 from core.sampling.contract import Step
 from core.sampling.denoiser import Denoiser, Estimate, Prediction

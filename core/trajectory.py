@@ -24,9 +24,9 @@ from PIL import Image
 from torch import Tensor
 
 from core.files import write_stream
-from core.images import Recipe
 from core.pasting import Paste
 from core.preview import Previewer
+from core.recipes.recipe import Recipe
 from core.request import Settings
 from core.sampling.guidance import guide
 from core.starting import Start

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from core.images import PluginRef, Recipe
+from core.recipes.recipe import PluginRef, Recipe
 
 if TYPE_CHECKING:
     from core.inputs import Source

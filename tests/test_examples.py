@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from core.images import read_recipe
+from core.recipes.png import read_recipe
 from tests.small import write_model
 
 CHECKOUT = Path(__file__).resolve().parents[1]

@@ -246,12 +246,13 @@ class Api:
 
     def recipe(self, file: File = None, text: str = "") -> dict[str, Any]:
         """What a picture was made with: ours, A1111's, ComfyUI's or InvokeAI's, or a pasted text."""
-        from core.recipes import read_any
+        from core.recipes.reader import read_any
+        from core.weights.find import installed_model
 
         path = uploaded(file, "file")
         if path is None and not text.strip():
             raise UserError("recipe: give a picture or a text")
-        return read_any(text if path is None else path, self._registry).to_dict()
+        return read_any(text if path is None else path, self._registry).to_dict(installed_model)
 
     # What was made.
 

@@ -31,7 +31,7 @@ from ui.engine import sentence_of
 from ui.later import Later
 
 if TYPE_CHECKING:
-    from core.images import ModelRef
+    from core.recipes.recipe import ModelRef
     from core.request import Settings
     from core.run import Result, Run
     from core.trajectory import Trajectory

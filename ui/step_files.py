@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from core.images import PARAMETERS_CHUNK, RECIPE_CHUNK, Recipe
-from core.infotext import infotext
+from core.recipes.infotext import infotext
+from core.recipes.png import PARAMETERS_CHUNK, RECIPE_CHUNK
+from core.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
     from core.trajectory import Trajectory

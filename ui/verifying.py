@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 if TYPE_CHECKING:
-    from core.images import Recipe
     from core.inputs import Inputs
+    from core.recipes.recipe import Recipe
     from core.trajectory import Trajectory
     from ui.jobs import Job
 

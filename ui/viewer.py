@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import gradio as gr
 
 from core.errors import UserError
-from core.images import read_recipe
+from core.recipes.png import read_recipe
 from ui import verifying
 from ui.widgets import player as messages
 from ui.widgets.fields import QUICK

@@ -12,7 +12,8 @@ from typing import Any
 from core.checks import check_flag, check_number, check_whole
 from core.errors import UserError
 from core.history.rows import COLUMNS, PICTURE, STEPS, RunRow, run_id
-from core.images import Recipe, read_recipe
+from core.recipes.png import read_recipe
+from core.recipes.recipe import Recipe
 from core.request import Settings
 from core.weights.readers.mapped_file import MappedFile
 from core.weights.readers.safetensors_file import read_safetensors

@@ -29,8 +29,8 @@ from core.history.queries import SELECT, insert, insert_found, of_ids, rows_of
 from core.history.rows import RunRow, check_name, run_id
 from core.history.search import Filter, clean
 from core.history.thumbnails import thumbnail
-from core.images import ModelRef
 from core.kept_inputs import forget_inputs
+from core.recipes.recipe import ModelRef
 from core.request import Settings
 
 T = TypeVar("T")

@@ -11,7 +11,6 @@ files, and pasted text. Nothing here imports torch, and no picture is decoded.
 
 from __future__ import annotations
 
-from core.recipes.found import Found as Found
-from core.recipes.found import Line as Line
-from core.recipes.found import model_here as model_here
-from core.recipes.read import read_any as read_any
+from core.recipes.opened_recipe import OpenedRecipe as OpenedRecipe
+from core.recipes.opened_recipe import ReportLine as ReportLine
+from core.recipes.reader import read_any as read_any

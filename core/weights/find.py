@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from core.errors import UserError
 
@@ -23,6 +23,18 @@ def installed() -> list[Path]:
 def model_name(path: Path) -> str:
     """What a model is called: its folder, or its file without the suffix."""
     return path.name if path.is_dir() else path.stem
+
+
+def installed_model(model: str | None) -> str | None:
+    """The name of the installed model that another program calls `model`; None when there is none."""
+    wanted = None if model is None else bare_name(model).casefold()
+    return next((name for name in map(model_name, installed()) if name.casefold() == wanted), None)
+
+
+def bare_name(model: str) -> str:
+    """A model's name without its folders and the suffix of its file."""
+    name = PurePosixPath(model.replace("\\", "/")).name
+    return next((name[: -len(suffix)] for suffix in SUFFIXES if name.lower().endswith(suffix)), name)
 
 
 def find_model(source: str | Path) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from core.images import read_recipe
+from core.recipes.png import read_recipe
 from tests.browser.conftest import PATIENCE, Site, sync_api
 from tests.browser.tabs import LOOKS, serve_tab
 

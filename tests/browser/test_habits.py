@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from core.images import read_recipe
+from core.recipes.png import read_recipe
 from tests.browser.conftest import PATIENCE, Site, Windows, sync_api
 from tests.browser.stories import Open, ask, newest, on_tab, shown, tab, wait
 

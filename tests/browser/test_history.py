@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from core.history import History
-from core.images import read_recipe
+from core.recipes.png import read_recipe
 from tests.browser.conftest import PATIENCE, ROOT, Opening, Windows, address, sync_api
 from tests.core.histories import keep
 

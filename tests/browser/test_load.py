@@ -15,7 +15,7 @@ import pytest
 from gradio_client import Client
 
 from core.history import History
-from core.images import read_recipe
+from core.recipes.png import read_recipe
 from tests.browser.conftest import PATIENCE, Site, serving
 from tests.core.histories import MANY, many
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from core.images import png_bytes
+from core.recipes.png import png_bytes
 from tests.browser.conftest import PATIENCE, Site, sync_api
 from tests.browser.tabs import LOOKS, serve_tab
 from tests.core.recipes import RECIPE

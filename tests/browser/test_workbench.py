@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageChops
 
-from core.images import read_recipe, read_text
+from core.recipes.png import read_recipe, read_text
 from tests.browser.conftest import PATIENCE, ROOT, Site, sync_api
 from tests.browser.stories import PROMPT, Open, ask, generate, newest, paint_on, shown, tab, wait
 from tests.browser.tabs import PHONE, WINDOWS

@@ -14,7 +14,8 @@ from PIL import Image
 from core.files import write_numbered
 from core.history import History, RunRow
 from core.history.queries import insert
-from core.images import ModelRef, png_bytes
+from core.recipes.png import png_bytes
+from core.recipes.recipe import ModelRef
 from core.request import Settings
 from tests.core.recipes import RECIPE, SETTINGS
 

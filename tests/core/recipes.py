@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from core.branching import Branch
-from core.images import ModelRef, PluginRef, Recipe
+from core.recipes.recipe import ModelRef, PluginRef, Recipe
 from core.request import Settings, max_seed
 
 # For machines that are busy with something else: no example has to be quick.

@@ -9,8 +9,8 @@ import pytest
 
 from core import aliases
 from core.aliases import SAMPLERS, SCHEDULES, resolve, title
-from core.infotext import infotext, parse_infotext
 from core.plugins.discovery import load_plugins
+from core.recipes.infotext import infotext, parse_infotext
 from core.request import Defaults, Request
 from core.sampling.registry import Registry, SamplerInfo
 from tests.core.recipes import RECIPE

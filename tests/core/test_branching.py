@@ -13,9 +13,9 @@ import torch
 
 from core.branching import MOST_BRANCHES, Branch
 from core.errors import Cancelled, UserError
-from core.images import png_bytes, read_recipe
-from core.infotext import infotext
 from core.pipeline import Pipeline
+from core.recipes.infotext import infotext
+from core.recipes.png import png_bytes, read_recipe
 from core.request import Request, Settings
 from core.run import Run
 from core.trajectory import Trajectory

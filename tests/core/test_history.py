@@ -16,7 +16,7 @@ from PIL import Image
 from core.branching import Branch
 from core.errors import UserError
 from core.history import Filter, History
-from core.images import ModelRef
+from core.recipes.recipe import ModelRef
 from core.request import Settings
 from tests.core.histories import asked, keep, save
 from tests.core.recipes import RECIPE

@@ -18,8 +18,9 @@ from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from core.errors import UserError
 from core.files import write_numbered
-from core.images import ModelRef, PluginRef, Recipe, png_bytes, read_recipe, read_text
-from core.infotext import infotext
+from core.recipes.infotext import infotext
+from core.recipes.png import png_bytes, read_recipe, read_text
+from core.recipes.recipe import ModelRef, PluginRef, Recipe
 from core.sampling.registry import Registry, SamplerInfo, ScheduleInfo
 from tests.core.recipes import RECIPE, any_recipe, patient
 

@@ -12,8 +12,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from core.checks import OptionValue
-from core.images import ModelRef, Recipe
-from core.infotext import infotext, parse_infotext
+from core.recipes.infotext import infotext, parse_infotext
+from core.recipes.recipe import ModelRef, Recipe
 from tests.core.recipes import RECIPE, any_recipe, patient, texts
 
 FIRST = (

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from core.errors import UserError
-from core.infotext import infotext, parse_infotext
 from core.levels import check_sigmas, parse_sigmas
 from core.plugins.discovery import load_plugins
+from core.recipes.infotext import infotext, parse_infotext
 from core.request import Defaults, Request, Settings
 from tests.core.recipes import RECIPE
 

@@ -12,10 +12,10 @@ import torch
 from PIL import Image, ImageChops
 
 from core.errors import Cancelled, UserError
-from core.images import read_recipe
 from core.pipeline import Pipeline
 from core.pixels import fill_in, from_image, to_images
 from core.plugins import current
+from core.recipes.png import read_recipe
 from core.request import Settings
 from core.run import Result
 from tests.core.pictures import box_mask, noise, same

@@ -15,9 +15,9 @@ from PIL import Image, ImageChops
 
 from core import device
 from core.errors import Cancelled, UserError
-from core.images import read_recipe
 from core.pipeline import Pipeline
 from core.plugins import current
+from core.recipes.png import read_recipe
 from core.request import Request
 from tests.small import write_model
 

@@ -8,20 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.infotext import parse_infotext
 from core.plugins.discovery import load_plugins
-from core.recipes import Found, Line, read_any
+from core.recipes.infotext import parse_infotext
+from core.recipes.opened_recipe import OpenedRecipe, ReportLine
+from core.recipes.reader import read_any
 from tests.core.recipes import patient, texts
 
 REGISTRY = load_plugins(enabled=False)
 TAIL = "Steps: 20, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 512x512"
 
 
-def found(text: str) -> Found:
+def found(text: str) -> OpenedRecipe:
     return read_any(text, REGISTRY)
 
 
-def line(text: str, key: str) -> Line:
+def line(text: str, key: str) -> ReportLine:
     [one] = [line for line in found(text).report if line.key == key]
     return one
 

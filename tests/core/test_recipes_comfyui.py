@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from core.errors import UserError
 from core.plugins.discovery import load_plugins
-from core.recipes import Found, Line, read_any
+from core.recipes.opened_recipe import OpenedRecipe, ReportLine
+from core.recipes.reader import read_any
 from tests.core.recipes import patient
 
 REGISTRY = load_plugins(enabled=False)
@@ -47,7 +48,7 @@ PLAIN: Graph = {
 PICTURE = {"10": node("LoadImage", image="in.png"), "11": node("VAEEncode", pixels=["10", 0], vae=["4", 2])}
 
 
-def read(graph: Graph) -> Found:
+def read(graph: Graph) -> OpenedRecipe:
     return read_any(json.dumps(graph), REGISTRY)
 
 
@@ -58,7 +59,7 @@ def changed(more: Graph | None = None, /, **sampler: Any) -> Graph:
     return graph
 
 
-def line(found: Found, key: str) -> Line:
+def line(found: OpenedRecipe, key: str) -> ReportLine:
     [one] = [line for line in found.report if line.key == key]
     return one
 

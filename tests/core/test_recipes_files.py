@@ -11,10 +11,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from core.errors import UserError
-from core.images import png_bytes
 from core.plugins.discovery import load_plugins
-from core.recipes import Found, read_any
 from core.recipes.exif import USER_COMMENT, comment
+from core.recipes.opened_recipe import OpenedRecipe
+from core.recipes.png import png_bytes
+from core.recipes.reader import read_any
 from tests.core.recipes import RECIPE
 
 REGISTRY = load_plugins(enabled=False)
@@ -40,7 +41,7 @@ GRAPH = {
 }
 
 
-def read(path: Path) -> Found:
+def read(path: Path) -> OpenedRecipe:
     return read_any(path, REGISTRY)
 
 
@@ -61,7 +62,7 @@ def with_exif(path: Path, kind: str, entries: dict[int, Any]) -> Path:
     return path
 
 
-def is_the_cat(found: Found) -> None:
+def is_the_cat(found: OpenedRecipe) -> None:
     asked = found.request
     assert (asked.prompt, asked.negative, asked.seed, asked.steps) == ("a cat, é猫", "dog", 5, 20)
 

@@ -10,7 +10,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from core.plugins.discovery import load_plugins
-from core.recipes import Found, Line, read_any
+from core.recipes.opened_recipe import OpenedRecipe, ReportLine
+from core.recipes.reader import read_any
 
 REGISTRY = load_plugins(enabled=False)
 INVOKE: dict[str, Any] = {
@@ -57,11 +58,11 @@ OLD: dict[str, Any] = {
 }
 
 
-def read(data: object) -> Found:
+def read(data: object) -> OpenedRecipe:
     return read_any(data if isinstance(data, str) else json.dumps(data), REGISTRY)
 
 
-def line(found: Found, key: str) -> Line:
+def line(found: OpenedRecipe, key: str) -> ReportLine:
     [one] = [line for line in found.report if line.key == key]
     return one
 

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from core.branching import SHARED, Branch
-from core.images import ModelRef, Recipe, png_bytes
-from core.infotext import infotext
 from core.picture_settings import Given
 from core.plugins.discovery import load_plugins
-from core.recipes import read_any
+from core.recipes.infotext import infotext
+from core.recipes.png import png_bytes
+from core.recipes.reader import read_any
+from core.recipes.recipe import ModelRef, Recipe
 from core.request import Defaults, Request, Settings
 from core.sampling.options import Option
 from tests.core.recipes import digests, patient, texts

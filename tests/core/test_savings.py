@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.images import png_bytes, read_recipe
 from core.models.config import UNetConfig
 from core.models.fast.token_merging import Merge
 from core.models.point_model import PointwiseUNet
 from core.models.unet import UNet
 from core.pipeline import Pipeline
 from core.plugins import current, discovery
+from core.recipes.png import png_bytes, read_recipe
 from core.request import Request
 from core.sampling.denoiser import Denoiser
 from core.sampling.feature_reuse import Savings

@@ -13,8 +13,8 @@ from PIL import Image
 
 from core import sheet
 from core.grid import Asked, Cell, Plan, Surroundings, plan_grid
-from core.infotext import parse_infotext
 from core.plugins import discovery
+from core.recipes.infotext import parse_infotext
 from core.sampling.registry import Registry
 from core.sheet import GRID_CHUNK, draw_sheet, sheet_png
 from tests.core.test_grid import BASE, DEFAULTS

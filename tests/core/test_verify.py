@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from core.errors import Cancelled, UserError
-from core.images import read_recipe
 from core.pipeline import Pipeline
+from core.recipes.png import read_recipe
 from core.trajectory import Trajectory
 from core.verify import differences, verify
 from tests.core.pictures import box_mask, noise

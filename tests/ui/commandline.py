@@ -9,7 +9,7 @@ from typing import ClassVar
 import pytest
 
 import core.plugins.current
-from core.images import ModelRef
+from core.recipes.recipe import ModelRef
 from tests.ui.drawn import DrawnPipeline
 from ui import cli
 

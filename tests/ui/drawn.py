@@ -20,8 +20,9 @@ from PIL import Image
 
 from core.errors import Cancelled
 from core.files import write_numbered
-from core.images import ModelRef, PluginRef, Recipe, png_bytes
 from core.inputs import Inputs
+from core.recipes.png import png_bytes
+from core.recipes.recipe import ModelRef, PluginRef, Recipe
 from core.request import Defaults, Request, Settings
 from core.sampling.registry import Registry
 

@@ -14,7 +14,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from core.images import read_recipe
+from core.recipes.png import read_recipe
 from tests.ui.served import Served, served
 
 SMALL = {"width": 64, "height": 64, "steps": 3, "seed": 7}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from core.images import read_recipe
+from core.recipes.png import read_recipe
 from tests.ui.commandline import LoadedPipeline, failure, run
 
 
@@ -185,7 +185,7 @@ def test_other_weights_and_a_missing_device_are_warned_of(
     assert "warning: the picture was made with other weights of fake" in err
 
     recipe = read_recipe("outputs/000001.png")
-    monkeypatch.setattr("core.images.read_recipe", lambda _: recipe_on(recipe, "xpu"))
+    monkeypatch.setattr("core.recipes.png.read_recipe", lambda _: recipe_on(recipe, "xpu"))
     code, _, err = run(capsys, "generate", "--from", "outputs/000001.png")
     assert code == 0
     assert "warning: the picture was made on xpu" in err

@@ -13,8 +13,8 @@ from PIL import Image
 
 from core.errors import UserError
 from core.grid import Asked, Plan, Surroundings, plan_grid
-from core.images import read_recipe
 from core.plugins import current
+from core.recipes.png import read_recipe
 from core.request import Request
 from tests.ui.fakes import FakePipeline, loaded
 from ui.engine import Engine

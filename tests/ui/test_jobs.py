@@ -14,8 +14,8 @@ import pytest
 from core.branching import Branch
 from core.errors import Cancelled, UserError
 from core.files import write_numbered
-from core.images import read_recipe
 from core.plugins import current
+from core.recipes.png import read_recipe
 from core.request import Request
 from tests.ui.benches import built
 from tests.ui.fakes import FakePipeline, loaded

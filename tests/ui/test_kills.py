@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 from core.history import History
-from core.images import read_recipe
+from core.recipes.png import read_recipe
 from core.trajectory import Trajectory
 from tests.ui.killed import OWNER
 from tests.ui.served import ROOT, SECONDS_A_STEP, until_served

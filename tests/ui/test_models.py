@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from core.images import ModelRef, png_bytes, read_recipe
+from core.recipes.png import png_bytes, read_recipe
+from core.recipes.recipe import ModelRef
 from tests.checkpoints import lightning, write_ckpt
 from tests.ui.commandline import LoadedPipeline, failure, run
 

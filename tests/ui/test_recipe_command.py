@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from core.images import png_bytes
+from core.recipes.png import png_bytes
 from tests.core.recipes import RECIPE
 from tests.ui.commandline import failure, run
 

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from core.errors import UserError
-from core.images import png_bytes
 from core.plugins.discovery import load_plugins
-from core.recipes import Line, read_any
+from core.recipes.opened_recipe import ReportLine
+from core.recipes.png import png_bytes
+from core.recipes.reader import read_any
 from tests.core.recipes import RECIPE
 from tests.ui.fakes import in_blocks
 from ui.tabs.recipe import (
@@ -146,7 +147,7 @@ def test_which_model_it_was_made_with(
 
 def test_nothing_of_theirs_is_markup() -> None:
     hostile = "<img src=x onerror=alert(1)>"
-    shown = report_html([Line(hostile, hostile, "mapped", hostile, hostile)])
+    shown = report_html([ReportLine(hostile, hostile, "mapped", hostile, hostile)])
     assert hostile not in shown
     assert shown.count("&lt;img") == 4
     found = replace(read_any(TEXT, REGISTRY), model=hostile)

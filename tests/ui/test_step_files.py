@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from core.branching import Branch
-from core.images import read_recipe
 from core.pipeline import Pipeline
+from core.recipes.png import read_recipe
 from core.request import Request
 from tests.ui import kept
 from tests.ui.kept import OWNER

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from core.images import read_recipe
 from core.inputs import Inputs
 from core.kept_inputs import keep_inputs
+from core.recipes.png import read_recipe
 from core.trajectory import Trajectory
 from tests.core.pictures import noise, same
 from tests.small import write_model

@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 
 from core.errors import UserError
-from core.images import read_recipe
 from core.inputs import Inputs
 from core.plugins import current
+from core.recipes.png import read_recipe
 from core.sampling.registry import Registry
 from tests.core.pictures import box_mask, noise
 from tests.ui.benches import ANN, PROMPT, SMALL, built, values

@@ -14,9 +14,9 @@ from core.errors import UserError
 from ui.commands import options
 
 if TYPE_CHECKING:
-    from core.images import Recipe
     from core.inputs import Inputs
     from core.pipeline import Pipeline
+    from core.recipes.recipe import Recipe
     from core.request import Request
     from core.run import Result, Run
 
@@ -251,7 +251,7 @@ def _seed_of(text: str) -> int:
 def _recipe_of(source: Path | None) -> Recipe | None:
     if source is None:
         return None
-    from core.images import read_recipe
+    from core.recipes.png import read_recipe
 
     return read_recipe(source)
 

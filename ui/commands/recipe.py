@@ -13,7 +13,7 @@ from ui.commands import options
 from ui.commands.tables import console, table
 
 if TYPE_CHECKING:
-    from core.recipes import Found, Line
+    from core.recipes.opened_recipe import OpenedRecipe, ReportLine
 
 _LONGEST = 400  # characters of a value in the table; --json has them all
 
@@ -30,11 +30,12 @@ def recipe(
     """Read the recipe in a picture of LatentCanvas, A1111, ComfyUI, InvokeAI or Fooocus."""
     from pathlib import Path
 
-    from core.recipes import read_any
+    from core.recipes.reader import read_any
+    from core.weights.find import installed_model
 
     found = read_any(_standard_input() if source == "-" else Path(source))
     if as_json:
-        print(json.dumps(found.to_dict(), indent=2))
+        print(json.dumps(found.to_dict(installed_model), indent=2))
         return
     to = console()
     rows = [(line.key, _shown(line.value), line.fate, _became(line)) for line in found.report]
@@ -55,19 +56,19 @@ def _standard_input() -> str:
         raise UserError("standard input is no text: give a picture by the name of its file") from None
 
 
-def _title(found: Found) -> str:
+def _title(found: OpenedRecipe) -> str:
     """Who wrote it, and the model that it was made with."""
-    from core.recipes import model_here
-    from core.recipes.found import PROGRAMS
+    from core.recipes.opened_recipe import PROGRAMS
+    from core.weights.find import installed_model
 
-    here = model_here(found)
+    here = installed_model(found.model)
     model = "no model is named" if found.model is None else f"model {found.model}"
     if found.model is not None:
         model += f", which is here as {here}" if here else ", which is not here"
     return f"{PROGRAMS[found.source]}; {model}"
 
 
-def _became(line: Line) -> str:
+def _became(line: ReportLine) -> str:
     return "; ".join(part for part in (_shown(line.to), line.note) if part)
 
 

@@ -81,9 +81,9 @@ def verify(
 
     Exit code 0 when it is identical, 1 when it differs.
     """
-    from core.images import read_recipe
     from core.inputs import Inputs, read_picture
     from core.kept_inputs import kept_inputs
+    from core.recipes.png import read_recipe
     from core.trajectory import Trajectory
     from core.verify import verify as begin
 

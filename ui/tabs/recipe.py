@@ -14,9 +14,10 @@ import gradio as gr
 
 from core.errors import UserError
 from core.picture_settings import STRENGTH
-from core.recipes import Found, Line, model_here, read_any
-from core.recipes.found import PROGRAMS
+from core.recipes.opened_recipe import PROGRAMS, OpenedRecipe, ReportLine
+from core.recipes.reader import read_any
 from core.request import Extras, Request
+from core.weights.find import installed_model
 from ui.widgets import text
 from ui.widgets.fields import LATEST, QUICK
 
@@ -60,7 +61,7 @@ class Opening:
 class Shown:
     """What the tab shows: what was found, and the picture that it was found in."""
 
-    found: Found
+    found: OpenedRecipe
     picture: Path | None = None
 
 
@@ -149,13 +150,13 @@ class RecipeTab:
     def recipe_opening(self, shown: Shown) -> Opening:
         """The recipe in the tab that it belongs to."""
         request = shown.found.request
-        return Opening(request, where_of(shown.found), model_here(shown.found))
+        return Opening(request, where_of(shown.found), installed_model(shown.found.model))
 
     def picture_opening(self, shown: Shown) -> Opening:
         """The recipe's words and numbers with the picture itself as the one to start from."""
         plain = without_pictures(shown.found.request)
         request = dataclasses.replace(plain, strength=_strength(plain), width=None, height=None)
-        return Opening(request, "img2img", model_here(shown.found), shown.picture)
+        return Opening(request, "img2img", installed_model(shown.found.model), shown.picture)
 
     def _found(self, shown: Shown) -> list[Any]:
         found = shown.found
@@ -175,7 +176,7 @@ class RecipeTab:
         return [None, _picture(picture), "", hidden, gr.skip(), gr.skip(), text.error(sentence), ""]
 
 
-def where_of(found: Found) -> Where:
+def where_of(found: OpenedRecipe) -> Where:
     """The tab of the workbench that a recipe belongs to."""
     if not found.needs:
         return "txt2img"
@@ -188,7 +189,7 @@ def without_pictures(request: Request) -> Request:
     return dataclasses.replace(request, **plain)
 
 
-def summary_html(found: Found, loaded: tuple[str, str] | None) -> str:
+def summary_html(found: OpenedRecipe, loaded: tuple[str, str] | None) -> str:
     """Who wrote it, the model that it was made with and whether that is here, and what has to be given."""
     needs = ""
     if found.needs:
@@ -200,7 +201,7 @@ def summary_html(found: Found, loaded: tuple[str, str] | None) -> str:
     )
 
 
-def model_sentence(found: Found, loaded: tuple[str, str] | None) -> str:
+def model_sentence(found: OpenedRecipe, loaded: tuple[str, str] | None) -> str:
     """Which model it was made with, and whether that is loaded, here, or neither; as HTML."""
     if found.model is None and found.model_hash is None:
         return "It does not say which model it was made with."
@@ -209,7 +210,7 @@ def model_sentence(found: Found, loaded: tuple[str, str] | None) -> str:
     same_weights = bool(found.model_hash) and sha256.startswith(found.model_hash or "")
     if same_weights:
         return f"{made}, the model that is loaded."
-    here = model_here(found)
+    here = installed_model(found.model)
     if here is not None and here == name:
         if found.model_hash is None:
             return f"{made}: a model of that name is loaded."
@@ -219,7 +220,7 @@ def model_sentence(found: Found, loaded: tuple[str, str] | None) -> str:
     return f"{made}, which is not here: another model draws another picture."
 
 
-def report_html(report: Sequence[Line]) -> str:
+def report_html(report: Sequence[ReportLine]) -> str:
     """Every key: its value, its fate, what it became and why."""
     count = Counter(line.fate for line in report)
     said = ", ".join(f"{count[fate]} {fate}" for fate in ("kept", "mapped", "ignored") if count[fate])
@@ -231,7 +232,7 @@ def report_html(report: Sequence[Line]) -> str:
     )
 
 
-def _row(line: Line) -> str:
+def _row(line: ReportLine) -> str:
     became = f'<span class="lc-to">{escape(line.to)}</span>' if line.to else ""
     return (
         f'<tr><th scope="row">{escape(line.key)}</th>'

@@ -10,7 +10,7 @@ import gradio as gr
 from PIL import Image
 
 from core.errors import UserError
-from core.images import read_recipe
+from core.recipes.png import read_recipe
 from ui.widgets.player import Message, jpeg_uri
 
 log = logging.getLogger(__name__)

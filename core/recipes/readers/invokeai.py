@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from core.checks import MAX_TEXT
-from core.infotext import MAX_CHARACTERS
-from core.recipes.found import Found
-from core.recipes.sheet import CPU, GPU, Sheet, as_number, as_whole
+from core.recipes.infotext import MAX_CHARACTERS
+from core.recipes.opened_recipe import OpenedRecipe
+from core.recipes.report import CPU, GPU, Sheet, as_number, as_whole
 
 if TYPE_CHECKING:
     from core.sampling.registry import Registry
@@ -61,7 +61,7 @@ _WEIGHT = re.compile(
 )
 
 
-def read(data: Mapping[str, Any], registry: Registry) -> Found:
+def read(data: Mapping[str, Any], registry: Registry) -> OpenedRecipe:
     """What `invokeai_metadata` says."""
     sheet = Sheet(registry)
     _prompts(sheet, data, "positive_prompt", "negative_prompt")
@@ -73,7 +73,7 @@ def read(data: Mapping[str, Any], registry: Registry) -> Found:
     return sheet.found("invokeai")
 
 
-def read_old(data: Mapping[str, Any], registry: Registry) -> Found:
+def read_old(data: Mapping[str, Any], registry: Registry) -> OpenedRecipe:
     """What `sd-metadata` says, of version 1 and 2: the picture's settings lie in its `image`."""
     sheet = Sheet(registry)
     image: Mapping[str, Any] = data["image"] if isinstance(data.get("image"), Mapping) else {}
@@ -92,7 +92,7 @@ def read_old(data: Mapping[str, Any], registry: Registry) -> Found:
     return sheet.found("invokeai")
 
 
-def read_dream(text: str, registry: Registry) -> Found | None:
+def read_dream(text: str, registry: Registry) -> OpenedRecipe | None:
     """What the line of a `Dream` chunk says, such as `"a cat" -s 50 -S 7 -W 512 -H 512 -C 7.5 -A k_lms`.
 
     None for a text that is no such line.

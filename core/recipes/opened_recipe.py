@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from core.picture_settings import NO_OUTPAINT
 
 if TYPE_CHECKING:
-    from core.images import Recipe
+    from core.recipes.recipe import Recipe
     from core.request import Request
 
-Source = Literal["latentcanvas", "a1111", "comfyui", "invokeai", "fooocus", "text"]
+Program = Literal["latentcanvas", "a1111", "comfyui", "invokeai", "fooocus", "text"]
 Fate = Literal["kept", "mapped", "ignored"]
-PROGRAMS: dict[Source, str] = {
+PROGRAMS: dict[Program, str] = {
     "latentcanvas": "LatentCanvas",
     "a1111": "A1111's text",
     "comfyui": "ComfyUI",
@@ -25,11 +25,10 @@ PROGRAMS: dict[Source, str] = {
 }
 MAX_SHOWN = 20_000
 _OF_MASKS = ("mask_blur", "masked_content", "only_masked", "mask_sha256")
-_WEIGHTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 
 @dataclass(frozen=True)
-class Line:
+class ReportLine:
     """One key of theirs. `to` is what it became where it was mapped, `note` why, or why it is ignored."""
 
     key: str
@@ -44,17 +43,17 @@ class Line:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class OpenedRecipe:
     """A request, where it comes from, the model it was made with, and the report of every key.
 
     `model_hash` is the SHA-256 of the model's weights or how it begins; `recipe` the exact one, where the
     picture is ours. What the source does not say is open in the request, as in any other.
     """
 
-    source: Source
+    source: Program
     request: Request
     model: str | None
-    report: tuple[Line, ...]
+    report: tuple[ReportLine, ...]
     model_hash: str | None = None
     recipe: Recipe | None = None
 
@@ -67,32 +66,16 @@ class Found:
         masked = any(getattr(asked, name) is not None for name in _OF_MASKS) and not any(asked.outpaint)
         return ("picture", "mask") if masked or asked.mask_sha256 is not None else ("picture",)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+    def to_dict(self, installed: Callable[[str | None], str | None]) -> dict[str, Any]:
+        """Ready for JSON. installed: the name here of a model by theirs (core/weights/find.py)."""
+        here = installed(self.model)
         return {
             "source": self.source,
             "request": self.request.to_dict(),
-            "model": {"name": self.model, "hash": self.model_hash, "here": model_here(self)},
+            "model": {"name": self.model, "hash": self.model_hash, "here": here},
             "needs": list(self.needs),
             "report": [line.to_dict() for line in self.report],
         }
-
-
-def model_here(found: Found) -> str | None:
-    """The name of an installed model that is called as the one it was made with; None when there is none."""
-    from core.weights.find import installed, model_name
-
-    wanted = None if found.model is None else bare_name(found.model).casefold()
-    return next((name for name in map(model_name, installed()) if name.casefold() == wanted), None)
-
-
-def bare_name(model: str) -> str:
-    """A model's name without its folders and the suffix of its file."""
-    name = PurePosixPath(model.replace("\\", "/")).name
-    for suffix in _WEIGHTS:
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name
 
 
 def written(value: object) -> str:

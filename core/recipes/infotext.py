@@ -6,7 +6,7 @@
 
 The format, quirks included, is A1111's, so that other programs understand our pictures and we theirs. It
 cannot carry every text: see `parse_infotext`. What has to be exact is in the `latentcanvas` chunk
-(core/images.py).
+(core/recipes/png.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from core.aliases import title
 
 if TYPE_CHECKING:
     from core.checks import OptionValue
-    from core.images import Recipe
+    from core.recipes.recipe import Recipe
     from core.request import Settings
 
 MAX_CHARACTERS = 100_000  # two prompts of the longest that a request holds, and room for parameters

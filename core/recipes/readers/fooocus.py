@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from core.recipes.found import Found
-from core.recipes.sheet import Sheet
+from core.recipes.opened_recipe import OpenedRecipe
+from core.recipes.report import Sheet
 
 if TYPE_CHECKING:
     from core.sampling.registry import Registry
@@ -38,7 +38,7 @@ def is_fooocus(data: Mapping[str, Any]) -> bool:
     return {"prompt", "guidance_scale"} <= keys and bool(keys & {"base_model", "performance", "resolution"})
 
 
-def read(data: Mapping[str, Any], registry: Registry) -> Found:
+def read(data: Mapping[str, Any], registry: Registry) -> OpenedRecipe:
     """What it says."""
     sheet = Sheet(registry)
     keys = {_plain(key): (str(key), value) for key, value in data.items()}

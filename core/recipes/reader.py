@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
-from core.images import PARAMETERS_CHUNK, RECIPE_CHUNK
-from core.recipes import a1111, comfyui, fooocus, invokeai, ours
-from core.recipes.found import Found, Line, written
+from core.recipes.opened_recipe import OpenedRecipe, ReportLine, written
+from core.recipes.png import PARAMETERS_CHUNK, RECIPE_CHUNK
+from core.recipes.readers import a1111, comfyui, fooocus, invokeai, native
 from core.recipes.sources import MAX_TEXT_BYTES, PASTED, texts_of
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _PERHAPS = {
 }
 
 
-def read_any(source: Path | str, registry: Registry | None = None) -> Found:
+def read_any(source: Path | str, registry: Registry | None = None) -> OpenedRecipe:
     """The recipe in a file (a Path) or in pasted text (a str).
 
     `registry` says which samplers and schedules are here; all that is registered if left out. Raises
@@ -61,21 +61,23 @@ def read_any(source: Path | str, registry: Registry | None = None) -> Found:
     return found
 
 
-def _of_file(path: Path, registry: Registry) -> Found:
+def _of_file(path: Path, registry: Registry) -> OpenedRecipe:
     texts = texts_of(path)
-    damaged: list[Line] = []
+    damaged: list[ReportLine] = []
     failed: UserError | None = None
     for name in (name for name in _ORDER if texts.get(name, "").strip()):
         try:
             found = _read(texts[name], registry, plain=name not in _PERHAPS)
         except UserError as error:
             failed = failed or error
-            damaged.append(Line(name, written(texts[name][:200]), "ignored", f"cannot be used: {error}"))
+            damaged.append(
+                ReportLine(name, written(texts[name][:200]), "ignored", f"cannot be used: {error}")
+            )
             continue
         if found is not None:
             used = {name, "workflow" if name == "prompt" else name}
             others = [
-                Line(other, written(text[:200]), "ignored", f"the recipe in {name} is taken")
+                ReportLine(other, written(text[:200]), "ignored", f"the recipe in {name} is taken")
                 for other, text in texts.items()
                 if other not in used and other not in {line.key for line in damaged}
             ]
@@ -85,7 +87,7 @@ def _of_file(path: Path, registry: Registry) -> Found:
     raise UserError(f"{path}: {_NOTHING}")
 
 
-def _read(text: str, registry: Registry, *, plain: bool) -> Found | None:
+def _read(text: str, registry: Registry, *, plain: bool) -> OpenedRecipe | None:
     """What a text says. `plain`: one that is nothing else is a prompt; without it, it is None.
 
     Raises UserError.
@@ -114,19 +116,19 @@ def _json(text: str) -> object:
         return None
 
 
-def _of_json(data: Mapping[str, Any], registry: Registry) -> Found:
+def _of_json(data: Mapping[str, Any], registry: Registry) -> OpenedRecipe:
     nested = data.get("prompt")
     if comfyui.is_prompt(nested) or comfyui.is_workflow(
         data.get("workflow")
     ):  # both in one, as some save them
         inside: Any = nested if comfyui.is_prompt(nested) else data["workflow"]
         data = inside
-    readers: tuple[tuple[bool, Callable[[Mapping[str, Any], Registry], Found]], ...] = (
+    readers: tuple[tuple[bool, Callable[[Mapping[str, Any], Registry], OpenedRecipe]], ...] = (
         (comfyui.is_workflow(data) or comfyui.is_prompt(data), comfyui.read),
         ("positive_prompt" in data, invokeai.read),
         (isinstance(data.get("image"), Mapping), invokeai.read_old),
         (fooocus.is_fooocus(data), fooocus.read),
-        (ours.is_ours(data), ours.read),
+        (native.is_ours(data), native.read),
     )
     for fits, read in readers:
         if fits:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
-from core.images import Recipe
-from core.recipes.found import Found, Line, written
-from core.recipes.sheet import Sheet
+from core.recipes.opened_recipe import OpenedRecipe, ReportLine, written
+from core.recipes.recipe import Recipe
+from core.recipes.report import Sheet
 from core.request import Request, Settings
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def is_ours(data: Mapping[str, Any]) -> bool:
     )
 
 
-def read(data: Mapping[str, Any], registry: Registry) -> Found:
+def read(data: Mapping[str, Any], registry: Registry) -> OpenedRecipe:
     """What it says. Raises UserError for a damaged one, or one of a newer format."""
     if "settings" in data:
         return read_recipe(Recipe.from_dict(data), registry)
@@ -41,31 +41,35 @@ def read(data: Mapping[str, Any], registry: Registry) -> Found:
     return replace(sheet.found("latentcanvas"), request=request)
 
 
-def read_recipe(recipe: Recipe, registry: Registry) -> Found:
+def read_recipe(recipe: Recipe, registry: Registry) -> OpenedRecipe:
     """The request of a recipe: its settings, exactly."""
     model, plugin, schedule = recipe.model, recipe.plugin, recipe.schedule_plugin
     lines = _settings(recipe.settings, registry)
-    lines.append(Line("model", model.name, "kept", "the model it was made with"))
-    lines.append(Line("model sha256", model.sha256, "kept", "by which the model is recognised"))
+    lines.append(ReportLine("model", model.name, "kept", "the model it was made with"))
+    lines.append(ReportLine("model sha256", model.sha256, "kept", "by which the model is recognised"))
     if model.vae_sha256:
-        lines.append(Line("vae sha256", model.vae_sha256, "ignored", "load the model with that VAE (--vae)"))
+        lines.append(
+            ReportLine("vae sha256", model.vae_sha256, "ignored", "load the model with that VAE (--vae)")
+        )
     if model.ema:
-        lines.append(Line("ema", "true", "ignored", "load the model's averaged copy (--ema)"))
+        lines.append(ReportLine("ema", "true", "ignored", "load the model's averaged copy (--ema)"))
     for name, where in (("sampler from", plugin), ("schedule from", schedule)):
         lines.append(
-            Line(name, f"{where.name} {where.version}".strip(), "ignored", "what is installed here is taken")
+            ReportLine(
+                name, f"{where.name} {where.version}".strip(), "ignored", "what is installed here is taken"
+            )
         )
     versions = ", ".join(f"{name} {version}" for name, version in recipe.versions.items())
     for name, value in (("device", recipe.device), ("dtype", recipe.dtype), ("versions", versions)):
         lines.append(
-            Line(
+            ReportLine(
                 name,
                 written(value),
                 "ignored",
                 "the same bits need the same; the model runs as it was loaded",
             )
         )
-    return Found(
+    return OpenedRecipe(
         source="latentcanvas",
         request=recipe.settings.as_request(),
         model=model.name,
@@ -75,14 +79,14 @@ def read_recipe(recipe: Recipe, registry: Registry) -> Found:
     )
 
 
-def _settings(settings: Settings | Request, registry: Registry) -> list[Line]:
+def _settings(settings: Settings | Request, registry: Registry) -> list[ReportLine]:
     """A line for each; all are kept, also what has to be installed or given first."""
     notes = {"image_sha256": "give this picture", "mask_sha256": "give this mask"}
     for name, known in (("sampler", registry.samplers), ("schedule", registry.schedules)):
         if getattr(settings, name) not in (None, *known):
             notes[name] = f"no {name} of that name is here: install the plugin that it came from"
     said = {name: value for name, value in settings.to_dict().items() if value is not None}
-    return [Line(name, written(value), "kept", notes.get(name, "")) for name, value in said.items()]
+    return [ReportLine(name, written(value), "kept", notes.get(name, "")) for name, value in said.items()]
 
 
 def _fits(data: Mapping[str, Any]) -> bool:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
 from core.levels import parse_sigmas
-from core.recipes.found import Found
-from core.recipes.graph import Graph, Link, Node
-from core.recipes.sheet import CPU, Sheet, as_number, as_whole
+from core.recipes.opened_recipe import OpenedRecipe
+from core.recipes.readers.graph import Graph, Link, Node
+from core.recipes.report import CPU, Sheet, as_number, as_whole
 from core.request import MAX_STEPS
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def is_workflow(data: object) -> bool:
     return isinstance(data, Mapping) and isinstance(data.get("nodes"), list) and "links" in data
 
 
-def read(data: Mapping[str, Any], registry: Registry) -> Found:
+def read(data: Mapping[str, Any], registry: Registry) -> OpenedRecipe:
     """What a graph of either form says. Raises UserError when no sampler is in it."""
     graph = Graph.of_workflow(data) if is_workflow(data) else Graph.of_prompt(data)
     first = first_sampler(graph)

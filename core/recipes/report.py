@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from core import aliases
 from core.checks import MAX_SIDE, MAX_TEXT, MIN_SIDE, SIDE_MULTIPLE, OptionValue, hint
 from core.errors import UserError
-from core.recipes.found import Fate, Found, Line, Source, bare_name, written
+from core.recipes.opened_recipe import Fate, OpenedRecipe, Program, ReportLine, written
 from core.request import MAX_CFG_SCALE, MAX_STEPS, Request, max_seed
+from core.weights.find import bare_name
 
 if TYPE_CHECKING:
     from core.sampling.registry import Registry, SamplerInfo
@@ -33,14 +34,14 @@ class Sheet:
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
         self.values: dict[str, Any] = {}
-        self.lines: list[Line] = []
+        self.lines: list[ReportLine] = []
         self.model_name: str | None = None
         self.model_hash: str | None = None
 
     def line(self, key: str, value: object, fate: Fate, note: str = "", to: object = "") -> None:
         """Report a key."""
         if len(self.lines) < MAX_LINES:
-            self.lines.append(Line(written(key)[:_NAME], written(value), fate, note, written(to)))
+            self.lines.append(ReportLine(written(key)[:_NAME], written(value), fate, note, written(to)))
 
     def keep(self, key: str, value: object, note: str = "", **values: Any) -> None:
         """Take the values into the request, and report the key as kept."""
@@ -216,9 +217,9 @@ class Sheet:
         except UserError as error:
             raise UserError(f"its recipe cannot be used ({error})") from error
 
-    def found(self, source: Source) -> Found:
+    def found(self, source: Program) -> OpenedRecipe:
         """Everything. Raises UserError as `request` does."""
-        return Found(
+        return OpenedRecipe(
             source=source,
             request=self.request(),
             model=self.model_name,

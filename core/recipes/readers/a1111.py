@@ -6,11 +6,11 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
-from core.infotext import MAX_CHARACTERS, Infotext, parse_infotext
 from core.levels import parse_sigmas
 from core.picture_settings import MAX_BLUR, MAX_PADDING
-from core.recipes.found import Found
-from core.recipes.sheet import CPU, GPU, Sheet, as_whole
+from core.recipes.infotext import MAX_CHARACTERS, Infotext, parse_infotext
+from core.recipes.opened_recipe import OpenedRecipe
+from core.recipes.report import CPU, GPU, Sheet, as_whole
 from core.request import MAX_MERGING, MAX_REUSE
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ _REASONS = {
 }
 
 
-def read(text: str, registry: Registry) -> Found:
+def read(text: str, registry: Registry) -> OpenedRecipe:
     """What A1111's text says; text without parameters is a prompt. Raises UserError for endless text."""
     if len(text) > MAX_CHARACTERS:
         raise UserError(f"a text of {len(text)} characters is no recipe; paste a shorter one")
