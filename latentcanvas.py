@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from core.pipeline import Pipeline
     from core.plugins.current import samplers, schedules
     from core.plugins.hookspecs import hookimpl
-    from core.request import Request
+    from core.request.request import Request
     from core.sampling.contract import Denoise, GuidedDenoise, Noise, Range, RegisterSampler, Sampler, Step
     from core.sampling.schedule import NoiseSchedule, RegisterSchedule, Schedule
     from core.trajectory import Trajectory
@@ -54,7 +54,7 @@ _HOMES = {
     "core.plugins.hookspecs": ("hookimpl",),
     "core.pipeline": ("Pipeline",),
     "core.plugins.current": ("samplers", "schedules"),
-    "core.request": ("Request",),
+    "core.request.request": ("Request",),
     "core.sampling.contract": (
         "Denoise",
         "GuidedDenoise",

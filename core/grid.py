@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from core import aliases
 from core.errors import UserError
 from core.grid_axes import OPTION, Axis, Value, read_axis, title_of
 from core.grid_values import Mistakes
-from core.request import Defaults, Request, Settings, random_seed
+from core.request import aliases
+from core.request.model_defaults import Defaults
+from core.request.request import Request, random_seed
+from core.request.settings import Settings
 
 if TYPE_CHECKING:
-    from core.picture_settings import Given
+    from core.request.image_settings import Given
     from core.sampling.registry import Registry, SamplerInfo
 
 MOST_CELLS = 500

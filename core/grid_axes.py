@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from core import aliases
 from core.checks import OptionValue, hint, shown
 from core.errors import UserError
 from core.grid_values import MOST, Mistakes, join, numbers, whole_numbers, words
-from core.request import Request, parse_size, random_seed
+from core.request import aliases
+from core.request.parse import parse_size
+from core.request.request import Request, random_seed
 from core.sampling.options import Option
 
 if TYPE_CHECKING:

@@ -21,8 +21,9 @@ from PIL import Image, ImageChops, ImageFilter, ImageOps, UnidentifiedImageError
 
 from core.checks import MAX_PIXELS
 from core.errors import UserError
-from core.picture_settings import Given, check_given
-from core.request import Request, Settings
+from core.request.image_settings import Given, check_given
+from core.request.request import Request
+from core.request.settings import Settings
 
 Source = str | Path | Image.Image
 Box = tuple[int, int, int, int]  # left, upper, right, lower, as PIL counts

@@ -16,7 +16,7 @@ from core.files import plain_errors, write_whole
 from core.inputs import Inputs
 
 if TYPE_CHECKING:
-    from core.request import Settings
+    from core.request.settings import Settings
 
 FOLDER = "inputs"
 

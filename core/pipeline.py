@@ -21,7 +21,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from core.branching import Branch
 from core.device import dtype_words, find_device, find_dtype
 from core.errors import UserError
 from core.inputs import Inputs, Source, read_picture
@@ -38,7 +37,8 @@ from core.preview import Previewer
 from core.preview_map import preview_map
 from core.prompts.tokenizer import END, OPENCLIP_PAD, Chunk, TokenCount, Tokenizer
 from core.recipes.recipe import ModelRef, Recipe
-from core.request import Request, Settings
+from core.request.request import Request, branch_request
+from core.request.settings import Branch, Settings
 from core.run import Result, Run
 from core.weights.find import find_model
 from core.weights.model_files import ModelFiles, open_model
@@ -209,7 +209,7 @@ class Pipeline:
         made = len(trajectory.steps)
         if step > made or (step == made and trajectory.sigma(made) == 0):
             raise UserError(f"branch after step {step}: {made} were made; choose one before")
-        asked = branch.taking_over(trajectory.settings, request, changes)
+        asked = branch_request(branch, trajectory.settings, request, changes)
         self._check_clip_skip(asked.clip_skip)
         settings = asked.resolve(self.defaults, current.registry(), branch.given)
         paste = trajectory.paste

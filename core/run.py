@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Literal
 from PIL import Image
 from torch import Tensor
 
-from core.branching import Leg, legs
 from core.errors import Cancelled, UserError
 from core.files import write_numbered
+from core.inference.plan import Leg, legs
 from core.inputs import Inputs, prepare
 from core.pasting import Paste
 from core.plugins import current
 from core.recipes.png import png_bytes
 from core.recipes.recipe import Recipe
-from core.request import Request, Settings
+from core.request.request import Request
+from core.request.settings import Settings
 from core.sampling.contract import Step
 from core.sampling.denoiser import Denoiser, Estimate, Prediction
 from core.sampling.feature_reuse import Savings

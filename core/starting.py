@@ -16,7 +16,7 @@ from core.sampling.denoiser import Blend
 if TYPE_CHECKING:
     from core.inputs import Prepared
     from core.pipeline import Pipeline
-    from core.request import Settings
+    from core.request.settings import Settings
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ from core.files import write_stream
 from core.pasting import Paste
 from core.preview import Previewer
 from core.recipes.recipe import Recipe
-from core.request import Settings
+from core.request.settings import Settings
 from core.sampling.guidance import guide
 from core.starting import Start
 from core.trajectory_file import StepNote, blocks, read_fields

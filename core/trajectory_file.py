@@ -21,7 +21,7 @@ from core.checks import check_flag, check_number, check_text, check_whole
 from core.errors import UserError
 from core.pasting import Paste
 from core.recipes.recipe import Recipe
-from core.request import Settings
+from core.request.settings import Settings
 from core.weights.readers.mapped_file import Damaged, MappedFile
 from core.weights.readers.safetensors_file import NAMES, looks_like, read_safetensors
 

@@ -13,11 +13,12 @@ from PIL import Image
 from torch import Tensor
 
 from core.recipes.recipe import PluginRef, Recipe
+from core.request.request import Request
 
 if TYPE_CHECKING:
     from core.inputs import Source
     from core.pipeline import Pipeline
-    from core.request import Settings
+    from core.request.settings import Settings
     from core.run import Run
     from core.trajectory import Trajectory
 
@@ -196,7 +197,9 @@ def verify(
     """
     trajectory, recipe = (None, kept) if isinstance(kept, Recipe) else (kept, kept.recipe)
     settings: Settings = recipe.settings if trajectory is None else trajectory.settings
-    run = pipeline.stream(settings.as_request(), image=image, mask=mask, cancel=cancel, keep_steps=False)
+    run = pipeline.stream(
+        Request.from_settings(settings), image=image, mask=mask, cancel=cancel, keep_steps=False
+    )
     return Verification(run, recipe, trajectory, picture)
 
 

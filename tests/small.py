@@ -13,7 +13,7 @@ from core.models.config import NoiseConfig, TextConfig, UNetConfig, VAEConfig
 from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
 from core.prompts.tokenizer import Tokenizer
-from core.request import Defaults
+from core.request.model_defaults import Defaults
 from core.scenes.vocabulary import learn_vocabulary
 from core.training import export
 from core.training.autoencoder import VAELoss

@@ -12,7 +12,7 @@ from core.models.build import make_coder, unet_class
 from core.models.clip import CLIPTextEncoder
 from core.models.config import UNetConfig
 from core.prompts.tokenizer import Tokenizer
-from core.request import Defaults
+from core.request.model_defaults import Defaults
 from core.scenes.vocabulary import learn_vocabulary
 from core.training.export import save_model
 from core.training.recipe import (

@@ -20,7 +20,7 @@ from anyio import to_thread
 
 from core.checks import hint, shown
 from core.errors import UserError
-from core.request import Request
+from core.request.request import Request
 from ui.endpoints import HistoryRun, Progress, endpoint, history_run
 from ui.handing import Handing, uploaded
 from ui.workbench import model_names

@@ -17,7 +17,7 @@ from ui.widgets.pictures import Given, tab_of
 if TYPE_CHECKING:
     from gradio.components import Component
 
-    from core.request import Request
+    from core.request.request import Request
     from ui.widgets.form import Form
     from ui.widgets.kept_words import KeptWords
     from ui.widgets.pictures import Pictures

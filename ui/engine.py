@@ -19,7 +19,8 @@ from core.memory import release_memory, trim_memory
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from core.request import Defaults, Request
+    from core.request.model_defaults import Defaults
+    from core.request.request import Request
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,8 @@ from ui.limits import Limits, OwnLimits, check_limits
 
 if TYPE_CHECKING:
     from core.inputs import Source
-    from core.request import Request, Settings
+    from core.request.request import Request
+    from core.request.settings import Settings
     from core.run import Run, RunStep
     from ui.engine import Engine, PagePipeline, Work
     from ui.keeping import Runs

@@ -32,7 +32,7 @@ from ui.later import Later
 
 if TYPE_CHECKING:
     from core.recipes.recipe import ModelRef
-    from core.request import Settings
+    from core.request.settings import Settings
     from core.run import Result, Run
     from core.trajectory import Trajectory
     from ui.jobs import Job

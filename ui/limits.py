@@ -6,13 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from core.branching import MOST_STEPS
 from core.checks import MAX_SIDE
 from core.errors import UserError
-from core.request import MAX_BATCH
+from core.request.model_defaults import MAX_BATCH
+from core.request.settings import MOST_STEPS
 
 if TYPE_CHECKING:
-    from core.request import Request, Settings
+    from core.request.request import Request
+    from core.request.settings import Settings
 
 
 class Limits(Protocol):

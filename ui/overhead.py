@@ -22,7 +22,7 @@ from ui.keeping import Runs
 
 if TYPE_CHECKING:
     from core.pipeline import Pipeline
-    from core.request import Request
+    from core.request.request import Request
     from core.run import RunStep
 
 WATCH_SECONDS = 0.25

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from core.request import Defaults
+from core.request.model_defaults import Defaults
 from ui.styles import Styles, styles_path
 from ui.tabs.compare import CompareTab
 from ui.tabs.history import HistoryPanel

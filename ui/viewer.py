@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from core.history import RunRow
     from core.inputs import Inputs
-    from core.request import Settings
+    from core.request.settings import Settings
     from core.trajectory import Trajectory
     from ui.jobs import Job, Jobs
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from core.errors import UserError
+from core.request.request import Request
 from ui.asking import Asking, repeated, rest_shown
 from ui.handing import Handing
 from ui.tabs.compare import Base
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from gradio.components import Component
     from PIL import Image
 
-    from core.request import Defaults
+    from core.request.model_defaults import Defaults
     from core.sampling.registry import Registry
     from ui.jobs import Jobs
     from ui.styles import Styles
@@ -219,7 +220,7 @@ class Workbench:
         """Updates for `run_outputs()`: a kept run in the player and the form. Raises UserError."""
         message = self.viewer.show(owner, run_id, step, image)
         kept = self.jobs.runs.open(owner, run_id)
-        request, inputs = kept.settings.as_request(), kept.inputs()
+        request, inputs = Request.from_settings(kept.settings), kept.inputs()
         files: list[Any] = [gr.skip()] * len(self.pictures.files())
         if inputs is not None:
             mask = None if inputs.mask is None else self._handed(inputs.mask, "mask.png")

@@ -14,7 +14,7 @@ from core.errors import UserError
 from core.history.rows import COLUMNS, PICTURE, STEPS, RunRow, run_id
 from core.recipes.png import read_recipe
 from core.recipes.recipe import Recipe
-from core.request import Settings
+from core.request.settings import Settings
 from core.weights.readers.mapped_file import MappedFile
 from core.weights.readers.safetensors_file import read_safetensors
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from core.checks import check_number, check_text, check_whole
 from core.errors import UserError
-from core.request import Settings
+from core.request.settings import Settings
 
 COLUMNS = (
     "id",

@@ -31,7 +31,7 @@ from core.history.search import Filter, clean
 from core.history.thumbnails import thumbnail
 from core.kept_inputs import forget_inputs
 from core.recipes.recipe import ModelRef
-from core.request import Settings
+from core.request.settings import Settings
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from core.errors import UserError
-from core.request import Request
+from core.request.request import Request
 
 
 def numbers(what: str, typed: object) -> list[float]:

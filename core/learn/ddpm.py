@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from core.pipeline import Pipeline
-    from core.request import Settings
+    from core.request.settings import Settings
 
 REFERENCE_STEPS = 100
 

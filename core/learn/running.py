@@ -12,14 +12,14 @@ from PIL import Image, ImageOps
 
 from core.errors import Cancelled
 from core.plugins import current
-from core.request import Request
+from core.request.request import Request
 from core.sampling.schedule import last_part
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from core.pipeline import Pipeline
-    from core.request import Settings
+    from core.request.settings import Settings
     from core.run import Result
 
 
@@ -56,7 +56,10 @@ def settings_of(pipeline: Pipeline, **fields: Any) -> Settings:
 
 def run(pipeline: Pipeline, settings: Settings, watch: Watch, *, keep_steps: bool = False) -> Result:
     """A run of these settings to its end, told to `watch` step by step."""
-    running, seen = pipeline.stream(settings.as_request(), cancel=watch.cancel, keep_steps=keep_steps), 0
+    running, seen = (
+        pipeline.stream(Request.from_settings(settings), cancel=watch.cancel, keep_steps=keep_steps),
+        0,
+    )
     for step in running:
         watch.step(step.evals - seen)
         seen = step.evals

@@ -15,12 +15,12 @@ import json
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from core.aliases import title
+from core.request.aliases import title
 
 if TYPE_CHECKING:
     from core.checks import OptionValue
     from core.recipes.recipe import Recipe
-    from core.request import Settings
+    from core.request.settings import Settings
 
 MAX_CHARACTERS = 100_000  # two prompts of the longest that a request holds, and room for parameters
 _NEGATIVE = "Negative prompt:"

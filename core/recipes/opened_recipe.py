@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from core.picture_settings import NO_OUTPAINT
+from core.request.fields import NO_OUTPAINT
 
 if TYPE_CHECKING:
     from core.recipes.recipe import Recipe
-    from core.request import Request
+    from core.request.request import Request
 
 Program = Literal["latentcanvas", "a1111", "comfyui", "invokeai", "fooocus", "text"]
 Fate = Literal["kept", "mapped", "ignored"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.checks import check_keys, check_sha256, check_text
 from core.errors import UserError
-from core.request import Settings
+from core.request.settings import Settings
 
 if TYPE_CHECKING:
     from core.sampling.registry import Registry

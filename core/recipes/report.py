@@ -7,11 +7,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from core import aliases
 from core.checks import MAX_SIDE, MAX_TEXT, MIN_SIDE, SIDE_MULTIPLE, OptionValue, hint
 from core.errors import UserError
 from core.recipes.opened_recipe import Fate, OpenedRecipe, Program, ReportLine, written
-from core.request import MAX_CFG_SCALE, MAX_STEPS, Request, max_seed
+from core.request import aliases
+from core.request.model_defaults import MAX_CFG_SCALE, MAX_STEPS
+from core.request.request import Request
+from core.request.settings import max_seed
 from core.weights.find import bare_name
 
 if TYPE_CHECKING:

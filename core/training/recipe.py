@@ -18,7 +18,7 @@ from core.models.config import (
     UNetConfig,
     VAEConfig,
 )
-from core.request import Defaults
+from core.request.model_defaults import Defaults
 from core.toml_records import build, override, read_json, read_toml
 from core.training.autoencoder import VAELoss
 from core.training.diffusion import DiffusionLoss

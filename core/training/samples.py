@@ -13,7 +13,7 @@ from core.models.build import Coder
 from core.models.config import NoiseConfig
 from core.pixels import to_images
 from core.plugins import current
-from core.request import Defaults
+from core.request.model_defaults import Defaults
 from core.run import PREDICTIONS
 from core.sampling.denoiser import Denoiser, Network
 from core.sampling.loop import run_sampler

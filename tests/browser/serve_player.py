@@ -17,7 +17,8 @@ from typing import Any
 import gradio as gr
 
 from core.plugins import current
-from core.request import Request, Settings
+from core.request.request import Request
+from core.request.settings import Settings
 from tests.ui import kept
 from ui.viewer import Viewer
 from ui.widgets import player as messages

@@ -29,7 +29,7 @@ def plugins_tab(folder: Path) -> None:
 def compare_tab(folder: Path) -> None:
     """Compare on a small model whose pictures go to `folder`, beside a form of two fields."""
     from core.pipeline import Pipeline
-    from core.request import Request
+    from core.request.request import Request
     from tests.ui.fakes import FakePipeline
     from ui.engine import Engine
     from ui.jobs import Jobs
@@ -68,7 +68,7 @@ def compare_tab(folder: Path) -> None:
 def learn_tab(folder: Path) -> None:
     """Learn, inside a tab beside another as on the page, on the embedded model."""
     from core.pipeline import Pipeline
-    from core.request import Request
+    from core.request.request import Request
     from ui.engine import Engine
     from ui.jobs import Jobs
     from ui.keeping import Runs

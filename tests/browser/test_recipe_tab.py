@@ -78,7 +78,7 @@ def test_our_picture_opens_as_it_was_made(open_page: Callable[..., Any], tmp_pat
     )
     told = what_opens(page, "#recipe-open")
     assert told == {
-        "request": RECIPE.settings.as_request().to_dict(),
+        "request": RECIPE.settings.to_dict(),
         "where": "txt2img",
         "model": "tiny",
         "picture": None,

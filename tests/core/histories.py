@@ -16,7 +16,7 @@ from core.history import History, RunRow
 from core.history.queries import insert
 from core.recipes.png import png_bytes
 from core.recipes.recipe import ModelRef
-from core.request import Settings
+from core.request.settings import Settings
 from tests.core.recipes import RECIPE, SETTINGS
 
 SIDE = 64

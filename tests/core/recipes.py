@@ -7,9 +7,8 @@ from dataclasses import replace
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from core.branching import Branch
 from core.recipes.recipe import ModelRef, PluginRef, Recipe
-from core.request import Settings, max_seed
+from core.request.settings import Branch, Settings, max_seed
 
 # For machines that are busy with something else: no example has to be quick.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

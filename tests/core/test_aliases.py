@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from core import aliases
-from core.aliases import SAMPLERS, SCHEDULES, resolve, title
 from core.plugins.discovery import load_plugins
 from core.recipes.infotext import infotext, parse_infotext
-from core.request import Defaults, Request
+from core.request import aliases
+from core.request.aliases import SAMPLERS, SCHEDULES, resolve, title
+from core.request.model_defaults import Defaults
+from core.request.request import Request
 from core.sampling.registry import Registry, SamplerInfo
 from tests.core.recipes import RECIPE
 

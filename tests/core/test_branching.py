@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from core.branching import MOST_BRANCHES, Branch
 from core.errors import Cancelled, UserError
 from core.pipeline import Pipeline
 from core.recipes.infotext import infotext
 from core.recipes.png import png_bytes, read_recipe
-from core.request import Request, Settings
+from core.request.request import Request
+from core.request.settings import MOST_BRANCHES, Branch, Settings
 from core.run import Run
 from core.trajectory import Trajectory
 from tests.core.pictures import box_mask, noise, same
@@ -91,7 +91,7 @@ def test_what_a_cancelled_run_made_can_be_made_again_from_its_picture(
     for path, image in zip(result.save(tmp_path), result.images, strict=True):
         recipe = read_recipe(path)
         assert "Stop after: 3" in infotext(recipe)
-        again = pipe.generate(recipe.settings.as_request())
+        again = pipe.generate(Request.from_settings(recipe.settings))
         assert same(again.images[0], image)
         assert again.recipe == recipe
     trajectory = Trajectory.of(run)
@@ -184,7 +184,7 @@ def test_a_branched_picture_is_made_again_from_its_recipe_alone(
     assert not torch.equal(result.steps[-1].x, parent.state(6))
     recipe = read_recipe(path)
     assert recipe.settings.branch == Branch(step, parent.settings)
-    again = pipe.stream(recipe.settings.as_request())
+    again = pipe.stream(Request.from_settings(recipe.settings))
     made = again.result()
     assert same(made.images[0], result.images[0])
     assert png_bytes(made.images[0], made.recipe) == path.read_bytes()
@@ -217,7 +217,7 @@ def test_a_branch_of_a_branch(pipe: Pipeline, parent: Trajectory, tmp_path: Path
     assert result.settings.branch is not None
     assert result.settings.branch.settings == child.settings
     assert result.settings.prompt == "a large green star"
-    made = pipe.stream(read_recipe(result.save(tmp_path)[0]).settings.as_request())
+    made = pipe.stream(Request.from_settings(read_recipe(result.save(tmp_path)[0]).settings))
     assert same(made.result().images[0], result.images[0])
     grandchild = Trajectory.of(again)
     assert grandchild.steps == Trajectory.of(made).steps
@@ -249,7 +249,7 @@ def test_a_branch_of_a_run_that_was_stopped(pipe: Pipeline, parent: Trajectory) 
     result = onward.result()
     assert torch.equal(result.steps[-1].x, parent.state(6))
     assert Trajectory.of(onward).steps == parent.steps
-    assert same(pipe.generate(result.settings.as_request()).images[0], result.images[0])
+    assert same(pipe.generate(Request.from_settings(result.settings)).images[0], result.images[0])
     with pytest.raises(UserError, match="4 were made"):
         pipe.branch(stopped, 5)
 
@@ -264,7 +264,7 @@ def test_a_branch_of_one_image_of_a_batch(pipe: Pipeline) -> None:
 def test_each_picture_of_a_branched_batch_has_a_recipe_of_its_own(pipe: Pipeline, tmp_path: Path) -> None:
     result = pipe.branch(kept(pipe, batch=2), 3, seed=40).result()
     for path, image in zip(result.save(tmp_path), result.images, strict=True):
-        assert same(pipe.generate(read_recipe(path).settings.as_request()).images[0], image)
+        assert same(pipe.generate(Request.from_settings(read_recipe(path).settings)).images[0], image)
 
 
 def test_after_an_adaptive_sampler(pipe: Pipeline, tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_after_an_adaptive_sampler(pipe: Pipeline, tmp_path: Path) -> None:
     for changes in both:  # later than anybody can know before the first part is run
         run = pipe.branch(parent, 2, sampler="heun", **changes)
         result = run.result()
-        again = pipe.stream(read_recipe(result.save(tmp_path)[0]).settings.as_request())
+        again = pipe.stream(Request.from_settings(read_recipe(result.save(tmp_path)[0]).settings))
         assert same(again.result().images[0], result.images[0])
         ours, theirs = Trajectory.of(run), Trajectory.of(again)
         assert (ours.total, ours.steps) == (theirs.total, theirs.steps)
@@ -288,7 +288,7 @@ def test_a_branch_of_what_came_after_an_adaptive_sampler(pipe: Pipeline, tmp_pat
     child = Trajectory.of(run)
     for step in (3, len(child.steps) - 1):
         result = pipe.branch(child, step, prompt="a large green star").result()
-        made = pipe.generate(read_recipe(result.save(tmp_path)[0]).settings.as_request())
+        made = pipe.generate(Request.from_settings(read_recipe(result.save(tmp_path)[0]).settings))
         assert same(made.images[0], result.images[0])
 
 
@@ -327,7 +327,7 @@ def test_a_mask_goes_on_without_its_picture(pipe: Pipeline, tmp_path: Path) -> N
         result = pipe.branch(steps, step, picture=wanted.images[0]).result()
         assert same(result.images[0], wanted.images[0]), changes
         made = pipe.branch(steps, step, prompt="a large green star", picture=wanted.images[0]).result()
-        again = pipe.generate(made.settings.as_request(), image=picture, mask=mask)
+        again = pipe.generate(Request.from_settings(made.settings), image=picture, mask=mask)
         assert same(made.images[0], again.images[0]), changes
         assert not same(made.images[0], wanted.images[0])
         # A step decoded in full is pasted back as the picture was.
@@ -422,7 +422,7 @@ def test_a_branch_as_text_and_back() -> None:
         SETTINGS, seed=5, branch=Branch(4, dataclasses.replace(SETTINGS, branch=Branch(2, SETTINGS)))
     )
     assert Settings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
-    assert settings.as_request().branch == settings.branch
+    assert Request.from_settings(settings).branch == settings.branch
     hash(settings)
 
 

@@ -25,9 +25,10 @@ from core.grid import (
 )
 from core.grid_axes import choices, every, example, read_axis, title_of
 from core.grid_values import Mistakes, join
-from core.picture_settings import Given
 from core.plugins import discovery
-from core.request import Defaults, Request
+from core.request.image_settings import Given
+from core.request.model_defaults import Defaults
+from core.request.request import Request
 from core.sampling.registry import Registry
 from tests.core.recipes import patient
 

@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from core.branching import Branch
 from core.errors import UserError
 from core.history import Filter, History
 from core.recipes.recipe import ModelRef
-from core.request import Settings
+from core.request.settings import Branch, Settings
 from tests.core.histories import asked, keep, save
 from tests.core.recipes import RECIPE
 

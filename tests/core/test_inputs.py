@@ -13,7 +13,9 @@ from PIL import Image, ImageChops, ImageDraw
 
 from core.errors import UserError
 from core.inputs import Inputs, check_inputs, prepare
-from core.request import Defaults, Request, Settings
+from core.request.model_defaults import Defaults
+from core.request.request import Request
+from core.request.settings import Settings
 from tests.core.pictures import box_mask, noise, same
 from tests.core.recipes import patient
 from tests.core.test_request import REGISTRY

@@ -11,7 +11,7 @@ from core.errors import UserError
 from core.history import History
 from core.inputs import Inputs
 from core.kept_inputs import FOLDER, keep_inputs, kept_inputs
-from core.request import Settings
+from core.request.settings import Settings
 from tests.core.histories import asked, keep
 from tests.core.pictures import noise, same
 

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from core.errors import UserError
-from core.levels import check_sigmas, parse_sigmas
 from core.plugins.discovery import load_plugins
 from core.recipes.infotext import infotext, parse_infotext
-from core.request import Defaults, Request, Settings
+from core.request.model_defaults import Defaults
+from core.request.request import Request
+from core.request.settings import Settings
+from core.request.sigmas import check_sigmas, parse_sigmas
 from tests.core.recipes import RECIPE
 
 REGISTRY = load_plugins(enabled=False)
@@ -62,7 +64,7 @@ def test_steps_follow_from_levels() -> None:
         Request(sigmas=[9, 2], steps=7)
     again = Settings.from_dict(json.loads(json.dumps(settings.to_dict())))
     assert again == settings
-    assert again.as_request().resolve(DEFAULTS, REGISTRY) == settings
+    assert Request.from_settings(again).resolve(DEFAULTS, REGISTRY) == settings
     assert Request().resolve(DEFAULTS, REGISTRY).sigmas is None
 
 

@@ -16,7 +16,8 @@ from core.pipeline import Pipeline
 from core.pixels import fill_in, from_image, to_images
 from core.plugins import current
 from core.recipes.png import read_recipe
-from core.request import Settings
+from core.request.request import Request
+from core.request.settings import Settings
 from core.run import Result
 from tests.core.pictures import box_mask, noise, same
 from tests.core.test_pipeline import MIDPOINT
@@ -245,14 +246,14 @@ def test_a_recipe_repeats_a_picture_with_the_same_inputs(pipe: Pipeline, tmp_pat
     first = pipe.generate(**fields, image=PICTURE, mask=MASK, masked_content="fill", outpaint=(8, 0, 0, 0))
     recipe = read_recipe(first.save(tmp_path)[0])
     again = pipe.generate(
-        recipe.settings.as_request(), image=tmp_path / "in.bmp", mask=str(tmp_path / "mask.bmp")
+        Request.from_settings(recipe.settings), image=tmp_path / "in.bmp", mask=str(tmp_path / "mask.bmp")
     )
     assert again.pngs() == first.pngs()
     with pytest.raises(UserError, match=r"^the recipe starts from a picture .*; give it with --image$"):
-        pipe.generate(recipe.settings.as_request())
+        pipe.generate(Request.from_settings(recipe.settings))
     with pytest.raises(UserError, match=r"^the recipe has a mask .*; give it with --mask$"):
-        pipe.generate(recipe.settings.as_request(), image=PICTURE)
-    other = pipe.generate(recipe.settings.as_request(), image=noise(SIZE, 1), mask=MASK)
+        pipe.generate(Request.from_settings(recipe.settings), image=PICTURE)
+    other = pipe.generate(Request.from_settings(recipe.settings), image=noise(SIZE, 1), mask=MASK)
     assert other.settings.image_sha256 != recipe.settings.image_sha256
 
 

@@ -18,7 +18,7 @@ from core.errors import Cancelled, UserError
 from core.pipeline import Pipeline
 from core.plugins import current
 from core.recipes.png import read_recipe
-from core.request import Request
+from core.request.request import Request
 from tests.small import write_model
 
 
@@ -202,7 +202,7 @@ def test_saved_pictures_make_themselves_again(pipe: Pipeline, tmp_path: Path) ->
         recipe = read_recipe(path)
         assert recipe.settings.seed == 5 + i
         assert recipe.model.sha256 == pipe.sha256
-        again = pipe.generate(recipe.settings.as_request())
+        again = pipe.generate(Request.from_settings(recipe.settings))
         with Image.open(path) as saved:
             assert same(again.images[0], saved.convert("RGB"))
 

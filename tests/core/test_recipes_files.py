@@ -16,6 +16,7 @@ from core.recipes.exif import USER_COMMENT, comment
 from core.recipes.opened_recipe import OpenedRecipe
 from core.recipes.png import png_bytes
 from core.recipes.reader import read_any
+from core.request.request import Request
 from tests.core.recipes import RECIPE
 
 REGISTRY = load_plugins(enabled=False)
@@ -143,4 +144,4 @@ def test_a_jpeg_made_from_ours_keeps_what_its_text_carries(tmp_path: Path) -> No
     with Image.open(tmp_path / "a.png") as image:
         text = image.info["parameters"]
     path = with_exif(tmp_path / "a.jpg", "JPEG", {USER_COMMENT: b"UNICODE\0" + text.encode("utf-16-be")})
-    assert read(path).request == RECIPE.settings.as_request()
+    assert read(path).request == Request.from_settings(RECIPE.settings)

@@ -12,14 +12,15 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from core.branching import SHARED, Branch
-from core.picture_settings import Given
 from core.plugins.discovery import load_plugins
 from core.recipes.infotext import infotext
 from core.recipes.png import png_bytes
 from core.recipes.reader import read_any
 from core.recipes.recipe import ModelRef, Recipe
-from core.request import Defaults, Request, Settings
+from core.request.image_settings import Given
+from core.request.model_defaults import Defaults
+from core.request.request import Request
+from core.request.settings import SHARED, Branch, Settings
 from core.sampling.options import Option
 from tests.core.recipes import digests, patient, texts
 
@@ -121,7 +122,7 @@ def test_a_request_comes_back_from_its_picture(tmp_path: Path, asked: tuple[Requ
     path.write_bytes(png_bytes(Image.new("RGB", (8, 8)), recipe_of(resolved)))
     found = read_any(path, REGISTRY)
     assert found.source == "latentcanvas"
-    assert found.request == resolved.as_request()
+    assert found.request == Request.from_settings(resolved)
     assert found.request.resolve(DEFAULTS, REGISTRY, pictures) == resolved
     assert (found.model, found.model_hash) == ("tiny", "0123456789abcdef" * 4)
     wanted = () if pictures is None else ("picture", "mask") if pictures.mask_sha256 else ("picture",)
@@ -198,7 +199,7 @@ def test_pasted_json_of_ours_comes_back(asked: tuple[Request, Given | None]) -> 
     ):
         found = read_any(text, REGISTRY)
         assert found.source == "latentcanvas"
-        assert found.request == resolved.as_request()
+        assert found.request == Request.from_settings(resolved)
 
 
 def test_a_sampler_that_is_not_here_stays_and_is_said() -> None:

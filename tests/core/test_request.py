@@ -18,18 +18,11 @@ import pytest
 from hypothesis import given
 
 from core.errors import UserError
-from core.picture_settings import Given, parse_outpaint
-from core.request import (
-    Defaults,
-    Request,
-    Settings,
-    max_seed,
-    parse_interval,
-    parse_option,
-    parse_options,
-    parse_seed,
-    parse_size,
-)
+from core.request.image_settings import Given, parse_outpaint
+from core.request.model_defaults import Defaults
+from core.request.parse import parse_interval, parse_option, parse_options, parse_seed, parse_size
+from core.request.request import Request
+from core.request.settings import Settings, max_seed
 from core.sampling.contract import Step
 from core.sampling.options import Option
 from core.sampling.registry import Registry, SamplerInfo, ScheduleInfo
@@ -269,7 +262,7 @@ def test_settings_survive_json(settings: Settings) -> None:
 @patient
 @given(any_settings())
 def test_settings_are_a_request_too(settings: Settings) -> None:
-    request = settings.as_request()
+    request = Request.from_settings(settings)
     assert request.to_dict() == settings.to_dict()
     assert Request.from_mapping(json.loads(json.dumps(request.to_dict()))) == request
 
@@ -402,7 +395,7 @@ def test_options_together() -> None:
 
 
 def test_nothing_heavy_is_imported() -> None:
-    code = "import sys, core.request; print({'torch', 'numpy', 'PIL', 'gradio'} & sys.modules.keys())"
+    code = "import sys, core.request.request; print({'torch', 'numpy', 'PIL', 'gradio'} & sys.modules.keys())"
     command = [sys.executable, "-c", code]
     run = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"

@@ -20,7 +20,7 @@ from core.models.unet import UNet
 from core.pipeline import Pipeline
 from core.plugins import current, discovery
 from core.recipes.png import png_bytes, read_recipe
-from core.request import Request
+from core.request.request import Request
 from core.sampling.denoiser import Denoiser
 from core.sampling.feature_reuse import Savings
 from core.sampling.schedule import NoiseSchedule
@@ -229,7 +229,7 @@ def test_a_picture_is_made_again_from_its_recipe(
     for image, path in enumerate(paths):  # each alone, as a batch has made it
         recipe = read_recipe(path)
         assert {name: getattr(recipe.settings, name) for name in changes} == changes
-        again = pipe.generate(recipe.settings.as_request())
+        again = pipe.generate(Request.from_settings(recipe.settings))
         assert png_bytes(again.images[0], again.recipe) == path.read_bytes()
         assert same(again.images[0], result.images[image])
 
@@ -255,7 +255,7 @@ def test_a_branch_begins_with_a_whole_evaluation(pipe: Pipeline, tmp_path: Path,
     result = branch.result()
     assert [made.reused for made in branch.steps] == [2 * (i - i // 4) for i in range(5 - step)]
     (path,) = result.save(tmp_path)
-    again = pipe.stream(read_recipe(path).settings.as_request())
+    again = pipe.stream(Request.from_settings(read_recipe(path).settings))
     assert same(again.result().images[0], result.images[0])
 
 

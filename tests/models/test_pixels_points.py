@@ -21,6 +21,7 @@ from core.models.unet import UNet
 from core.pipeline import Pipeline
 from core.pixels import from_image
 from core.recipes.png import read_recipe
+from core.request.request import Request
 from core.trajectory import Trajectory
 from core.weights.convert import convert
 from core.weights.inspect import inspect
@@ -54,7 +55,7 @@ def test_a_model_makes_its_picture_its_steps_and_its_recipe(
     path = result.save(tmp_path)[0]
     recipe = read_recipe(path)
     assert recipe is not None
-    again = pipe.generate(recipe.settings.as_request())
+    again = pipe.generate(Request.from_settings(recipe.settings))
     assert again.images[0].tobytes() == result.images[0].tobytes()
     kept = Trajectory.of(run)
     before, after = (np.asarray(each, int) for each in (result.steps[1].preview(), kept.preview(2)))

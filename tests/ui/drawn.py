@@ -23,7 +23,9 @@ from core.files import write_numbered
 from core.inputs import Inputs
 from core.recipes.png import png_bytes
 from core.recipes.recipe import ModelRef, PluginRef, Recipe
-from core.request import Defaults, Request, Settings
+from core.request.model_defaults import Defaults
+from core.request.request import Request
+from core.request.settings import Settings
 from core.sampling.registry import Registry
 
 Array = NDArray[np.float32]

@@ -16,7 +16,8 @@ from torch import Tensor
 from core.errors import UserError
 from core.inputs import Inputs
 from core.plugins import current
-from core.request import Request, Settings
+from core.request.request import Request
+from core.request.settings import Settings
 from core.trajectory import Trajectory
 from tests.ui.fakes import FakePipeline
 

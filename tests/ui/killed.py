@@ -44,7 +44,7 @@ def kill_before(number: int, folder: Path) -> None:
 
 def keeper(folder: Path) -> Callable[[Path], object]:
     """Makes two runs, keeps one in `folder`, and gives what keeps the other one wherever it is told to."""
-    from core.request import Request
+    from core.request.request import Request
     from tests.ui.fakes import FakePipeline
     from ui.jobs import Job
     from ui.keeping import Runs

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from core.request import Request
+from core.request.request import Request
 from tests.ui.fakes import FakePipeline, loaded
 from ui.jobs import Job, Jobs
 from ui.keeping import Runs

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from core.branching import Branch
 from core.errors import UserError
 from core.plugins import current
-from core.request import Request, Settings
+from core.request.request import Request
+from core.request.settings import Branch, Settings
 from core.sampling.options import Option
 from core.sampling.registry import Registry
 from tests.ui.benches import ANN, PROMPT, built, values
@@ -231,7 +231,7 @@ def settings_of(draw: st.DrawFn, registry: Registry) -> Settings:
 def test_a_recipe_survives_the_form(data: st.DataObject) -> None:
     """Picture -> recipe -> form -> request: the same, whatever the picture was."""
     bench, registry = _bench_for_round_trips(), current.registry()
-    asked = data.draw(settings_of(registry)).as_request()
+    asked = Request.from_settings(data.draw(settings_of(registry)))
     updates = fields.updates(bench.asking.fields, bench.asking.values_of(asked))
     shown = [
         _after(control, update) for control, update in zip(bench.asking.fields.values(), updates, strict=True)

@@ -15,7 +15,7 @@ from PIL import Image
 from core.errors import UserError
 from core.inputs import Inputs
 from core.plugins import current
-from core.request import Request
+from core.request.request import Request
 from tests.ui.fakes import FakePipeline, in_blocks, loaded
 from ui.jobs import Jobs
 from ui.keeping import Runs

@@ -15,7 +15,7 @@ from core.errors import UserError
 from core.grid import Asked, Plan, Surroundings, plan_grid
 from core.plugins import current
 from core.recipes.png import read_recipe
-from core.request import Request
+from core.request.request import Request
 from tests.ui.fakes import FakePipeline, loaded
 from ui.engine import Engine
 from ui.grids import GridRun, Grids

@@ -11,12 +11,12 @@ from typing import Any, NoReturn
 
 import pytest
 
-from core.branching import Branch
 from core.errors import Cancelled, UserError
 from core.files import write_numbered
 from core.plugins import current
 from core.recipes.png import read_recipe
-from core.request import Request
+from core.request.request import Request
+from core.request.settings import Branch
 from tests.ui.benches import built
 from tests.ui.fakes import FakePipeline, loaded
 from tests.ui.queues import ANN, BOB, PATIENCE, Gate, asked, done, until
@@ -218,7 +218,7 @@ def test_stop_in_mid_run_keeps_what_was_made(jobs: Jobs, runs: Runs, pipeline: F
     assert made <= len(kept.trajectory.steps) <= made + 2  # within one evaluation
     assert kept.settings.stop_after == len(kept.trajectory.steps)
     pipeline.delay = 0
-    again = pipeline.generate(read_recipe(kept.paths[0]).settings.as_request())
+    again = pipeline.generate(Request.from_settings(read_recipe(kept.paths[0]).settings))
     assert again.pngs() == [kept.png(0)]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from core.errors import UserError
 from core.history import History, database
-from core.request import Request
+from core.request.request import Request
 from tests.ui.fakes import FakePipeline, loaded
 from ui import later
 from ui.jobs import Job, Jobs

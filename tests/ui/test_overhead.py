@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.request import Request
+from core.request.request import Request
 from tests.ui.fakes import FakePipeline
 from ui.overhead import Cost, Overhead, measure
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from core.pipeline import Pipeline
-from core.request import Request
+from core.request.request import Request
 from tests.small import write_model
 from tests.ui.fakes import FakePipeline, jobs_of
 from ui.engine import Engine, PagePipeline

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from core.errors import UserError
-from core.request import Request
+from core.request.request import Request
 from core.trajectory import VIEWS
 from tests.ui import kept
 from tests.ui.fakes import in_blocks

@@ -28,7 +28,7 @@ def test_a_picture_of_ours(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     told = json.loads(out)
     assert code == 0
     assert told["source"] == "latentcanvas"
-    assert told["request"] == RECIPE.settings.as_request().to_dict()
+    assert told["request"] == RECIPE.settings.to_dict()
     assert told["model"] == {"name": "tiny", "hash": RECIPE.model.sha256, "here": "tiny"}
     assert told["needs"] == []
     assert {line["fate"] for line in told["report"] if line["key"] in told["request"]} == {"kept"}

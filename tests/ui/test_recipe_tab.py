@@ -15,6 +15,7 @@ from core.plugins.discovery import load_plugins
 from core.recipes.opened_recipe import ReportLine
 from core.recipes.png import png_bytes
 from core.recipes.reader import read_any
+from core.request.request import Request
 from tests.core.recipes import RECIPE
 from tests.ui.fakes import in_blocks
 from ui.tabs.recipe import (
@@ -52,7 +53,7 @@ def ours(folder: Path, **settings: Any) -> Path:
 
 def test_a_file_is_read_and_shown(tmp_path: Path) -> None:
     shown, picture, summary, actions, button, start, notice, report = built().on_file(str(ours(tmp_path)))
-    assert shown.found.request == RECIPE.settings.as_request()
+    assert shown.found.request == Request.from_settings(RECIPE.settings)
     assert shown.picture == tmp_path / "ours.png"
     assert (picture.visible, actions.visible, start.visible, button.value) == (
         True,
@@ -120,9 +121,13 @@ def test_a_picture_can_be_started_from(tmp_path: Path) -> None:
 
 def test_a_request_without_its_pictures_is_the_same_otherwise() -> None:
     request = replace(
-        RECIPE.settings.as_request(), strength=0.4, outpaint=(8, 0, 0, 0), image_sha256="a" * 64, clip_skip=2
+        Request.from_settings(RECIPE.settings),
+        strength=0.4,
+        outpaint=(8, 0, 0, 0),
+        image_sha256="a" * 64,
+        clip_skip=2,
     )
-    assert without_pictures(request) == replace(RECIPE.settings.as_request(), clip_skip=2)
+    assert without_pictures(request) == replace(Request.from_settings(RECIPE.settings), clip_skip=2)
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from core.branching import Branch
 from core.pipeline import Pipeline
 from core.recipes.png import read_recipe
-from core.request import Request
+from core.request.request import Request
+from core.request.settings import Branch
 from tests.ui import kept
 from tests.ui.kept import OWNER
 from ui import step_files, verifying
@@ -61,7 +61,7 @@ def test_a_saved_clean_step_carries_the_recipe_that_makes_it(
     assert path.name == "run-1-step-2-clean.png"
     recipe = read_recipe(path)
     assert (recipe.settings.stop_after, recipe.settings.seed) == (2, 4)
-    made = pipeline.generate(recipe.settings.as_request()).images[0]
+    made = pipeline.generate(Request.from_settings(recipe.settings)).images[0]
     shown = picture_in(path)
     assert shown.info["Description"] == "Step 2 of 4, clean estimate, of run-1.png"
     off = [abs(a - b) for a, b in zip(made.tobytes(), shown.convert("RGB").tobytes(), strict=True)]

@@ -46,7 +46,7 @@ def bench(
 ) -> None:
     """Measure time by part and peak memory, each picture in a new process."""
     from core.bench import Job, medians, ratios
-    from core.request import parse_size
+    from core.request.parse import parse_size
     from core.weights.find import find_model
     from core.weights.model_files import open_model
 
@@ -93,7 +93,7 @@ def _watched(
     from tqdm import tqdm
 
     from core.pipeline import Pipeline
-    from core.request import Request
+    from core.request.request import Request
     from ui.overhead import measure
 
     pipeline = Pipeline.load(model, dtype=dtype, memory=memory)

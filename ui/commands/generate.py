@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from core.inputs import Inputs
     from core.pipeline import Pipeline
     from core.recipes.recipe import Recipe
-    from core.request import Request
+    from core.request.request import Request
     from core.run import Result, Run
 
 
@@ -143,9 +143,9 @@ def generate(
     """Make pictures from a prompt and print their paths."""
     from core.files import check_writable
     from core.inputs import Inputs, check_inputs
-    from core.levels import parse_sigmas
-    from core.picture_settings import parse_outpaint
-    from core.request import parse_interval, parse_options, parse_size
+    from core.request.image_settings import parse_outpaint
+    from core.request.parse import parse_interval, parse_options, parse_size
+    from core.request.sigmas import parse_sigmas
 
     recipe = _recipe_of(source)
     if prompt is None and recipe is None:
@@ -211,9 +211,9 @@ def request_for(recipe: Recipe | None, **given: Any) -> Request:
     The recipe's sampler options hold only for the recipe's sampler, and its size only for its outpainting.
     With `branch` the recipe's own run goes on from there; `stop_after` 0 is none.
     """
-    from core.request import Request
+    from core.request.request import Request
 
-    known: dict[str, Any] = recipe.settings.as_request().to_dict() if recipe else {}
+    known: dict[str, Any] = recipe.settings.to_dict() if recipe else {}
     step, end = given.pop("branch", None), given.get("stop_after")
     if step is not None:
         known |= _branched(recipe, step)
@@ -233,7 +233,7 @@ def request_for(recipe: Recipe | None, **given: Any) -> Request:
 
 def _branched(recipe: Recipe | None, step: int) -> dict[str, Any]:
     """What a request says that goes on from a step of a recipe."""
-    from core.branching import Branch
+    from core.request.settings import Branch
 
     if recipe is None:
         raise UserError("there is nothing to branch from: give a picture with --from.")
@@ -242,7 +242,8 @@ def _branched(recipe: Recipe | None, step: int) -> dict[str, Any]:
 
 def _seed_of(text: str) -> int:
     """The seed that was typed; one is drawn here for the word random, as it must win over a recipe's too."""
-    from core.request import parse_seed, random_seed
+    from core.request.parse import parse_seed
+    from core.request.request import random_seed
 
     seed = parse_seed(text)
     return random_seed() if seed is None else seed
@@ -267,8 +268,8 @@ def _kept_inputs(source: Path | None, recipe: Recipe | None, request: Request) -
 
 def _check_names(request: Request) -> None:
     """A misspelt sampler, schedule or option is said at once, before a model is loaded."""
-    from core.aliases import resolve
     from core.plugins.current import registry
+    from core.request.aliases import resolve
 
     known = registry()
     named = resolve(request.sampler, request.schedule, known)

@@ -91,7 +91,7 @@ def _names(text: str | None) -> list[str]:
 
 def _check_request(fields: dict[str, Any], reference_steps: int) -> None:
     """A bad value is said before a model is loaded."""
-    from core.request import Request
+    from core.request.request import Request
 
     Request(steps=reference_steps, **fields)
 

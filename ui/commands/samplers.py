@@ -139,7 +139,7 @@ def _chosen(names: Sequence[str], every: bool) -> list[SamplerInfo]:
 
 
 def _given(texts: Sequence[str]) -> dict[str, str]:
-    from core.request import parse_options
+    from core.request.parse import parse_options
 
     return parse_options(texts)
 

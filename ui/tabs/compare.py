@@ -18,7 +18,7 @@ from core import grid_axes
 from core.errors import UserError
 from core.grid import Asked, Plan, Surroundings, cost_words, plan_grid, plan_race
 from core.grid_values import Mistakes
-from core.request import Request
+from core.request.request import Request
 from ui.grids import GridRun, Grids
 from ui.handing import Handing
 from ui.widgets import grid as grid_widget

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from core.errors import UserError
-from core.request import parse_options
+from core.request.parse import parse_options
 from ui.checking import Check
 from ui.widgets import text
 from ui.widgets.fields import QUICK

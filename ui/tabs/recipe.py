@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import gradio as gr
 
 from core.errors import UserError
-from core.picture_settings import STRENGTH
 from core.recipes.opened_recipe import PROGRAMS, OpenedRecipe, ReportLine
 from core.recipes.reader import read_any
-from core.request import Extras, Request
+from core.request.fields import OPTIONAL
+from core.request.image_settings import STRENGTH
+from core.request.request import Request
 from core.weights.find import installed_model
 from ui.widgets import text
 from ui.widgets.fields import LATEST, QUICK
@@ -185,7 +186,7 @@ def where_of(found: OpenedRecipe) -> Where:
 
 def without_pictures(request: Request) -> Request:
     """The request without all that is about pictures to start from."""
-    plain: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(Extras) if f.name in _OF_PICTURES}
+    plain: dict[str, Any] = {name: OPTIONAL[name] for name in _OF_PICTURES}
     return dataclasses.replace(request, **plain)
 
 

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from core import aliases
 from core.errors import UserError
-from core.levels import parse_sigmas
-from core.request import MAX_MERGING, MAX_REUSE, Request, parse_seed
+from core.request import aliases
+from core.request.model_defaults import MAX_MERGING, MAX_REUSE
+from core.request.parse import parse_seed
+from core.request.request import Request
+from core.request.sigmas import parse_sigmas
 from ui.widgets import fields, text
 from ui.widgets.examples import chips
 from ui.widgets.fields import LATEST, QUICK
@@ -23,7 +25,7 @@ from ui.widgets.sampler_controls import SamplerControls, cost, sampler_controls
 if TYPE_CHECKING:
     from gradio.components import Component
 
-    from core.request import Defaults
+    from core.request.model_defaults import Defaults
     from core.sampling.registry import Registry
     from ui.engine import Engine
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from core.request import Extras
+from core.request.fields import OPTIONAL
 from ui.widgets.player import Message, png_uri, thumbnail_uri
 
 if TYPE_CHECKING:
     from core.history import RunRow
-    from core.request import Settings
+    from core.request.settings import Settings
 
 HERE = Path(__file__).parent
 MOST_RELATIVES = 60
@@ -142,9 +141,9 @@ def _guidance(settings: Settings) -> str:
 
 def _unusual(settings: Settings) -> list[str]:
     said = []
-    for field in dataclasses.fields(Extras):
-        value = getattr(settings, field.name)
-        form = _EXTRAS.get(field.name, f"{field.name.replace('_', ' ')} {{}}")
-        if value != field.default and form is not None:
+    for name, default in OPTIONAL.items():
+        value = getattr(settings, name)
+        form = _EXTRAS.get(name, f"{name.replace('_', ' ')} {{}}")
+        if value != default and form is not None:
             said.append(form.format(", ".join(map(str, value)) if isinstance(value, tuple) else value))
     return said

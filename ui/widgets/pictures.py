@@ -14,14 +14,15 @@ from PIL import Image, ImageChops
 
 from core.errors import UserError
 from core.inputs import Source, read_mask
-from core.picture_settings import BLUR, CONTENTS, MAX_BLUR, NO_OUTPAINT, SIDES, STRENGTH
+from core.request.fields import NO_OUTPAINT
+from core.request.image_settings import BLUR, CONTENTS, MAX_BLUR, SIDES, STRENGTH
 from ui.widgets import fields, strength, text
 from ui.widgets.fields import LATEST, QUICK
 
 if TYPE_CHECKING:
     from gradio.components import Component
 
-    from core.request import Request
+    from core.request.request import Request
     from core.sampling.registry import Registry
     from ui.engine import Engine
 

@@ -10,7 +10,7 @@ from ui.widgets.text import capital
 
 if TYPE_CHECKING:
     from core.inputs import Inputs
-    from core.request import Request
+    from core.request.request import Request
     from core.sampling.registry import Registry
     from ui.grids import GridRun
 

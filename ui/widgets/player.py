@@ -21,7 +21,7 @@ import gradio as gr
 from PIL import Image
 
 if TYPE_CHECKING:
-    from core.request import Settings
+    from core.request.settings import Settings
 
 HERE = Path(__file__).parent
 SCRIPTS = ("player.js", "player_plots.js", "player_pair.js", "player_actions.js")

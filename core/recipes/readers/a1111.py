@@ -6,12 +6,12 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
-from core.levels import parse_sigmas
-from core.picture_settings import MAX_BLUR, MAX_PADDING
 from core.recipes.infotext import MAX_CHARACTERS, Infotext, parse_infotext
 from core.recipes.opened_recipe import OpenedRecipe
 from core.recipes.report import CPU, GPU, Sheet, as_whole
-from core.request import MAX_MERGING, MAX_REUSE
+from core.request.image_settings import MAX_BLUR, MAX_PADDING
+from core.request.model_defaults import MAX_MERGING, MAX_REUSE
+from core.request.sigmas import parse_sigmas
 
 if TYPE_CHECKING:
     from core.sampling.registry import Registry

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
-from core.levels import parse_sigmas
 from core.recipes.opened_recipe import OpenedRecipe
 from core.recipes.readers.graph import Graph, Link, Node
 from core.recipes.report import CPU, Sheet, as_number, as_whole
-from core.request import MAX_STEPS
+from core.request.model_defaults import MAX_STEPS
+from core.request.sigmas import parse_sigmas
 
 if TYPE_CHECKING:
     from core.sampling.registry import Registry

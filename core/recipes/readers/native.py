@@ -10,7 +10,8 @@ from core.errors import UserError
 from core.recipes.opened_recipe import OpenedRecipe, ReportLine, written
 from core.recipes.recipe import Recipe
 from core.recipes.report import Sheet
-from core.request import Request, Settings
+from core.request.request import Request
+from core.request.settings import Settings
 
 if TYPE_CHECKING:
     from core.sampling.registry import Registry
@@ -71,7 +72,7 @@ def read_recipe(recipe: Recipe, registry: Registry) -> OpenedRecipe:
         )
     return OpenedRecipe(
         source="latentcanvas",
-        request=recipe.settings.as_request(),
+        request=Request.from_settings(recipe.settings),
         model=model.name,
         model_hash=model.sha256,
         report=tuple(lines),

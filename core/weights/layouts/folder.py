@@ -23,7 +23,7 @@ from core.models.config import (
     UNetConfig,
     VAEConfig,
 )
-from core.request import Defaults
+from core.request.model_defaults import Defaults
 from core.toml_records import build
 from core.weights.parts import Part, Source
 from core.weights.readers.checkpoint import INDEX, open_checkpoint

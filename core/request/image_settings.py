@@ -1,7 +1,7 @@
 """The settings of a request that starts from a picture: their checks, their text forms, and what fills gaps.
 
-Like core/request.py, which uses it, this module never imports torch, and knows of pictures only their size
-and hash.
+Like core/request/request.py, which uses it, this module never imports torch, and knows of pictures only their
+size and hash.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from core.checks import (
     shown,
 )
 from core.errors import UserError
+from core.request.fields import NO_OUTPAINT, RequestFields
+from core.request.model_defaults import Defaults
 
 if TYPE_CHECKING:
-    from core.request import Defaults, Request, Settings
+    from core.request.model_defaults import Defaults
 
 RESIZES = ("stretch", "crop", "pad")
 CONTENTS = ("original", "fill", "noise", "nothing")
 SIDES = ("left", "right", "up", "down")
-NO_OUTPAINT = (0, 0, 0, 0)
 MAX_OUTPAINT = 1024
 MAX_BLUR = 64
 MAX_PADDING = 1024
@@ -56,7 +57,7 @@ class Given:
     mask_sha256: str | None = None
 
 
-def check_picture_settings(record: Request | Settings) -> None:
+def check_image_settings(record: RequestFields) -> None:
     """Refuse bad values, and sizes and step counts that leave nothing to do. Raises UserError."""
     if record.strength is not None:
         _check_strength(record)
@@ -78,7 +79,7 @@ def check_picture_settings(record: Request | Settings) -> None:
         _check_room(record)
 
 
-def check_given(request: Request, given: Given | None) -> None:
+def check_given(request: RequestFields, given: Given | None) -> None:
     """Refuse a request whose pictures are not there, and settings that have nothing to work on."""
     if given is None:
         if request.image_sha256 is not None:
@@ -93,7 +94,7 @@ def check_given(request: Request, given: Given | None) -> None:
             _refuse(request, _MASK, "a mask (--mask) or outpainting (--outpaint)")
 
 
-def picture_values(request: Request, defaults: Defaults, given: Given) -> dict[str, Any]:
+def picture_values(request: RequestFields, defaults: Defaults, given: Given) -> dict[str, Any]:
     """What Settings say about size and pictures when there is one: everything filled in that has a use."""
     grows = any(request.outpaint)
     width, height = _size(request, defaults, given)
@@ -132,7 +133,7 @@ def parse_outpaint(text: str) -> tuple[int, int, int, int]:
     return _checked_outpaint(tuple(sides.values()))
 
 
-def _size(request: Request, defaults: Defaults, given: Given) -> tuple[int, int]:
+def _size(request: RequestFields, defaults: Defaults, given: Given) -> tuple[int, int]:
     """The size to run at when none is asked for.
 
     The picture's own, made smaller where the model could not cope with it, plus what is painted around it;
@@ -158,7 +159,7 @@ def _side(pixels: float, defaults: Defaults) -> int:
     return min(max(multiple * round(pixels / multiple), least), largest)
 
 
-def _check_strength(record: Request | Settings) -> None:
+def _check_strength(record: RequestFields) -> None:
     strength = check_number("strength", record.strength, 0.0, 1.0)
     if strength == 0:
         raise UserError("strength 0: would leave the picture as it is; must be above 0 and at most 1")
@@ -182,7 +183,7 @@ def _checked_outpaint(sides: object) -> tuple[int, int, int, int]:
     return left, right, up, down
 
 
-def _check_room(record: Request | Settings) -> None:
+def _check_room(record: RequestFields) -> None:
     """The asked size must have room for the picture inside what is painted around it."""
     left, right, up, down = record.outpaint
     for name, side, around in (("width", record.width, left + right), ("height", record.height, up + down)):
@@ -196,7 +197,7 @@ def _missing(what: str, sha256: str, option: str) -> str:
     return f"{what} (SHA-256 of its pixels {sha256[:12]}...) that is not given; give it with {option}"
 
 
-def _refuse(request: Request, names: Sequence[str], need: str) -> None:
+def _refuse(request: RequestFields, names: Sequence[str], need: str) -> None:
     for name in names:
         value = getattr(request, name)
         if value is not None and value is not False and value != NO_OUTPAINT:

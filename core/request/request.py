@@ -1,0 +1,195 @@
+"""Everything that determines a picture: what is asked (`Request`), what runs (`Settings`); as text and back.
+
+A `Request` leaves open what the model or the sampler should choose; `Request.resolve` fills that in and gives
+`Settings`, in which nothing is optional. Both refuse a bad value when they are made, so one that exists is
+good. Every refusal is a `UserError` with the field, the value and what is allowed.
+
+This module never imports torch: listing commands and the page's form use it before the engine is loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from core.checks import (
+    OptionValue,
+    check_keys,
+    check_present,
+)
+from core.errors import UserError
+from core.request import aliases
+from core.request.fields import RequestFields
+from core.request.image_settings import (
+    Given,
+    check_given,
+    picture_values,
+)
+from core.request.model_defaults import (
+    Defaults,
+    check_choices,
+)
+from core.request.settings import Branch, Settings, check_fields
+
+if TYPE_CHECKING:
+    from core.sampling.registry import Registry, SamplerInfo
+
+
+_CHOICES = ("sampler", "schedule", "steps", "cfg_scale", "seed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request(RequestFields):
+    """What was asked for. None leaves the choice to the model (the seed: to chance).
+
+    Ranges: steps 1 to 1000, cfg_scale 0 to 100, width and height 1 to 2048 and as the model's `Defaults` say
+    (Stable Diffusion: multiples of 8 from 64), batch 1 to 64, seed 0 to 2**63 - 1 - batch. `sigmas` are noise
+    levels in place of a schedule; steps follow from them. `clip_skip`, 1 to 100, is the layer of the text
+    encoder to stop at, counted from the last. Prompts hold weights (core/prompts/emphasis.py). Samplers and
+    schedules may be named as other programs do (core/request/aliases.py). `options` are the sampler's own,
+    checked against it in `resolve`. Raises UserError.
+
+    Guidance: `cfg_rescale` 0 (off) to 1 takes back the contrast that it adds; it acts from `cfg_from` to
+    `cfg_to`, fractions of the steps.
+
+    Approximations that save time (docs/savings.md): with `feature_reuse`, 1 (off) to 20, only one of so many
+    evaluations runs the whole network; `token_merging`, 0 (off) to 0.75, is the share of positions that the
+    finest self-attention merges.
+
+    The rest is for a run that starts from a picture, which is given beside the request: docs/pictures-in.md
+    says what each does. `strength` is above 0 and at most 1; `outpaint` pixels left, right, up and down;
+    `mask_blur` pixels; `only_masked` pixels around the mask, None for the whole picture; the hashes are those
+    of the pictures' pixels, and are found, not asked for.
+
+    `stop_after`, 1 to 10,000, ends the run after so many steps, and its picture is the clean estimate of the
+    last one. With `branch` the first steps are another run's (core/request/settings.py), and what is left
+    open is as it was there.
+    """
+
+    prompt: str = ""
+    negative: str = ""
+    sampler: str | None = None
+    schedule: str | None = None
+    steps: int | None = None
+    cfg_scale: float | None = None
+    width: int | None = None
+    height: int | None = None
+    batch: int = 1
+    seed: int | None = None
+    options: Mapping[str, OptionValue] = field(default_factory=dict, hash=False)
+    branch: Branch | None = None
+
+    def __post_init__(self) -> None:
+        check_present(self, "prompt", "negative", "clip_skip", "batch", "options")
+        check_choices(self)
+        check_fields(self, complete=False)
+
+    @classmethod
+    def from_mapping(cls, mapping: object) -> Request:
+        """A request from names and values, such as a form, a JSON body or `to_dict`. Raises UserError."""
+        return cls(**check_keys("request", mapping, cls))
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Request:
+        """The request that resolves to these settings with any model."""
+        return cls(**settings.to_dict())
+
+    def resolve(self, defaults: Defaults, registry: Registry, given: Given | None = None) -> Settings:
+        """What will run: names looked up, gaps filled, the options checked and complete, a seed drawn.
+
+        A schedule that is not asked for is the sampler's own preference if it has one, else the model's.
+        `given` is about the pictures that come beside the request. Raises UserError for a name that is not
+        registered, for options that the sampler does not take, and for pictures that are not there.
+        """
+        if self.branch is not None:
+            filled = _filled(dataclasses.replace(self, branch=None), self.branch.settings, self.branch)
+            settings = filled.resolve(defaults, registry, given)
+            return dataclasses.replace(settings, branch=self.branch.with_pictures(given))
+        check_given(self, given)
+        defaults.check_size(self.width, self.height)
+        named = aliases.resolve(self.sampler, self.schedule, registry)
+        sampler = registry.sampler(_either(named.sampler, defaults.sampler))
+        schedule = registry.schedule(_either(named.schedule, sampler.schedule or defaults.schedule))
+        _check_alone(sampler, self.batch)
+        return Settings(
+            prompt=self.prompt,
+            negative=self.negative,
+            clip_skip=self.clip_skip,
+            sampler=sampler.name,
+            schedule=schedule.name,
+            sigmas=self.sigmas,
+            steps=_either(self.steps, defaults.steps),
+            cfg_scale=_either(self.cfg_scale, defaults.cfg_scale),
+            batch=self.batch,
+            seed=random_seed() if self.seed is None else self.seed,
+            options=sampler.check_options({**named.options, **self.options}),
+            cfg_rescale=self.cfg_rescale,
+            cfg_from=self.cfg_from,
+            cfg_to=self.cfg_to,
+            feature_reuse=self.feature_reuse,
+            token_merging=self.token_merging,
+            stop_after=self.stop_after,
+            **self._size_and_picture(defaults, given),
+        )
+
+    def _size_and_picture(self, defaults: Defaults, given: Given | None) -> dict[str, Any]:
+        if given is not None:
+            return picture_values(self, defaults, given)
+        return {
+            "width": _either(self.width, defaults.width),
+            "height": _either(self.height, defaults.height),
+        }
+
+
+def random_seed() -> int:
+    """A seed from the system's randomness: 32 bits, so it can be read out and is exact in a browser."""
+    return secrets.randbelow(2**32)
+
+
+def _check_alone(sampler: SamplerInfo, batch: int) -> None:
+    """A sampler that chooses its steps would choose them by all pictures, and none could be repeated."""
+    if sampler.adaptive and batch > 1:
+        raise UserError(
+            f"sampler {sampler.name} chooses its steps by the picture, so it makes one at a time: "
+            "set batch to 1, and run it for each seed"
+        )
+
+
+def _either(asked: Any, default: Any) -> Any:
+    return default if asked is None else asked
+
+
+def branch_request(
+    branch: Branch, known: Settings, request: Request | None, changes: Mapping[str, Any]
+) -> Request:
+    """The request of a run that goes on at `branch`: that of `known`, the settings of the run before, with
+    `changes`, or `request` with its gaps filled from there. Raises UserError for changes that it cannot make.
+    """
+    if request is not None:
+        return dataclasses.replace(_filled(request, known, branch), branch=branch)
+    branch.check_unchanged(changes)
+    values = known.to_dict() | {"branch": None, "stop_after": None}
+    if changes.get("sampler", known.sampler) != known.sampler:
+        del values["options"]
+    if any(name in changes for name in ("schedule", "steps", "sigmas")):
+        values.pop("sigmas", None)
+    if "sigmas" in changes:
+        del values["steps"]
+    asked = Request.from_mapping({**values, **changes})
+    return dataclasses.replace(asked, **branch.shared, branch=branch)
+
+
+def _filled(request: Request, known: Settings, branch: Branch) -> Request:
+    """The request with what it leaves open from `known`, and what a branch shares with its parent."""
+    gaps = branch.shared
+    for name in _CHOICES:
+        if getattr(request, name) is None:
+            gaps[name] = getattr(known, name)
+    if request.sampler is None:
+        gaps["options"] = {**known.options, **request.options}
+    if request.schedule is None and request.steps is None and request.sigmas is None:
+        gaps["sigmas"] = known.sigmas
+    return dataclasses.replace(request, **gaps)
