@@ -23,7 +23,8 @@ from torch import Tensor
 
 from core.device import dtype_words, find_device, find_dtype
 from core.errors import UserError
-from core.inputs import Inputs, Source, read_picture
+from core.images.source_images import Inputs, Source, read_picture
+from core.images.tensors import to_images
 from core.lru import Remembered
 from core.models.build import Coder, make_coder, unet_class
 from core.models.clip import CLIPTextEncoder, weigh
@@ -31,7 +32,6 @@ from core.models.config import PointsConfig
 from core.models.point_model import NO_COLOURS
 from core.models.unet import UNet
 from core.networks import Networks, find_memory
-from core.pixels import to_images
 from core.plugins import current
 from core.preview import Previewer
 from core.preview_map import preview_map

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from core.images.tensors import to_images
 from core.models.point_model import draw_points
-from core.pixels import to_images
 
 
 def fit(latents: Tensor, pictures: Tensor) -> Tensor:

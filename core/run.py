@@ -16,9 +16,9 @@ from torch import Tensor
 
 from core.errors import Cancelled, UserError
 from core.files import write_numbered
+from core.images.paste import Paste
+from core.images.source_images import Inputs, prepare
 from core.inference.plan import Leg, legs
-from core.inputs import Inputs, prepare
-from core.pasting import Paste
 from core.plugins import current
 from core.recipes.png import png_bytes
 from core.recipes.recipe import Recipe

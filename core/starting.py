@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.pixels import fill_in, from_image
+from core.images.tensors import fill_in, from_image
 from core.sampling.denoiser import Blend
 
 if TYPE_CHECKING:
-    from core.inputs import Prepared
+    from core.images.source_images import Prepared
     from core.pipeline import Pipeline
     from core.request.settings import Settings
 

@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from core.files import write_stream
-from core.pasting import Paste
+from core.images.paste import Paste
 from core.preview import Previewer
 from core.recipes.recipe import Recipe
 from core.request.settings import Settings

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from core.checks import check_flag, check_number, check_text, check_whole
 from core.errors import UserError
-from core.pasting import Paste
+from core.images.paste import Paste
 from core.recipes.recipe import Recipe
 from core.request.settings import Settings
 from core.weights.readers.mapped_file import Damaged, MappedFile

@@ -16,7 +16,7 @@ from core.recipes.recipe import PluginRef, Recipe
 from core.request.request import Request
 
 if TYPE_CHECKING:
-    from core.inputs import Source
+    from core.images.source_images import Source
     from core.pipeline import Pipeline
     from core.request.settings import Settings
     from core.run import Run

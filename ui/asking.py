@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from core.errors import UserError
-from core.inputs import Inputs, check_inputs
+from core.images.source_images import Inputs, check_inputs
 from ui.widgets import fields, text
 from ui.widgets.form import MAX_RUNS
 from ui.widgets.pictures import Given, tab_of

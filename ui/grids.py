@@ -22,7 +22,7 @@ from core.grid import Cell, Plan, Speed, duration
 from core.sheet import draw_sheet, sheet_png
 
 if TYPE_CHECKING:
-    from core.inputs import Inputs
+    from core.images.source_images import Inputs
     from ui.jobs import Job, Jobs
 
 SpotState = Literal["waiting", "running", "done", "stopped", "failed"]

@@ -21,7 +21,7 @@ from ui.engine import sentence_of
 from ui.limits import Limits, OwnLimits, check_limits
 
 if TYPE_CHECKING:
-    from core.inputs import Source
+    from core.images.source_images import Source
     from core.request.request import Request
     from core.request.settings import Settings
     from core.run import Run, RunStep

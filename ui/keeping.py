@@ -25,8 +25,8 @@ from core.files import write_numbered
 from core.history import History, RunRow
 from core.history.rows import run_id
 from core.history.thumbnails import thumbnail
-from core.inputs import Inputs, read_picture
-from core.kept_inputs import keep_inputs, kept_inputs
+from core.images.saved_inputs import keep_inputs, kept_inputs
+from core.images.source_images import Inputs, read_picture
 from ui.engine import sentence_of
 from ui.later import Later
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 if TYPE_CHECKING:
-    from core.inputs import Inputs
+    from core.images.source_images import Inputs
     from core.recipes.recipe import Recipe
     from core.trajectory import Trajectory
     from ui.jobs import Job

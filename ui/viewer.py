@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gradio.components import Component
 
     from core.history import RunRow
-    from core.inputs import Inputs
+    from core.images.source_images import Inputs
     from core.request.settings import Settings
     from core.trajectory import Trajectory
     from ui.jobs import Job, Jobs

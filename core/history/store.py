@@ -24,12 +24,12 @@ from core.errors import UserError
 from core.files import plain_errors
 from core.history import export
 from core.history.database import DamagedError, Database, UnwritableError
-from core.history.found import found_pictures, salvaged
 from core.history.queries import SELECT, insert, insert_found, of_ids, rows_of
+from core.history.recovery import found_pictures, salvaged
 from core.history.rows import RunRow, check_name, run_id
 from core.history.search import Filter, clean
 from core.history.thumbnails import thumbnail
-from core.kept_inputs import forget_inputs
+from core.images.saved_inputs import forget_inputs
 from core.recipes.recipe import ModelRef
 from core.request.settings import Settings
 

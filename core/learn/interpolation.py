@@ -130,7 +130,7 @@ def between_pictures(
 
     strength: of that last row, as for img2img. Raises UserError.
     """
-    from core.pixels import from_image
+    from core.images.tensors import from_image
     from core.sampling.noise import start_noise
 
     watch, shares = watch or Watch(), _shares(count)

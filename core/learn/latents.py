@@ -23,7 +23,7 @@ _LOW, _MIDDLE, _HIGH = (
 
 def latent_space(pipeline: Pipeline, image: Image.Image, *, watch: Watch | None = None) -> Shown:
     """Encode a picture, show the channels, decode it, and show where it differs. Raises UserError."""
-    from core.pixels import from_image
+    from core.images.tensors import from_image
 
     watch = watch or Watch()
     watch.expect(2)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from core.images.tensors import to_images
 from core.models.build import Coder
 from core.models.config import NoiseConfig
-from core.pixels import to_images
 from core.plugins import current
 from core.request.model_defaults import Defaults
 from core.run import PREDICTIONS

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
+from core.images.tensors import to_images
 from core.pipeline import Pipeline
-from core.pixels import to_images
 from core.scenes.drawing import draw
 from core.scenes.pool import to_tensor
 from core.scenes.scene import Split, sample

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageDraw
 
 from core.errors import UserError
-from core.inputs import Inputs, check_inputs, prepare
+from core.images.source_images import Inputs, check_inputs, prepare
 from core.request.model_defaults import Defaults
 from core.request.request import Request
 from core.request.settings import Settings

@@ -9,8 +9,8 @@ from PIL import Image
 
 from core.errors import UserError
 from core.history import History
-from core.inputs import Inputs
-from core.kept_inputs import FOLDER, keep_inputs, kept_inputs
+from core.images.saved_inputs import FOLDER, keep_inputs, kept_inputs
+from core.images.source_images import Inputs
 from core.request.settings import Settings
 from tests.core.histories import asked, keep
 from tests.core.pictures import noise, same

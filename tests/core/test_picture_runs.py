@@ -12,8 +12,8 @@ import torch
 from PIL import Image, ImageChops
 
 from core.errors import Cancelled, UserError
+from core.images.tensors import fill_in, from_image, to_images
 from core.pipeline import Pipeline
-from core.pixels import fill_in, from_image, to_images
 from core.plugins import current
 from core.recipes.png import read_recipe
 from core.request.request import Request

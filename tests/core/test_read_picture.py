@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from core.errors import UserError
-from core.inputs import read_mask, read_picture
+from core.images.source_images import read_mask, read_picture
 from tests.core.pictures import noise, same
 from tests.core.recipes import patient
 

@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from core.errors import UserError
-from core.pasting import Paste
+from core.images.paste import Paste
 from core.pipeline import Pipeline
 from core.run import Run
 from core.trajectory import VIEWS, Trajectory

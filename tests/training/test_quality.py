@@ -19,8 +19,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from core.images.tensors import from_image
 from core.pipeline import Pipeline
-from core.pixels import from_image
 from core.training.densities import DENSITIES
 from core.training.samples import Asked, draw_samples
 from core.training.trainer import train

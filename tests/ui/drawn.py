@@ -20,7 +20,7 @@ from PIL import Image
 
 from core.errors import Cancelled
 from core.files import write_numbered
-from core.inputs import Inputs
+from core.images.source_images import Inputs
 from core.recipes.png import png_bytes
 from core.recipes.recipe import ModelRef, PluginRef, Recipe
 from core.request.model_defaults import Defaults

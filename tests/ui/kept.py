@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from core.errors import UserError
-from core.inputs import Inputs
+from core.images.source_images import Inputs
 from core.plugins import current
 from core.request.request import Request
 from core.request.settings import Settings

@@ -13,7 +13,7 @@ from gradio.context import Context
 from PIL import Image
 
 from core.errors import UserError
-from core.inputs import Inputs
+from core.images.source_images import Inputs
 from core.plugins import current
 from core.request.request import Request
 from tests.ui.fakes import FakePipeline, in_blocks, loaded

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from core.inputs import Inputs
-from core.kept_inputs import keep_inputs
+from core.images.saved_inputs import keep_inputs
+from core.images.source_images import Inputs
 from core.recipes.png import read_recipe
 from core.trajectory import Trajectory
 from tests.core.pictures import noise, same

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from core.errors import UserError
-from core.inputs import Inputs
+from core.images.source_images import Inputs
 from core.plugins import current
 from core.recipes.png import read_recipe
 from core.sampling.registry import Registry

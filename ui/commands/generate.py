@@ -14,7 +14,7 @@ from core.errors import UserError
 from ui.commands import options
 
 if TYPE_CHECKING:
-    from core.inputs import Inputs
+    from core.images.source_images import Inputs
     from core.pipeline import Pipeline
     from core.recipes.recipe import Recipe
     from core.request.request import Request
@@ -142,7 +142,7 @@ def generate(
 ) -> None:
     """Make pictures from a prompt and print their paths."""
     from core.files import check_writable
-    from core.inputs import Inputs, check_inputs
+    from core.images.source_images import Inputs, check_inputs
     from core.request.image_settings import parse_outpaint
     from core.request.parse import parse_interval, parse_options, parse_size
     from core.request.sigmas import parse_sigmas
@@ -261,7 +261,7 @@ def _kept_inputs(source: Path | None, recipe: Recipe | None, request: Request) -
     """What the recipe's run started from, where the page has kept it beside the picture."""
     if source is None or recipe is None or request.image_sha256 is None:
         return None
-    from core.kept_inputs import kept_inputs
+    from core.images.saved_inputs import kept_inputs
 
     return kept_inputs(source.parent, recipe.settings)
 

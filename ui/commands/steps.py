@@ -81,8 +81,8 @@ def verify(
 
     Exit code 0 when it is identical, 1 when it differs.
     """
-    from core.inputs import Inputs, read_picture
-    from core.kept_inputs import kept_inputs
+    from core.images.saved_inputs import kept_inputs
+    from core.images.source_images import Inputs, read_picture
     from core.recipes.png import read_recipe
     from core.trajectory import Trajectory
     from core.verify import verify as begin

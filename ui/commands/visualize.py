@@ -165,6 +165,6 @@ def _kind(out: Path | None, as_json: bool, moves: bool) -> str:
 
 
 def _picture(path: Path) -> Any:
-    from core.inputs import read_picture
+    from core.images.source_images import read_picture
 
     return read_picture(path)

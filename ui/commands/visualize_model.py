@@ -202,7 +202,7 @@ def _with_model(
 
 def _picture(path: Path | None, seed: int) -> Image:
     """The picture of a file, or a drawn one. Raises UserError."""
-    from core.inputs import read_picture
+    from core.images.source_images import read_picture
     from core.learn.forward import example_picture
 
     return example_picture(seed) if path is None or str(path) == "scene" else read_picture(path)

@@ -30,7 +30,7 @@ from ui.widgets.sampler_controls import sampler_choices, schedule_choices
 if TYPE_CHECKING:
     from gradio.components import Component
 
-    from core.inputs import Inputs
+    from core.images.source_images import Inputs
     from core.sampling.registry import Registry, SamplerInfo
     from ui.jobs import Jobs
 

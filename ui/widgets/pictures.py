@@ -13,7 +13,7 @@ import gradio as gr
 from PIL import Image, ImageChops
 
 from core.errors import UserError
-from core.inputs import Source, read_mask
+from core.images.source_images import Source, read_mask
 from core.request.fields import NO_OUTPAINT
 from core.request.image_settings import BLUR, CONTENTS, MAX_BLUR, SIDES, STRENGTH
 from ui.widgets import fields, strength, text

@@ -9,7 +9,7 @@ from core.grid_values import Mistakes
 from ui.widgets.text import capital
 
 if TYPE_CHECKING:
-    from core.inputs import Inputs
+    from core.images.source_images import Inputs
     from core.request.request import Request
     from core.sampling.registry import Registry
     from ui.grids import GridRun

@@ -10,7 +10,7 @@ from PIL import ImageOps
 from PIL.Image import Resampling
 
 from core.errors import UserError
-from core.inputs import read_picture
+from core.images.source_images import read_picture
 from core.training.sets.labelled import NO_WORDS, PictureSet, name_captions
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")

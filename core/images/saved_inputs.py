@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from core.errors import UserError
 from core.files import plain_errors, write_whole
-from core.inputs import Inputs
+from core.images.source_images import Inputs
 
 if TYPE_CHECKING:
     from core.request.settings import Settings

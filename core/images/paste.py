@@ -17,7 +17,7 @@ from core.checks import MAX_PIXELS, check_whole
 from core.errors import UserError
 
 if TYPE_CHECKING:
-    from core.inputs import Box, Prepared
+    from core.images.source_images import Box, Prepared
 
 _MOST = 2**16  # pixels a side
 
