@@ -18,13 +18,13 @@ from core.sampling import solver_maths as maths
 
 if TYPE_CHECKING:
     from core.errors import Cancelled, UserError
-    from core.pipeline import Pipeline
+    from core.inference.pipeline import Pipeline
+    from core.inference.trajectory import Trajectory
     from core.plugins.current import samplers, schedules
     from core.plugins.hookspecs import hookimpl
     from core.request.request import Request
     from core.sampling.contract import Denoise, GuidedDenoise, Noise, Range, RegisterSampler, Sampler, Step
     from core.sampling.schedule import NoiseSchedule, RegisterSchedule, Schedule
-    from core.trajectory import Trajectory
 
 __all__ = [
     "Cancelled",
@@ -52,7 +52,7 @@ __all__ = [
 _HOMES = {
     "core.errors": ("Cancelled", "UserError"),
     "core.plugins.hookspecs": ("hookimpl",),
-    "core.pipeline": ("Pipeline",),
+    "core.inference.pipeline": ("Pipeline",),
     "core.plugins.current": ("samplers", "schedules"),
     "core.request.request": ("Request",),
     "core.sampling.contract": (
@@ -65,7 +65,7 @@ _HOMES = {
         "Step",
     ),
     "core.sampling.schedule": ("NoiseSchedule", "RegisterSchedule", "Schedule"),
-    "core.trajectory": ("Trajectory",),
+    "core.inference.trajectory": ("Trajectory",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.device import find_dtype
+from core.inference.pipeline import Pipeline
 from core.models.config import UNetConfig
 from core.models.unet import UNet
-from core.pipeline import Pipeline
 from core.weights.parts import laid_out
 from tests.step_speed import CPU, filled
 

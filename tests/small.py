@@ -16,11 +16,11 @@ from core.prompts.tokenizer import Tokenizer
 from core.request.model_defaults import Defaults
 from core.scenes.vocabulary import learn_vocabulary
 from core.training import export
-from core.training.autoencoder import VAELoss
-from core.training.diffusion import DiffusionLoss
 from core.training.export import save_model
 from core.training.loop import LoopSettings
 from core.training.recipe import PictureSettings, TrainingRecipe, TrainingSettings, VocabularySettings
+from core.training.stages.autoencoder import VAELoss
+from core.training.stages.diffusion import DiffusionLoss
 
 SENTENCES = ("a red circle on a blue background", "a large green star", "a house on a hill at night")
 

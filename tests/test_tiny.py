@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from core.pipeline import Pipeline
+from core.inference.pipeline import Pipeline
 from core.scenes.captions import words
 from core.scenes.pool import Pool, to_tensor
-from core.training.autoencoder import psnr
+from core.training.stages.autoencoder import psnr
 from core.weights.find import EMBEDDED
 
 VAE_PSNR = 28.5  # dB, mean over held-out pictures; the model card has the measured figure

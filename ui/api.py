@@ -26,7 +26,7 @@ from ui.handing import Handing, uploaded
 from ui.workbench import model_names
 
 if TYPE_CHECKING:
-    from core.run import RunStep
+    from core.inference.run import RunStep
     from core.sampling.registry import Registry
     from ui.jobs import Job, Jobs
     from ui.keeping import KeptRun

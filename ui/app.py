@@ -253,7 +253,7 @@ def _start(jobs: Jobs) -> None:
 
 
 def _load(options: PageOptions, store: SettingsStore, name: str) -> PagePipeline:
-    from core.pipeline import Pipeline
+    from core.inference.pipeline import Pipeline
 
     page_settings = store.current.page
     pipeline = Pipeline.load(

@@ -41,7 +41,9 @@ class Tokens(Protocol):
 
 
 class PagePipeline(Protocol):
-    """A loaded model, as far as the page uses it: `core.pipeline.Pipeline`, or the tests' small fake."""
+    """A loaded model, as far as the page uses it: `core.inference.pipeline.Pipeline`, or the tests' small
+    fake.
+    """
 
     @property
     def name(self) -> str: ...

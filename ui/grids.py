@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Literal
 
 from PIL import Image
 
+from core.compare.grid import Cell, Plan, Speed, duration
+from core.compare.grid_image import draw_sheet, sheet_png
 from core.errors import UserError
-from core.grid import Cell, Plan, Speed, duration
-from core.sheet import draw_sheet, sheet_png
 
 if TYPE_CHECKING:
     from core.images.source_images import Inputs

@@ -22,9 +22,9 @@ from ui.limits import Limits, OwnLimits, check_limits
 
 if TYPE_CHECKING:
     from core.images.source_images import Source
+    from core.inference.run import Run, RunStep
     from core.request.request import Request
     from core.request.settings import Settings
-    from core.run import Run, RunStep
     from ui.engine import Engine, PagePipeline, Work
     from ui.keeping import Runs
 

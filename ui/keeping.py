@@ -31,10 +31,10 @@ from ui.engine import sentence_of
 from ui.later import Later
 
 if TYPE_CHECKING:
+    from core.inference.run import Result, Run
+    from core.inference.trajectory import Trajectory
     from core.recipes.recipe import ModelRef
     from core.request.settings import Settings
-    from core.run import Result, Run
-    from core.trajectory import Trajectory
     from ui.jobs import Job
 
 MAX_RUNS = 32
@@ -222,7 +222,7 @@ class Runs:
 
     def keep(self, job: Job, run: Run, result: Result) -> tuple[str, str]:
         """Keep what a job made: (run id, what could not be saved, in one sentence)."""
-        from core.trajectory import Trajectory
+        from core.inference.trajectory import Trajectory
 
         trajectory = Trajectory.of(run)
         pngs = result.pngs()
@@ -271,7 +271,7 @@ class Runs:
         return ""
 
     def _write_steps(self, trajectory: Trajectory, picture: str) -> tuple[str | None, str]:
-        from core.trajectory_file import steps_path  # imports torch, which is there by now
+        from core.inference.trajectory_file import steps_path  # imports torch, which is there by now
 
         path = steps_path(self.folder / picture)
         try:
@@ -328,7 +328,7 @@ class Runs:
 
     def _trajectory(self, row: RunRow) -> Trajectory | None:
         """The steps in a run's file; None if there is none, or it is gone. Raises UserError if damaged."""
-        from core.trajectory import Trajectory
+        from core.inference.trajectory import Trajectory
 
         if row.steps is None or not (path := self.history.path(row.steps)).exists():
             return None

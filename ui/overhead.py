@@ -21,9 +21,9 @@ from ui.jobs import Jobs
 from ui.keeping import Runs
 
 if TYPE_CHECKING:
-    from core.pipeline import Pipeline
+    from core.inference.pipeline import Pipeline
+    from core.inference.run import RunStep
     from core.request.request import Request
-    from core.run import RunStep
 
 WATCH_SECONDS = 0.25
 OWNER = "bench"

@@ -15,7 +15,7 @@ from core.recipes.png import PARAMETERS_CHUNK, RECIPE_CHUNK
 from core.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
-    from core.trajectory import Trajectory
+    from core.inference.trajectory import Trajectory
 
 STEP_CHUNK = "latentcanvas_step"
 VIEW_WORDS = {
@@ -49,7 +49,7 @@ def step_png(picture: Image.Image, steps: Trajectory, k: int, view: str, image: 
 
 def gif(steps: Trajectory, view: str, image: int, final: bytes) -> bytes:
     """The steps in a view as a GIF; the clean estimates end with the finished picture, a PNG."""
-    from core.animation import animation
+    from core.inference.animation import animation
 
     if view != "clean":
         return animation(steps, view=view, image=image)
@@ -59,7 +59,7 @@ def gif(steps: Trajectory, view: str, image: int, final: bytes) -> bytes:
 
 def sheet(steps: Trajectory, view: str, image: int, source: str) -> bytes:
     """The steps in a view on one sheet, as a PNG that says so."""
-    from core.animation import contact_sheet
+    from core.inference.animation import contact_sheet
 
     what = f"The {len(steps.steps)} steps of {source}, {VIEW_WORDS[view]}"
     return _png(contact_sheet(steps, view=view, image=image), _described(what))

@@ -26,13 +26,13 @@ from core.files import check_writable, plain_errors
 from core.learn.training import STAGES, StageSeen
 from core.memory import release_memory
 from core.toml_records import read_toml
-from core.training.unfinished import RECIPE, only_one, unfinished
+from core.training.resume import RECIPE, only_one, unfinished
 from core.weights import find
 from ui.engine import sentence_of
 
 if TYPE_CHECKING:
+    from core.training.progress import Progress
     from core.training.recipe import TrainingRecipe
-    from core.training.watching import Progress
 
 State = Literal["running", "stopping", "stopped", "done", "failed"]
 RECIPES = {

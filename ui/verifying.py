@@ -10,8 +10,8 @@ from PIL import Image
 
 if TYPE_CHECKING:
     from core.images.source_images import Inputs
+    from core.inference.trajectory import Trajectory
     from core.recipes.recipe import Recipe
-    from core.trajectory import Trajectory
     from ui.jobs import Job
 
 # The verdict in words, and whether everything is the same to the bit.
@@ -28,7 +28,7 @@ def task(kept: Trajectory | Recipe, png: bytes, inputs: Inputs | None = None) ->
     """
 
     def check(pipeline: Any, job: Job) -> Verdict:
-        from core.verify import verify
+        from core.inference.verify import verify
 
         with Image.open(io.BytesIO(png)) as picture:
             picture.load()

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from core.history import RunRow
     from core.images.source_images import Inputs
+    from core.inference.trajectory import Trajectory
     from core.request.settings import Settings
-    from core.trajectory import Trajectory
     from ui.jobs import Job, Jobs
 
 log = logging.getLogger(__name__)

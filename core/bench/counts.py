@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 if TYPE_CHECKING:
-    from core.pipeline import Pipeline
+    from core.inference.pipeline import Pipeline
 
 # What only moves numbers, to another place, layout or format.
 # fmt: off

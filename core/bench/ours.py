@@ -13,7 +13,7 @@ def measure(job: Job) -> dict[str, float]:
     """The figures of one picture; meant for a process that has done nothing else."""
     marks = [time.perf_counter()]
     from core.bench.inside import Inside
-    from core.pipeline import Pipeline
+    from core.inference.pipeline import Pipeline
 
     marks.append(time.perf_counter())
     pipeline = Pipeline.load(job.model, dtype=job.dtype, memory=job.memory)

@@ -102,6 +102,6 @@ def _said(steps: Path, settings: Settings) -> dict[str, Any]:
 
 
 def _notes(steps: Path) -> str:
-    """The JSON in a file of steps (core/trajectory_file.py): read here without torch."""
+    """The JSON in a file of steps (core/inference/trajectory_file.py): read here without torch."""
     _, metadata = read_safetensors(MappedFile(steps))
     return metadata[_KEY]

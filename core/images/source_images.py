@@ -1,8 +1,8 @@
 """Pictures that a run starts from: reading any file, bringing it to size, and pasting the result back.
 
-Everything here is pictures of 8 bits a channel, as PIL images; latents are made of them in core/starting.py.
-A mask is greyscale: white is painted anew, black is kept. This module never imports torch, so that bad input
-is found before the engine is loaded.
+Everything here is pictures of 8 bits a channel, as PIL images; latents are made of them in
+core/inference/start.py. A mask is greyscale: white is painted anew, black is kept. This module never imports
+torch, so that bad input is found before the engine is loaded.
 """
 
 from __future__ import annotations

@@ -27,9 +27,9 @@ class Lines:
 def lines(target: str, words: str = "", before: int = 0, after: int = 1) -> Lines:
     """The line of a function that holds `words`, and the next; its first loop without any.
 
-    target: "core.sampling.guidance:guide", with a class "core.starting:Start.state", or "sampler:ddim" for
-    what is registered. Raises LookupError when no line of it does, so that a text cannot point at code that
-    changed.
+    target: "core.sampling.guidance:guide", with a class "core.inference.start:Start.state", or "sampler:ddim"
+    for what is registered. Raises LookupError when no line of it does, so that a text cannot point at code
+    that changed.
     """
     module, _, name = target.partition(":")
     if module == "sampler":

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
 from core.learn.ink import Paper
-from core.learn.running import Watch, decibels, evals_of, rms, run, settings_of
-from core.learn.shown import Pictures, Plot, Shown
+from core.learn.recorder import Watch, decibels, evals_of, rms, run, settings_of
+from core.learn.result import Pictures, Plot, Shown
 from core.plugins import current
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
-    from core.pipeline import Pipeline
+    from core.inference.pipeline import Pipeline
     from core.request.settings import Settings
 
 REFERENCE_STEPS = 100

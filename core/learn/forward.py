@@ -14,7 +14,7 @@ from PIL import Image
 from core.errors import UserError
 from core.learn.clouds import cloud
 from core.learn.ink import Paper
-from core.learn.shown import Pictures, Plot, Shown
+from core.learn.result import Pictures, Plot, Shown
 from core.learn.tables import table
 from core.sampling.schedule import NoiseSchedule
 

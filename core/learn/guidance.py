@@ -16,16 +16,16 @@ from PIL import Image
 from core.errors import UserError
 from core.learn.ink import Paper
 from core.learn.latents import difference
-from core.learn.running import Watch, evals_of, norm, rms, run, settings_of
-from core.learn.shown import Pictures, Plot, Shown, sheet
+from core.learn.recorder import Watch, evals_of, norm, rms, run, settings_of
+from core.learn.result import Pictures, Plot, Shown, sheet
 from core.sampling.guidance import guide
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from core.pipeline import Pipeline
-    from core.run import RunStep
+    from core.inference.pipeline import Pipeline
+    from core.inference.run import RunStep
 
 SCALES = (1.0, 2.0, 3.0, 5.0, 8.0, 12.0)
 MOST = 12  # scales, and rows of a grid

@@ -11,7 +11,7 @@ from PIL import Image
 
 from core.errors import UserError
 from core.learn.ink import Paper
-from core.learn.running import (
+from core.learn.recorder import (
     Watch,
     decibels,
     evals_of,
@@ -21,13 +21,13 @@ from core.learn.running import (
     sample,
     settings_of,
 )
-from core.learn.shown import Pictures, Plot, Shown
+from core.learn.result import Pictures, Plot, Shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from core.pipeline import Pipeline
+    from core.inference.pipeline import Pipeline
 
 Mix = Callable[["Tensor", "Tensor", float], "Tensor"]
 MOST = 24

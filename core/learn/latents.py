@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from core.learn.running import Watch, decibels, fitted
-from core.learn.shown import Pictures, Shown
+from core.learn.recorder import Watch, decibels, fitted
+from core.learn.result import Pictures, Shown
 
 if TYPE_CHECKING:
-    from core.pipeline import Pipeline
+    from core.inference.pipeline import Pipeline
 
 Array = NDArray[np.float64]
 REACH, MAGNIFIED = 3.0, 4.0

@@ -30,7 +30,10 @@ $\sqrt{\bar\alpha_t}$, is $x = x_0 + \sigma\epsilon$.
 
 *Try:* find the $t$ at which you can no longer say what it is. What is its SNR?""",
     "Ho et al. 2020, [arXiv:2006.11239](https://arxiv.org/abs/2006.11239), eq. 4",
-    (("core.learn.forward:noised", "math.sqrt"), ("core.starting:Start.state", "x = x0 + sigma * noise")),
+    (
+        ("core.learn.forward:noised", "math.sqrt"),
+        ("core.inference.start:Start.state", "x = x0 + sigma * noise"),
+    ),
 )
 _SCHEDULES = Lesson(
     "schedules",
@@ -149,8 +152,8 @@ noise cannot be known. The finished model is not the last weights but their **mo
     "Ho et al. 2020, [arXiv:2006.11239](https://arxiv.org/abs/2006.11239), eq. 14 and algorithm 1; "
     "Salimans and Ho 2022, [arXiv:2202.00512](https://arxiv.org/abs/2202.00512)",
     (
-        ("core.training.diffusion:DiffusionStage._loss", "x = signal * x0"),
-        ("core.training.diffusion:DiffusionStage._loss", "error = "),
+        ("core.training.stages.diffusion:DiffusionStage._loss", "x = signal * x0"),
+        ("core.training.stages.diffusion:DiffusionStage._loss", "error = "),
     ),
 )
 

@@ -17,7 +17,7 @@ from PIL import Image
 from core.errors import UserError
 from core.learn.clouds import SPREAD, Points, as_points, cloud, distance, exact_denoiser
 from core.learn.ink import Paper, moving
-from core.learn.shown import Plot, Shown
+from core.learn.result import Plot, Shown
 from core.learn.tables import table
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from core.pipeline import Pipeline
+    from core.inference.pipeline import Pipeline
     from core.sampling.contract import Denoise
     from core.sampling.registry import Registry, SamplerInfo
     from core.sampling.schedule import NoiseSchedule
@@ -114,7 +114,7 @@ def learned_denoiser(pipeline: Pipeline) -> Denoise:
 
     Raises UserError for a model of anything else.
     """
-    from core.run import PREDICTIONS
+    from core.inference.run import PREDICTIONS
     from core.sampling.denoiser import Denoiser
 
     if pipeline.config.vae.latent_channels != 2:
@@ -183,7 +183,7 @@ def _check(samplers: Sequence[str], evals: int, points: int) -> None:
 
 
 def _descent(walk: Walk, info: SamplerInfo, score: str, denoise: Denoise) -> Descent:
-    from core.race import fit
+    from core.compare.race import fit
     from core.sampling.loop import run_sampler
     from core.sampling.noise import noise_source, start_noise
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
 from core.learn.ink import Paper
-from core.learn.shown import Plot, Shown
+from core.learn.result import Plot, Shown
 from core.learn.tables import TITLES, table, tables
 from core.sampling.registry import Registry
 from core.sampling.schedule import NoiseSchedule, last_part, strength_words

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from core.learn.ink import Paper
-from core.learn.shown import Pictures, Plot, Shown
+from core.learn.result import Pictures, Plot, Shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -17,7 +17,7 @@ from core.models.unet import UNet
 EXTENT = 3.0
 _INK, _PAPER = (-0.75, -0.45, 0.35), (1.0, 1.0, 1.0)  # a dark blue on white
 _DOT = (0.2, 0.6, 0.2)  # a point's ink over three pixels, across and down
-# A map of nothing but zeros, which shows no colours: core/preview.py draws a cloud instead.
+# A map of nothing but zeros, which shows no colours: core/inference/preview.py draws a cloud instead.
 NO_COLOURS = [[0.0, 0.0, 0.0]] * 3
 
 

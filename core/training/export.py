@@ -13,13 +13,13 @@ from safetensors.torch import save
 from torch import nn
 
 from core.files import plain_errors, write_whole
+from core.inference.preview import fit
 from core.models.build import Coder
 from core.models.clip import CLIPTextEncoder
 from core.models.config import CoderConfig, PixelsConfig, PointsConfig, TextConfig, UNetConfig
 from core.models.pixel_space import Pixels
 from core.models.point_model import NO_COLOURS, Points
 from core.models.unet import UNet
-from core.preview import fit
 from core.prompts.tokenizer import Tokenizer
 from core.scenes.pool import Pool, to_tensor
 from core.scenes.vocabulary import save_tokenizer

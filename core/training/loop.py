@@ -28,8 +28,8 @@ from core.files import plain_errors, write_whole
 from core.training.log import Log
 from core.training.muon import Muon
 from core.training.processes import Processes
+from core.training.progress import Progress, Watch
 from core.training.samples import side_by_side
-from core.training.watching import Progress, Watch
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -10,15 +10,15 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from core.images.tensors import to_images
+from core.inference.run import PREDICTIONS
+from core.inference.start import Start
 from core.models.build import Coder
 from core.models.config import NoiseConfig
 from core.plugins import current
 from core.request.model_defaults import Defaults
-from core.run import PREDICTIONS
 from core.sampling.denoiser import Denoiser, Network
 from core.sampling.loop import run_sampler
 from core.sampling.noise import noise_source, start_noise
-from core.starting import Start
 
 SIDE = 384  # of a sheet, about
 _PAPER, _INK, _MARGIN, _TITLE = (255, 255, 255), (40, 44, 52), 8, 18

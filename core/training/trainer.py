@@ -33,18 +33,18 @@ from core.plugins import current
 from core.prompts.tokenizer import Tokenizer
 from core.scenes.pool import Pool
 from core.scenes.vocabulary import learn_vocabulary
-from core.training import autoencoder, reading
-from core.training.autoencoder import VAEStage
-from core.training.diffusion import DiffusionStage, Latents, encode_pool
 from core.training.export import save_model
 from core.training.loop import LoopSettings, Stage, train_stage
 from core.training.processes import Processes, together
-from core.training.reading import TextStage
+from core.training.progress import Watch
 from core.training.recipe import TrainingRecipe, read_recipe
+from core.training.resume import RECIPE, only_one
 from core.training.samples import Asked
 from core.training.sets import Data, PictureSet, PointSet, open_set
-from core.training.unfinished import RECIPE, only_one
-from core.training.watching import Watch
+from core.training.stages import autoencoder, text_encoder
+from core.training.stages.autoencoder import VAEStage
+from core.training.stages.diffusion import DiffusionStage, Latents, encode_pool
+from core.training.stages.text_encoder import TextStage
 
 BLOCK = 2048
 SAMPLES = 16
@@ -162,7 +162,7 @@ class TrainingRun:
         size = self.vocabulary_size
         config = replace(self.recipe.text, vocab_size=size, bos_token_id=size - 2, eos_token_id=size - 1)
         encoder = CLIPTextEncoder(config)
-        reading.initialise(encoder)
+        text_encoder.initialise(encoder)
         settings = self.recipe.train.text
         if self.recipe.words == "joint":
             return encoder.to(self.device)

@@ -152,7 +152,7 @@ VARIETY_PROMPT = Prompt(
 
 def main() -> None:
     options = _options()
-    from core.pipeline import Pipeline
+    from core.inference.pipeline import Pipeline
 
     model = cast(Model, Pipeline.load(options.folder))
     runs = [(cfg, split) for cfg in options.cfg or [None] for split in options.split]

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from core.images.tensors import to_images
-from core.pipeline import Pipeline
+from core.inference.pipeline import Pipeline
 from core.scenes.drawing import draw
 from core.scenes.pool import to_tensor
 from core.scenes.scene import Split, sample

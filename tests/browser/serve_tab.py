@@ -28,7 +28,7 @@ def plugins_tab(folder: Path) -> None:
 
 def compare_tab(folder: Path) -> None:
     """Compare on a small model whose pictures go to `folder`, beside a form of two fields."""
-    from core.pipeline import Pipeline
+    from core.inference.pipeline import Pipeline
     from core.request.request import Request
     from tests.ui.fakes import FakePipeline
     from ui.engine import Engine
@@ -67,7 +67,7 @@ def compare_tab(folder: Path) -> None:
 
 def learn_tab(folder: Path) -> None:
     """Learn, inside a tab beside another as on the page, on the embedded model."""
-    from core.pipeline import Pipeline
+    from core.inference.pipeline import Pipeline
     from core.request.request import Request
     from ui.engine import Engine
     from ui.jobs import Jobs

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from core.pipeline import Pipeline
+from core.inference.pipeline import Pipeline
 from core.plugins import current
-from core.training.diffusion import DiffusionStage
+from core.training.stages.diffusion import DiffusionStage
 from core.weights import find
 from tests.ui.fakes import FakePipeline
 from tests.ui.recipes import small_points

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from core.inference.trajectory import Trajectory
 from core.recipes.png import read_recipe
-from core.trajectory import Trajectory
 from tests.browser import confined
 from tests.browser.conftest import PATIENCE, ROOT, Site, address, free_port, sync_api
 

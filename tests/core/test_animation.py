@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from core.animation import animation, contact_sheet, frames
-from core.pipeline import Pipeline
-from core.trajectory import VIEWS, Trajectory
+from core.inference.animation import animation, contact_sheet, frames
+from core.inference.pipeline import Pipeline
+from core.inference.trajectory import VIEWS, Trajectory
 from tests.core.pictures import noise, same
 from tests.small import write_model
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from core.errors import Cancelled, UserError
-from core.pipeline import Pipeline
+from core.inference.pipeline import Pipeline
+from core.inference.run import Run
+from core.inference.trajectory import Trajectory
 from core.recipes.infotext import infotext
 from core.recipes.png import png_bytes, read_recipe
 from core.request.request import Request
 from core.request.settings import MOST_BRANCHES, Branch, Settings
-from core.run import Run
-from core.trajectory import Trajectory
 from tests.core.pictures import box_mask, noise, same
 from tests.core.recipes import SETTINGS
 from tests.small import write_model

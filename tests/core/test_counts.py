@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from core.bench.counts import Counter, count_all
-from core.pipeline import Pipeline
+from core.inference.pipeline import Pipeline
 
 ROOT = Path(__file__).parents[2]
 [PINNED] = re.findall(r"^torch==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)

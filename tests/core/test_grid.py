@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.errors import UserError
-from core.grid import (
+from core.compare.axes import choices, every, example, read_axis, title_of
+from core.compare.grid import (
     Asked,
     Plan,
     Speed,
@@ -23,8 +23,8 @@ from core.grid import (
     plan_race,
     sheets,
 )
-from core.grid_axes import choices, every, example, read_axis, title_of
-from core.grid_values import Mistakes, join
+from core.compare.ranges import Mistakes, join
+from core.errors import UserError
 from core.plugins import discovery
 from core.request.image_settings import Given
 from core.request.model_defaults import Defaults

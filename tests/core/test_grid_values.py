@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.compare.ranges import MOST, Mistakes, Part, join, numbers, split, whole_numbers, words
 from core.errors import UserError
-from core.grid_values import MOST, Mistakes, Part, join, numbers, split, whole_numbers, words
 from tests.core.recipes import patient, texts
 
 

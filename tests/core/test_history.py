@@ -366,7 +366,7 @@ def test_the_id_outlives_the_database(history: History) -> None:
 
 
 def steps_file(path: Path, settings: Settings, **changes: Any) -> None:
-    """A file of steps as core/trajectory_file.py writes it, without its tensors."""
+    """A file of steps as core/inference/trajectory_file.py writes it, without its tensors."""
     notes = {
         "settings": settings.to_dict(),
         "stopped": True,

@@ -14,16 +14,16 @@ import torch
 from PIL import Image
 
 from core.errors import Cancelled, UserError
-from core.learn.asking import check, numbers, prompts, whole_numbers
+from core.inference.pipeline import Pipeline
+from core.learn.choices import check, numbers, prompts, whole_numbers
 from core.learn.ddpm import ddpm_and_ddim
 from core.learn.forward import example_picture
 from core.learn.guidance import CELL_SIDE, check_grid, guidance, guidance_grid
 from core.learn.ink import Paper, picture
 from core.learn.interpolation import between_pictures, between_prompts, between_seeds, lerp, slerp
 from core.learn.latents import colored, difference, latent_space
-from core.learn.running import Watch
-from core.learn.shown import Pictures, Plot, Shown
-from core.pipeline import Pipeline
+from core.learn.recorder import Watch
+from core.learn.result import Pictures, Plot, Shown
 from core.sampling.guidance import guide
 from tests.small import write_model
 
@@ -287,7 +287,7 @@ def test_nothing_of_torch_or_matplotlib_is_loaded_before_it_is_used(tmp_path: Pa
 
     program = (
         "import sys, ui.tabs.learn, core.learn.forward, core.learn.schedules, core.learn.reverse\n"
-        "import core.learn.guidance, core.learn.ddpm, core.learn.asking, ui.commands.visualize_model\n"
+        "import core.learn.guidance, core.learn.ddpm, core.learn.choices, ui.commands.visualize_model\n"
         "print([name for name in ('torch', 'matplotlib') if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from core.learn.ink import DARK, LIGHT, Paper, svg
-from core.learn.shown import Pictures, Plot
+from core.learn.result import Pictures, Plot
 from core.learn.training import Curve, StageSeen, smoothed, training
 
 RED, BLUE = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))

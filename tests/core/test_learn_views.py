@@ -23,9 +23,9 @@ from core.learn.clouds import _quantiles, as_latent, as_points, cloud, distance,
 from core.learn.forward import example_picture, forward_picture, forward_points, level, noised
 from core.learn.ink import DARK, Paper, picture, svg
 from core.learn.lessons import LESSONS
+from core.learn.result import Pictures, Plot, Shown
 from core.learn.reverse import descents, reverse_points, shown
 from core.learn.schedules import grids, schedules
-from core.learn.shown import Pictures, Plot, Shown
 from core.learn.tables import table, tables
 from core.plugins.discovery import load_plugins
 from core.sampling.contract import Step

@@ -14,10 +14,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from core import memory, networks, run
+from core import memory
 from core.errors import UserError
-from core.networks import MODES
-from core.pipeline import Pipeline
+from core.inference import offload, run
+from core.inference.offload import MODES
+from core.inference.pipeline import Pipeline
 from tests.small import write_model
 
 RUN: dict[str, Any] = {"prompt": "a red circle", "steps": 3, "seed": 5, "sampler": "euler_ancestral"}
@@ -126,16 +127,16 @@ def test_runs_in_several_threads_wait_for_each_other(folder: Path) -> None:
     ],
 )
 def test_the_room_decides(free: int | None, mode: str, why: str) -> None:
-    chosen, words = networks._choice(None, 200, 100, free)
+    chosen, words = offload._choice(None, 200, 100, free)
     assert chosen == mode
     assert words.startswith(f"{mode}, ")
     assert why in words
-    assert networks._choice("full", 200, 100, 1) == ("full", "full, as asked")
+    assert offload._choice("full", 200, 100, 1) == ("full", "full, as asked")
 
 
 def test_the_pipeline_says_its_mode(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "; memory full, as there is room; runs in float32" in load(folder).about
-    monkeypatch.setattr(networks, "free_memory", lambda _device: 1000)
+    monkeypatch.setattr(offload, "free_memory", lambda _device: 1000)
     assert load(folder).networks.mode == "sequential"
     assert "; memory offload, as asked; " in load(folder, "offload").about
     with pytest.raises(UserError, match="memory 'half' is not known; known are full, offload, sequential"):

@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from core.pipeline import Pipeline
-from core.run import Result
+from core.inference.pipeline import Pipeline
+from core.inference.run import Result
 from tests.small import write_model
 
 diffusers = pytest.importorskip("diffusers")

@@ -13,12 +13,12 @@ from PIL import Image, ImageChops
 
 from core.errors import Cancelled, UserError
 from core.images.tensors import fill_in, from_image, to_images
-from core.pipeline import Pipeline
+from core.inference.pipeline import Pipeline
+from core.inference.run import Result
 from core.plugins import current
 from core.recipes.png import read_recipe
 from core.request.request import Request
 from core.request.settings import Settings
-from core.run import Result
 from tests.core.pictures import box_mask, noise, same
 from tests.core.test_pipeline import MIDPOINT
 from tests.small import write_model

@@ -15,7 +15,7 @@ from PIL import Image, ImageChops
 
 from core import device
 from core.errors import Cancelled, UserError
-from core.pipeline import Pipeline
+from core.inference.pipeline import Pipeline
 from core.plugins import current
 from core.recipes.png import read_recipe
 from core.request.request import Request
@@ -37,7 +37,7 @@ def test_neither_running_nor_checking_imports_torchs_compiler(folder: Path) -> N
     code = f"""
 import sys
 from core import plugins
-from core.pipeline import Pipeline
+from core.inference.pipeline import Pipeline
 from core.conformance import check_sampler
 Pipeline.load({str(folder)!r}, device="cpu").generate(prompt="a red circle", steps=1)
 check_sampler(plugins.registry().sampler("euler"))

@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from core import files, preview_map
+from core import files
 from core.errors import UserError
-from core.pipeline import Pipeline
-from core.preview import fit
-from core.preview_map import NAME, fields, scenes
+from core.inference import preview_fit
+from core.inference.pipeline import Pipeline
+from core.inference.preview import fit
+from core.inference.preview_fit import NAME, fields, scenes
 from core.sampling.noise import start_noise
 from core.scenes.pool import Pool, to_tensor
 from core.weights.find import EMBEDDED
@@ -26,7 +27,7 @@ from tests.small import write_model
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model without notes."""
-    monkeypatch.setattr(preview_map, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(preview_fit, "cache_folder", lambda: tmp_path / "cache")
     made = write_model(tmp_path / "small")
     (made / NOTES).unlink()
     return made
@@ -53,7 +54,7 @@ def test_it_is_near_the_map_that_the_model_was_given_and_better_than_one_of_nois
         of_noise = fit(noise, pipe.vae.decode(noise))
     assert pipe.notes.preview is not None
     own = error(torch.tensor(pipe.notes.preview), latents, pictures)
-    found = error(preview_map.fitted(pipe), latents, pictures)
+    found = error(preview_fit.fitted(pipe), latents, pictures)
     assert found < 1.4 * own
     assert found < 0.75 * error(of_noise, latents, pictures)
 
@@ -62,7 +63,7 @@ def test_it_is_kept_beside_the_model_and_found_again(folder: Path, monkeypatch: 
     rows = load(folder).previewer.map
     kept = json.loads((folder / NAME).read_text())
     assert torch.equal(torch.tensor(kept["preview"]), rows)
-    monkeypatch.setattr(preview_map, "fitted", None)  # it is not fitted again
+    monkeypatch.setattr(preview_fit, "fitted", None)  # it is not fitted again
     assert torch.equal(load(folder).previewer.map, rows)
     # Another VAE under the same name, or a file that is damaged: it is fitted again.
     monkeypatch.undo()
@@ -79,11 +80,11 @@ def test_a_folder_that_cannot_be_written(folder: Path, monkeypatch: pytest.Monke
             raise UserError("the disk is read-only")
         files.write_whole(path, data)
 
-    monkeypatch.setattr(preview_map, "write_whole", refuse)
+    monkeypatch.setattr(preview_fit, "write_whole", refuse)
     rows = load(folder).previewer.map
     assert not (folder / NAME).exists()
     assert len(list((folder.parent / "cache" / "previews").iterdir())) == 1
-    monkeypatch.setattr(preview_map, "fitted", None)
+    monkeypatch.setattr(preview_fit, "fitted", None)
     assert torch.equal(load(folder).previewer.map, rows)
 
 
@@ -93,7 +94,7 @@ def test_where_nothing_can_be_written_there_is_a_map_all_the_same(
     def refuse(path: Path, data: bytes) -> None:
         raise UserError("the disk is full")
 
-    monkeypatch.setattr(preview_map, "write_whole", refuse)
+    monkeypatch.setattr(preview_fit, "write_whole", refuse)
     assert load(folder).previewer.map.shape == (5, 3)
 
 

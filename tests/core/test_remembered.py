@@ -16,9 +16,9 @@ from torch import Tensor
 
 from core import lru
 from core.errors import UserError
+from core.inference.pipeline import Pipeline
+from core.inference.preview import Previewer
 from core.lru import Remembered
-from core.pipeline import Pipeline
-from core.preview import Previewer
 from tests.core.pictures import box_mask, noise
 from tests.small import write_model
 

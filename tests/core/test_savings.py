@@ -13,18 +13,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from core.inference.pipeline import Pipeline
+from core.inference.trajectory import Trajectory
 from core.models.config import UNetConfig
 from core.models.fast.token_merging import Merge
 from core.models.point_model import PointwiseUNet
 from core.models.unet import UNet
-from core.pipeline import Pipeline
 from core.plugins import current, discovery
 from core.recipes.png import png_bytes, read_recipe
 from core.request.request import Request
 from core.sampling.denoiser import Denoiser
 from core.sampling.feature_reuse import Savings
 from core.sampling.schedule import NoiseSchedule
-from core.trajectory import Trajectory
 from tests.core.pictures import box_mask, noise, same
 from tests.small import write_model
 

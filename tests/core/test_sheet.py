@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core import sheet
-from core.grid import Asked, Cell, Plan, Surroundings, plan_grid
+from core.compare import grid_image
+from core.compare.grid import Asked, Cell, Plan, Surroundings, plan_grid
+from core.compare.grid_image import GRID_CHUNK, draw_sheet, sheet_png
 from core.plugins import discovery
 from core.recipes.infotext import parse_infotext
 from core.sampling.registry import Registry
-from core.sheet import GRID_CHUNK, draw_sheet, sheet_png
 from tests.core.test_grid import BASE, DEFAULTS
 
 
@@ -108,12 +108,12 @@ def test_a_huge_sheet_is_drawn_smaller_and_says_so(make: Make) -> None:
     assert drawn.scale < 0.6
     assert "of their size" in drawn.words()
     wide = make(("seed", "1-150"), ("cfg_scale", "1"))
-    assert max(draw_sheet(wide, painted).image.size) <= sheet.MOST_SIDE
+    assert max(draw_sheet(wide, painted).image.size) <= grid_image.MOST_SIDE
 
 
 def test_a_sheet_can_be_opened_with_pillows_guard_on(make: Make) -> None:
     assert Image.MAX_IMAGE_PIXELS is not None
-    assert sheet.MOST_PIXELS < Image.MAX_IMAGE_PIXELS
+    assert grid_image.MOST_PIXELS < Image.MAX_IMAGE_PIXELS
     plan = make(("steps", "10, 20"), ("prompt", 'red, "blue, dark"'))
     data = sheet_png(draw_sheet(plan, painted), plan, {(0, 0, 0): "000001.png"}, "a cat\nSteps: 10, Seed: 7")
     with Image.open(io.BytesIO(data)) as image:

@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 
 from core.errors import UserError
 from core.images.paste import Paste
-from core.pipeline import Pipeline
-from core.run import Run
-from core.trajectory import VIEWS, Trajectory
+from core.inference.pipeline import Pipeline
+from core.inference.run import Run
+from core.inference.trajectory import VIEWS, Trajectory
 from tests.core.pictures import same
 from tests.small import write_model
 

@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 from core.errors import Cancelled, UserError
-from core.pipeline import Pipeline
+from core.inference.pipeline import Pipeline
+from core.inference.trajectory import Trajectory
+from core.inference.verify import differences, verify
 from core.recipes.png import read_recipe
-from core.trajectory import Trajectory
-from core.verify import differences, verify
 from tests.core.pictures import box_mask, noise
 from tests.core.recipes import RECIPE
 from tests.small import write_model

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from core.inference.pipeline import Pipeline
 from core.models.layers import ResnetBlock
 from core.models.unet import SpatialTransformer
-from core.pipeline import Pipeline
 from tests.small import write_model
 
 M = TypeVar("M", bound=nn.Module)

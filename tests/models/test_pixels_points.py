@@ -14,15 +14,15 @@ from torch.nn.functional import avg_pool2d
 
 from core.errors import UserError
 from core.images.tensors import from_image
+from core.inference.pipeline import Pipeline
+from core.inference.trajectory import Trajectory
 from core.models.config import ModelConfig, PixelsConfig, PointsConfig, UNetConfig
 from core.models.layers import Conv3x3
 from core.models.pixel_space import Pixels
 from core.models.point_model import EXTENT, Points, PointwiseUNet, draw_points
 from core.models.unet import UNet
-from core.pipeline import Pipeline
 from core.recipes.png import read_recipe
 from core.request.request import Request
-from core.trajectory import Trajectory
 from core.weights.convert import convert
 from core.weights.inspect import inspect
 from tests.tiny_models import COLOURS, PIXELS, POINTS, write_wordless

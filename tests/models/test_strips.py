@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from core.inference.pipeline import Pipeline
 from core.models import vae
 from core.models.config import VAEConfig
 from core.models.fast import exact_tiling
 from core.models.vae import AutoencoderKL
-from core.pipeline import Pipeline
 from core.weights.parts import laid_out
 from tests.vae_memory import both
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from core.errors import UserError
+from core.inference.start import Start
 from core.models.config import NoiseConfig
 from core.plugins import current
 from core.sampling.denoiser import Denoiser
 from core.sampling.loop import run_sampler
 from core.sampling.noise import noise_source, start_noise
-from core.starting import Start
 
 MODEL = NoiseConfig(rescale_betas_zero_snr=True, prediction_type="v_prediction").schedule()
 SHAPE = (2, 16, 16)

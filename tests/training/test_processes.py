@@ -18,20 +18,20 @@ import torch
 from torch import Tensor
 
 from core.errors import UserError
+from core.inference.pipeline import Pipeline
 from core.models.build import unet_class
 from core.models.clip import CLIPTextEncoder
 from core.models.config import VAEConfig
 from core.models.vae import AutoencoderKL
-from core.pipeline import Pipeline
 from core.prompts.tokenizer import Tokenizer
 from core.scenes.vocabulary import learn_vocabulary
-from core.training.autoencoder import VAELoss, VAEStage
-from core.training.diffusion import DiffusionStage
 from core.training.log import read_lines
 from core.training.loop import Stage
 from core.training.processes import Processes, Share, together
-from core.training.reading import TextStage
 from core.training.recipe import read_recipe
+from core.training.stages.autoencoder import VAELoss, VAEStage
+from core.training.stages.diffusion import DiffusionStage
+from core.training.stages.text_encoder import TextStage
 from core.training.trainer import TrainingRun, train
 
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from core.images.tensors import from_image
-from core.pipeline import Pipeline
+from core.inference.pipeline import Pipeline
 from core.training.densities import DENSITIES
 from core.training.samples import Asked, draw_samples
 from core.training.trainer import train

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from core.device import has_bfloat16
 from core.errors import Cancelled, UserError
+from core.inference.pipeline import Pipeline
 from core.models.build import unet_class
 from core.models.config import NoiseConfig, PredictionType
-from core.pipeline import Pipeline
 from core.training.curve import loss_curve
-from core.training.diffusion import DiffusionLoss, DiffusionStage
 from core.training.loop import LoopSettings
 from core.training.recipe import read_recipe
+from core.training.stages.diffusion import DiffusionLoss, DiffusionStage
 from core.training.trainer import TrainingRun, train
 
 RECIPES = Path(__file__).resolve().parents[2] / "data" / "recipes"

@@ -15,16 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import UserError
+from core.inference.pipeline import Pipeline
 from core.models.config import NoiseConfig, PredictionType
 from core.models.unet import UNet
-from core.pipeline import Pipeline
 from core.scenes.pool import Pool, to_tensor
 from core.scenes.scene import split_of
 from core.toml_records import read_toml
 from core.training import loop
-from core.training.diffusion import DiffusionLoss, DiffusionStage
 from core.training.loop import LoopSettings, learning_rate, train_stage
 from core.training.recipe import read_recipe
+from core.training.stages.diffusion import DiffusionLoss, DiffusionStage
 from core.training.trainer import train
 
 ROOT = Path(__file__).resolve().parents[2]

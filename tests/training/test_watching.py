@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from core.errors import Cancelled
-from core.training.diffusion import _attention
 from core.training.loop import LoopSettings, train_stage
+from core.training.progress import Progress
 from core.training.samples import SIDE, apart, side_by_side
-from core.training.watching import Progress
+from core.training.stages.diffusion import _attention
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 LOOP = LoopSettings(steps=9, batch=1, learning_rate=1e-2, save_every=4, measure_every=3, sample_every=4)

@@ -15,8 +15,8 @@ from tests.ui.commandline import LoadedPipeline
 
 @pytest.fixture
 def pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[LoadedPipeline]]:
-    """The fake in place of core.pipeline, in an empty current folder."""
-    monkeypatch.setitem(sys.modules, "core.pipeline", SimpleNamespace(Pipeline=LoadedPipeline))
+    """The fake in place of core.inference.pipeline, in an empty current folder."""
+    monkeypatch.setitem(sys.modules, "core.inference.pipeline", SimpleNamespace(Pipeline=LoadedPipeline))
     monkeypatch.setattr(LoadedPipeline, "loaded", [])
     monkeypatch.setattr(LoadedPipeline, "parts", [])
     monkeypatch.setattr(LoadedPipeline, "error", None)

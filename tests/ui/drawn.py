@@ -1,4 +1,5 @@
-"""A pipeline for the commands' tests: it follows the contract of core.pipeline without torch or weights.
+"""A pipeline for the commands' tests: it follows the contract of core.inference.pipeline without torch or
+weights.
 
 The picture of a prompt is three colour blobs chosen by its text and seed; a step mixes it with noise. So runs
 are instant (or as slow as `delay` says), deterministic, and visibly form.

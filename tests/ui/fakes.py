@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
-from core.pipeline import Pipeline
+from core.inference.pipeline import Pipeline
 from core.request.model_defaults import Defaults
 from core.sampling.registry import Registry
 from tests.small import write_model

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from core.errors import UserError
 from core.images.source_images import Inputs
+from core.inference.trajectory import Trajectory
 from core.plugins import current
 from core.request.request import Request
 from core.request.settings import Settings
-from core.trajectory import Trajectory
 from tests.ui.fakes import FakePipeline
 
 OWNER = "someone"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from core.pipeline import Pipeline
+from core.inference.pipeline import Pipeline
 from core.plugins import current
 from tests.small import write_model
 from tests.strangers import TEN_REASONS, Install, install_ten

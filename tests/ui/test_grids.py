@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from core.compare.grid import Asked, Plan, Surroundings, plan_grid
 from core.errors import UserError
-from core.grid import Asked, Plan, Surroundings, plan_grid
 from core.plugins import current
 from core.recipes.png import read_recipe
 from core.request.request import Request

@@ -114,7 +114,7 @@ def full(*arguments: object, **named: object) -> NoReturn:
     ("place", "said", "saved"),
     [
         ("ui.keeping.write_numbered", "the picture is not saved: writing it failed", False),
-        ("core.trajectory.Trajectory.save", "the steps are not saved: writing them failed", True),
+        ("core.inference.trajectory.Trajectory.save", "the steps are not saved: writing them failed", True),
         ("core.history.History.add", "the picture is saved, but not in the history yet", True),
     ],
 )

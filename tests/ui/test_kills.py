@@ -21,8 +21,8 @@ import pytest
 from PIL import Image
 
 from core.history import History
+from core.inference.trajectory import Trajectory
 from core.recipes.png import read_recipe
-from core.trajectory import Trajectory
 from tests.ui.killed import OWNER
 from tests.ui.served import ROOT, SECONDS_A_STEP, until_served
 

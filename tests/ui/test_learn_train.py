@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from core.inference.pipeline import Pipeline
 from core.learn.ink import Paper
-from core.pipeline import Pipeline
 from core.training.densities import DENSITIES as KNOWN_DENSITIES
-from core.training.diffusion import DiffusionStage
 from core.training.recipe import read_recipe
+from core.training.stages.diffusion import DiffusionStage
 from tests.ui.trainings import (
     FIGURE,
     GO_ON,
@@ -106,7 +106,7 @@ def test_a_page_that_is_opened_again_follows_what_runs(
     until(lambda: steps_done(trainer) >= 2)
     told = collected(view.on_open(True, ME))  # pyrefly: ignore[bad-argument-type]
     assert "Loss of the UNet" in told[0][FIGURE]
-    assert "core/training/diffusion.py:" in told[0][1]
+    assert "core/training/stages/diffusion.py:" in told[0][1]
     assert "Step " in told[0][NOTICE]
     assert "left" in told[0][NOTICE]
     assert told[0][STOP].interactive is True

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from core.training.diffusion import DiffusionStage
+from core.training.stages.diffusion import DiffusionStage
 from tests.ui.trainings import (
     GO_ON,
     GUEST,
@@ -100,7 +100,7 @@ def test_a_run_that_another_process_trains_is_left_alone(
     another_server(view, trainer)
     losing(monkeypatch, real)
     hold = (
-        "import sys; from pathlib import Path; from core.training.unfinished import only_one\n"
+        "import sys; from pathlib import Path; from core.training.resume import only_one\n"
         "with only_one(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", hold, str(tmp_path / "runs" / "points")]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.pipeline import Pipeline
+from core.inference.pipeline import Pipeline
 from core.request.request import Request
 from tests.small import write_model
 from tests.ui.fakes import FakePipeline, jobs_of

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from core.errors import UserError
+from core.inference.trajectory import VIEWS
 from core.request.request import Request
-from core.trajectory import VIEWS
 from tests.ui import kept
 from tests.ui.fakes import in_blocks
 from tests.ui.kept import OWNER

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-import core.pipeline
+import core.inference.pipeline
 import core.plugins.current
 from tests.small import write_model
 from tests.ui.commandline import failure, run
@@ -209,7 +209,7 @@ def test_a_race_as_data_and_as_pictures(
 def test_the_reference_is_at_no_distance_from_itself(
     model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("core.race.REFERENCE_SAMPLERS", ("ddim",))
+    monkeypatch.setattr("core.compare.race.REFERENCE_SAMPLERS", ("ddim",))
     out, _ = race(capsys, model, "--evals", "20", "--samplers", "ddim", "--schedules", "trailing", "--json")
     [entry] = json.loads(out)["entries"]
     assert (entry["rms"], entry["psnr"], entry["reference"]) == (0.0, None, "ddim trailing 20")
@@ -218,7 +218,7 @@ def test_the_reference_is_at_no_distance_from_itself(
 def test_more_evaluations_come_nearer(
     model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("core.race.REFERENCE_SAMPLERS", ("ddim",))
+    monkeypatch.setattr("core.compare.race.REFERENCE_SAMPLERS", ("ddim",))
     errors = []
     for evals in ("2", "5", "10"):
         chosen = ("--evals", evals, "--samplers", "ddim", "--schedules", "trailing", "--json")
@@ -261,13 +261,15 @@ def test_a_race_refuses_before_a_model_is_loaded(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(core.pipeline.Pipeline, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(
+        core.inference.pipeline.Pipeline, "load", lambda *_, **__: pytest.fail("a model was loaded")
+    )
     assert reason in failure(capsys, "samplers", "race", *arguments)
 
 
 def test_steps_for_a_budget_are_counted() -> None:
     """By the declared evaluations a step, and fewer where a sampler calls more often than it says."""
-    from core.race import fit, steps_for
+    from core.compare.race import fit, steps_for
     from core.sampling.schedule import NoiseSchedule
 
     known, model = core.plugins.current.registry(), NoiseSchedule.from_betas()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from core.pipeline import Pipeline
+from core.inference.pipeline import Pipeline
 from core.recipes.png import read_recipe
 from core.request.request import Request
 from core.request.settings import Branch

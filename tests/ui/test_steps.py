@@ -10,8 +10,8 @@ from PIL import Image
 
 from core.images.saved_inputs import keep_inputs
 from core.images.source_images import Inputs
+from core.inference.trajectory import Trajectory
 from core.recipes.png import read_recipe
-from core.trajectory import Trajectory
 from tests.core.pictures import noise, same
 from tests.small import write_model
 from tests.ui.commandline import failure, run

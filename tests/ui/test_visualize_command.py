@@ -106,7 +106,7 @@ def test_bad_input_is_a_sentence_before_a_model_is_loaded(
     words: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "core.pipeline", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "core.inference.pipeline", SimpleNamespace())
     assert words in failure(capsys, "visualize", *arguments)
     assert list(tmp_path.iterdir()) == []
 

@@ -14,7 +14,7 @@ import pytest
 from torch import Tensor
 
 from core.plugins import current
-from core.training.diffusion import DiffusionStage
+from core.training.stages.diffusion import DiffusionStage
 from core.weights import find
 from tests.ui.fakes import in_blocks
 from tests.ui.recipes import small_points

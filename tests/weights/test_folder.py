@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from core.errors import UserError
-from core.pipeline import Pipeline
+from core.inference.pipeline import Pipeline
 from core.weights import find
 from core.weights.model_files import open_model
 from tests.checkpoints import state_dict, write_ckpt, write_folder, write_safetensors

@@ -17,7 +17,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import json, sys
 from core.memory import peak_memory_mb
-from core.pipeline import Pipeline
+from core.inference.pipeline import Pipeline
 pipe = Pipeline.load(sys.argv[1], device="cpu", dtype=sys.argv[2])
 count = sum(p.numel() for part in (pipe.text_encoder, pipe.vae, pipe.unet) for p in part.parameters())
 if sys.argv[3] == "picture":

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from core.errors import UserError
-from core.pipeline import Pipeline
+from core.inference.pipeline import Pipeline
 from core.weights.inspect import inspect
 from core.weights.model_files import open_model
 from tests.checkpoints import lightning, state_dict, write_ckpt, write_folder, write_safetensors

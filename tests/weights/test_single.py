@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from core.errors import UserError
-from core.pipeline import Pipeline
+from core.inference.pipeline import Pipeline
 from core.weights.layouts.compvis import averaged
 from core.weights.layouts.single import read_single
 from core.weights.model_files import open_model

@@ -92,7 +92,7 @@ def _watched(
     """The same run from Python and as the page runs it, in this process."""
     from tqdm import tqdm
 
-    from core.pipeline import Pipeline
+    from core.inference.pipeline import Pipeline
     from core.request.request import Request
     from ui.overhead import measure
 
@@ -113,7 +113,7 @@ def _counted(
 ) -> None:
     """Runs that differ in one thing each, in this process."""
     from core.bench.counts import count_all
-    from core.pipeline import Pipeline
+    from core.inference.pipeline import Pipeline
     from ui.commands.tables import console, table
 
     pipeline = Pipeline.load(model, dtype=dtype, memory=memory)

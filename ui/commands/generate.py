@@ -15,10 +15,10 @@ from ui.commands import options
 
 if TYPE_CHECKING:
     from core.images.source_images import Inputs
-    from core.pipeline import Pipeline
+    from core.inference.pipeline import Pipeline
+    from core.inference.run import Result, Run
     from core.recipes.recipe import Recipe
     from core.request.request import Request
-    from core.run import Result, Run
 
 
 def generate(
@@ -317,7 +317,7 @@ def load_for(
     memory: str | None = None,
 ) -> Pipeline:
     """The asked model, or the recipe's with its device and number format, for the very same picture."""
-    from core.pipeline import Pipeline
+    from core.inference.pipeline import Pipeline
 
     if recipe is None:
         return _told(
@@ -369,8 +369,8 @@ def _begun(pipeline: Pipeline, request: Request, inputs: Inputs | None, keep_ste
 
 def _save_steps(run: Run, picture: Path) -> Path:
     """Write the steps beside the picture, the first one of a batch."""
-    from core.trajectory import Trajectory
-    from core.trajectory_file import steps_path
+    from core.inference.trajectory import Trajectory
+    from core.inference.trajectory_file import steps_path
 
     path = steps_path(picture)
     Trajectory.of(run).save(path)

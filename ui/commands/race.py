@@ -16,7 +16,7 @@ from ui.commands.tables import console, table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from core.race import Entry, Race
+    from core.compare.race import Entry, Race
 
 HEADS = ("sampler", "schedule", "steps", "evals", "rms", "PSNR", "seconds", "against")
 
@@ -66,8 +66,8 @@ def race(
     fields: dict[str, Any] = {"prompt": prompt, "seed": seed, "batch": batch, "cfg_scale": cfg_scale}
     _check_request(fields, reference_steps)
 
-    from core.pipeline import Pipeline
-    from core.race import Race
+    from core.compare.race import Race
+    from core.inference.pipeline import Pipeline
 
     pipeline = Pipeline.load(model, device=device, dtype=dtype)
     contest = Race(
@@ -118,8 +118,8 @@ def _run(contest: Race) -> list[Entry]:
 def _write_sheet(path: Path, entries: Sequence[Entry], columns: int) -> None:
     from io import BytesIO
 
+    from core.compare.race import contact_sheet
     from core.files import write_whole
-    from core.race import contact_sheet
 
     data = BytesIO()
     contact_sheet(entries, columns).save(data, "PNG")

@@ -14,8 +14,8 @@ from ui.commands.generate import load_for
 from ui.commands.tables import console, table
 
 if TYPE_CHECKING:
-    from core.trajectory import Trajectory
-    from core.verify import Verdict, Verification
+    from core.inference.trajectory import Trajectory
+    from core.inference.verify import Verdict, Verification
 
 DIFFERS = 1
 Picture = Annotated[
@@ -39,7 +39,7 @@ def steps(
     as_json: options.Json = False,
 ) -> None:
     """Show the steps that were kept of a run; the model is not needed."""
-    from core.trajectory import VIEWS
+    from core.inference.trajectory import VIEWS
 
     trajectory = open_steps(picture)
     if view not in VIEWS:
@@ -83,9 +83,9 @@ def verify(
     """
     from core.images.saved_inputs import kept_inputs
     from core.images.source_images import Inputs, read_picture
+    from core.inference.trajectory import Trajectory
+    from core.inference.verify import verify as begin
     from core.recipes.png import read_recipe
-    from core.trajectory import Trajectory
-    from core.verify import verify as begin
 
     path = _steps_of(picture)
     trajectory = None if path is None else Trajectory.open(path)
@@ -110,7 +110,7 @@ def verify(
 
 def open_steps(picture: Path) -> Trajectory:
     """The steps beside a picture, or in the file itself. Raises UserError."""
-    from core.trajectory import Trajectory
+    from core.inference.trajectory import Trajectory
 
     path = _steps_of(picture)
     if path is None:
@@ -123,7 +123,7 @@ def _is_steps(path: Path) -> bool:
 
 
 def _steps_of(picture: Path) -> Path | None:
-    from core.trajectory_file import steps_path
+    from core.inference.trajectory_file import steps_path
 
     path = picture if _is_steps(picture) else steps_path(picture)
     return path if _is_steps(picture) or path.exists() else None
@@ -133,8 +133,8 @@ def _write(trajectory: Trajectory, view: str, image: int, gif: Path | None, shee
     """The files that were asked for."""
     import io
 
-    from core.animation import animation, contact_sheet
     from core.files import write_whole
+    from core.inference.animation import animation, contact_sheet
 
     if gif is not None:
         write_whole(gif, animation(trajectory, view=view, image=image))

@@ -13,7 +13,7 @@ from core.errors import UserError
 from ui.commands import options
 
 if TYPE_CHECKING:
-    from core.learn.shown import Shown
+    from core.learn.result import Shown
 
 app = typer.Typer(
     add_completion=False,
@@ -117,7 +117,7 @@ def reverse(
 
     def make() -> Shown:
         if model is not None:
-            from core.pipeline import Pipeline
+            from core.inference.pipeline import Pipeline
 
             asked["pipeline"] = Pipeline.load(model, device="cpu")
         return reverse_points(registry(), names, name=cloud, share=at, **asked)

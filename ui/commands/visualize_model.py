@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from core.errors import UserError
-from core.learn.asking import check, numbers, whole_numbers
+from core.learn.choices import check, numbers, whole_numbers
 from ui.commands import options
 from ui.commands.visualize import Out, Seed, Theme, give
 from ui.commands.visualize import app as app
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-    from core.learn.running import Watch
-    from core.learn.shown import Shown
+    from core.learn.recorder import Watch
+    from core.learn.result import Shown
 
 PROMPT = "a red house under a full moon"
 Prompt = Annotated[str, typer.Argument(help="What the picture shows.")]
@@ -185,8 +185,8 @@ def _with_model(
     def make() -> Shown:
         from tqdm import tqdm
 
-        from core.learn.running import Watch
-        from core.pipeline import Pipeline
+        from core.inference.pipeline import Pipeline
+        from core.learn.recorder import Watch
 
         pipeline = Pipeline.load(model, device=device, dtype=dtype)
         with tqdm(desc="visualize", unit="eval", leave=False, disable=None) as bar:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from core import grid_axes
+from core.compare import axes
+from core.compare.grid import Asked, Plan, Surroundings, cost_words, plan_grid, plan_race
+from core.compare.ranges import Mistakes
 from core.errors import UserError
-from core.grid import Asked, Plan, Surroundings, cost_words, plan_grid, plan_race
-from core.grid_values import Mistakes
 from core.request.request import Request
 from ui.grids import GridRun, Grids
 from ui.handing import Handing
@@ -92,7 +92,7 @@ class CompareTab:
     def _axis(self, number: int, name: str, first: str) -> tuple[gr.Dropdown, gr.Textbox, gr.Button]:
         with gr.Row(elem_classes="lc-axis"):
             setting = gr.Dropdown(
-                [("nothing", ""), *grid_axes.choices(self.registry)],
+                [("nothing", ""), *axes.choices(self.registry)],
                 value=first,
                 label=name,
                 filterable=True,
@@ -104,7 +104,7 @@ class CompareTab:
                 label="Values",
                 info="Numbers: 10, 20 or 1-4 or 10-30 (+5) or 0-1 [5]. Names and words: with commas between, "
                 "in double quotes where they hold one",
-                placeholder=grid_axes.example(first, self.registry),
+                placeholder=axes.example(first, self.registry),
                 max_lines=3,
                 lines=1,
                 scale=6,
@@ -114,7 +114,7 @@ class CompareTab:
             fill = gr.Button(
                 "All",
                 size="sm",
-                visible=bool(grid_axes.every(first, self.registry, ("x",))),
+                visible=bool(axes.every(first, self.registry, ("x",))),
                 scale=0,
                 min_width=48,
                 elem_id=f"all-{number}",
@@ -242,7 +242,7 @@ class CompareTab:
         self, model: str, evals: int, sampler: str, schedule: str, strength: float
     ) -> tuple[int, int]:
         """Remembered by all of these: the model is the loaded one, and stands for its noise levels."""
-        from core.race import fit
+        from core.compare.race import fit
 
         levels = self.jobs.engine.pipeline.noise_schedule  # pyrefly: ignore[missing-attribute]
         info = self.registry.sampler(sampler)
@@ -284,13 +284,13 @@ class CompareTab:
 
     def on_setting(self, setting: str) -> tuple[Any, Any]:
         """Another setting on an axis: what may be typed, and whether there is a list of all."""
-        example = grid_axes.example(setting, self.registry)
-        listed = bool(grid_axes.every(setting, self.registry, self.models()))
+        example = axes.example(setting, self.registry)
+        listed = bool(axes.every(setting, self.registry, self.models()))
         return gr.Textbox(placeholder=example), gr.Button(visible=listed)
 
     def on_fill(self, setting: str) -> Any:
         """All values of a setting."""
-        return grid_axes.every(setting, self.registry, self.models()) or gr.skip()
+        return axes.every(setting, self.registry, self.models()) or gr.skip()
 
     async def on_compare(self, owner: str, *values: Any) -> AsyncIterator[tuple[Any, ...]]:
         """Begin, and follow it to its end; where nothing begins, what is wrong stays said."""

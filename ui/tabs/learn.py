@@ -24,8 +24,8 @@ from ui.widgets.sampler_controls import sampler_choices, schedule_choices
 if TYPE_CHECKING:
     from gradio.components import Component
 
+    from core.learn.result import Shown
     from core.learn.reverse import Descent
-    from core.learn.shown import Shown
     from core.sampling.registry import Registry
     from ui.jobs import Jobs
     from ui.tabs.compare import Base

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from core.learn.asking import check, numbers, prompts, whole_numbers
+from core.learn.choices import check, numbers, prompts, whole_numbers
 from ui.tabs.learn_view import ModelView, View, number, whole
 from ui.widgets.fields import QUICK
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from gradio.components import Component
     from PIL.Image import Image
 
-    from core.learn.running import Watch
-    from core.learn.shown import Shown
+    from core.learn.recorder import Watch
+    from core.learn.result import Shown
 
 PROMPT, OTHER = "a red house under a full moon", "a green tree under a full moon"
 ONE, GRID = "One prompt, taken apart", "Several prompts over the scales"

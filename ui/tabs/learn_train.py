@@ -19,7 +19,7 @@ from ui.widgets.fields import QUICK
 if TYPE_CHECKING:
     from gradio.components import Component
 
-    from core.learn.shown import Shown
+    from core.learn.result import Shown
 
 LOOK_SECONDS, DRAW_SECONDS = 1.0, 2.0
 DRAWN_SHARE = 6  # a drawing is made again after so many times what it took: the training needs the processor

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from gradio.components import Component
 
     from core.learn.code import Lines
-    from core.learn.running import Watch
-    from core.learn.shown import Shown
+    from core.learn.recorder import Watch
+    from core.learn.result import Shown
     from core.sampling.registry import Registry
     from ui.jobs import Job, Jobs
 
@@ -227,7 +227,7 @@ class ModelView(View):
             self.shelf.jobs.cancel(owner, job_id)
 
     def _submitted(self, owner: str, task: Callable[[Any, Watch], Shown]) -> Job:
-        from core.learn.running import Watch
+        from core.learn.recorder import Watch
 
         def do(pipeline: Any, job: Job) -> Shown:
             def told(done: int, due: int) -> None:

@@ -9,14 +9,14 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from core.learn.ink import LIGHT, Paper, svg
-from core.learn.shown import Pictures, Plot
+from core.learn.result import Pictures, Plot
 from ui.widgets.text import capital
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from core.learn.code import Lines
-    from core.learn.shown import Shown
+    from core.learn.result import Shown
 
 
 def shown_html(shown: Shown, narrow: bool) -> str:

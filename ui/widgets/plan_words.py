@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from core.grid_values import Mistakes
+from core.compare.ranges import Mistakes
 from ui.widgets.text import capital
 
 if TYPE_CHECKING:

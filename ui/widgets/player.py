@@ -41,7 +41,7 @@ class Note(Protocol):
 
 
 class Steps(Protocol):
-    """The kept steps of a run, as far as the player shows them: `core.trajectory.Trajectory`."""
+    """The kept steps of a run, as far as the player shows them: `core.inference.trajectory.Trajectory`."""
 
     @property
     def steps(self) -> Sequence[Any]: ...

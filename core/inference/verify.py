@@ -17,10 +17,10 @@ from core.request.request import Request
 
 if TYPE_CHECKING:
     from core.images.source_images import Source
-    from core.pipeline import Pipeline
+    from core.inference.pipeline import Pipeline
+    from core.inference.run import Run
+    from core.inference.trajectory import Trajectory
     from core.request.settings import Settings
-    from core.run import Run
-    from core.trajectory import Trajectory
 
 
 @dataclass(frozen=True)

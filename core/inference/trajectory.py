@@ -25,15 +25,15 @@ from torch import Tensor
 
 from core.files import write_stream
 from core.images.paste import Paste
-from core.preview import Previewer
+from core.inference.preview import Previewer
+from core.inference.start import Start
+from core.inference.trajectory_file import StepNote, blocks, read_fields
 from core.recipes.recipe import Recipe
 from core.request.settings import Settings
 from core.sampling.guidance import guide
-from core.starting import Start
-from core.trajectory_file import StepNote, blocks, read_fields
 
 if TYPE_CHECKING:
-    from core.run import Run, RunStep
+    from core.inference.run import Run, RunStep
 
 __all__ = ["VIEWS", "StepNote", "Trajectory"]
 
@@ -53,12 +53,12 @@ class Trajectory:
     recipe: of the first image. settings: of the whole batch; of a run that was stopped they say after how
     many steps, and so make again what was made. total: the steps that were due, which a sampler that chooses
     its own may miss. words: what the run says of the part of the grid that it took. seconds: by part.
-    notes: the steps in numbers. sigma_start: the level of state 0. preview_map, cell: core/preview.py.
-    paste: how a decoded step goes back into the picture the run started from, if it does.
-    tensors: "state" (N + 1, B, C, h, w) float32; in float16 "conditional" (N, B, C, h, w), "unconditional"
-    of the steps with guidance, and "clean" of those where it does not follow from them. known: what a run
-    with a mask, or of an inpainting network, goes on with (core/starting.py): "known" (1, C, h, w), "mask"
-    (1, 1, h, w), "extra" (1, 1 + C, h, w), float32.
+    notes: the steps in numbers. sigma_start: the level of state 0. preview_map, cell:
+    core/inference/preview.py. paste: how a decoded step goes back into the picture the run started from, if
+    it does. tensors: "state" (N + 1, B, C, h, w) float32; in float16 "conditional" (N, B, C, h, w),
+    "unconditional" of the steps with guidance, and "clean" of those where it does not follow from them.
+    known: what a run with a mask, or of an inpainting network, goes on with (core/inference/start.py):
+    "known" (1, C, h, w), "mask" (1, 1, h, w), "extra" (1, 1 + C, h, w), float32.
     """
 
     recipe: Recipe

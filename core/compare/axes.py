@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from core.checks import OptionValue, hint, shown
+from core.compare.ranges import MOST, Mistakes, join, numbers, whole_numbers, words
 from core.errors import UserError
-from core.grid_values import MOST, Mistakes, join, numbers, whole_numbers, words
 from core.request import aliases
 from core.request.parse import parse_size
 from core.request.request import Request, random_seed

@@ -18,9 +18,9 @@ from core.sampling.schedule import last_part
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from core.pipeline import Pipeline
+    from core.inference.pipeline import Pipeline
+    from core.inference.run import Result
     from core.request.settings import Settings
-    from core.run import Result
 
 
 @dataclass
@@ -86,11 +86,11 @@ def sample(
     contexts: text states (1, T, D) with the prompt and without. known, strength: clean latents to start from
     in place of noise alone, as img2img does.
     """
-    from core.run import PREDICTIONS
+    from core.inference.run import PREDICTIONS
+    from core.inference.start import Start, start_of
     from core.sampling.denoiser import Denoiser
     from core.sampling.loop import run_sampler
     from core.sampling.noise import noise_source
-    from core.starting import Start, start_of
 
     registry = current.registry()
     info, grid = registry.sampler(settings.sampler), registry.schedule(settings.schedule)
@@ -141,7 +141,7 @@ def rms(a: Tensor, b: Tensor) -> float:
 
 def decibels(a: Image.Image, b: Image.Image) -> float:
     """Their PSNR; 99 for equal ones, for JSON has no infinity."""
-    from core.race import psnr
+    from core.compare.race import psnr
 
     found = psnr(a, b)
     return 99.0 if math.isinf(found) else found

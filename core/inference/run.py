@@ -19,6 +19,7 @@ from core.files import write_numbered
 from core.images.paste import Paste
 from core.images.source_images import Inputs, prepare
 from core.inference.plan import Leg, legs
+from core.inference.start import Start, start_of
 from core.plugins import current
 from core.recipes.png import png_bytes
 from core.recipes.recipe import Recipe
@@ -31,11 +32,10 @@ from core.sampling.guidance import interval
 from core.sampling.loop import run_sampler
 from core.sampling.noise import noise_source, start_noise
 from core.sampling.schedule import strength_words
-from core.starting import Start, start_of
 
 if TYPE_CHECKING:
-    from core.pipeline import Pipeline
-    from core.trajectory import Trajectory
+    from core.inference.pipeline import Pipeline
+    from core.inference.trajectory import Trajectory
 
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
 

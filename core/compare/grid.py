@@ -1,8 +1,8 @@
 """Planning a comparison: which runs a grid of settings comes to, checked whole before anything runs.
 
-A grid has one to three axes, each a setting with the values that a person typed (core/grid_values.py). A race
-has samplers in their place, each with the steps that keep it within one number of model evaluations. Every
-cell is an ordinary request with a seed, so it makes its picture again alone. No torch here.
+A grid has one to three axes, each a setting with the values that a person typed (core/compare/ranges.py). A
+race has samplers in their place, each with the steps that keep it within one number of model evaluations.
+Every cell is an ordinary request with a seed, so it makes its picture again alone. No torch here.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+from core.compare.axes import OPTION, Axis, Value, read_axis, title_of
+from core.compare.ranges import Mistakes
 from core.errors import UserError
-from core.grid_axes import OPTION, Axis, Value, read_axis, title_of
-from core.grid_values import Mistakes
 from core.request import aliases
 from core.request.model_defaults import Defaults
 from core.request.request import Request, random_seed
@@ -32,7 +32,7 @@ MOST_AXES = 3
 
 @dataclass(frozen=True)
 class Asked:
-    """An axis as it was typed: the setting's name (see core/grid_axes.py), and its values."""
+    """An axis as it was typed: the setting's name (see core/compare/axes.py), and its values."""
 
     setting: str
     text: str

@@ -26,8 +26,8 @@ from core.sampling.registry import SamplerInfo, ScheduleInfo
 from core.sampling.schedule import NoiseSchedule, last_part
 
 if TYPE_CHECKING:
-    from core.pipeline import Pipeline
-    from core.run import Result
+    from core.inference.pipeline import Pipeline
+    from core.inference.run import Result
 
 # The first that is there solves the ODE for the reference; `trailing` visits every level of the model.
 REFERENCE_SAMPLERS, REFERENCE_SCHEDULE = ("dpmpp_2m", "heun", "ddim"), "trailing"

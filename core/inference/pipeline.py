@@ -3,7 +3,7 @@
 tokenise -> text encoder -> start noise -> schedule -> sampler -> denoiser with guidance -> VAE -> picture
 and recipe; a run that starts from a picture comes to its latents through the VAE first
 
-The model is here, one run of it in core/run.py.
+The model is here, one run of it in core/inference/run.py.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from core.device import dtype_words, find_device, find_dtype
 from core.errors import UserError
 from core.images.source_images import Inputs, Source, read_picture
 from core.images.tensors import to_images
+from core.inference.offload import Networks, find_memory
+from core.inference.preview import Previewer
+from core.inference.preview_fit import preview_map
+from core.inference.run import Result, Run
 from core.lru import Remembered
 from core.models.build import Coder, make_coder, unet_class
 from core.models.clip import CLIPTextEncoder, weigh
 from core.models.config import PointsConfig
 from core.models.point_model import NO_COLOURS
 from core.models.unet import UNet
-from core.networks import Networks, find_memory
 from core.plugins import current
-from core.preview import Previewer
-from core.preview_map import preview_map
 from core.prompts.tokenizer import END, OPENCLIP_PAD, Chunk, TokenCount, Tokenizer
 from core.recipes.recipe import ModelRef, Recipe
 from core.request.request import Request, branch_request
 from core.request.settings import Branch, Settings
-from core.run import Result, Run
 from core.weights.find import find_model
 from core.weights.model_files import ModelFiles, open_model
 from core.weights.parts import StoredNetwork
 
 if TYPE_CHECKING:
-    from core.trajectory import Trajectory
+    from core.inference.trajectory import Trajectory
 
 
 class Pipeline:
@@ -119,8 +119,8 @@ class Pipeline:
         "bfloat16"; when None float16 on an accelerator, and on a CPU bfloat16 where it computes that by
         itself, else float32: `about` says which and why. vae: a file or folder with a VAE to take instead of
         the model's own. ema: take the averaged copy of the UNet that some files hold. memory: "full",
-        "offload" or "sequential" (core/networks.py); when None the first of them that there is room for.
-        Raises UserError, also for files that are damaged.
+        "offload" or "sequential" (core/inference/offload.py); when None the first of them that there is room
+        for. Raises UserError, also for files that are damaged.
         """
         began = time.perf_counter()
         where = find_device(device)

@@ -15,8 +15,8 @@ from core.models.build import Coder
 from core.models.vae import AutoencoderKL
 from core.scenes.pool import Pool, to_tensor
 from core.training.loop import Precision, home, mixed_precision
-from core.training.principal import set_principal_encoder
 from core.training.processes import Share
+from core.training.stages.principal import set_principal_encoder
 
 FITTED = 1024  # pictures that a principal encoder is computed from
 
@@ -26,8 +26,8 @@ class VAELoss:
     """Reconstruction is root mean square error a crop; the KL term only keeps the latents' scale from
     drifting.
 
-    encoder: "principal" for one that is computed, not learned (core.training.principal); `spread` is then the
-    width of q(z | picture), as a part of the latents' own, and the decoder alone is trained.
+    encoder: "principal" for one that is computed, not learned (core.training.stages.principal); `spread` is
+    then the width of q(z | picture), as a part of the latents' own, and the decoder alone is trained.
     """
 
     encoder: Literal["learned", "principal"] = "learned"

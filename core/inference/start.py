@@ -15,7 +15,7 @@ from core.sampling.denoiser import Blend
 
 if TYPE_CHECKING:
     from core.images.source_images import Prepared
-    from core.pipeline import Pipeline
+    from core.inference.pipeline import Pipeline
     from core.request.settings import Settings
 
 

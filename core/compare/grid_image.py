@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from core.grid import Cell, Plan, described, sheets
+from core.compare.grid import Cell, Plan, described, sheets
 
 MOST_PIXELS = 40_000_000  # Pillow warns at 89 million, and takes the double for an attack
 MOST_SIDE = 16_384  # what browsers and graphics cards show

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from core.trajectory import Trajectory
+    from core.inference.trajectory import Trajectory
 
 Decode = Callable[["Tensor"], list[Image.Image]]
 _GAP, _LABEL = 6, 18  # pixels between the pictures of a sheet, and for the line under each

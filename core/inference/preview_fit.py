@@ -19,11 +19,11 @@ from torch import Tensor
 
 from core.errors import UserError
 from core.files import cache_folder, write_whole
-from core.preview import fit
+from core.inference.preview import fit
 from core.sampling.noise import start_noise
 
 if TYPE_CHECKING:
-    from core.pipeline import Pipeline
+    from core.inference.pipeline import Pipeline
 
 FORMAT = 1
 NAME = "latentcanvas-preview.json"

@@ -1,7 +1,7 @@
 """The file that the steps of a run are kept in: written in blocks, and read as one that anyone may have made.
 
-It is a safetensors file: the tensors of core/trajectory.py, the picture around a mask as the bytes of a PNG,
-and everything else as JSON in its metadata.
+It is a safetensors file: the tensors of core/inference/trajectory.py, the picture around a mask as the bytes
+of a PNG, and everything else as JSON in its metadata.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from core.weights.readers.mapped_file import Damaged, MappedFile
 from core.weights.readers.safetensors_file import NAMES, looks_like, read_safetensors
 
 if TYPE_CHECKING:
-    from core.trajectory import Trajectory
+    from core.inference.trajectory import Trajectory
 
 FORMAT = 1
 KEY = "latentcanvas"  # of the JSON among the file's metadata

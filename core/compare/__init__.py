@@ -1,0 +1,1 @@
+"""Comparisons: grids over one to three settings, and races of samplers."""

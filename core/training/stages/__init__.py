@@ -1,0 +1,1 @@
+"""The stages of a training, each a network of its own."""
