@@ -23,15 +23,15 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
-from ui.handing import TEMPORARY
-from ui.settings import PageConfig, SettingsStore
+from ui.service.settings import PageConfig, SettingsStore
+from ui.web.served_files import TEMPORARY
 
 if TYPE_CHECKING:
     import gradio as gr
 
-    from ui.accounts import Accounts
-    from ui.engine import PagePipeline
-    from ui.jobs import Jobs
+    from ui.service.job_queue import Jobs
+    from ui.service.model_thread import PagePipeline
+    from ui.web.accounts import Accounts
 
 PORTS_TRIED = 100
 PAGE_SECONDS = 3.0  # in which a page may come before the model
@@ -85,7 +85,7 @@ def serve(options: PageOptions, load: Callable[[str], PagePipeline] | None = Non
     Raises UserError for an option that cannot be met.
     """
     from core.files import check_writable
-    from ui.accounts import read_accounts
+    from ui.web.accounts import read_accounts
 
     store = options.settings()
     page_settings = store.current.page
@@ -212,12 +212,12 @@ def _page(
     options: PageOptions, store: SettingsStore, load: Callable[[str], PagePipeline]
 ) -> tuple[gr.Blocks, Jobs]:
     from core.plugins import current
-    from ui.api import Api
-    from ui.engine import Engine, fits_beside
-    from ui.jobs import Jobs
-    from ui.keeping import Runs
-    from ui.page import build_page
-    from ui.tabs.plugins import PluginsTab
+    from ui.api.api import Api
+    from ui.page.layout import build_page
+    from ui.page.tabs.plugins import PluginsTab
+    from ui.service.job_queue import Jobs
+    from ui.service.model_thread import Engine, fits_beside
+    from ui.service.run_store import Runs
 
     current.configure(directory=options.plugins_dir, enabled=not options.no_plugins)
     registry = current.registry()
@@ -276,9 +276,9 @@ def _launch(
     from starlette.middleware import Middleware
 
     from core.checks import MAX_PIXELS
-    from ui.assets import Assets
-    from ui.guard import Guard
-    from ui.widgets.theme import look
+    from ui.page.widgets.theme import look
+    from ui.web.assets import Assets
+    from ui.web.guard import Guard
 
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # whatever opens a picture, and wherever it came from
     upload_bytes = config.guests.upload_bytes

@@ -28,7 +28,7 @@ SERIES = ("#0d9488", "#d97706", "#8b5cf6", "#e11d48", "#0284c7", "#65a30d", "#c0
 
 @dataclass(frozen=True)
 class Ink:
-    """The colours of a drawing: those of ui/widgets/page.css."""
+    """The colours of a drawing: those of ui/page/widgets/page.css."""
 
     ground: str
     text: str

@@ -13,8 +13,8 @@ import gradio as gr
 
 from core.errors import UserError
 from core.history import History
-from ui.tabs.history import HistoryPanel
-from ui.widgets.theme import look
+from ui.page.tabs.history import HistoryPanel
+from ui.page.widgets.theme import look
 
 
 def page(history: History, guests: bool) -> gr.Blocks:

@@ -20,9 +20,9 @@ from core.plugins import current
 from core.request.request import Request
 from core.request.settings import Settings
 from tests.ui import kept
-from ui.viewer import Viewer
-from ui.widgets import player as messages
-from ui.widgets.theme import look
+from ui.page.viewer import Viewer
+from ui.page.widgets import player as messages
+from ui.page.widgets.theme import look
 
 EVENTS: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
 

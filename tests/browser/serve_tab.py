@@ -13,9 +13,9 @@ from gradio.context import Context
 
 from core.plugins import current
 from ui.app import _settle_gradio
-from ui.tabs.plugins import PluginsTab
-from ui.tabs.recipe import Opening, RecipeTab
-from ui.widgets.theme import look
+from ui.page.tabs.plugins import PluginsTab
+from ui.page.tabs.recipe import Opening, RecipeTab
+from ui.page.widgets.theme import look
 
 
 def plugins_tab(folder: Path) -> None:
@@ -31,10 +31,10 @@ def compare_tab(folder: Path) -> None:
     from core.inference.pipeline import Pipeline
     from core.request.request import Request
     from tests.ui.fakes import FakePipeline
-    from ui.engine import Engine
-    from ui.jobs import Jobs
-    from ui.keeping import Runs
-    from ui.tabs.compare import Base, CompareTab
+    from ui.page.tabs.compare import Base, CompareTab
+    from ui.service.job_queue import Jobs
+    from ui.service.model_thread import Engine
+    from ui.service.run_store import Runs
 
     def load(name: str) -> Pipeline:
         return Pipeline.load("tiny") if name == "tiny" else FakePipeline(delay=0.02)
@@ -69,11 +69,11 @@ def learn_tab(folder: Path) -> None:
     """Learn, inside a tab beside another as on the page, on the embedded model."""
     from core.inference.pipeline import Pipeline
     from core.request.request import Request
-    from ui.engine import Engine
-    from ui.jobs import Jobs
-    from ui.keeping import Runs
-    from ui.tabs.compare import Base
-    from ui.tabs.learn import LearnTab
+    from ui.page.tabs.compare import Base
+    from ui.page.tabs.learn.tab import LearnTab
+    from ui.service.job_queue import Jobs
+    from ui.service.model_thread import Engine
+    from ui.service.run_store import Runs
 
     engine = Engine(Pipeline.load, "tiny")
     engine.start()

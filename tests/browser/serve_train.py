@@ -19,8 +19,8 @@ from core.training.stages.diffusion import DiffusionStage
 from core.weights import find
 from tests.ui.fakes import FakePipeline
 from tests.ui.recipes import small_points
-from ui import training
 from ui.app import PageOptions, serve
+from ui.service import trainings
 
 # Clouds of as many points as the real recipe draws, by a smaller network.
 SIZE = {"size": "size = 256 ", "width": "width = 256", "height": "height = 256", "steps": "steps = 8\n"}
@@ -47,7 +47,7 @@ def main() -> None:
     hold(folder)
     changed = {**SIZE, "unet": "unet = 8192", "block_out_channels": "block_out_channels = [32]"}
     small = small_points(folder, **changed, batch="batch = 128")
-    training.recipe_path = lambda recipe: small
+    trainings.recipe_path = lambda recipe: small
 
     def load(name: str) -> Pipeline:
         return FakePipeline(current.registry()) if name == "tiny" else Pipeline.load(name, device="cpu")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.browser.conftest import PATIENCE, Site, sync_api
 from tests.browser.tabs import LOOKS, serve_tab
-from ui.tabs.plugins import EXAMPLE
+from ui.page.tabs.plugins import EXAMPLE
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
 expect = sync_api.expect

@@ -286,7 +286,7 @@ def test_nothing_of_torch_or_matplotlib_is_loaded_before_it_is_used(tmp_path: Pa
     import sys
 
     program = (
-        "import sys, ui.tabs.learn, core.learn.forward, core.learn.schedules, core.learn.reverse\n"
+        "import sys, ui.page.tabs.learn.tab, core.learn.forward, core.learn.schedules, core.learn.reverse\n"
         "import core.learn.guidance, core.learn.ddpm, core.learn.choices, ui.commands.visualize_model\n"
         "print([name for name in ('torch', 'matplotlib') if name in sys.modules])"
     )

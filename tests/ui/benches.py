@@ -7,10 +7,10 @@ from typing import Any
 
 from core.sampling.registry import Registry
 from tests.ui.fakes import in_blocks
-from ui.page import first_defaults
-from ui.styles import Styles
-from ui.viewer import Viewer
-from ui.workbench import Workbench
+from ui.page.layout import first_defaults
+from ui.page.viewer import Viewer
+from ui.page.workbench import Workbench
+from ui.service.styles import Styles
 
 ANN = "ann-has-a-token-of-her-own"
 PROMPT = "a red circle on a blue background"

@@ -23,9 +23,9 @@ from core.request.model_defaults import Defaults
 from core.sampling.registry import Registry
 from tests.small import write_model
 from ui.app import no_application
-from ui.engine import Engine
-from ui.jobs import Jobs
-from ui.keeping import Runs
+from ui.service.job_queue import Jobs
+from ui.service.model_thread import Engine
+from ui.service.run_store import Runs
 
 T = TypeVar("T")
 KNOWN = {"a", "red", "blue", "green", "circle", "star", "house", "on", "hill", "under", "the", "moon"}

@@ -27,7 +27,7 @@ PROMPT = "a red house on a snowy hill under a full moon"
 
 @dataclass(frozen=True)
 class FakeKept:
-    """A kept run, as `ui.keeping` gives one."""
+    """A kept run, as `ui.service.run_store` gives one."""
 
     id: str
     trajectory: Trajectory | None

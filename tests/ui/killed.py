@@ -46,8 +46,8 @@ def keeper(folder: Path) -> Callable[[Path], object]:
     """Makes two runs, keeps one in `folder`, and gives what keeps the other one wherever it is told to."""
     from core.request.request import Request
     from tests.ui.fakes import FakePipeline
-    from ui.jobs import Job
-    from ui.keeping import Runs
+    from ui.service.job_queue import Job
+    from ui.service.run_store import Runs
 
     pipeline = FakePipeline()
 

@@ -12,8 +12,8 @@ import pytest
 
 from core.request.request import Request
 from tests.ui.fakes import FakePipeline, loaded
-from ui.jobs import Job, Jobs
-from ui.keeping import Runs
+from ui.service.job_queue import Job, Jobs
+from ui.service.run_store import Runs
 
 ANN, BOB = "ann's token", "bob's token"
 PATIENCE = 60.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ui.training import recipe_path
+from ui.service.trainings import recipe_path
 
 SMALLER = {
     "size = 256 ": "size = 64 ",

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import UserError
-from ui import accounts
-from ui.accounts import read_accounts
+from ui.web import accounts
+from ui.web.accounts import read_accounts
 
 
 def test_a_pair_on_the_command_line() -> None:

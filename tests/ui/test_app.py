@@ -20,9 +20,9 @@ from core.plugins import current
 from core.sampling.registry import PluginStatus, Registry
 from tests.ui.fakes import FakePipeline, in_blocks, jobs_of
 from ui import app
-from ui.page import build_page, plugins_html
-from ui.settings import FILE_NAME, PageConfig, PageSettings
-from ui.widgets import text
+from ui.page.layout import build_page, plugins_html
+from ui.page.widgets import text
+from ui.service.settings import FILE_NAME, PageConfig, PageSettings
 
 CHECKOUT = Path(__file__).parents[2]
 

@@ -21,12 +21,12 @@ from core.sampling.options import Option
 from core.sampling.registry import Registry
 from tests.ui.benches import ANN, PROMPT, built, values
 from tests.ui.fakes import FakeTokens, in_blocks
-from ui.asking import repeated, rest_of
-from ui.styles import Style
-from ui.watching import Following
-from ui.widgets import fields, sampler_controls, strength, text
-from ui.widgets.pictures import tab_of
-from ui.workbench import Workbench
+from ui.page.form_request import repeated, rest_of
+from ui.page.live_view import Following
+from ui.page.widgets import fields, sampler_controls, strength, text
+from ui.page.widgets.pictures import tab_of
+from ui.page.workbench import Workbench
+from ui.service.styles import Style
 
 
 @pytest.fixture(scope="module")

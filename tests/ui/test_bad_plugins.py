@@ -16,11 +16,11 @@ from tests.small import write_model
 from tests.strangers import TEN_REASONS, Install, install_ten
 from tests.ui.commandline import failure, run
 from tests.ui.fakes import in_blocks, jobs_of
-from ui.page import build_page, first_defaults, plugins_html
-from ui.styles import Styles
-from ui.viewer import Viewer
-from ui.watching import Following
-from ui.workbench import Workbench
+from ui.page.layout import build_page, first_defaults, plugins_html
+from ui.page.live_view import Following
+from ui.page.viewer import Viewer
+from ui.page.workbench import Workbench
+from ui.service.styles import Styles
 
 # What each sampler does at its second step -> the sentence's end.
 BAD_SAMPLERS = {

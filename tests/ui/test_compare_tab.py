@@ -17,12 +17,12 @@ from core.images.source_images import Inputs
 from core.plugins import current
 from core.request.request import Request
 from tests.ui.fakes import FakePipeline, in_blocks, loaded
-from ui.jobs import Jobs
-from ui.keeping import Runs
-from ui.limits import OwnLimits
-from ui.tabs import compare
-from ui.tabs.compare import GRID, RACE, Base, CompareTab
-from ui.widgets import grid as grid_widget
+from ui.page.tabs import compare
+from ui.page.tabs.compare import GRID, RACE, Base, CompareTab
+from ui.page.widgets import grid as grid_widget
+from ui.service.job_queue import Jobs
+from ui.service.limits import OwnLimits
+from ui.service.run_store import Runs
 
 ANN = "ann's token"
 

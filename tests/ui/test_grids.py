@@ -17,11 +17,11 @@ from core.plugins import current
 from core.recipes.png import read_recipe
 from core.request.request import Request
 from tests.ui.fakes import FakePipeline, loaded
-from ui.engine import Engine
-from ui.grids import GridRun, Grids
-from ui.jobs import Jobs
-from ui.keeping import Runs
-from ui.limits import OwnLimits
+from ui.service.comparisons import GridRun, Grids
+from ui.service.job_queue import Jobs
+from ui.service.limits import OwnLimits
+from ui.service.model_thread import Engine
+from ui.service.run_store import Runs
 
 ANN, BOB = "ann's token", "bob's token"
 PATIENCE = 60.0
@@ -177,7 +177,7 @@ def test_a_sheet_of_nothing_is_a_sentence(jobs: Jobs, pipeline: FakePipeline) ->
 
 
 def test_only_the_newest_comparisons_are_held(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ui.grids.MAX_GRIDS", 1)
+    monkeypatch.setattr("ui.service.comparisons.MAX_GRIDS", 1)
     grids = Grids(jobs)
     ended(grids.start(ANN, plan(jobs, ("seed", "1"))))
     ended(grids.start(BOB, plan(jobs, ("seed", "1"))))

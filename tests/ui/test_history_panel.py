@@ -16,9 +16,9 @@ from core.history import History
 from tests.core.histories import asked, keep, save
 from tests.core.recipes import RECIPE
 from tests.ui.fakes import in_blocks
-from ui.tabs import history as tab
-from ui.tabs.history import HistoryPanel
-from ui.widgets.history import words
+from ui.page.tabs import history as tab
+from ui.page.tabs.history import HistoryPanel
+from ui.page.widgets.history import words
 
 
 @pytest.fixture

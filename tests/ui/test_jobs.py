@@ -23,12 +23,12 @@ from tests.ui.queues import ANN, BOB, PATIENCE, Gate, asked, done, until
 from tests.ui.queues import jobs as jobs  # a fixture, as the next ones are
 from tests.ui.queues import pipeline as pipeline
 from tests.ui.queues import runs as runs
-from ui import keeping
-from ui.engine import Engine
-from ui.jobs import MAX_ENDED, Job, Jobs
-from ui.keeping import Runs
-from ui.limits import OwnLimits
-from ui.watching import Following
+from ui.page.live_view import Following
+from ui.service import run_store
+from ui.service.job_queue import MAX_ENDED, Job, Jobs
+from ui.service.limits import OwnLimits
+from ui.service.model_thread import Engine
+from ui.service.run_store import Runs
 
 # A run.
 
@@ -107,7 +107,7 @@ def test_a_batch_is_saved_whole_or_not_at_all(
             raise UserError("there is no room")
         return write(folder, data)
 
-    monkeypatch.setattr(keeping, "write_numbered", full)
+    monkeypatch.setattr(run_store, "write_numbered", full)
     job = done(jobs.submit_run(ANN, asked(batch=2)))
     assert "there is no room" in job.trouble
     assert list(runs.folder.glob("*.png")) == []

@@ -17,8 +17,8 @@ from tests.ui.queues import ANN, BOB, asked, done, until
 from tests.ui.queues import jobs as jobs  # a fixture, as the next ones are
 from tests.ui.queues import pipeline as pipeline
 from tests.ui.queues import runs as runs
-from ui.jobs import Job, Jobs
-from ui.keeping import Runs
+from ui.service.job_queue import Job, Jobs
+from ui.service.run_store import Runs
 
 BAD = """
 import time
@@ -113,7 +113,7 @@ def full(*arguments: object, **named: object) -> NoReturn:
 @pytest.mark.parametrize(
     ("place", "said", "saved"),
     [
-        ("ui.keeping.write_numbered", "the picture is not saved: writing it failed", False),
+        ("ui.service.run_store.write_numbered", "the picture is not saved: writing it failed", False),
         ("core.inference.trajectory.Trajectory.save", "the steps are not saved: writing them failed", True),
         ("core.history.History.add", "the picture is saved, but not in the history yet", True),
     ],
@@ -168,7 +168,7 @@ def test_a_deleted_run_is_gone(jobs: Jobs, runs: Runs) -> None:
 def test_memory_holds_the_newest_of_what_was_not_saved(
     pipeline: FakePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ui.keeping.write_numbered", full)
+    monkeypatch.setattr("ui.service.run_store.write_numbered", full)
     runs = Runs(tmp_path, max_runs=2)
     jobs = Jobs(loaded(pipeline), runs)
     made = [done(jobs.submit_run(ANN, asked(seed=seed))) for seed in range(3)]

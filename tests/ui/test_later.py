@@ -15,10 +15,10 @@ from core.errors import UserError
 from core.history import History, database
 from core.request.request import Request
 from tests.ui.fakes import FakePipeline, loaded
-from ui import later
-from ui.jobs import Job, Jobs
-from ui.keeping import Runs
-from ui.later import Later
+from ui.service import retry
+from ui.service.job_queue import Job, Jobs
+from ui.service.retry import Later
+from ui.service.run_store import Runs
 
 ANN, BOB = "ann's token", "bob's token"
 PATIENCE = 60.0
@@ -27,7 +27,7 @@ PATIENCE = 60.0
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "WAIT_SECONDS", 0.05)
-    monkeypatch.setattr(later, "FIRST_SECONDS", 0.02)
+    monkeypatch.setattr(retry, "FIRST_SECONDS", 0.02)
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -87,7 +87,7 @@ def test_a_run_of_a_locked_history_is_kept_later_as_it_was(
 def test_the_next_good_run_brings_the_earlier_one_along(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(later, "FIRST_SECONDS", 1e6)
+    monkeypatch.setattr(retry, "FIRST_SECONDS", 1e6)
     runs = Runs(tmp_path)
     jobs = Jobs(loaded(FakePipeline()), runs)
     made(jobs, 1)
@@ -99,7 +99,7 @@ def test_the_next_good_run_brings_the_earlier_one_along(
 
 
 def test_a_picture_that_is_gone_by_then_gets_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(later, "FIRST_SECONDS", 0.5)
+    monkeypatch.setattr(retry, "FIRST_SECONDS", 0.5)
     runs = Runs(tmp_path)
     jobs = Jobs(loaded(FakePipeline()), runs)
     made(jobs, 1)

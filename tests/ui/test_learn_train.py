@@ -39,10 +39,10 @@ from tests.ui.trainings import (
 )
 from tests.ui.trainings import trainer as trainer
 from tests.ui.trainings import view as view
-from ui import training
-from ui.tabs.learn_train import Train
-from ui.training import DENSITIES, RECIPES, Trainer, recipe_path, usual_steps
-from ui.workbench import model_names
+from ui.page.tabs.learn.train import Train
+from ui.page.workbench import model_names
+from ui.service import trainings
+from ui.service.trainings import DENSITIES, RECIPES, Trainer, recipe_path, usual_steps
 
 # To the end.
 
@@ -292,7 +292,7 @@ def test_a_guest_is_not_told_what_is_on_the_machine(view: Train, tmp_path: Path)
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_each_recipe_can_be_asked_for(recipe: str) -> None:
     steps = usual_steps(recipe)
-    made = read_recipe(recipe_path(recipe), training._overrides(recipe, steps, "letters"))
+    made = read_recipe(recipe_path(recipe), trainings._overrides(recipe, steps, "letters"))
     assert made.train.unet.steps == steps == read_recipe(recipe_path(recipe)).train.unet.steps
     assert made.train.unet.sample_every < steps
     assert made.data.kind != "points" or made.data.density == "letters"
@@ -303,5 +303,5 @@ def test_every_density_is_offered() -> None:
 
 
 def test_what_the_page_asks_before_a_training_needs_no_torch() -> None:
-    code = "import sys; import ui.training; ui.training.usual_steps('toy'); assert 'torch' not in sys.modules"
+    code = "import sys; from ui.service import trainings as t; t.usual_steps('toy'); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

@@ -28,8 +28,8 @@ from tests.ui.trainings import (
 )
 from tests.ui.trainings import trainer as trainer
 from tests.ui.trainings import view as view
-from ui.tabs.learn_train import Train
-from ui.training import Trainer
+from ui.page.tabs.learn.train import Train
+from ui.service.trainings import Trainer
 
 
 def another_server(view: Train, trainer: Trainer) -> None:

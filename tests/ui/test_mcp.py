@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.ui.served import Served, served
-from ui.endpoints import HELP
+from ui.api.endpoints import HELP
 
 mcp = pytest.importorskip("mcp", reason="the extra mcp is not installed: no tests of it")
 

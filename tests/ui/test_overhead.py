@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from core.request.request import Request
 from tests.ui.fakes import FakePipeline
-from ui.overhead import Cost, Overhead, measure
+from ui.commands.bench_page import Cost, Overhead, measure
 
 
 def test_a_watched_run_is_measured_beside_the_same_run_alone() -> None:

@@ -15,7 +15,7 @@ from core.inference.pipeline import Pipeline
 from core.request.request import Request
 from tests.small import write_model
 from tests.ui.fakes import FakePipeline, jobs_of
-from ui.engine import Engine, PagePipeline
+from ui.service.model_thread import Engine, PagePipeline
 
 TOLERANCE = 15  # megabytes: half of one model's weights
 

@@ -20,8 +20,8 @@ from core.request.request import Request
 from tests.ui import kept
 from tests.ui.fakes import in_blocks
 from tests.ui.kept import OWNER
-from ui.viewer import Asked, Viewer
-from ui.widgets import player
+from ui.page.viewer import Asked, Viewer
+from ui.page.widgets import player
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,10 @@ from core.plugins import discovery
 from core.sampling.registry import Registry
 from tests.strangers import Install, install_ten
 from tests.ui.fakes import in_blocks
-from ui import checking
-from ui.checking import Check
-from ui.tabs import plugins as module
-from ui.tabs.plugins import EXAMPLE, PluginsTab, listing_html, report_html
+from ui.page.tabs import plugins as module
+from ui.page.tabs.plugins import EXAMPLE, PluginsTab, listing_html, report_html
+from ui.service import sampler_check
+from ui.service.sampler_check import Check
 
 REPORT = {
     "sampler": "<b>euler",
@@ -170,7 +170,7 @@ def test_the_real_process_says_what_the_command_says(monkeypatch: pytest.MonkeyP
         "if name == 'mute': sys.exit(3)\n"
         "print(json.dumps({'samplers': [{'sampler': name, 'words': words}]}))\n"
     )
-    monkeypatch.setattr(checking, "_COMMAND", (sys.executable, str(answers)))
+    monkeypatch.setattr(sampler_check, "_COMMAND", (sys.executable, str(answers)))
     check = Check("heun", {"eta": "1"}, directory=tmp_path, enabled=False)
     assert check.wait(60)
     said = check.report()["words"]

@@ -18,7 +18,7 @@ from core.recipes.reader import read_any
 from core.request.request import Request
 from tests.core.recipes import RECIPE
 from tests.ui.fakes import in_blocks
-from ui.tabs.recipe import (
+from ui.page.tabs.recipe import (
     Opening,
     RecipeTab,
     Shown,

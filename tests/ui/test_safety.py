@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from core.errors import UserError
-from ui import safety
-from ui.safety import at_the_machine, check_upload, same_site
+from ui.web import links
+from ui.web.links import at_the_machine, check_upload, same_site
 
 MOST = 1024**2
 
@@ -75,7 +75,7 @@ def test_a_decompression_bomb_is_known_by_its_header(tmp_path: Path, width: int,
 
 
 def test_a_bomb_is_never_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(safety, "_check_whole", lambda image, path: pytest.fail("it was decoded"))
+    monkeypatch.setattr(links, "_check_whole", lambda image, path: pytest.fail("it was decoded"))
     refusal(tmp_path, "bomb.png", bomb(9000, 8000))
 
 
@@ -114,7 +114,7 @@ def test_texts_are_taken_as_texts(tmp_path: Path) -> None:
     checked(tmp_path, "styles.csv", "name,prompt\nété,{prompt}\n".encode("utf-8-sig"))
     assert "no text" in refusal(tmp_path, "styles.csv", picture("PNG"))
     long = tmp_path / "long.csv"
-    long.write_bytes(b"a" * (safety.MAX_TEXT_BYTES + 1))
+    long.write_bytes(b"a" * (links.MAX_TEXT_BYTES + 1))
     with pytest.raises(UserError, match="too long"):
         check_upload(long, 50 * MOST)
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.ui.served import ROOT, Served, served
 from tests.ui.test_safety import bomb, picture
-from ui.assets import FOR_GOOD
+from ui.web.assets import FOR_GOOD
 
 SECRET = "a secret of the outputs"
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import UserError
-from ui.limits import OwnLimits
-from ui.settings import (
+from ui.service.limits import OwnLimits
+from ui.service.settings import (
     FILE_NAME,
     GuestLimits,
     PageConfig,

@@ -19,8 +19,8 @@ from core.request.request import Request
 from core.request.settings import Branch
 from tests.ui import kept
 from tests.ui.kept import OWNER
-from ui import step_files, verifying
-from ui.viewer import Asked, Viewer
+from ui.page.viewer import Asked, Viewer
+from ui.service import step_files, verification
 
 WORDS = Request(prompt="a red circle", seed=3, steps=4, width=64, height=64)
 
@@ -156,4 +156,4 @@ def test_a_run_that_was_changed_is_found_out(pipeline: Pipeline, run: kept.FakeK
 def test_how_far_a_verification_is() -> None:
     job: Any = OneJob.__new__(OneJob)
     job.evals, job.evals_due = 3, 21
-    assert verifying.progress(job) == "Running it again: step 3 of 20"
+    assert verification.progress(job) == "Running it again: step 3 of 20"

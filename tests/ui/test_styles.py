@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from core.errors import UserError
 from tests.core.recipes import patient, texts
-from ui import styles as module
-from ui.styles import Style, Styles, apply_styles, config_folder, merge, read_csv, styles_path
+from ui.service import styles as module
+from ui.service.styles import Style, Styles, apply_styles, config_folder, merge, read_csv, styles_path
 
 SKETCH = Style("sketch", "pencil drawing of {prompt}, paper", "colour")
 NIGHT = Style("night", "at night")

@@ -61,7 +61,7 @@ def test_samplers_walk(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
 
 
 def test_a_plugin_walks_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    from ui.tabs.plugins import EXAMPLE
+    from ui.page.tabs.plugins import EXAMPLE
 
     (tmp_path / "my_euler.py").write_text(EXAMPLE)
     asked = ("--plugins-dir", str(tmp_path), "--samplers", "my_euler,euler", "--evals", "5", "--points", "50")

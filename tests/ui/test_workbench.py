@@ -23,10 +23,10 @@ from core.sampling.registry import Registry
 from tests.core.pictures import box_mask, noise
 from tests.ui.benches import ANN, PROMPT, SMALL, built, values
 from tests.ui.fakes import FakePipeline, jobs_of
-from ui.watching import Following, Watcher
-from ui.widgets import sampler_controls
-from ui.widgets.form import DEFAULTED
-from ui.workbench import Workbench
+from ui.page.live_view import Following, Watcher
+from ui.page.widgets import sampler_controls
+from ui.page.widgets.form import DEFAULTED
+from ui.page.workbench import Workbench
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,10 @@ from core.training.stages.diffusion import DiffusionStage
 from core.weights import find
 from tests.ui.fakes import in_blocks
 from tests.ui.recipes import small_points
-from ui import training
-from ui.tabs.learn import LearnTab
-from ui.tabs.learn_train import Train
-from ui.training import Trainer, Training
+from ui.page.tabs.learn.tab import LearnTab
+from ui.page.tabs.learn.train import Train
+from ui.service import trainings
+from ui.service.trainings import Trainer, Training
 
 ME, GUEST = SimpleNamespace(guest=False), SimpleNamespace(guest=True)
 FIGURE, NOTICE, TRAIN, STOP, GO_ON, USE, LEFT = 0, 2, 3, 4, 5, 6, 7
@@ -34,7 +34,7 @@ def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trainer
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(find, "MODELS", tmp_path / "models")
     small = small_points(tmp_path)
-    monkeypatch.setattr(training, "recipe_path", lambda recipe: small)
+    monkeypatch.setattr(trainings, "recipe_path", lambda recipe: small)
     made = Trainer(lambda: "cpu")
     yield made
     made.close()

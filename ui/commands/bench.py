@@ -94,7 +94,7 @@ def _watched(
 
     from core.inference.pipeline import Pipeline
     from core.request.request import Request
-    from ui.overhead import measure
+    from ui.commands.bench_page import measure
 
     pipeline = Pipeline.load(model, dtype=dtype, memory=memory)
     request = Request(prompt="a red house under a full moon", steps=steps, width=width, height=height)

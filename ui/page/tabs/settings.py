@@ -1,0 +1,162 @@
+"""The page's settings, shown and edited: what takes effect at once, and what the next start begins with.
+
+On a shared page they are for whoever sits at the machine; its guests can read them. What says where things
+are on this machine is not shown to guests at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from core.errors import UserError
+from ui.page.widgets import text
+from ui.page.widgets.fields import QUICK
+from ui.service.settings import SECTIONS, SettingsStore, help_of, is_live
+from ui.web.links import at_the_machine
+
+if TYPE_CHECKING:
+    from gradio.components import Component
+
+    from ui.service.settings import PageConfig
+
+HIDDEN_FROM_GUESTS = ("auth_file", "outputs", "model", "device", "dtype", "memory", "port")
+NOT_SHOWN = "(not shown to guests)"
+_HEADS = {
+    ("page", True): "At once",
+    ("guests", True): "For guests of a shared page",
+    ("page", False): "With the next start",
+}
+
+
+class SettingsPanel:
+    """The panel: `build` it inside the caller's layout, then `connect` it to the page."""
+
+    def __init__(self, store: SettingsStore) -> None:
+        self.store = store
+        self.fields: dict[tuple[str, str], Component] = {}
+
+    def build(self) -> None:
+        """The controls, in the order in which they take effect."""
+        with gr.Column(elem_id="settings"):
+            self.about = gr.HTML("", elem_id="settings-about")
+            for (section, live), head in _HEADS.items():
+                gr.HTML(f"<h3>{head}</h3>")
+                with gr.Row():
+                    self._build_section(section, live)
+            self.save = gr.Button("Save settings", variant="primary", elem_id="settings-save")
+            self.notice = gr.HTML("", elem_id="settings-notice")
+
+    def _build_section(self, section: str, live: bool) -> None:
+        """Also what of the guests' limits needs a new start stands with the next start."""
+        shown = [(section, name) for name in _names(section) if is_live(section, name) == live]
+        if not live:
+            shown += [("guests", name) for name in _names("guests") if not is_live("guests", name)]
+        for key in shown:
+            self.fields[key] = _control(*key)
+
+    def connect(self, page: gr.Blocks) -> None:
+        """Fill the controls when the page is opened, and save what is in them."""
+        controls = list(self.fields.values())
+        page.load(self.on_load, None, [self.about, self.save, *controls], **QUICK)
+        self.save.click(self.on_save, controls, [self.notice, *controls], **QUICK)
+
+    def on_load(self, request: gr.Request) -> list[Any]:
+        """What the file says now, for whoever looks."""
+        guest = is_guest(self.store, request)
+        try:
+            values = self._values(guest)
+        except UserError as error:
+            return [text.error(str(error)), gr.skip(), *[gr.skip() for _ in self.fields]]
+        return [_about(self.store, guest), gr.Button(interactive=not guest), *values]
+
+    def on_save(self, request: gr.Request, *values: Any) -> list[Any]:
+        """Write what is in the controls; what is wrong with it is said, and then nothing is written."""
+        unchanged = [gr.skip() for _ in self.fields]
+        if is_guest(self.store, request):
+            sentence = "only the person at the machine that serves this page may change its settings"
+            return [text.error(sentence), *unchanged]
+        try:
+            later = self._change(values)
+        except UserError as error:
+            return [text.error(str(error)), *unchanged]
+        said = "Saved."
+        if later:
+            said += f" With the next start: {', '.join(name.replace('_', ' ') for name in later)}."
+        return [text.plain(said), *self._values(guest=False)]
+
+    def _change(self, values: tuple[Any, ...]) -> list[str]:
+        """All of them at once, so that one bad value changes nothing; only those that were changed here, so
+        that what the command line said stays out of the file.
+        """
+        given: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+        for key, old, value in zip(self.fields, self._shown(), values, strict=True):
+            section, name = key
+            typed = _typed(section, name, value)
+            if typed != old:
+                given[section][name] = typed
+        return self.store.change(given)
+
+    def _shown(self) -> list[Any]:
+        """What is in force where it can be changed, else what the file says. Raises UserError."""
+        written: PageConfig = self.store.written()
+        configs = [self.store.current if is_live(*key) else written for key in self.fields]
+        keys = zip(configs, self.fields, strict=True)
+        return [getattr(getattr(config, section), name) for config, (section, name) in keys]
+
+    def _values(self, guest: bool) -> list[Any]:
+        """Updates for the controls."""
+        updates = []
+        for (_, name), control, value in zip(self.fields, self.fields.values(), self._shown(), strict=True):
+            shown = "" if value is None else value
+            if guest and name in HIDDEN_FROM_GUESTS:
+                shown = NOT_SHOWN if isinstance(control, gr.Textbox) else None
+            updates.append(type(control)(value=shown, interactive=not guest))
+        return updates
+
+
+def is_guest(store: SettingsStore, request: gr.Request) -> bool:
+    """Whether who asks sits elsewhere, on a page that is shared: settings and trainings are not theirs."""
+    if not store.current.shared:
+        return False
+    client = request.client.host if request.client else None
+    return not at_the_machine(client, request.headers)
+
+
+def _about(store: SettingsStore, guest: bool) -> str:
+    if guest:
+        return text.plain("You are a guest of this page: these are its settings, and not yours to change.")
+    return text.plain(f"Kept in {store.path}. What the command line says wins over it.")
+
+
+def _names(section: str) -> list[str]:
+    return [item.name for item in dataclasses.fields(SECTIONS[section])]
+
+
+def _control(section: str, name: str) -> Component:
+    """A tick box, number or text, by the kind of the default."""
+    default = getattr(SECTIONS[section](), name)
+    shared: dict[str, Any] = {
+        "label": name.replace("_", " ").capitalize(),
+        "info": help_of(section, name),
+        "elem_id": f"setting-{section}-{name}".replace("_", "-"),
+        "interactive": False,
+        "min_width": 240,
+    }
+    if isinstance(default, bool):
+        return gr.Checkbox(value=default, **shared)
+    if isinstance(default, int | float):
+        return gr.Number(value=default, precision=0 if isinstance(default, int) else None, **shared)
+    return gr.Textbox(value="", max_lines=1, **shared)
+
+
+def _typed(section: str, name: str, value: Any) -> Any:
+    """What the browser sends, as the setting has it: an empty text for nothing, 4 for 4.0."""
+    default = getattr(SECTIONS[section](), name)
+    if default is None and value == "":
+        return None
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value

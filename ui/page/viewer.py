@@ -1,0 +1,327 @@
+"""The player with everything that it can ask for: the steps of runs that are kept, read when they are wanted.
+
+What it shows of a finished run comes from the run's kept steps, never from the network; only a full decode
+and a verification use the loaded model. Nothing here imports torch before the model is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import gradio as gr
+
+from core.errors import UserError
+from core.recipes.png import read_recipe
+from ui.page.widgets import player as messages
+from ui.page.widgets.fields import QUICK
+from ui.page.widgets.player import Branch, Message, Shown
+from ui.page.widgets.text import capital
+from ui.service import verification
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gradio.components import Component
+
+    from core.history import RunRow
+    from core.images.source_images import Inputs
+    from core.inference.trajectory import Trajectory
+    from core.request.settings import Settings
+    from ui.service.job_queue import Job, Jobs
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS = 0.25
+NOT_KEPT = "the steps of this run were not kept, so there is nothing more to show of it"
+
+
+class Kept(Protocol):
+    """A run that is kept, as `KeptRun` in ui/service/run_store.py. `trajectory` is None without steps."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def trajectory(self) -> Trajectory | None: ...
+    @property
+    def names(self) -> Sequence[str]: ...
+    @property
+    def evals(self) -> int: ...
+    @property
+    def stopped(self) -> bool: ...
+    @property
+    def seconds(self) -> Mapping[str, float]: ...
+    @property
+    def saved(self) -> bool: ...
+    @property
+    def paths(self) -> Sequence[Path]: ...
+    def inputs(self) -> Inputs | None: ...
+    def png(self, image: int) -> bytes: ...
+    def thumbnail(self, image: int) -> bytes: ...
+
+
+class Runs(Protocol):
+    """Where runs are kept: `ui.service.run_store.Runs`. All of it is of what this owner may see, else
+    UserError.
+    """
+
+    def open(self, owner: str, run: object) -> Any: ...
+    def family(self, owner: str, run: str) -> Sequence[RunRow]: ...
+    def covers(self, owner: str, runs: Sequence[str]) -> Mapping[str, bytes]: ...
+
+
+class Engine(Protocol):
+    """The loaded model; `pipeline` raises UserError while there is none."""
+
+    @property
+    def pipeline(self) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the browser asks for. Nothing in it is trusted: the run is looked up for the owner it names."""
+
+    owner: str
+    run: str
+    image: int = 0
+    view: str = "clean"
+    step: int = 1
+    other: str = ""
+    kind: str = ""
+
+    @classmethod
+    def of(cls, values: object) -> Asked:
+        """From the browser's JSON. Raises UserError."""
+        if not isinstance(values, Mapping):
+            raise UserError("the page asked for something that is not known; load it again")
+        known: dict[str, Any] = {}
+        for name, default in (("image", 0), ("step", 1)):
+            value = values.get(name, default)
+            if not isinstance(value, int) or value < default:
+                raise UserError(f"the page asked for {name} {value!r:.40}, which no run has; load it again")
+            known[name] = value
+        for name in ("owner", "run", "other", "kind"):
+            known[name] = str(values.get(name) or "")
+        return cls(**known, view=str(values.get("view") or "clean"))
+
+
+class Viewer:
+    """The player, and what answers it. `build` it inside the page's layout, then `connect` it.
+
+    jobs: the queue in which a run is verified; without one there is no verifying.
+    """
+
+    def __init__(self, engine: Engine, runs: Runs, jobs: Jobs | None = None) -> None:
+        self.engine, self.runs, self.jobs = engine, runs, jobs
+
+    def build(self, examples: Sequence[Message] = ()) -> gr.HTML:
+        """Make the component."""
+        self.player = messages.player(examples, self._fetchers())
+        return self.player
+
+    def connect(self, owner: Component) -> None:
+        """Wire its own events; `owner` holds who looks. `start`, `branch` and `open` are the page's."""
+        self.player.verify(self.on_verify, owner, self.player, **QUICK)
+
+    def live(self, job: Job) -> Message:
+        """The newest step of a job, for the player."""
+        return messages.live_message(job)
+
+    def show(self, owner: str, run_id: str, step: int | None = None, image: int = 0) -> Message:
+        """A kept run, for the player. Raises UserError."""
+        run = self._shown(owner, run_id, whole=True)
+        return messages.done_message(run, step, min(image, run.settings.batch - 1))
+
+    def settings(self, owner: str, run_id: str) -> Settings:
+        """What a kept run was made with. Raises UserError."""
+        kept: Kept = self.runs.open(owner, run_id)
+        return kept.settings
+
+    # What the browser fetches: called by these names, in any thread.
+
+    def _fetchers(self) -> list[Callable[[Any], Message]]:
+        def fetch_frames(asked: Any) -> Message:
+            return _answer(self.frames, asked)
+
+        def fetch_decode(asked: Any) -> Message:
+            return _answer(self.decode, asked)
+
+        def fetch_pair(asked: Any) -> Message:
+            return _answer(self.pair, asked)
+
+        def fetch_file(asked: Any) -> Message:
+            return _answer(self.file, asked)
+
+        return [fetch_frames, fetch_decode, fetch_pair, fetch_file]
+
+    def frames(self, asked: Asked) -> Message:
+        """One view of one image, every step."""
+        run = self._shown(asked.owner, asked.run)
+        return messages.frames_answer(run, _image(run, asked), _view(run, asked))
+
+    def decode(self, asked: Asked) -> Message:
+        """One step in one view, through the VAE."""
+        run = self._shown(asked.owner, asked.run)
+        return {"uri": messages.png_uri(messages.png(self._decoded(run, asked)))}
+
+    def pair(self, asked: Asked) -> Message:
+        """Another run to lay beside this one."""
+        run, other = self._shown(asked.owner, asked.run), self._shown(asked.owner, asked.other)
+        if other.steps is None:
+            raise UserError("the steps of that run were not kept, so it cannot be laid beside this one")
+        return messages.pair_answer(run, other, _image(run, asked), _view(run, asked))
+
+    def file(self, asked: Asked) -> Message:
+        """A file to save: this step as a PNG, all steps as a GIF, or a contact sheet."""
+        from ui.service import step_files
+
+        run = self._shown(asked.owner, asked.run)
+        steps, image, view = _steps(run), _image(run, asked), _view(run, asked)
+        stem = run.names[image].rsplit(".", 1)[0]
+        match asked.kind:
+            case "step":
+                picture = self._decoded(run, asked)
+                data = step_files.step_png(picture, steps, asked.step, view, image, run.names[image])
+                name = f"{stem}-step-{asked.step}-{view}.png"
+            case "gif":
+                data, name = step_files.gif(steps, view, image, run.png(image)), f"{stem}-{view}.gif"
+            case "sheet":
+                data, name = (
+                    step_files.sheet(steps, view, image, run.names[image]),
+                    f"{stem}-{view}-sheet.png",
+                )
+            case _:
+                raise UserError(f"file {asked.kind!r:.40}: there is no such file of a run")
+        kind = "image/gif" if name.endswith(".gif") else "image/png"
+        return {"name": name, "uri": messages.data_uri(data, kind)}
+
+    # Verification: it takes the model, so it waits in the queue like a run.
+
+    async def on_verify(self, owner: str, event: gr.EventData) -> AsyncIterator[Any]:
+        """Run it again and compare; the player is told how far it is, and then the verdict."""
+        run = str(event.run)
+        try:
+            async for told in self._verify(owner, run):
+                yield told
+        except UserError as error:
+            yield _verdict(run, str(error), trouble=True)
+
+    async def _verify(self, owner: str, run: str) -> AsyncIterator[Any]:
+        if self.jobs is None:
+            raise UserError("there is no queue here, so nothing can be run again")
+        check = await asyncio.to_thread(self._check, owner, run)
+        job, seen = self.jobs.submit_task(owner, "verify a run", check), -1
+        try:
+            while not job.ended.is_set():
+                await asyncio.sleep(WATCH_SECONDS)
+                if job.evals != seen and job.state == "running":
+                    seen = job.evals
+                    yield _verdict(run, verification.progress(job))
+        finally:
+            job.cancel.set()  # whoever asked may have left
+        if job.state != "done":
+            raise UserError(job.error or "the verification was stopped")
+        text, good = job.value
+        yield _verdict(run, text, trouble=not good)
+
+    def _check(self, owner: str, run: str) -> verification.Check:
+        """The task for the queue: against the kept steps, else against the recipe in the picture."""
+        kept: Kept = self.runs.open(owner, run)
+        made = kept.trajectory
+        recipe = read_recipe(kept.paths[0]) if made is None else made
+        return verification.task(recipe, kept.png(0), kept.inputs())
+
+    # From what is kept to what is shown.
+
+    def _shown(self, owner: str, run_id: str, whole: bool = False) -> Shown:
+        """The run; its thumbnails and its family only where it is to be shown whole."""
+        kept: Kept = self.runs.open(owner, run_id)
+        steps = kept.trajectory
+        return Shown(
+            id=kept.id,
+            owner=owner,
+            settings=kept.settings,
+            steps=steps,
+            names=kept.names,
+            png=kept.png,
+            evals=kept.evals,
+            stopped=kept.stopped,
+            seconds=kept.seconds,
+            words=steps.words if steps is not None else "",
+            saved=kept.saved,
+            thumbnails=[messages.thumbnail_uri(kept.thumbnail(i)) for i in range(len(kept.names))]
+            if whole
+            else (),
+            family=self._family(owner, kept.id) if whole else (),
+        )
+
+    def _family(self, owner: str, run_id: str) -> list[Branch]:
+        rows = {row.id: row for row in self.runs.family(owner, run_id)}
+        covers = self.runs.covers(owner, list(rows))
+        return [
+            Branch(
+                run=row.id,
+                parent=row.parent,
+                step=row.parent_step,
+                changed=_changed(rows, row),
+                thumbnail=messages.thumbnail_uri(covers.get(row.id, b"")),
+            )
+            for row in rows.values()
+        ]
+
+    def _decoded(self, run: Shown, asked: Asked) -> Any:
+        """A picture of one step by the VAE of the model that made it."""
+        steps, pipeline = _steps(run), self.engine.pipeline
+        if not 1 <= asked.step <= len(steps.steps):
+            raise UserError(f"step {asked.step}: this run has {len(steps.steps)} steps")
+        made_by = steps.recipe.model
+        if made_by.sha256 != pipeline.sha256:
+            raise UserError(
+                f"this run was made by the model {made_by.name}; choose that one to decode its steps in full"
+            )
+        return pipeline.decode(steps.latents(asked.step, _view(run, asked), _image(run, asked)))[0]
+
+
+def _answer(function: Callable[[Asked], Message], values: Any) -> Message:
+    """What the browser is told, an error too: it has nobody else to ask."""
+    try:
+        return function(Asked.of(values))
+    except UserError as error:
+        return {"error": capital(str(error))}
+    except Exception as error:
+        log.exception("the player could not be answered")
+        return {"error": f"This could not be shown: {type(error).__name__}: {error}"}
+
+
+def _verdict(run: str, text: str, trouble: bool = False) -> Any:
+    # The time makes each a new one: the browser hears of changes alone.
+    return gr.HTML(verdict={"run": run, "text": capital(text), "trouble": trouble, "at": time.time()})
+
+
+def _steps(run: Shown) -> Any:
+    if run.steps is None:
+        raise UserError(NOT_KEPT)
+    return run.steps
+
+
+def _image(run: Shown, asked: Asked) -> int:
+    if asked.image >= run.settings.batch:
+        raise UserError(f"picture {asked.image + 1}: this run has {run.settings.batch}")
+    return asked.image
+
+
+def _view(run: Shown, asked: Asked) -> str:
+    if asked.view not in _steps(run).views():
+        raise UserError(f"view {asked.view!r:.40}: this run has no such view")
+    return asked.view
+
+
+def _changed(rows: Mapping[str, RunRow], row: RunRow) -> str:
+    parent = rows.get(row.parent or "")
+    return messages.changes(parent.settings, row.settings) if parent else "the run this began with is gone"

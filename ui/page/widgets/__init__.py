@@ -1,0 +1,1 @@
+"""Parts of the page: form fields, players, lists, with their HTML, CSS and JavaScript."""

@@ -1,0 +1,265 @@
+"""What is asked for: words, method, amount, size, chance, in the order in which one thinks of them.
+
+Controls are known by name: `fields` says which there are, and everything that fills, reads or keeps the form
+goes by it. The names are those of `Request`; a sampler's options are named `sampler.option`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from core.errors import UserError
+from core.request import aliases
+from core.request.model_defaults import MAX_MERGING, MAX_REUSE
+from core.request.parse import parse_seed
+from core.request.request import Request
+from core.request.sigmas import parse_sigmas
+from ui.page.widgets import fields, text
+from ui.page.widgets.examples import chips
+from ui.page.widgets.fields import LATEST, QUICK
+from ui.page.widgets.sampler_controls import SamplerControls, cost, sampler_controls
+
+if TYPE_CHECKING:
+    from gradio.components import Component
+
+    from core.request.model_defaults import Defaults
+    from core.sampling.registry import Registry
+    from ui.service.model_thread import Engine
+
+MAX_STEPS, MAX_CFG_SCALE = 150, 30
+MAX_RUNS = 100
+NUMBERS = (
+    *("steps", "cfg_scale", "width", "height", "batch", "cfg_rescale", "cfg_from", "cfg_to", "clip_skip"),
+    *("feature_reuse", "token_merging"),
+)
+DEFAULTED = ("sampler", "schedule", "steps", "cfg_scale", "width", "height")
+
+
+class Form:
+    """The form's controls, made inside the caller's layout with the values of `first`."""
+
+    def __init__(self, engine: Engine, registry: Registry, first: Defaults) -> None:
+        self.engine, self.registry, self.first = engine, registry, first
+        self._build_words()
+        self.method: SamplerControls = sampler_controls(registry, first.sampler, first.schedule)
+        self._build_amounts()
+        self._build_size()
+        self._build_chance()
+        self._build_more()
+        self.fields: dict[str, Component] = {
+            "prompt": self.prompt,
+            "negative": self.negative,
+            "sampler": self.method.sampler,
+            "schedule": self.method.schedule,
+            "steps": self.steps,
+            "cfg_scale": self.cfg_scale,
+            "width": self.width,
+            "height": self.height,
+            "batch": self.batch,
+            "seed": self.seed,
+            "cfg_rescale": self.cfg_rescale,
+            "cfg_from": self.cfg_from,
+            "cfg_to": self.cfg_to,
+            "clip_skip": self.clip_skip,
+            "feature_reuse": self.feature_reuse,
+            "token_merging": self.token_merging,
+            "sigmas": self.sigmas,
+            "runs": self.runs,
+            **self.method.fields(),
+        }
+
+    def _build_words(self) -> None:
+        self.prompt = gr.Textbox(
+            label="Prompt",
+            info="What the picture should show, in plain words; (word:1.2) weighs a word",
+            lines=2,
+            max_lines=4,
+            placeholder="What should be in the picture?",
+            elem_id="prompt",
+        )
+        self.tokens = gr.HTML(text.plain("Loading the model"), elem_id="tokens")
+        self.chips = chips()
+        self.negative = gr.Textbox(
+            label="Negative prompt",
+            info="What guidance steers away from; it has no effect at CFG scale 1",
+            lines=1,
+            max_lines=3,
+            placeholder="What should not be in it?",
+            elem_id="negative",
+        )
+
+    def _build_amounts(self) -> None:
+        with gr.Row():
+            self.steps = fields.slider(
+                "Steps",
+                (1, MAX_STEPS, 1),
+                self.first.steps,
+                "How finely the way from noise to picture is cut; time grows with it",
+            )
+            self.cfg_scale = fields.slider(
+                "CFG scale",
+                (0, MAX_CFG_SCALE, 0.1),
+                self.first.cfg_scale,
+                "How hard the prompt pulls: low is loose and varied, high literal and garish; 1 is none",
+            )
+        words = cost(self.registry, self.first.sampler, self.first.steps)
+        self.cost = gr.HTML(text.plain(words), elem_id="cost")
+
+    def _build_size(self) -> None:
+        with gr.Row():
+            size = "Pixels, a multiple of 8; the model is best at its own size"
+            self.width = fields.number("Width", self.first.width, size, step=8)
+            self.height = fields.number("Height", self.first.height, size, step=8)
+            self.batch = fields.number(
+                "Batch", 1, "Pictures at once, with seeds that count up; time grows with it"
+            )
+            self.runs = fields.number(
+                "Runs", 1, "How many times to run this, one after the other; seeds go on counting"
+            )
+
+    def _build_chance(self) -> None:
+        with gr.Row():
+            self.seed = gr.Textbox(
+                "-1",
+                label="Seed",
+                info="The same seed and settings give the same picture; -1 draws a new one each time",
+                max_lines=1,
+                scale=3,
+                min_width=120,
+                elem_id="seed",
+            )
+            self.random = fields.small_button("Random", "seed-random")
+            self.reuse = fields.small_button("Reuse", "seed-reuse")
+
+    def _build_more(self) -> None:
+        with gr.Accordion("More", open=False, elem_id="more"):
+            with gr.Row():
+                self.cfg_from = fields.slider(
+                    "Guide from", (0, 1, 0.01), 0.0, "Guidance acts from this fraction of the steps on"
+                )
+                self.cfg_to = fields.slider(
+                    "Guide to",
+                    (0, 1, 0.01),
+                    1.0,
+                    "And up to this one; where it does not act, a step costs half",
+                )
+            with gr.Row():
+                self.cfg_rescale = fields.slider(
+                    "CFG rescale",
+                    (0, 1, 0.01),
+                    0.0,
+                    "Takes back the contrast that strong guidance adds; 0 is off",
+                )
+                self.clip_skip = fields.number(
+                    "Clip skip",
+                    1,
+                    "The text encoder's layer to stop at, counted from the last; 1 is all of it",
+                )
+            with gr.Row():
+                self.feature_reuse = fields.slider(
+                    "Feature reuse",
+                    (1, MAX_REUSE, 1),
+                    1,
+                    "The whole network once in so many evaluations: faster, another picture; 1 is off",
+                )
+                self.token_merging = fields.slider(
+                    "Token merging",
+                    (0, MAX_MERGING, 0.05),
+                    0.0,
+                    "Merges this share of like positions: for large sizes, another picture; 0 is off",
+                )
+            self.sigmas = gr.Textbox(
+                label="Sigmas",
+                info="Noise levels in place of the schedule and steps: falling numbers, 14.6, 7, 3, 1, 0.3",
+                max_lines=2,
+                placeholder="the schedule's",
+                elem_id="sigmas",
+            )
+
+    def defaulted(self) -> list[Component]:
+        """The controls that a model has defaults for, in the order of `DEFAULTED`."""
+        return [self.fields[name] for name in DEFAULTED]
+
+    def read(self, named: Mapping[str, Any], **picture: Any) -> Request:
+        """The request that the form's values ask for, with what is asked of pictures. Raises UserError."""
+        for name in NUMBERS:
+            if named[name] is None and picture.get(name, 0) is not None:
+                raise UserError(f"{name.replace('_', ' ')}: is empty; enter a number")
+        asked = {name: named[name] for name in (*NUMBERS, "sampler", "schedule")}
+        if (named["sigmas"] or "").strip():
+            asked |= {"sigmas": parse_sigmas(named["sigmas"]), "steps": None}
+        return Request(
+            prompt=named["prompt"] or "",
+            negative=named["negative"] or "",
+            seed=parse_seed(str(named["seed"] or "")),
+            options=self.method.read(named["sampler"], named),
+            **{**asked, **picture},
+        )
+
+    def values_of(self, request: Request) -> dict[str, Any]:
+        """The form's values that `read` makes this request from; without those that it leaves to the model.
+
+        Names of samplers and schedules are looked up; the options of a sampler that is not here are dropped.
+        """
+        meant = aliases.resolve(request.sampler, request.schedule, self.registry)
+        said = {name: getattr(request, name) for name in NUMBERS}
+        said |= {"sampler": meant.sampler, "schedule": meant.schedule}
+        values = {name: value for name, value in said.items() if value is not None}
+        if meant.sampler in self.registry.samplers:
+            info = self.registry.samplers[meant.sampler]
+            options = info.check_options({**meant.options, **request.options})
+            values |= {f"{meant.sampler}.{name}": value for name, value in options.items()}
+        sigmas = ", ".join(f"{sigma!r}" for sigma in request.sigmas) if request.sigmas else ""
+        return values | {
+            "prompt": request.prompt,
+            "negative": request.negative,
+            "seed": "-1" if request.seed is None else str(request.seed),
+            "sigmas": sigmas,
+        }
+
+    def connect(self) -> None:
+        """Wire what the form does by itself."""
+        self.prompt.change(self.on_prompt, self.prompt, self.tokens, **LATEST)
+        self.chips.pick(_picked, None, self.prompt, **QUICK)
+        sampler, steps = self.method.sampler, self.steps
+        if self.method.groups:
+            sampler.change(self.method.show, sampler, list(self.method.groups.values()), **QUICK)
+        gr.on([sampler.change, steps.change], self.on_cost, [sampler, steps], self.cost, **LATEST)
+        self.random.click(None, None, self.seed, js="() => '-1'", **QUICK)
+
+    def on_defaults(self, *values: Any) -> list[Any]:
+        """The loaded model's defaults for `DEFAULTED`, where nobody has changed the form meanwhile."""
+        if not self.engine.ready:
+            return [gr.skip()] * len(values)
+        defaults = self.engine.pipeline.defaults
+        return [
+            getattr(defaults, name) if value == getattr(self.first, name) else gr.skip()
+            for name, value in zip(DEFAULTED, values, strict=True)
+        ]
+
+    def as_model(self) -> list[Any]:
+        """The loaded model's defaults for `DEFAULTED`, whatever the form held."""
+        if not self.engine.ready:
+            return [gr.skip()] * len(DEFAULTED)
+        defaults, controls = self.engine.pipeline.defaults, {name: self.fields[name] for name in DEFAULTED}
+        return fields.updates(controls, {name: getattr(defaults, name) for name in DEFAULTED})
+
+    def on_prompt(self, prompt: str) -> str:
+        """The line under the prompt: tokens, and words that the model does not know."""
+        if not self.engine.ready:
+            return text.plain("" if self.engine.error else "Loading the model")
+        try:
+            return text.tokens(self.engine.pipeline.tokens(prompt or ""))
+        except UserError as error:
+            return text.error(str(error))
+
+    def on_cost(self, sampler: str, steps: object) -> str:
+        """The line under the steps."""
+        return text.plain(cost(self.registry, sampler, steps))
+
+
+def _picked(event: gr.EventData) -> str:
+    return str(event.prompt)

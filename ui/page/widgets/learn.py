@@ -1,0 +1,57 @@
+"""How the Learn tab shows what a view gives: sentences, plots that follow the theme, pictures, and code."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable
+from html import escape
+from typing import TYPE_CHECKING
+
+from core.learn.ink import LIGHT, Paper, svg
+from core.learn.result import Pictures, Plot
+from ui.page.widgets.text import capital
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from core.learn.code import Lines
+    from core.learn.result import Shown
+
+
+def shown_html(shown: Shown, narrow: bool) -> str:
+    """The sentences, then the parts. narrow: for a telephone."""
+    words = "".join(f"<p>{escape(capital(sentence))}</p>" for sentence in shown.words)
+    parts = "".join(_part(part, Paper(LIGHT, narrow)) for part in shown.parts)
+    return f'<div class="lc-shown"><div class="lc-learn-words" role="status">{words}</div>{parts}</div>'
+
+
+def code_html(found: Iterable[Lines]) -> str:
+    """Each place with its lines."""
+    blocks = "".join(
+        f'<figure><figcaption>{escape(lines.where)}</figcaption><pre tabindex="0"><code>{escape(lines.text)}'
+        "</code></pre></figure>"
+        for lines in found
+    )
+    return f'<section class="lc-learn-code" aria-label="The code that does it">{blocks}</section>'
+
+
+def _part(part: Plot | Pictures, paper: Paper) -> str:
+    if isinstance(part, Plot):
+        return f'<div class="lc-learn-plot">{svg(part.draw(paper), part.words)}</div>'
+    title = f"<h4>{escape(part.title)}</h4>" if part.title else ""
+    pictures = "".join(_picture(words, image) for words, image in part.pictures)
+    return f'{title}<div class="lc-learn-pictures" style="--lc-across: {part.across}">{pictures}</div>'
+
+
+def _picture(words: str, image: Image) -> str:
+    source = png_uri(image)
+    label = escape(words, quote=True)
+    return f'<figure><img src="{source}" alt="{label}"><figcaption>{label}</figcaption></figure>'
+
+
+def png_uri(image: Image) -> str:
+    """The picture as an address that holds it."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,349 @@
+"""The step player: the picture, and time as a control under it.
+
+The player runs in the browser (player*.js, player.html, player.css). It gets a finished run in one message,
+with the frames of one image in one view as small JPEGs, so that the slider and the playback never wait for
+the server; other views, other images, full decodes and a second run are fetched when they are wanted,
+through the functions that `player` is given. Messages are plain dictionaries with a `phase`: wait, live, done
+or back.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import gradio as gr
+from PIL import Image
+
+if TYPE_CHECKING:
+    from core.request.settings import Settings
+
+HERE = Path(__file__).parent
+SCRIPTS = ("player.js", "player_plots.js", "player_pair.js", "player_actions.js")
+MAX_PREVIEW = 256
+MAX_LIVE_IMAGES = 8
+MANY_STEPS = 60  # above, the frames are smaller, so that a run is some hundred KB whatever its length
+Message = dict[str, Any]
+
+
+class Note(Protocol):
+    """A step in numbers: the noise level after it, the evaluations until then."""
+
+    @property
+    def sigma(self) -> float: ...
+    @property
+    def evals(self) -> int: ...
+
+
+class Steps(Protocol):
+    """The kept steps of a run, as far as the player shows them: `core.inference.trajectory.Trajectory`."""
+
+    @property
+    def steps(self) -> Sequence[Any]: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def stopped(self) -> bool: ...
+    def views(self) -> list[str]: ...
+    def latents(self, k: int, view: str = "clean", image: int = 0) -> Any: ...
+    def preview(self, k: int, view: str = "clean", image: int = 0) -> Image.Image: ...
+    def curves(self, image: int = 0) -> dict[str, list[float]]: ...
+
+
+class LiveJob(Protocol):
+    """A run in progress: `ui.service.job_queue.Job`."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def steps(self) -> Sequence[Any]: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def evals_due(self) -> int: ...
+    @property
+    def eta(self) -> float | None: ...
+    @property
+    def words(self) -> str: ...
+    @property
+    def settings(self) -> Settings | None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Branch:
+    """One run of a family: which run it left, and after which step. `changed` says in words what is new."""
+
+    run: str
+    parent: str | None
+    step: int | None
+    changed: str
+    thumbnail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A finished run as the player shows it. `steps` is None where they were not kept.
+
+    names, png: of the picture files; png(i) gives the bytes of one. thumbnails: JPEG files of the images.
+    seconds: by part. saved: whether the pictures are files.
+    """
+
+    id: str
+    owner: str
+    settings: Settings
+    steps: Steps | None
+    names: Sequence[str]
+    png: Callable[[int], bytes]
+    evals: int
+    stopped: bool
+    thumbnails: Sequence[str] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    words: str = ""
+    saved: bool = True
+    family: Sequence[Branch] = ()
+
+
+def player(examples: Sequence[Message] = (), fetch: Sequence[Callable[[Any], Message]] = ()) -> gr.HTML:
+    """The component. `examples` fills its empty state.
+
+    Its events: `start` with a prompt; `branch` with run, image and step; `open` with run; `send` with run,
+    image and the tab to send it `to`; `verify` with run and owner. fetch: plain functions that the browser
+    calls by their names (see ui/page/viewer.py), which must answer and not raise.
+    """
+    return gr.HTML(
+        None,
+        html_template=(HERE / "player.html").read_text(encoding="utf-8"),
+        js_on_load="\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS),
+        apply_default_css=False,
+        elem_id="player",
+        server_functions=list(fetch),
+        verdict=None,
+        examples=list(examples),
+    )
+
+
+def waiting(text: str) -> Message:
+    """Nothing to show yet, and why."""
+    return {"phase": "wait", "text": text}
+
+
+def back() -> Message:
+    """Show what was there before: the last finished run, or the empty state."""
+    return {"phase": "back"}
+
+
+def live_message(job: LiveJob) -> Message:
+    """The newest step of a run in progress: the clean estimate and the noisy state of each picture."""
+    steps = job.steps  # it is let go when the job ends
+    count = len(steps)
+    if not count:
+        return waiting("Starting")
+    step = steps[count - 1]
+    batch = min(job.settings.batch if job.settings else 1, MAX_LIVE_IMAGES)
+    limit = MAX_PREVIEW if batch <= 2 else 128
+    return {
+        "phase": "live",
+        "job": job.id,
+        "step": count,
+        "total": max(job.total, count),
+        "sigma": step.sigma,
+        "evals": step.evals,
+        "evals_due": max(job.evals_due, step.evals),
+        "eta": job.eta,
+        "words": job.words,
+        "clean": [jpeg_uri(step.preview(i), limit) for i in range(batch)],
+        "noisy": [jpeg_uri(step.preview(i, "noisy"), limit) for i in range(batch)],
+    }
+
+
+def done_message(run: Shown, step: int | None = None, image: int = 0) -> Message:
+    """A finished run, at its last step or at `step`: one image's frames and picture, all images small."""
+    count = 0 if run.steps is None else len(run.steps.steps)
+    return {
+        "phase": "done",
+        "owner": run.owner,
+        "at": None if step is None else min(max(step, 1), max(count, 1)),
+        "image": image,
+        **summary(run),
+        **image_part(run, image),
+        "thumbnails": list(run.thumbnails),
+        "family": [vars(branch) for branch in in_order(run.family)] if len(run.family) > 1 else [],
+        "frames": {} if run.steps is None else {f"{image}/clean": frames(run.steps, image, "clean")},
+    }
+
+
+def summary(run: Shown) -> Message:
+    """What does not depend on the image: steps in numbers, views, and what the run was."""
+    settings, kept = run.settings, run.steps
+    return {
+        "run": run.id,
+        "prompt": settings.prompt or "picture without a prompt",
+        "said": said(settings),
+        "stopped": run.stopped,
+        "total": kept.total if kept else settings.steps,
+        "steps": [{"sigma": note.sigma, "evals": note.evals} for note in kept.steps] if kept else [],
+        "views": kept.views() if kept else ["clean"],
+        "names": list(run.names),
+        "seed": settings.seed,
+        "evals": run.evals,
+        "seconds": dict(run.seconds),
+        "words": run.words,
+        "saved": run.saved,
+    }
+
+
+def image_part(run: Shown, image: int) -> Message:
+    """One image's finished picture, byte for byte, and its curves."""
+    curves = {} if run.steps is None else run.steps.curves(image)
+    return {
+        "finals": {str(image): png_uri(run.png(image))},
+        "curves": {str(image): {name: [_finite(v) for v in values] for name, values in curves.items()}},
+    }
+
+
+def frames(kept: Steps, image: int, view: str) -> list[str]:
+    """Every step in one view, as small JPEGs."""
+    count = len(kept.steps)
+    limit = MAX_PREVIEW if count <= MANY_STEPS else MAX_PREVIEW * 5 // 8
+    return [jpeg_uri(kept.preview(k, view, image), limit) for k in range(1, count + 1)]
+
+
+def frames_answer(run: Shown, image: int, view: str) -> Message:
+    """What the player asked for: another view, or another picture of the batch with what belongs to it."""
+    made = [] if run.steps is None else frames(run.steps, image, view)
+    return {"frames": {f"{image}/{view}": made}, **image_part(run, image)}
+
+
+def pair_answer(run: Shown, other: Shown, image: int, view: str) -> Message:
+    """A second run to lay beside the first: its frames, and for each step of the first one its own step.
+
+    Steps are matched by noise level, so that runs of different lengths are compared at the same level; on one
+    grid that is step by step. `between` is the root mean square distance of the clean estimates, where the
+    sizes are the same.
+    """
+    if run.steps is None or other.steps is None:
+        raise ValueError("both runs must have their steps")
+    theirs = min(image, other.settings.batch - 1)
+    shown = view if view in other.steps.views() else "clean"
+    match = matched(run.steps.steps, other.steps.steps)
+    return {
+        **summary(other),
+        **frames_answer(other, theirs, shown),
+        "image": theirs,
+        "match": match,
+        "between": between(run.steps, other.steps, match, image, theirs),
+    }
+
+
+def matched(ours: Sequence[Note], theirs: Sequence[Note]) -> list[int]:
+    """For each of our steps the nearest of theirs by log sigma, counted from 1; the ends are matched."""
+
+    def level(note: Note) -> float:
+        return math.log(max(note.sigma, 1e-3))
+
+    levels = [level(note) for note in theirs]
+    nearest = [min(range(len(levels)), key=lambda j: abs(levels[j] - level(note))) + 1 for note in ours]
+    return [*nearest[:-1], len(theirs)]
+
+
+def between(ours: Steps, theirs: Steps, match: Sequence[int], image: int, other: int) -> list[float | None]:
+    """How far the clean estimates are apart at each of our steps; nothing where the shapes differ."""
+    pairs = [
+        (ours.latents(k, "clean", image), theirs.latents(j, "clean", other)) for k, j in enumerate(match, 1)
+    ]
+    if any(a.shape != b.shape for a, b in pairs):
+        return []
+    return [_finite(float(((a - b) ** 2).mean()) ** 0.5) for a, b in pairs]
+
+
+def said(settings: Settings) -> str:
+    """A run in a few words, to tell it from others."""
+    parts = [
+        f"{settings.sampler}, {settings.steps} steps",
+        f"CFG {settings.cfg_scale:g}",
+        f"seed {settings.seed}",
+    ]
+    return ", ".join(parts)
+
+
+def changes(parent: Settings, child: Settings) -> str:
+    """What a branch changed, in a few words."""
+    said = []
+    for name, title in (("prompt", "prompt"), ("negative", "negative prompt")):
+        if getattr(child, name) != getattr(parent, name):
+            said.append(new_words(title, getattr(parent, name), getattr(child, name)))
+    for name, form in (
+        ("sampler", "{}"),
+        ("schedule", "{}"),
+        ("cfg_scale", "CFG {:g}"),
+        ("seed", "seed {}"),
+        ("steps", "{} steps"),
+    ):
+        if getattr(child, name) != getattr(parent, name):
+            said.append(form.format(getattr(child, name)))
+    if child.options != parent.options and child.sampler == parent.sampler:
+        said.append("other options")
+    return ", ".join(said) or "nothing changed"
+
+
+def new_words(title: str, before: str, after: str) -> str:
+    """What a prompt has that the one before had not, where that is short."""
+    known = set(before.split())
+    fresh = [word for word in after.split() if word not in known]
+    return f"{title}: {' '.join(fresh)}" if 0 < len(fresh) <= 5 else f"other {title}"
+
+
+def in_order(family: Sequence[Branch]) -> list[Branch]:
+    """The runs of a family, each followed by its branches in the order of the steps they left at."""
+    known = {branch.run for branch in family}
+    ordered: list[Branch] = []
+
+    def follow(parent: str | None) -> None:
+        children = [b for b in family if (b.parent if b.parent in known else None) == parent]
+        for branch in sorted(children, key=lambda b: b.step or 0):
+            ordered.append(branch)
+            follow(branch.run)
+
+    follow(None)
+    return ordered
+
+
+def jpeg_uri(image: Image.Image, limit: int = MAX_PREVIEW) -> str:
+    """A picture as a small JPEG, at most `limit` pixels a side, in a data address."""
+    small = image.convert("RGB")
+    small.thumbnail((limit, limit))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=82)
+    return data_uri(buffer.getvalue(), "image/jpeg")
+
+
+def thumbnail_uri(data: bytes) -> str:
+    """A small JPEG file in a data address; empty for one that is gone."""
+    return data_uri(data, "image/jpeg") if data else ""
+
+
+def png_uri(data: bytes) -> str:
+    """The bytes of a PNG file in a data address, unchanged: its text chunks survive."""
+    return data_uri(data, "image/png")
+
+
+def data_uri(data: bytes, kind: str) -> str:
+    """Bytes in a data address."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def png(image: Image.Image) -> bytes:
+    """A picture as a PNG without a recipe."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _finite(value: float) -> float | None:
+    """For JSON, which has no words for what is not a number."""
+    return round(value, 6) if math.isfinite(value) else None

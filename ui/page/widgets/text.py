@@ -1,0 +1,44 @@
+"""The page's small lines of text, as escaped HTML."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ui.service.model_thread import Tokens
+
+
+def capital(sentence: str) -> str:
+    """With a capital letter."""
+    return sentence[:1].upper() + sentence[1:]
+
+
+def plain(words: str) -> str:
+    """A quiet line."""
+    return f'<p class="lc-quiet">{escape(words)}</p>' if words else ""
+
+
+def error(sentence: str) -> str:
+    """One sentence about what is wrong, announced to screen readers; nothing for an empty one."""
+    if not sentence:
+        return ""
+    return f'<p class="lc-error" role="alert">{escape(capital(sentence))}</p>'
+
+
+def tokens(count: Tokens) -> str:
+    """How long the prompt is, and which of its words the model has not learned."""
+    length = f"{count.used} of {count.limit} tokens"
+    if count.chunks > 1:
+        length = f"{count.used} tokens in {count.chunks} chunks of {count.limit}"
+    if not count.unknown:
+        return f'<p class="lc-quiet">{length}</p>'
+    words = ", ".join(f"<b>{escape(word)}</b>" for word in count.unknown)
+    return (
+        f'<p class="lc-quiet">{length}. <span class="lc-unknown">Not known to this model: {words}</span></p>'
+    )
+
+
+def note(sentence: str) -> str:
+    """One sentence that is good to know; nothing for an empty one."""
+    return f'<p class="lc-note" role="status">{escape(capital(sentence))}</p>' if sentence else ""

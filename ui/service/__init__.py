@@ -1,0 +1,1 @@
+"""What the page does, without Gradio: the model's thread, the job queue, and what is kept of runs."""

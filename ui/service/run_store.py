@@ -1,0 +1,367 @@
+"""What is kept of runs that have ended: picture files, their steps beside them, and a row in the history.
+
+They are written in that order, so whoever is killed in between leaves files that are whole, and pictures that
+the history finds again. What could not be written stays in memory for a while; a row that could not be is
+tried again in the background, so that it gets into the history once the cause is gone.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from core.errors import UserError
+from core.files import write_numbered
+from core.history import History, RunRow
+from core.history.rows import run_id
+from core.history.thumbnails import thumbnail
+from core.images.saved_inputs import keep_inputs, kept_inputs
+from core.images.source_images import Inputs, read_picture
+from ui.service.model_thread import sentence_of
+from ui.service.retry import Later
+
+if TYPE_CHECKING:
+    from core.inference.run import Result, Run
+    from core.inference.trajectory import Trajectory
+    from core.recipes.recipe import ModelRef
+    from core.request.settings import Settings
+    from ui.service.job_queue import Job
+
+MAX_RUNS = 32
+MAX_BYTES = 256 * 2**20
+MAX_OPEN = 16  # files of steps that stay open
+NOT_SAVED = "not-saved.png"
+
+
+@dataclass(frozen=True, eq=False)
+class KeptRun:
+    """A run that is kept.
+
+    row: what the history says of it, or would say. trajectory: its steps, None where they were not kept.
+    pngs: the picture files in memory, where they could not be written.
+    """
+
+    row: RunRow
+    trajectory: Trajectory | None
+    folder: Path
+    pngs: tuple[bytes, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """By which it is opened."""
+        return self.row.id
+
+    @property
+    def owner(self) -> str:
+        """Whose it is."""
+        return self.row.owner
+
+    @property
+    def settings(self) -> Settings:
+        """Those of the whole batch."""
+        return self.row.settings
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the picture files."""
+        return self.row.names
+
+    @property
+    def evals(self) -> int:
+        """The evaluations that it took."""
+        return self.row.evals
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was stopped before its last step."""
+        return self.row.stopped
+
+    @property
+    def saved(self) -> bool:
+        """Whether the pictures are files."""
+        return not self.pngs
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """What it took, by part, where that was kept."""
+        return {"total": self.row.seconds} if self.trajectory is None else self.trajectory.seconds
+
+    @property
+    def paths(self) -> list[Path]:
+        """The picture files; none of a run that was not saved."""
+        return [self.folder / name for name in self.names] if self.saved else []
+
+    def png(self, image: int) -> bytes:
+        """A picture file, byte for byte. Raises UserError when it is gone."""
+        if self.pngs:
+            return self.pngs[image]
+        try:
+            return self.paths[image].read_bytes()
+        except FileNotFoundError:
+            raise UserError(
+                f"{self.paths[image]}: the picture is gone; make it again from its seed"
+            ) from None
+        except OSError as error:
+            raise UserError(f"{self.paths[image]}: cannot be read ({error.strerror or error})") from error
+
+    def picture(self, image: int) -> Image.Image | None:
+        """A picture, decoded; None when it is gone."""
+        try:
+            return read_picture(Image.open(io.BytesIO(self.png(image))))
+        except (UserError, OSError):
+            return None
+
+    def inputs(self) -> Inputs | None:
+        """What it started from; None where it was nothing, or is gone."""
+        return kept_inputs(self.folder, self.settings)
+
+    def thumbnail(self, image: int) -> bytes:
+        """A picture as a small JPEG; empty when it is gone."""
+        source = io.BytesIO(self.pngs[image]) if self.pngs else self.paths[image]
+        return thumbnail(source) or b""
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that it takes, roughly."""
+        return sum(map(len, self.pngs)) + (0 if self.trajectory is None else self.trajectory.nbytes)
+
+
+class Runs:
+    """The runs in a folder, and their history. All of it may be called from any thread.
+
+    keep_steps says whether steps go to a file; see_all whether everybody sees everybody's runs, as it is on a
+    page of one's own. Both are asked each time. Of runs that are not on the disk as a whole, memory holds the
+    newest, at most `max_runs` of them and `max_bytes`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep_steps: Callable[[], bool] = lambda: True,
+        see_all: Callable[[], bool] = lambda: True,
+        max_runs: int = MAX_RUNS,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self.folder, self._keep_steps, self._see_all = folder, keep_steps, see_all
+        self._max_runs, self._max_bytes = max_runs, max_bytes
+        self._lock, self._opening = threading.Lock(), threading.Lock()
+        self._history: History | None = None
+        self._memory: OrderedDict[str, KeptRun] = OrderedDict()
+        self._unlisted: set[str] = set()  # of those in memory the ones without a row
+        self._open: OrderedDict[str, Trajectory] = OrderedDict()
+        self._later = Later("history")
+
+    def start(self) -> None:
+        """Open the history in the background, and find the pictures that it does not know."""
+        self._later.do(lambda: self.history.sync())
+
+    @property
+    def history(self) -> History:
+        """The history of the folder; the first time it is asked for it is opened, which may take a while."""
+        with self._opening:
+            if self._history is None:
+                self._history = History(self.folder)
+            return self._history
+
+    def scope(self, owner: str) -> str | None:
+        """Whose runs this owner sees, as the history takes it: None is everybody's."""
+        return None if self._see_all() else owner or "\0"  # pictures that were found have an empty owner
+
+    def open(self, owner: str, run: object) -> KeptRun:
+        """A run that the owner may see. Raises UserError if there is none."""
+        with self._lock:
+            kept, unlisted = self._memory.get(str(run)), str(run) in self._unlisted
+        scope = self.scope(owner)
+        if kept is not None and scope not in (None, kept.owner):
+            kept = None
+        if kept is not None and unlisted:  # nor is the history waited for, which may be locked
+            return kept
+        try:
+            row = self.history.get(str(run), scope)
+        except UserError:
+            if kept is None:
+                raise
+            return kept
+        if kept is not None:
+            return replace(kept, row=row)
+        return KeptRun(row, self._trajectory(row), self.folder)
+
+    def family(self, owner: str, run: str) -> list[RunRow]:
+        """A run with all that it branched from and all that branched from it, oldest first."""
+        with self._lock:
+            unlisted = run in self._unlisted
+        rows = [] if unlisted else self.history.tree(run, self.scope(owner))
+        return rows or [self.open(owner, run).row]
+
+    def covers(self, owner: str, runs: Sequence[str]) -> dict[str, bytes]:
+        """The first picture of each of these runs as a small JPEG, by id; empty for one that is gone."""
+        with self._lock:
+            unlisted = [run for run in runs if run in self._unlisted]
+        covers = {run: self.open(owner, run).thumbnail(0) for run in unlisted}
+        listed = [run for run in runs if run not in covers]
+        return covers | (self.history.covers(listed, self.scope(owner)) if listed else {})
+
+    def forget(self, runs: Sequence[str]) -> None:
+        """Let go what memory holds of runs that were deleted."""
+        with self._lock:
+            for run in runs:
+                self._memory.pop(run, None)
+                self._open.pop(run, None)
+                self._unlisted.discard(run)
+
+    def keep(self, job: Job, run: Run, result: Result) -> tuple[str, str]:
+        """Keep what a job made: (run id, what could not be saved, in one sentence)."""
+        from core.inference.trajectory import Trajectory
+
+        trajectory = Trajectory.of(run)
+        pngs = result.pngs()
+        names, trouble = self._write_pictures(pngs)
+        steps = None
+        if names:
+            trouble = self._write_inputs(job)
+        if names and self._keep_steps():
+            steps, unkept = self._write_steps(trajectory, names[0])
+            trouble = unkept or trouble
+        row = _row(job, result, names or _unsaved_names(pngs), steps, pngs[0])
+        kept = KeptRun(row, trajectory, self.folder, () if names else tuple(pngs))
+        if not names:
+            self._remember(kept, unlisted=True)
+        elif trouble_row := self._add(row, trajectory.recipe.model):
+            trouble = trouble or trouble_row
+            self._remember(kept, unlisted=True)
+            self._later.do(partial(self._add_late, row, trajectory.recipe.model))
+        else:
+            self._later.try_again()
+            if not steps:
+                self._remember(kept)
+        return row.id, trouble
+
+    # Writing.
+
+    def _write_pictures(self, pngs: Sequence[bytes]) -> tuple[list[str], str]:
+        names: list[str] = []
+        try:
+            for png in pngs:
+                names.append(write_numbered(self.folder, png).name)
+        except Exception as error:
+            for name in names:  # a batch is kept whole or not at all
+                with suppress(OSError):
+                    (self.folder / name).unlink()
+            return [], f"the picture is not saved: {sentence_of(error, 'writing it failed')}"
+        return names, ""
+
+    def _write_inputs(self, job: Job) -> str:
+        """Why the pictures that it started from could not be kept, or nothing."""
+        try:
+            if (inputs := Inputs.read(job.image, job.mask)) is not None:
+                keep_inputs(self.folder, inputs)
+        except Exception as error:
+            return f"the picture it began with is not kept: {sentence_of(error, 'writing it failed')}"
+        return ""
+
+    def _write_steps(self, trajectory: Trajectory, picture: str) -> tuple[str | None, str]:
+        from core.inference.trajectory_file import steps_path  # imports torch, which is there by now
+
+        path = steps_path(self.folder / picture)
+        try:
+            trajectory.save(path)
+        except Exception as error:
+            return None, f"the steps are not saved: {sentence_of(error, 'writing them failed')}"
+        return path.name, ""
+
+    def _add(self, row: RunRow, model: ModelRef) -> str:
+        """Why the row could not be written, or nothing."""
+        try:
+            self._write_row(row, model)
+        except Exception as error:
+            reason = sentence_of(error, "writing its row failed")
+            return f"the picture is saved, but not in the history yet: {reason}"
+        return ""
+
+    def _add_late(self, row: RunRow, model: ModelRef) -> None:
+        """The same another time. Raises UserError; pictures that are gone by then need no row."""
+        if all((self.folder / name).exists() for name in row.names):
+            self._write_row(row, model)
+        with self._lock:
+            self._unlisted.discard(row.id)
+
+    def _write_row(self, row: RunRow, model: ModelRef) -> None:
+        self.history.add(
+            names=row.names,
+            settings=row.settings,
+            model=model,
+            steps=row.steps,
+            evals=row.evals,
+            seconds=row.seconds,
+            stopped=row.stopped,
+            owner=row.owner,
+            parent=row.parent,
+            parent_step=row.parent_step,
+            created=row.created,
+        )
+
+    # Memory.
+
+    def _remember(self, run: KeptRun, *, unlisted: bool = False) -> None:
+        with self._lock:
+            self._memory[run.id] = run
+            if unlisted:
+                self._unlisted.add(run.id)
+            while len(self._memory) > 1 and self._too_much():
+                oldest, _ = self._memory.popitem(last=False)
+                self._unlisted.discard(oldest)
+
+    def _too_much(self) -> bool:
+        size = sum(run.nbytes for run in self._memory.values())
+        return len(self._memory) > self._max_runs or size > self._max_bytes
+
+    def _trajectory(self, row: RunRow) -> Trajectory | None:
+        """The steps in a run's file; None if there is none, or it is gone. Raises UserError if damaged."""
+        from core.inference.trajectory import Trajectory
+
+        if row.steps is None or not (path := self.history.path(row.steps)).exists():
+            return None
+        with self._lock:
+            found = self._open.get(row.id)
+        if found is None:
+            found = Trajectory.open(path)
+        with self._lock:
+            self._open[row.id] = found
+            self._open.move_to_end(row.id)
+            while len(self._open) > MAX_OPEN:
+                self._open.popitem(last=False)
+        return found
+
+
+def _row(job: Job, result: Result, names: Sequence[str], steps: str | None, png: bytes) -> RunRow:
+    model = result.recipe.model
+    return RunRow(
+        id=run_id(names[0], png),
+        created=time.time(),
+        names=tuple(names),
+        settings=result.settings,
+        model=model.name,
+        model_sha256=model.sha256,
+        steps=steps,
+        evals=result.evals,
+        seconds=sum(result.seconds.values()),
+        stopped=result.stopped,
+        owner=job.owner,
+        parent=job.parent[0] if job.parent else None,
+        parent_step=job.parent[1] if job.parent else None,
+    )
+
+
+def _unsaved_names(pngs: Sequence[bytes]) -> list[str]:
+    return [NOT_SAVED if i == 0 else f"not-saved-{i + 1}.png" for i in range(len(pngs))]

@@ -1,0 +1,89 @@
+"""The conformance check of a sampler for the page, in a process of its own.
+
+Some rules look at what is global in a process, such as the random states, and a plugin under check may hang
+or end the program: neither may meet the page. It is what `samplers check NAME --json` does and prints.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError
+
+SECONDS = 300.0  # a check takes about ten; a sampler that hangs is ended
+_ROOT = Path(__file__).resolve().parents[2]
+_COMMAND = (sys.executable, "-c", "import sys; from ui.cli import main; sys.exit(main())")
+
+
+class Check:
+    """One check, begun when it is made. `stop` it, or read its `report` once it has `ended`."""
+
+    def __init__(
+        self,
+        sampler: str,
+        options: Mapping[str, object] | None = None,
+        *,
+        directory: Path | None = None,
+        enabled: bool = True,
+        seconds: float = SECONDS,
+    ) -> None:
+        """directory, enabled: which plugins are loaded, as `core.plugins.current.configure` was told."""
+        self.sampler, self._seconds, self._started = sampler, seconds, time.monotonic()
+        words = ["samplers", "check", "--json"]
+        words += [word for name, value in (options or {}).items() for word in ("--option", f"{name}={value}")]
+        words += [] if directory is None else ["--plugins-dir", str(directory.resolve())]
+        words += [] if enabled else ["--no-plugins"]
+        self._process = subprocess.Popen(
+            [*_COMMAND, *words, "--", sampler],
+            cwd=_ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        )
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken so far."""
+        return time.monotonic() - self._started
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for its end; False if it goes on. Raises UserError when it has taken too long, and ends it."""
+        try:
+            self._output = self._process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            if self.seconds < self._seconds:
+                return False
+            self.stop()
+            raise UserError(
+                f"the check of {self.sampler} took more than {self._seconds:.0f} seconds and was ended; "
+                "look for a loop that does not end"
+            ) from None
+        return True
+
+    def report(self) -> dict[str, Any]:
+        """What `core.conformance.Report.to_dict` says, after the end. Raises UserError when there is none."""
+        said, complaint = self._output
+        if self._process.returncode in (0, 1):  # all rules hold; some are broken
+            try:
+                report: dict[str, Any] = json.loads(said)["samplers"][0]
+                return report
+            except (ValueError, KeyError, IndexError):
+                pass
+        last = complaint.strip().rpartition("\n")[2].removeprefix("latentcanvas: ").removeprefix("error: ")
+        raise UserError(last or f"the check of {self.sampler} ended without a word; run it in a terminal")
+
+    def stop(self) -> None:
+        """End it, at whatever it is."""
+        self._process.kill()
+        self._process.communicate()
