@@ -303,5 +303,8 @@ def test_every_density_is_offered() -> None:
 
 
 def test_what_the_page_asks_before_a_training_needs_no_torch() -> None:
-    code = "import sys; from ui.service import trainings as t; t.usual_steps('toy'); assert 'torch' not in sys.modules"
+    code = (
+        "import sys; from ui.service.trainings import usual_steps; usual_steps('toy'); "
+        "assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
