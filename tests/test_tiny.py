@@ -41,7 +41,7 @@ def test_its_notes_are_true_to_its_training(pipe: Pipeline) -> None:
         frozenset(json.loads((EMBEDDED / "latentcanvas.json").read_text(encoding="utf-8"))["words"])
         == words()
     )
-    for prompt in pipe.examples:
+    for prompt in pipe.model.examples:
         assert pipe.tokens(prompt).unknown == ()
         assert pipe.tokens(prompt).chunks == 1
     assert pipe.tokens("a red dragon").unknown == ("dragon",)
@@ -53,9 +53,9 @@ def test_each_network_gives_what_the_reference_gives_with_the_same_files(pipe: P
     text = transformers.CLIPTextModel.from_pretrained(EMBEDDED, subfolder="text_encoder", dtype=torch.float32)
     vae = diffusers.AutoencoderKL.from_pretrained(EMBEDDED, subfolder="vae", dtype=torch.float32)
     unet = diffusers.UNet2DConditionModel.from_pretrained(EMBEDDED, subfolder="unet", dtype=torch.float32)
-    ids = torch.tensor([chunk.ids for chunk in pipe.tokenizer.chunks("a red house on a snowy hill")])
+    ids = torch.tensor([chunk.ids for chunk in pipe.model.tokenizer.chunks("a red house on a snowy hill")])
     states = pipe.text_encoder(ids)
-    shape = (2, pipe.config.unet.in_channels, 16, 16)
+    shape = (2, pipe.model.config.unet.in_channels, 16, 16)
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     timesteps = torch.tensor([20.0, 900.0])
     context = states.expand(2, -1, -1)
@@ -63,8 +63,11 @@ def test_each_network_gives_what_the_reference_gives_with_the_same_files(pipe: P
     for ours, theirs in (
         (states, text(ids).last_hidden_state),
         (pipe.unet(latents, timesteps, context), unet(latents, timesteps, context).sample),
-        (pipe.vae.encode(picture) / pipe.config.vae.scaling_factor, vae.encode(picture).latent_dist.mean),
-        (pipe.vae.decode(latents), vae.decode(latents / pipe.config.vae.scaling_factor).sample),
+        (
+            pipe.vae.encode(picture) / pipe.model.config.vae.scaling_factor,
+            vae.encode(picture).latent_dist.mean,
+        ),
+        (pipe.vae.decode(latents), vae.decode(latents / pipe.model.config.vae.scaling_factor).sample),
     ):
         assert float((ours - theirs).norm() / theirs.norm()) < 1e-4
 

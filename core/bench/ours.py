@@ -19,7 +19,7 @@ def measure(job: Job) -> dict[str, float]:
     pipeline = Pipeline.load(job.model, dtype=job.dtype, memory=job.memory)
     marks.append(time.perf_counter())
     inside = Inside(pipeline.device)
-    inside.watch(pipeline.networks, "run")
+    inside.watch(pipeline.model.networks, "run")
     run = pipeline.stream(
         prompt=job.prompt, sampler="ddim", schedule="leading", steps=job.steps, cfg_scale=job.cfg_scale,
         width=job.width, height=job.height, seed=job.seed,
@@ -34,7 +34,7 @@ def measure(job: Job) -> dict[str, float]:
     picture, memory = time.perf_counter() - began, peak_memory_mb(pipeline.device) or 0.0
     from core.bench.peak import peak_percent
 
-    config = pipeline.config
+    config = pipeline.model.config
     size = (job.height // config.vae.reduction, job.width // config.vae.reduction)
     return {
         "import": marks[1] - marks[0],

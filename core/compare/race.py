@@ -97,7 +97,7 @@ class Race:
 
     def _entry(self, info: SamplerInfo, schedule: str) -> Entry:
         levels = current.registry().schedule(schedule)
-        steps = steps_for(self.evals, info, levels, self.pipeline.noise_schedule)
+        steps = steps_for(self.evals, info, levels, self.pipeline.model.noise_schedule)
         result = self._generate(info.name, schedule, steps)
         reference = self._reference(info, schedule)
         rms, decibels = (None, None) if reference is None else _distances(result, reference)

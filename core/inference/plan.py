@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from core.errors import UserError
-from core.sampling.schedule import NoiseSchedule, last_part
+from core.sampling.schedule import NoiseSchedule, last_part, strength_words
 
 if TYPE_CHECKING:
     from core.request.settings import Settings
@@ -84,3 +84,56 @@ def _below(grid: Sequence[float], sigma: float) -> tuple[float, ...]:
 
 def _same_levels(a: Settings, b: Settings) -> bool:
     return (a.schedule, a.steps, a.sigmas) == (b.schedule, b.steps, b.sigmas)
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a run of `settings` will do.
+
+    legs: the parts that are run, first to last. before: the steps that are taken from another run. end: the
+    step to stop after, if it is not the last. sigmas: the levels of the legs, one after the other. message:
+    what the run says of itself where it does not take the whole grid from noise: "strength 0.6 x 20 = 12
+    steps, from sigma 3.4".
+    """
+
+    settings: Settings
+    legs: tuple[Leg, ...]
+    before: int
+    end: int | None
+    sigmas: tuple[float, ...]
+    message: str
+
+
+def plan_run(
+    settings: Settings, model: NoiseSchedule, registry: Registry, branched_at: float | None = None
+) -> RunPlan:
+    """The plan of a run, before anything is computed.
+
+    branched_at: the level of the state that is taken from another run, after the steps that the settings'
+    branch says; without it these steps are run too. What comes after a sampler that chooses its own steps is
+    a guess. Raises UserError for a branch or an end that the steps do not have.
+    """
+    parts = legs(settings, model, registry)
+    before = 0
+    if branched_at is not None and settings.branch is not None:
+        before, parts = settings.branch.step, [parts[-1].beginning_at(branched_at)]
+    levels: tuple[float, ...] = ()
+    for leg in parts:
+        levels = levels[: leg.first - parts[0].first] + leg.levels
+    return RunPlan(settings, tuple(parts), before, _end_of(parts, settings), levels, _message(parts[-1]))
+
+
+def _end_of(parts: list[Leg], settings: Settings) -> int | None:
+    """The step to stop after. Raises UserError when it is known that the run has not so many."""
+    end, total = settings.stop_after, parts[-1].total
+    if end is not None and end > total and not any(leg.sampler.adaptive for leg in parts):
+        raise UserError(f"stop after {end}: the run has {total} steps; choose one of them")
+    return end
+
+
+def _message(leg: Leg) -> str:
+    """What a run says of itself where it does not take the whole grid from noise."""
+    settings = leg.settings
+    if settings.branch is not None:
+        return f"branched after step {leg.first} of {leg.total}, at sigma {leg.levels[0]:.3g}"
+    return "" if settings.strength is None else strength_words(leg.grid, settings.strength)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,26 +21,32 @@ from core.errors import UserError
 from core.files import cache_folder, write_whole
 from core.inference.preview import fit
 from core.sampling.noise import start_noise
-
-if TYPE_CHECKING:
-    from core.inference.pipeline import Pipeline
+from core.scenes.pool import Pool, to_tensor
+from core.weights.model_files import ModelFiles
 
 FORMAT = 1
 NAME = "latentcanvas-preview.json"
 COUNT, SIZE = 8, 128  # pictures of each kind, and their side: together as many pixels as one of 512x512
 
 Rows = list[list[float]]
+Coded = Callable[[Tensor], Tensor]
 
 
-def preview_map(pipeline: Pipeline) -> Rows:
-    """(C + 1) rows of red, green, blue for the pipeline's VAE: from the cache, or fitted and kept there."""
-    mark = _mark(pipeline)
-    places = (_beside(pipeline), cache_folder() / "previews" / f"{mark}.json")
+def preview_map(files: ModelFiles, encode: Coded, decode: Coded) -> Rows:
+    """(C + 1) rows of red, green, blue for a model's VAE: from the cache, or fitted and kept there.
+
+    encode: pictures to scaled latents, which may raise UserError. decode: the way back, whatever the numbers.
+    """
+    mark = _mark(files)
+    places = (_beside(files), cache_folder() / "previews" / f"{mark}.json")
     for place in places:
-        rows = _read(place, mark, pipeline.config.vae.latent_channels)
+        rows = _read(place, mark, files.config.vae.latent_channels)
         if rows is not None:
             return rows
-    rows = [[round(value, 5) for value in row] for row in fitted(pipeline).tolist()]
+    rows = [
+        [round(value, 5) for value in row]
+        for row in fitted(encode, decode, files.config.vae.latent_channels).tolist()
+    ]
     text = json.dumps({"format": FORMAT, "vae": mark, "preview": rows}).encode()
     for place in places:
         with suppress(UserError, OSError):  # a preview is never worth an error
@@ -51,22 +57,19 @@ def preview_map(pipeline: Pipeline) -> Rows:
 
 
 @torch.no_grad()
-def fitted(pipeline: Pipeline) -> Tensor:
+def fitted(encode: Coded, decode: Coded, channels: int) -> Tensor:
     """The map that fits best, (C + 1, 3)."""
     pictures = torch.cat([scenes(COUNT, SIZE), fields(COUNT, SIZE)])
     try:
-        return fit(pipeline.encode(pictures).cpu(), pictures)
+        return fit(encode(pictures).cpu(), pictures)
     except UserError:  # the encoder overflows, as some do in float16: what the decoder makes of noise must do
-        latents = start_noise(0, 4, (pipeline.config.vae.latent_channels, 16, 16))
-        given, networks = latents.to(pipeline.device, pipeline.dtype), pipeline.networks
-        made = networks.run(networks.vae, lambda vae: vae.decode(given)).float().cpu()
+        latents = start_noise(0, 4, (channels, 16, 16))
+        made = decode(latents).float().cpu()
         return fit(latents, made.nan_to_num(0.0, 1.0, -1.0).clamp(-1, 1))
 
 
 def scenes(count: int, size: int) -> Tensor:
     """Drawn pictures (count, 3, size, size) in [-1, 1]: the flat colours that fields do not have."""
-    from core.scenes.pool import Pool, to_tensor
-
     pool = Pool(5, "seen", count, size)
     return to_tensor(np.stack([pool.picture(i) for i in range(count)])).contiguous()
 
@@ -87,16 +90,16 @@ def fields(count: int, size: int) -> Tensor:
     return torch.tanh(0.6 * torch.einsum("bchw,cd->bdhw", clouds, colours))
 
 
-def _beside(pipeline: Pipeline) -> Path:
+def _beside(files: ModelFiles) -> Path:
     """Beside what holds the VAE: in a model's folder, or next to a file under its name."""
-    path = pipeline.files.vae_path or pipeline.files.path
+    path = files.vae_path or files.path
     return path / NAME if path.is_dir() else path.with_name(f"{path.name}.{NAME}")
 
 
-def _mark(pipeline: Pipeline) -> str:
+def _mark(files: ModelFiles) -> str:
     """What tells one VAE from another without reading it all: sizes and times of its files, its scale."""
-    seen = [f"{FORMAT} {pipeline.config.vae.scaling_factor}"]
-    for path in pipeline.files.vae.files:
+    seen = [f"{FORMAT} {files.config.vae.scaling_factor}"]
+    for path in files.vae.files:
         stat = path.stat()
         seen.append(f"{path.name} {stat.st_size} {stat.st_mtime_ns}")
     return hashlib.sha256("\n".join(seen).encode()).hexdigest()[:32]

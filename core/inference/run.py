@@ -1,4 +1,4 @@
-"""One run of a pipeline: its steps as they are made, and what is left of it at the end."""
+"""One run of a model: its steps as they are made, and what is left of it at the end."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -18,26 +19,18 @@ from core.errors import Cancelled, UserError
 from core.files import write_numbered
 from core.images.paste import Paste
 from core.images.source_images import Inputs, prepare
-from core.inference.plan import Leg, legs
+from core.inference.denoising import build_denoiser
+from core.inference.model import Model
+from core.inference.plan import Leg, RunPlan
 from core.inference.start import Start, start_of
-from core.plugins import current
 from core.recipes.png import png_bytes
 from core.recipes.recipe import Recipe
 from core.request.request import Request
 from core.request.settings import Settings
 from core.sampling.contract import Step
-from core.sampling.denoiser import Denoiser, Estimate, Prediction
-from core.sampling.feature_reuse import Savings
-from core.sampling.guidance import interval
+from core.sampling.denoiser import Denoiser, Estimate
 from core.sampling.loop import run_sampler
 from core.sampling.noise import noise_source, start_noise
-from core.sampling.schedule import strength_words
-
-if TYPE_CHECKING:
-    from core.inference.pipeline import Pipeline
-    from core.inference.trajectory import Trajectory
-
-PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,21 +42,32 @@ class RunStep(Step):
     evals: int  # evaluations until now
     passes: int  # of the network an image until now: an evaluation with guidance is two, one without is one
     scale: float | None  # of the guidance; None where there is no unconditional estimate
-    pipeline: Pipeline
+    model: Model
     reused: int = 0  # of the passes until now: those that took deep features from an earlier one
 
     def preview(self, image: int = 0, view: Literal["denoised", "noisy"] = "denoised") -> Image.Image:
         """A quick picture of the clean estimate, or of the noisy state as the network sees it."""
-        return self.pipeline.preview(self._latents(image, view))[0]
+        return self.model.preview(self._latents(image, view))[0]
 
     def decode(self, image: int = 0, view: Literal["denoised", "noisy"] = "denoised") -> Image.Image:
         """The same by the VAE."""
-        return self.pipeline.decode(self._latents(image, view))[0]
+        return self.model.decode(self._latents(image, view))[0]
 
     def _latents(self, image: int, view: str) -> Tensor:
         if view == "noisy":
             return self.x[image : image + 1] / math.sqrt(1 + self.sigma**2)
         return self.denoised[image : image + 1]
+
+
+class Origin(Protocol):
+    """The steps of the run that a branch comes from: a `Trajectory`."""
+
+    @property
+    def paste(self) -> Paste | None: ...
+
+    def given(self, device: torch.device) -> Start: ...
+
+    def state(self, k: int) -> Tensor: ...
 
 
 class Run:
@@ -79,31 +83,27 @@ class Run:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        model: Model,
         request: Request,
-        settings: Settings,
+        plan: RunPlan,
         inputs: Inputs | None = None,
         *,
-        origin: Trajectory | None = None,
+        origin: Origin | None = None,
         picture: Image.Image | None = None,
         cancel: threading.Event | None = None,
         keep_steps: bool = True,
     ) -> None:
-        self.pipeline, self.request, self.settings, self.origin = pipeline, request, settings, origin
+        self.model, self.request, self.settings, self.origin = model, request, plan.settings, origin
         self._picture, self._cancel, self._keep_steps = picture, cancel, keep_steps
-        self._prepared = None if inputs is None else prepare(inputs, settings)
+        self._prepared = None if inputs is None else prepare(inputs, plan.settings)
         self.paste: Paste | None = None
         if origin is not None:
             self.paste = origin.paste
         elif self._prepared is not None:
             self.paste = Paste.of(self._prepared)
-        parts = legs(settings, pipeline.noise_schedule, current.registry())
-        self.before = 0 if settings.branch is None or origin is None else settings.branch.step
-        self._legs = parts if origin is None else [parts[-1].beginning_at(origin.sigma(self.before))]
-        self._end = _end_of(self._legs, settings)
-        self._count(self._legs[-1])
-        self.sigmas = _levels(self._legs)
-        self.words = _words(self._legs[-1])
+        self.before, self.sigmas, self.words = plan.before, plan.sigmas, plan.message
+        self._legs, self._end = plan.legs, plan.end
+        self._count(plan.legs[-1])
         self.start: Tensor | None = None
         self.given = Start()  # what it knows of pictures, from its first step on
         self.steps: list[RunStep] = []
@@ -163,7 +163,7 @@ class Run:
     def _result(self, cancel: threading.Event | None) -> Result:
         began = time.perf_counter()
         last, settings = self.steps[-1], self.settings_so_far
-        with self.pipeline.networks.in_words():
+        with self.model.networks.in_words():
             images = [self._image(last, i, cancel) for i in range(settings.batch)]
         self.seconds["decode"] = time.perf_counter() - began
         return Result(
@@ -171,11 +171,11 @@ class Run:
             self.steps,
             self.request,
             settings,
-            self.pipeline.recipe(settings.for_image(0)),
+            self.model.recipe(settings.for_image(0)),
             self.seconds,
             last.evals,
             last.passes,
-            "; ".join(filter(None, (self.words, self.pipeline.networks.shrunk))),
+            "; ".join(filter(None, (self.words, self.model.networks.shrunk))),
             self.stopped,
             last.reused,
         )
@@ -185,15 +185,15 @@ class Run:
         if cancel is not None and cancel.is_set():
             raise Cancelled("the run was stopped")
         latents = step.denoised if step.sigma > 0 else step.x
-        made = self.pipeline.decode(latents[image : image + 1])[0]
+        made = self.model.decode(latents[image : image + 1])[0]
         if self._prepared is not None:
             return self._prepared.finish(made)
         return made if self.paste is None else self.paste.finish(made, self._picture)
 
     def _run(self) -> Generator[RunStep, None, None]:
         began = time.perf_counter()
-        self.pipeline.networks.restore()
-        with self.pipeline.networks.in_words():
+        self.model.networks.restore()
+        with self.model.networks.in_words():
             x = self._first_state()
         for i, leg in enumerate(self._legs):
             last = i + 1 == len(self._legs)
@@ -232,13 +232,13 @@ class Run:
 
     def _first_state(self) -> Tensor:
         """The state to start from, (B, C, h, w) float32; what is known of pictures is in `given` then."""
-        device = self.pipeline.device
+        device = self.model.device
         if self.origin is not None:
             self.given = self.origin.given(device)
             x = self.origin.state(self.before).clone().to(device)
         else:
             settings, sigma = self._legs[0].settings, self._legs[0].levels[0]
-            self.given = start_of(self.pipeline, self._prepared, settings)
+            self.given = start_of(self.model, self._prepared, settings)
             noise = start_noise(settings.seed, settings.batch, self._shape())
             x = self.given.state(noise.to(device), sigma)
         self.start = x
@@ -247,15 +247,15 @@ class Run:
     def _run_leg(self, leg: Leg, x: Tensor, end: int | None) -> Generator[RunStep, None, None]:
         """The steps of one set of settings from `x`, until `end` steps of the run are made."""
         began = time.perf_counter()
-        settings, device = leg.settings, self.pipeline.device
-        denoiser = self._denoiser(leg)
+        settings, device = leg.settings, self.model.device
+        denoiser = build_denoiser(self.model, settings, self.given, grid=leg.grid, cancel=self._cancel)
         self.seconds["encode"] += time.perf_counter() - began
         noise = noise_source(leg.sampler.noise, settings.seed, settings.batch, self._shape(), device)
         steps = run_sampler(leg.sampler, denoiser, x, leg.levels, noise, settings.options)
         while True:
             began = time.perf_counter()
             try:
-                with self.pipeline.networks.in_words():
+                with self.model.networks.in_words():
                     step = next(steps, None)
             finally:
                 self.seconds["denoise"] += time.perf_counter() - began
@@ -267,31 +267,9 @@ class Run:
                 self._evals, self._passes, self._reused = made.evals, made.passes, made.reused
                 return
 
-    def _denoiser(self, leg: Leg) -> Denoiser:
-        pipeline, settings = self.pipeline, leg.settings
-        guided = settings.cfg_scale != 1
-        texts = (settings.prompt, settings.negative) if guided else (settings.prompt,)
-        conditional, *others = pipeline.encode_prompts(*texts, clip_skip=settings.clip_skip)
-        return Denoiser(
-            pipeline.predict,
-            pipeline.noise_schedule,
-            prediction=PREDICTIONS[pipeline.config.noise.prediction_type],
-            conditional=conditional,
-            unconditional=others[0] if guided else None,
-            cfg_scale=settings.cfg_scale,
-            cfg_rescale=settings.cfg_rescale,
-            cfg_interval=interval(leg.grid, settings.cfg_from, settings.cfg_to),
-            blend=self.given.blend,
-            extra=self.given.extra,
-            savings=Savings.of(pipeline, settings.feature_reuse, settings.token_merging),
-            cancel=self._cancel,
-            dtype=pipeline.dtype,
-        )
-
     def _shape(self) -> tuple[int, int, int]:
         """(C, h, w) of a latent."""
-        vae, settings = self.pipeline.config.vae, self.settings
-        return vae.latent_channels, settings.height // vae.reduction, settings.width // vae.reduction
+        return self.model.latent_shape(self.settings.width, self.settings.height)
 
     def _run_step(self, step: Step, denoiser: Denoiser, leg: Leg) -> RunStep:
         """The step with the estimates of the evaluation that gave `step.denoised`, or of the last one."""
@@ -310,33 +288,9 @@ class Run:
             self._evals + denoiser.evals,
             self._passes + denoiser.passes,
             None if estimate.unconditional is None else leg.settings.cfg_scale,
-            self.pipeline,
+            self.model,
             self._reused + denoiser.reused,
         )
-
-
-def _end_of(parts: list[Leg], settings: Settings) -> int | None:
-    """The step to stop after. Raises UserError when it is known that the run has not so many."""
-    end, total = settings.stop_after, parts[-1].total
-    if end is not None and end > total and not any(leg.sampler.adaptive for leg in parts):
-        raise UserError(f"stop after {end}: the run has {total} steps; choose one of them")
-    return end
-
-
-def _levels(parts: list[Leg]) -> tuple[float, ...]:
-    """The levels of the parts, one after the other."""
-    levels: tuple[float, ...] = ()
-    for leg in parts:
-        levels = levels[: leg.first - parts[0].first] + leg.levels
-    return levels
-
-
-def _words(leg: Leg) -> str:
-    """What a run says of itself where it does not take the whole grid from noise."""
-    settings = leg.settings
-    if settings.branch is not None:
-        return f"branched after step {leg.first} of {leg.total}, at sigma {leg.levels[0]:.3g}"
-    return "" if settings.strength is None else strength_words(leg.grid, settings.strength)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from core.sampling.denoiser import Blend
 
 if TYPE_CHECKING:
     from core.images.source_images import Prepared
-    from core.inference.pipeline import Pipeline
+    from core.inference.model import Model
     from core.request.settings import Settings
 
 
@@ -58,30 +58,33 @@ class Start:
 
 
 @torch.no_grad()
-def start_of(pipeline: Pipeline, prepared: Prepared | None, settings: Settings) -> Start:
-    """Encode what the settings ask for. The VAE's mean is taken, not a draw from its posterior: the picture
-    of a seed does not depend on the order of draws, and nothing is added to what is kept.
+def start_of(model: Model, prepared: Prepared | None, settings: Settings) -> Start:
+    """Encode what the settings ask for, in one call. The VAE's mean is taken, not a draw from its posterior:
+    the picture of a seed does not depend on the order of draws, and nothing is added to what is kept.
     """
-    cell = pipeline.config.vae.reduction
+    inpaints = model.config.unet.in_channels != model.config.vae.latent_channels
     if prepared is None:
+        if not inpaints:
+            return Start()
         size = (1, 1, settings.height, settings.width)
-        return Start(extra=_extra(pipeline, torch.zeros(1, 3, *size[2:]), torch.ones(size)))
+        (empty,) = model.encode(torch.zeros(1, 3, *size[2:])).split(1)
+        return Start(extra=_extra(model, torch.ones(size), empty))
     picture = from_image(prepared.image)  # (1, 3, H, W)
+    new = torch.ones_like(picture[:, :1]) if prepared.mask is None else from_image(prepared.mask)
+    first = picture
+    if prepared.mask is not None and settings.masked_content == "fill":
+        first = fill_in(picture, (new < 0.5).float())
+    kept = [picture * (new < 0.5).float()] if inpaints else []
+    known, *others = model.encode(torch.cat([first, *kept])).split(1)
+    extra = _extra(model, new, others[0]) if inpaints else None
     if prepared.mask is None:
-        everything = torch.ones_like(picture[:, :1])
-        return Start(pipeline.encode(picture), extra=_extra(pipeline, picture, everything))
-    soft = from_image(prepared.mask)  # (1, 1, H, W)
-    shown = fill_in(picture, (soft < 0.5).float()) if settings.masked_content == "fill" else picture
+        return Start(known, extra=extra)
     # A cell of the latent is as new as the newest of its pixels: thin strokes are not lost.
-    mask = F.max_pool2d(soft, cell).to(pipeline.device)
-    return Start(pipeline.encode(shown), mask, settings.masked_content, _extra(pipeline, picture, soft))
+    mask = F.max_pool2d(new, model.config.vae.reduction).to(model.device)
+    return Start(known, mask, settings.masked_content, extra)
 
 
-def _extra(pipeline: Pipeline, picture: Tensor, mask: Tensor) -> Tensor | None:
+def _extra(model: Model, mask: Tensor, kept: Tensor) -> Tensor:
     """What a network with 1 + C more channels reads: its mask, 0 or 1, and the latents of what is kept."""
-    config = pipeline.config
-    if config.unet.in_channels == config.vae.latent_channels:
-        return None
-    new = (mask >= 0.5).float()
-    cells = F.max_pool2d(new, config.vae.reduction).to(pipeline.device)
-    return torch.cat([cells, pipeline.encode(picture * (1 - new))], dim=1)
+    cells = F.max_pool2d((mask >= 0.5).float(), model.config.vae.reduction).to(model.device)
+    return torch.cat([cells, kept], dim=1)

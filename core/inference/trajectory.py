@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -26,24 +25,19 @@ from torch import Tensor
 from core.files import write_stream
 from core.images.paste import Paste
 from core.inference.preview import Previewer
+from core.inference.record import gathered, known_of
+from core.inference.run import Run
 from core.inference.start import Start
 from core.inference.trajectory_file import StepNote, blocks, read_fields
 from core.recipes.recipe import Recipe
 from core.request.settings import Settings
 from core.sampling.guidance import guide
 
-if TYPE_CHECKING:
-    from core.inference.run import Run, RunStep
-
 __all__ = ["VIEWS", "StepNote", "Trajectory"]
 
 VIEWS = ("clean", "noisy", "noise", "conditional", "unconditional", "difference")
 # The difference is small beside the estimates, and is shown enlarged.
 DIFFERENCE_GAIN = 4.0
-# How far a clean estimate made of the two others may be from the sampler's own, in parts of its largest
-# value, and the noise that follows from it from its own, of unit variance: a preview shows less than this.
-_NEAR, _NEAR_NOISE = 2.0**-6, 2.0**-3
-_LARGEST = 65504.0  # of float16
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,10 +78,10 @@ class Trajectory:
         made = run.steps
         if run.start is None or not made or made[0].index != run.before:
             raise ValueError("there are no steps to keep: run it with keep_steps, and begin it first")
-        settings, previewer = run.settings_so_far, run.pipeline.previewer
-        tensors, notes = _gathered(run.start, made, run.sigmas[0])
+        settings, previewer = run.settings_so_far, run.model.previewer
+        tensors, notes = gathered(run.start, made, run.sigmas[0])
         own = cls(
-            recipe=run.pipeline.recipe(settings.for_image(0)),
+            recipe=run.model.recipe(settings.for_image(0)),
             settings=settings,
             total=run.whole,
             stopped=run.stopped,
@@ -98,10 +92,10 @@ class Trajectory:
             preview_map=previewer.map.tolist(),
             cell=previewer.cell,
             tensors=tensors,
-            known=_known(run.given),
+            known=known_of(run.given),
             paste=run.paste,
         )
-        return own if run.origin is None else own._after(run.origin, run.before)
+        return own._after(run.origin, run.before) if isinstance(run.origin, Trajectory) else own
 
     def _after(self, origin: Trajectory, count: int) -> Trajectory:
         """The first `count` steps of another one, and then these."""
@@ -126,7 +120,7 @@ class Trajectory:
 
     def save(self, path: Path) -> int:
         """Write the file, whole or not at all, and give its size in bytes. Raises UserError."""
-        return write_stream(path, blocks(self))
+        return write_stream(path, blocks({f.name: getattr(self, f.name) for f in fields(self)}))
 
     @classmethod
     def open(cls, path: Path) -> Trajectory:
@@ -256,47 +250,6 @@ class Trajectory:
         if step.scale is None:
             return conditional
         return guide(conditional, self._estimate("unconditional", k, image), step.scale)
-
-
-def _gathered(
-    start: Tensor, steps: Sequence[RunStep], sigma: float
-) -> tuple[dict[str, Tensor], list[StepNote]]:
-    """The tensors and the notes of some steps from `start` at `sigma`."""
-    kept: dict[str, list[Tensor]] = {"state": [start.cpu()], "conditional": []}
-    notes = []
-    for step in steps:
-        made = conditional = _half(step.conditional)
-        kept["state"].append(step.x.cpu())
-        kept["conditional"].append(conditional)
-        if step.unconditional is not None and step.scale is not None:
-            unconditional = _half(step.unconditional)
-            kept.setdefault("unconditional", []).append(unconditional)
-            made = guide(conditional.float(), unconditional.float(), step.scale)
-        own = not _near(made.float(), step.denoised.cpu(), sigma)
-        notes.append(StepNote(step.index, step.sigma, step.evals, step.passes, step.scale, own))
-        if own:
-            kept.setdefault("clean", []).append(_half(step.denoised))
-        sigma = step.sigma
-    return {name: torch.stack(tensors) for name, tensors in kept.items()}, notes
-
-
-def _known(start: Start) -> dict[str, Tensor]:
-    """What of the start is needed again. A picture without a mask is in the state alone."""
-    wanted = {"extra": start.extra}
-    if start.blend is not None:
-        wanted |= {"known": start.known, "mask": start.mask}
-    return {name: tensor.cpu() for name, tensor in wanted.items() if tensor is not None}
-
-
-def _near(made: Tensor, wanted: Tensor, sigma: float) -> bool:
-    """Whether one clean estimate can stand for another, in a step from `sigma`."""
-    error, largest = float((made - wanted).abs().max()), float(wanted.abs().max())
-    return error <= min(_NEAR * max(1.0, largest), _NEAR_NOISE * sigma)
-
-
-def _half(x: Tensor) -> Tensor:
-    """In float16, on the CPU; what is too large for it at its end."""
-    return x.clamp(-_LARGEST, _LARGEST).half().cpu()
 
 
 def _size(x: Tensor) -> float:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +24,6 @@ from core.recipes.recipe import Recipe
 from core.request.settings import Settings
 from core.weights.readers.mapped_file import Damaged, MappedFile
 from core.weights.readers.safetensors_file import NAMES, looks_like, read_safetensors
-
-if TYPE_CHECKING:
-    from core.inference.trajectory import Trajectory
 
 FORMAT = 1
 KEY = "latentcanvas"  # of the JSON among the file's metadata
@@ -64,14 +61,16 @@ def steps_path(picture: Path) -> Path:
     return picture.with_suffix(SUFFIX)
 
 
-def blocks(trajectory: Trajectory) -> Iterator[bytes | memoryview]:
-    """The file: the length of the table, the table, and the numbers, the widest first."""
-    tensors = {**trajectory.tensors, **trajectory.known}
-    if trajectory.paste is not None:
-        tensors[_PASTE] = torch.frombuffer(bytearray(trajectory.paste.to_png()), dtype=torch.uint8)
+def blocks(fields: Mapping[str, Any]) -> Iterator[bytes | memoryview]:
+    """The file of a Trajectory's fields: the length of the table, the table, and the numbers, the widest
+    first.
+    """
+    tensors: dict[str, Tensor] = {**fields["tensors"], **fields["known"]}
+    if fields["paste"] is not None:
+        tensors[_PASTE] = torch.frombuffer(bytearray(fields["paste"].to_png()), dtype=torch.uint8)
     tensors = {name: tensors[name] for name in _KINDS if name in tensors}
     ordered = sorted(tensors.items(), key=lambda item: -item[1].element_size())
-    table: dict[str, Any] = {"__metadata__": {KEY: _notes(trajectory)}}
+    table: dict[str, Any] = {"__metadata__": {KEY: _notes(fields)}}
     at = 0
     for name, tensor in ordered:
         offsets = [at, at := at + tensor.nbytes]
@@ -83,21 +82,21 @@ def blocks(trajectory: Trajectory) -> Iterator[bytes | memoryview]:
         yield np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8).data
 
 
-def _notes(trajectory: Trajectory) -> str:
+def _notes(fields: Mapping[str, Any]) -> str:
     """Everything but the tensors."""
     values = {
         "format": FORMAT,
-        "recipe": trajectory.recipe.to_dict(),
-        "settings": trajectory.settings.to_dict(),
-        "total": trajectory.total,
-        "stopped": trajectory.stopped,
-        "words": trajectory.words,
-        "seconds": dict(trajectory.seconds),
-        "steps": [dataclasses.astuple(step) for step in trajectory.steps],
-        "sigma_start": trajectory.sigma_start,
-        "preview_map": [list(row) for row in trajectory.preview_map],
-        "cell": trajectory.cell,
-        "paste": None if trajectory.paste is None else trajectory.paste.to_dict(),
+        "recipe": fields["recipe"].to_dict(),
+        "settings": fields["settings"].to_dict(),
+        "total": fields["total"],
+        "stopped": fields["stopped"],
+        "words": fields["words"],
+        "seconds": dict(fields["seconds"]),
+        "steps": [dataclasses.astuple(step) for step in fields["steps"]],
+        "sigma_start": fields["sigma_start"],
+        "preview_map": [list(row) for row in fields["preview_map"]],
+        "cell": fields["cell"],
+        "paste": None if fields["paste"] is None else fields["paste"].to_dict(),
     }
     return json.dumps(values, separators=(",", ":"))
 

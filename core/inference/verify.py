@@ -178,7 +178,7 @@ class Verification:
         return int((off.max(axis=2) > 0).sum()), int(off.max())
 
     def _setup(self) -> tuple[SetUp, ...]:
-        return tuple(differences(self._then, self.run.pipeline.recipe(self._then.settings)))
+        return tuple(differences(self._then, self.run.model.recipe(self._then.settings)))
 
 
 def verify(

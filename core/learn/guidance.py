@@ -115,7 +115,7 @@ def guidance_grid(
     _check_words(pipeline)
     if not prompts:
         _check_scales(scales)
-        prompts = pipeline.examples[: min(MOST, MOST_CELLS // len(scales))]
+        prompts = pipeline.model.examples[: min(MOST, MOST_CELLS // len(scales))]
         if len(prompts) < 2:
             raise UserError("this model comes without example prompts: give 2 or more")
     check_grid(prompts, scales)
@@ -158,7 +158,7 @@ def guidance_grid(
 
 def _check_words(pipeline: Pipeline) -> None:
     """Raises UserError for a model that was trained without words."""
-    if pipeline.notes.words == ():
+    if pipeline.model.notes.words == ():
         raise UserError(
             f"{pipeline.name} was trained without words, so there is nothing to guide it by: choose a model "
             "that can be asked for something"

@@ -86,26 +86,16 @@ def sample(
     contexts: text states (1, T, D) with the prompt and without. known, strength: clean latents to start from
     in place of noise alone, as img2img does.
     """
-    from core.inference.run import PREDICTIONS
+    from core.inference.denoising import build_denoiser
     from core.inference.start import Start, start_of
-    from core.sampling.denoiser import Denoiser
     from core.sampling.loop import run_sampler
     from core.sampling.noise import noise_source
 
     registry = current.registry()
     info, grid = registry.sampler(settings.sampler), registry.schedule(settings.schedule)
-    levels = last_part(grid.sigmas(pipeline.noise_schedule, settings.steps), strength)
-    denoiser = Denoiser(
-        pipeline.predict,
-        pipeline.noise_schedule,
-        prediction=PREDICTIONS[pipeline.config.noise.prediction_type],
-        conditional=contexts[0],
-        unconditional=contexts[1],
-        cfg_scale=settings.cfg_scale,
-        extra=start_of(pipeline, None, settings).extra,
-        cancel=watch.cancel,
-        dtype=pipeline.dtype,
-    )
+    levels = last_part(grid.sigmas(pipeline.model.noise_schedule, settings.steps), strength)
+    start = start_of(pipeline.model, None, settings)
+    denoiser = build_denoiser(pipeline.model, settings, start, embeddings=contexts, cancel=watch.cancel)
     x = Start(known).state(noise.to(pipeline.device), levels[0])
     shape = (x.shape[1], x.shape[2], x.shape[3])
     source = noise_source(info.noise, settings.seed, 1, shape, pipeline.device)
@@ -119,8 +109,7 @@ def sample(
 
 def latent_shape(pipeline: Pipeline, settings: Settings) -> tuple[int, int, int]:
     """(C, h, w) of a picture's latent."""
-    vae = pipeline.config.vae
-    return vae.latent_channels, settings.height // vae.reduction, settings.width // vae.reduction
+    return pipeline.model.latent_shape(settings.width, settings.height)
 
 
 def fitted(image: Image.Image, pipeline: Pipeline) -> Image.Image:

@@ -104,7 +104,7 @@ def descents(
     scores: dict[str, Denoise] = {EXACT: exact_denoiser(cloud(name, KNOWN, seed), spread)}
     model = table("scaled_linear")
     if pipeline is not None:
-        scores[pipeline.name], model = learned_denoiser(pipeline), pipeline.noise_schedule
+        scores[pipeline.name], model = learned_denoiser(pipeline), pipeline.model.noise_schedule
     walk = Walk(registry, name, evals, points, schedule, seed, model)
     return [_descent(walk, info, score, denoise) for info in infos for score, denoise in scores.items()]
 
@@ -114,23 +114,15 @@ def learned_denoiser(pipeline: Pipeline) -> Denoise:
 
     Raises UserError for a model of anything else.
     """
-    from core.inference.run import PREDICTIONS
-    from core.sampling.denoiser import Denoiser
+    from core.inference.denoising import build_denoiser
+    from core.inference.start import Start
+    from core.learn.recorder import settings_of
 
-    if pipeline.config.vae.latent_channels != 2:
+    if pipeline.model.config.vae.latent_channels != 2:
         raise UserError(
             f"{pipeline.name} makes pictures: only a model of points can walk beside the exact score"
         )
-    (context,) = pipeline.encode_prompts("")
-    return Denoiser(
-        pipeline.predict,
-        pipeline.noise_schedule,
-        prediction=PREDICTIONS[pipeline.config.noise.prediction_type],
-        conditional=context,
-        unconditional=None,
-        cfg_scale=1.0,
-        dtype=pipeline.dtype,
-    )
+    return build_denoiser(pipeline.model, settings_of(pipeline, prompt="", cfg_scale=1.0), Start())
 
 
 def reverse_points(

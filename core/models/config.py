@@ -7,12 +7,16 @@ folder of this project is a folder of theirs, and the other way round.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from core.errors import UserError
 from core.sampling.schedule import BetaSchedule, NoiseSchedule
 
+if TYPE_CHECKING:
+    from core.sampling.denoiser import Prediction
+
 PredictionType = Literal["epsilon", "v_prediction", "sample"]
+_PREDICTIONS: dict[PredictionType, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
 DownKind = Literal["CrossAttnDownBlock2D", "DownBlock2D"]
 UpKind = Literal["CrossAttnUpBlock2D", "UpBlock2D"]
 MidKind = Literal["UNetMidBlock2DCrossAttn", "UNetMidBlock2D"]
@@ -148,6 +152,11 @@ class NoiseConfig:
     prediction_type: PredictionType = "epsilon"
     steps_offset: int = 1
     rescale_betas_zero_snr: bool = False
+
+    @property
+    def prediction(self) -> Prediction:
+        """What the network predicts, as the denoiser calls it."""
+        return _PREDICTIONS[self.prediction_type]
 
     def schedule(self) -> NoiseSchedule:
         """The table of noise levels. Raises UserError for betas that make none, and for zero-terminal SNR

@@ -12,11 +12,11 @@ import io
 import math
 import signal
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,11 +30,11 @@ from core.training.muon import Muon
 from core.training.processes import Processes
 from core.training.progress import Progress, Watch
 from core.training.samples import side_by_side
+from core.training.stage import Drawing, Stage, T
 
 if TYPE_CHECKING:
-    from PIL import Image
+    pass
 
-T = TypeVar("T")
 Precision = Literal["bfloat16", "float32"]
 
 
@@ -73,27 +73,6 @@ class LoopSettings:
         broken = [rule for rule, holds in rules.items() if not holds]
         if broken:
             raise UserError(f"{broken[0]}.")
-
-
-class Stage(Protocol):
-    """What the loop trains. `modules` are saved; `loss` and `measure` see them in place."""
-
-    name: str
-    modules: nn.Module
-
-    def loss(self, step: int) -> Tensor:
-        """The loss of step `step`, a scalar that gradients flow from."""
-
-    def measure(self) -> Mapping[str, float]:
-        """Figures worth a line in the log; called with the averaged weights in place."""
-
-
-@runtime_checkable
-class Drawing(Protocol):
-    """A stage that can show what it has learned."""
-
-    def sample(self) -> list[Image.Image]:
-        """Pictures with the weights that are in place, from the same noise each time; none if it cannot."""
 
 
 def home(module: nn.Module) -> torch.device:

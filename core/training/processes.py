@@ -21,7 +21,7 @@ from core.device import find_device
 from core.errors import UserError
 
 if TYPE_CHECKING:
-    from core.training.loop import Stage
+    from core.training.stage import Stage
 
 T = TypeVar("T")
 # How torchrun (and so accelerate) and the usual MPIs say to a process how many there are.

@@ -10,7 +10,6 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from core.images.tensors import to_images
-from core.inference.run import PREDICTIONS
 from core.inference.start import Start
 from core.models.build import Coder
 from core.models.config import NoiseConfig
@@ -47,7 +46,7 @@ def draw_samples(
     denoiser = Denoiser(
         network,
         table,
-        prediction=PREDICTIONS[noise.prediction_type],
+        prediction=noise.prediction,
         conditional=conditional,
         unconditional=unconditional.expand_as(conditional),
         cfg_scale=defaults.cfg_scale,

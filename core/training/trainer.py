@@ -34,13 +34,14 @@ from core.prompts.tokenizer import Tokenizer
 from core.scenes.pool import Pool
 from core.scenes.vocabulary import learn_vocabulary
 from core.training.export import save_model
-from core.training.loop import LoopSettings, Stage, train_stage
+from core.training.loop import LoopSettings, train_stage
 from core.training.processes import Processes, together
 from core.training.progress import Watch
 from core.training.recipe import TrainingRecipe, read_recipe
 from core.training.resume import RECIPE, only_one
 from core.training.samples import Asked
 from core.training.sets import Data, PictureSet, PointSet, open_set
+from core.training.stage import Stage
 from core.training.stages import autoencoder, text_encoder
 from core.training.stages.autoencoder import VAEStage
 from core.training.stages.diffusion import DiffusionStage, Latents, encode_pool

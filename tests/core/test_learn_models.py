@@ -181,7 +181,7 @@ def test_a_grid_of_the_models_own_examples(pipeline: Pipeline, monkeypatch: pyte
 def test_a_grid_names_the_words_that_the_model_does_not_know(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline.tokenizer, "words", frozenset(PROMPT.split()))
+    monkeypatch.setattr(pipeline.model.tokenizer, "words", frozenset(PROMPT.split()))
     shown = guidance_grid(pipeline, prompts=(PROMPT, "a red floof"), scales=(1, 3), steps=1)
     assert shown.words[-1] == "The model has not learned these words: floof."
 
@@ -192,7 +192,7 @@ def test_a_grids_pictures_are_small_enough_for_a_page(pipeline: Pipeline) -> Non
 
 
 def test_a_model_without_words_cannot_be_guided(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "notes", replace(pipeline.notes, words=()))
+    monkeypatch.setattr(pipeline, "notes", replace(pipeline.model.notes, words=()))
     with pytest.raises(UserError, match="trained without words"):
         guidance(pipeline, prompt=PROMPT)
     with pytest.raises(UserError, match="trained without words"):

@@ -40,7 +40,7 @@ def held(network: nn.Module) -> int:
 
 def parts(pipe: Pipeline) -> list[nn.Module]:
     """The networks as they are: to look at them by the pipeline's names would read them."""
-    each = pipe.networks
+    each = pipe.model.networks
     return [each.text_encoder.module, each.vae.module, each.unet.module]
 
 
@@ -137,7 +137,7 @@ def test_the_room_decides(free: int | None, mode: str, why: str) -> None:
 def test_the_pipeline_says_its_mode(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "; memory full, as there is room; runs in float32" in load(folder).about
     monkeypatch.setattr(offload, "free_memory", lambda _device: 1000)
-    assert load(folder).networks.mode == "sequential"
+    assert load(folder).model.networks.mode == "sequential"
     assert "; memory offload, as asked; " in load(folder, "offload").about
     with pytest.raises(UserError, match="memory 'half' is not known; known are full, offload, sequential"):
         load(folder, "half")
@@ -168,7 +168,7 @@ class Short:
         self.pipe, self.modes, self.error, self.failed = pipe, modes, error, 0
 
     def __call__(self, *_: object) -> None:
-        if self.pipe.networks.mode in self.modes:
+        if self.pipe.model.networks.mode in self.modes:
             self.failed += 1
             raise self.error()
 
@@ -233,7 +233,7 @@ def test_the_memory_of_a_call_that_failed_is_free_before_the_next(folder: Path) 
         held.append(weakref.ref(large))
         raise MemoryError
 
-    assert pipe.networks.run(pipe.networks.unet, call) == "gone"
+    assert pipe.model.networks.run(pipe.model.networks.unet, call) == "gone"
 
 
 def test_other_errors_pass(folder: Path) -> None:
@@ -241,7 +241,7 @@ def test_other_errors_pass(folder: Path) -> None:
     pipe.unet.register_forward_pre_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         pipe.predict(torch.zeros(1, 4, 8, 8), torch.zeros(1), torch.zeros(1, 48, 16))
-    assert pipe.networks.mode == "full"
+    assert pipe.model.networks.mode == "full"
 
 
 def test_apples_words_are_known() -> None:

@@ -36,11 +36,11 @@ def test_neither_running_nor_checking_imports_torchs_compiler(folder: Path) -> N
     """It takes longer than all the rest of a start."""
     code = f"""
 import sys
-from core import plugins
+from core.plugins import current
 from core.inference.pipeline import Pipeline
 from core.conformance import check_sampler
 Pipeline.load({str(folder)!r}, device="cpu").generate(prompt="a red circle", steps=1)
-check_sampler(plugins.registry().sampler("euler"))
+check_sampler(current.registry().sampler("euler"))
 print([name for name in ("torch._dynamo", "sympy") if name in sys.modules])
 """
     root = Path(__file__).parents[2]
@@ -184,7 +184,7 @@ def test_a_shorter_prompt_is_filled_with_empty_chunks(pipe: Pipeline) -> None:
 def test_clip_skip_stops_at_an_earlier_layer(pipe: Pipeline) -> None:
     prompt = "a red circle"
     [last], [before] = pipe.encode_prompts(prompt), pipe.encode_prompts(prompt, clip_skip=2)
-    ids = torch.tensor([chunk.ids for chunk in pipe.tokenizer.chunks(prompt)])
+    ids = torch.tensor([chunk.ids for chunk in pipe.model.tokenizer.chunks(prompt)])
     assert torch.equal(before, pipe.text_encoder(ids, 1))
     assert not torch.allclose(before, last)
     fields: dict[str, Any] = {"prompt": prompt, "steps": 1, "seed": 0}

@@ -49,28 +49,28 @@ def test_it_is_near_the_map_that_the_model_was_given_and_better_than_one_of_nois
     pool = Pool(9, "seen", 6, 128)
     pictures = to_tensor(np.stack([pool.picture(i) for i in range(6)])).contiguous()
     latents = pipe.encode(pictures).cpu()
-    noise = start_noise(0, 4, (pipe.config.vae.latent_channels, 16, 16))
+    noise = start_noise(0, 4, (pipe.model.config.vae.latent_channels, 16, 16))
     with torch.no_grad():
         of_noise = fit(noise, pipe.vae.decode(noise))
-    assert pipe.notes.preview is not None
-    own = error(torch.tensor(pipe.notes.preview), latents, pictures)
-    found = error(preview_fit.fitted(pipe), latents, pictures)
+    assert pipe.model.notes.preview is not None
+    own = error(torch.tensor(pipe.model.notes.preview), latents, pictures)
+    found = error(preview_fit.fitted(pipe.encode, pipe.vae.decode, latents.shape[1]), latents, pictures)
     assert found < 1.4 * own
     assert found < 0.75 * error(of_noise, latents, pictures)
 
 
 def test_it_is_kept_beside_the_model_and_found_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = load(folder).previewer.map
+    rows = load(folder).model.previewer.map
     kept = json.loads((folder / NAME).read_text())
     assert torch.equal(torch.tensor(kept["preview"]), rows)
     monkeypatch.setattr(preview_fit, "fitted", None)  # it is not fitted again
-    assert torch.equal(load(folder).previewer.map, rows)
+    assert torch.equal(load(folder).model.previewer.map, rows)
     # Another VAE under the same name, or a file that is damaged: it is fitted again.
     monkeypatch.undo()
     huge = json.dumps({**kept, "preview": [[10**400] * 3] * 5})
     for damage in ('{"vae": 3}', "[", '{"vae": "' + kept["vae"] + '", "preview": [[1, 2]]}', huge):
         (folder / NAME).write_text(damage)
-        assert torch.equal(load(folder).previewer.map, rows)
+        assert torch.equal(load(folder).model.previewer.map, rows)
         assert json.loads((folder / NAME).read_text()) == kept
 
 
@@ -81,11 +81,11 @@ def test_a_folder_that_cannot_be_written(folder: Path, monkeypatch: pytest.Monke
         files.write_whole(path, data)
 
     monkeypatch.setattr(preview_fit, "write_whole", refuse)
-    rows = load(folder).previewer.map
+    rows = load(folder).model.previewer.map
     assert not (folder / NAME).exists()
     assert len(list((folder.parent / "cache" / "previews").iterdir())) == 1
     monkeypatch.setattr(preview_fit, "fitted", None)
-    assert torch.equal(load(folder).previewer.map, rows)
+    assert torch.equal(load(folder).model.previewer.map, rows)
 
 
 def test_where_nothing_can_be_written_there_is_a_map_all_the_same(
@@ -95,14 +95,14 @@ def test_where_nothing_can_be_written_there_is_a_map_all_the_same(
         raise UserError("the disk is full")
 
     monkeypatch.setattr(preview_fit, "write_whole", refuse)
-    assert load(folder).previewer.map.shape == (5, 3)
+    assert load(folder).model.previewer.map.shape == (5, 3)
 
 
 def test_a_vae_of_its_own_has_a_map_of_its_own(folder: Path, tmp_path: Path) -> None:
     other = write_model(tmp_path / "other", seed=3)
-    rows = load(folder).previewer.map
+    rows = load(folder).model.previewer.map
     given = Pipeline.load(folder, device="cpu", vae=other / "vae")
-    assert not torch.equal(given.previewer.map, rows)
+    assert not torch.equal(given.model.previewer.map, rows)
     assert (other / "vae" / NAME).exists()
 
 
@@ -111,14 +111,14 @@ def test_an_encoder_that_overflows(folder: Path, monkeypatch: pytest.MonkeyPatch
         raise UserError("values that are not numbers")
 
     monkeypatch.setattr(Pipeline, "encode", overflow)
-    rows = load(folder).previewer.map
+    rows = load(folder).model.previewer.map
     assert bool(rows.isfinite().all())
     assert bool(rows.any())
 
 
 def test_a_model_with_a_map_keeps_it(tmp_path: Path) -> None:
     model = write_model(tmp_path / "small")
-    load(model).previewer  # noqa: B018  # it is made when it is looked at
+    load(model).model.previewer  # noqa: B018  # it is made when it is looked at
     assert not (model / NAME).exists()
     assert not (EMBEDDED / NAME).exists()
     shutil.rmtree(model)

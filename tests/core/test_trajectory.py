@@ -57,7 +57,7 @@ def test_the_states_are_those_of_the_run_to_the_bit(run: Run, path: Path) -> Non
         assert torch.equal(kept.state(k), x)
         assert kept.sigma(k) == run.sigmas[k]
     assert (kept.settings, kept.total, kept.stopped) == (run.settings, 4, False)
-    assert kept.recipe == run.pipeline.recipe(run.settings.for_image(0))
+    assert kept.recipe == run.model.recipe(run.settings.for_image(0))
     assert [(note.evals, note.passes) for note in kept.steps] == [(1, 2), (2, 4), (3, 6), (4, 8)]
     assert kept.seconds == run.seconds
 

@@ -60,7 +60,7 @@ def test_it_computes_what_it_computes_in_the_other_layout(folder: Path) -> None:
     plain = contiguous(pipe.unet)
     assert not channels_last(plain.conv_in.weight)
     x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-    context = torch.randn(2, 77, pipe.config.unet.cross_attention_dim)
+    context = torch.randn(2, 77, pipe.model.config.unet.cross_attention_dim)
     given = x, torch.tensor([20.0, 900.0]), context
     expected = plain(*given)
     assert float((pipe.unet(*given) - expected).norm() / expected.norm()) < 1e-5

@@ -65,7 +65,7 @@ def test_a_model_makes_its_picture_its_steps_and_its_recipe(
 def test_it_knows_no_words_and_says_so(folders: dict[str, Path]) -> None:
     pipe = load(folders, "grey")
     assert pipe.tokens("seven").unknown == ("seven",)
-    assert pipe.examples == ()
+    assert pipe.model.examples == ()
 
 
 @pytest.mark.parametrize("name", ["grey", "colours"])

@@ -260,7 +260,7 @@ def test_pictures_without_captions_can_be_trained_with_words(tmp_path: Path) -> 
         "train.unet.sample_every=2",
     ]  # fmt: skip
     model = train(RECIPES / "conditional.toml", changes, out=tmp_path / "run", device="cpu")
-    assert Pipeline.load(model, device="cpu").examples == ()
+    assert Pipeline.load(model, device="cpu").model.examples == ()
 
 
 def test_the_text_encoders_precision_is_the_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

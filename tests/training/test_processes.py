@@ -26,9 +26,9 @@ from core.models.vae import AutoencoderKL
 from core.prompts.tokenizer import Tokenizer
 from core.scenes.vocabulary import learn_vocabulary
 from core.training.log import read_lines
-from core.training.loop import Stage
 from core.training.processes import Processes, Share, together
 from core.training.recipe import read_recipe
+from core.training.stage import Stage
 from core.training.stages.autoencoder import VAELoss, VAEStage
 from core.training.stages.diffusion import DiffusionStage
 from core.training.stages.text_encoder import TextStage

@@ -78,7 +78,7 @@ def made(pipe: Pipeline, count: int, prompt: str = "", **changed: Any) -> Tensor
     for first in range(0, count, BATCH):
         asked = Asked(defaults, (), 1000 + first)
         each = words.expand(min(BATCH, count - first), -1, -1)
-        pictures += draw_samples(pipe.unet, pipe.vae, pipe.config.noise, asked, each, empty)
+        pictures += draw_samples(pipe.unet, pipe.vae, pipe.model.config.noise, asked, each, empty)
     return torch.cat([from_image(picture) for picture in pictures])
 
 

@@ -163,7 +163,7 @@ def test_cosine_may_be_called_so_and_zero_terminal_snr_is_trained(tmp_path: Path
     assert read_recipe(RECIPES / "ddpm.toml").noise.beta_schedule == "squaredcos_cap_v2"
     changes = [*KINDS["ddpm"], "noise.rescale_betas_zero_snr=true"]
     pipe = Pipeline.load(train(RECIPES / "ddpm.toml", changes, out=tmp_path, device="cpu"), device="cpu")
-    assert pipe.noise_schedule.sigma_max > 4000
+    assert pipe.model.noise_schedule.sigma_max > 4000
     assert np.asarray(pipe.generate(seed=1).images[0]).std() > 0
     with pytest.raises(UserError, match="rescale_betas_zero_snr"):
         read_recipe(

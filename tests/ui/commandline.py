@@ -19,11 +19,16 @@ class LoadedPipeline(DrawnPipeline):
 
     load_seconds = 0.5
     about = "a fake"
-    model_ref = ModelRef(name="fake", sha256="0" * 64)
+    ref = ModelRef(name="fake", sha256="0" * 64)
     device = SimpleNamespace(type="cpu")
     loaded: ClassVar[list[tuple[str, str | None, str | None]]] = []
     parts: ClassVar[list[tuple[Path | None, bool]]] = []
     error: ClassVar[BaseException | None] = None
+
+    @property
+    def model(self) -> LoadedPipeline:
+        """What `Pipeline.model` is asked for is here, too."""
+        return self
 
     @classmethod
     def load(

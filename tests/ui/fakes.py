@@ -52,12 +52,12 @@ class FakePipeline(Pipeline):
 
     def __init__(self, registry: Registry | None = None, delay: float = 0.0) -> None:
         made = Pipeline.load(small_model(), device="cpu", dtype="float32")
-        super().__init__(made.files, made.tokenizer, made.networks, made.device, made.dtype)
-        self.name, self.delay = "fake", delay
-        self.defaults = Defaults(
+        super().__init__(made.model)
+        self.model.name, self.delay = "fake", delay
+        self.model.defaults = Defaults(
             sampler="ddim", schedule="leading", steps=20, cfg_scale=5.0, width=128, height=128
         )
-        self.examples = (
+        self.model.examples = (
             "a red circle on a blue background",
             "a house on a green hill under the moon",
             "a yellow star",

@@ -46,19 +46,18 @@ def keeper(folder: Path) -> Callable[[Path], object]:
     """Makes two runs, keeps one in `folder`, and gives what keeps the other one wherever it is told to."""
     from core.request.request import Request
     from tests.ui.fakes import FakePipeline
-    from ui.service.job_queue import Job
     from ui.service.run_store import Runs
 
     pipeline = FakePipeline()
 
-    def made(seed: int, batch: int) -> tuple[Job, Any, Any]:
+    def made(seed: int, batch: int) -> tuple[Any, Any]:
         request = Request(prompt="a red circle", steps=3, width=64, height=64, seed=seed, batch=batch)
         run = pipeline.stream(request, cancel=threading.Event())
-        return Job(OWNER, "run", request.prompt, request=request), run, run.result()
+        return run, run.result()
 
     first, second = made(1, 1), made(10, 2)
-    Runs(folder).keep(*first)
-    return lambda other: Runs(other).keep(*second)
+    Runs(folder).keep(OWNER, None, (None, None), *first)
+    return lambda other: Runs(other).keep(OWNER, None, (None, None), *second)
 
 
 def main(folder: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_recipe_remembers_the_averaged_copy_and_asks_for_its_vae(
     _, _, err = run(capsys, "generate", "--from", str(path))
     assert pipeline.parts[-1] == (None, True)
     assert "made with another VAE: give the same one as --vae" in err
-    monkeypatch.setattr(pipeline, "model_ref", made_with)
+    monkeypatch.setattr(pipeline, "ref", made_with)
     _, _, err = run(capsys, "generate", "--from", str(path), "--vae", "v.pt")
     assert "another VAE" not in err
 

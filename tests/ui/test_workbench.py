@@ -69,7 +69,7 @@ def test_a_bad_form_gets_one_sentence_and_starts_nothing(
 
 
 def test_defaults_of_the_model_fill_what_nobody_changed(bench: Workbench, pipeline: FakePipeline) -> None:
-    pipeline.defaults = replace(pipeline.defaults, steps=12, cfg_scale=3.0)
+    pipeline.model.defaults = replace(pipeline.defaults, steps=12, cfg_scale=3.0)
     first = bench.form.first
     shown = [first.sampler, first.schedule, first.steps, 9.5, first.width, first.height]
     updates = bench.on_defaults(Following(), *shown)
@@ -80,7 +80,7 @@ def test_defaults_of_the_model_fill_what_nobody_changed(bench: Workbench, pipeli
 
 def test_a_model_that_is_taken_up_makes_the_form_its_own(bench: Workbench, pipeline: FakePipeline) -> None:
     size: dict[str, Any] = {"width": 28, "height": 28, "multiple": 1, "smallest": 8}
-    pipeline.defaults = replace(pipeline.defaults, steps=12, cfg_scale=1.0, **size)
+    pipeline.model.defaults = replace(pipeline.defaults, steps=12, cfg_scale=1.0, **size)
     bench.jobs.switch_model(ANN, "another")
     updates = dict(zip(DEFAULTED, asyncio.run(bench.on_used(ANN)), strict=True))
     assert bench.engine.name == "another"  # it waited for that

@@ -208,8 +208,8 @@ def test_a_vae_of_its_own_in_every_form(folder: Path, tmp_path: Path) -> None:
         assert torch.equal(pipe.vae.decode(latent), wanted), form
         assert path.name in pipe.about
         assert pipe.sha256 == own.sha256
-        assert len(pipe.model_ref.vae_sha256) == 64
-    assert own.model_ref.vae_sha256 == ""
+        assert len(pipe.model.ref.vae_sha256) == 64
+    assert own.model.ref.vae_sha256 == ""
 
 
 def test_vaes_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -269,7 +269,7 @@ def test_an_inpainting_file_is_loaded_with_its_nine_channels(tmp_path: Path) -> 
     folder = write_folder(tmp_path / "folder", channels=9)
     (tmp_path / "tokenizer").symlink_to(folder / "tokenizer")
     pipe = Pipeline.load(write_safetensors(tmp_path / "inpainting.safetensors", folder), device="cpu")
-    assert pipe.config.inpaints
+    assert pipe.model.config.inpaints
     assert pipe.unet.conv_in.weight.shape[1] == 9
     assert "inpainting" in pipe.about
 

@@ -329,7 +329,7 @@ def load_for(
     pipeline = _told(Pipeline.load(name, device=device, dtype=dtype, vae=vae, ema=ema, memory=memory))
     if pipeline.sha256 != recipe.model.sha256:
         _warn(f"the picture was made with other weights of {recipe.model.name}: this one will differ")
-    elif pipeline.model_ref.vae_sha256 != recipe.model.vae_sha256:
+    elif pipeline.model.ref.vae_sha256 != recipe.model.vae_sha256:
         _warn("the picture was made with another VAE: give the same one as --vae, or this one will differ")
     return pipeline
 
@@ -397,7 +397,7 @@ def report(
         "passes": result.passes,
         "reused": result.reused,
         "runs": result.words,
-        "seconds": {"load": pipeline.load_seconds, **result.seconds},
+        "seconds": {"load": pipeline.model.load_seconds, **result.seconds},
         "peak_memory_mb": peak_memory_mb(pipeline.device),
         **({} if steps is None else {"steps": str(steps)}),
     }

@@ -353,7 +353,8 @@ class Jobs:
             run.close()
         if job.ended.is_set():  # it was left behind, and came back after all
             return
-        job.run_id, job.trouble = self.runs.keep(job, run, result)
+        inputs = (job.image, job.mask)
+        job.run_id, job.trouble = self.runs.keep(job.owner, job.parent, inputs, run, result)
         job.end("stopped" if result.stopped and job.cancel.is_set() else "done")
 
     def _stream(self, job: Job, pipeline: Any) -> Any:
@@ -366,7 +367,7 @@ class Jobs:
         if steps is None:
             raise UserError("the steps of this run were not kept, so nothing can branch from it")
         made_by = steps.recipe.model
-        if replace(made_by, name=pipeline.name) != replace(pipeline.model_ref, name=pipeline.name):
+        if replace(made_by, name=pipeline.name) != replace(pipeline.model.ref, name=pipeline.name):
             raise UserError(
                 f"this run was made by the model {made_by.name}; choose that model to branch from it"
             )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from core.request.model_defaults import Defaults
     from core.request.request import Request
+    from core.sampling.schedule import NoiseSchedule
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,8 @@ class PagePipeline(Protocol):
     def defaults(self) -> Defaults: ...
     @property
     def examples(self) -> Sequence[str]: ...
+    @property
+    def noise_schedule(self) -> NoiseSchedule: ...
     def tokens(self, prompt: str) -> Any: ...
     def stream(
         self, request: Request, *, image: Any = None, mask: Any = None, cancel: threading.Event

@@ -26,7 +26,7 @@ from core.history import History, RunRow
 from core.history.rows import run_id
 from core.history.thumbnails import thumbnail
 from core.images.saved_inputs import keep_inputs, kept_inputs
-from core.images.source_images import Inputs, read_picture
+from core.images.source_images import Inputs, Source, read_picture
 from ui.service.model_thread import sentence_of
 from ui.service.retry import Later
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from core.inference.trajectory import Trajectory
     from core.recipes.recipe import ModelRef
     from core.request.settings import Settings
-    from ui.service.job_queue import Job
 
 MAX_RUNS = 32
 MAX_BYTES = 256 * 2**20
@@ -220,8 +219,18 @@ class Runs:
                 self._open.pop(run, None)
                 self._unlisted.discard(run)
 
-    def keep(self, job: Job, run: Run, result: Result) -> tuple[str, str]:
-        """Keep what a job made: (run id, what could not be saved, in one sentence)."""
+    def keep(
+        self,
+        owner: str,
+        parent: tuple[str, int] | None,
+        inputs: tuple[Source | None, Source | None],
+        run: Run,
+        result: Result,
+    ) -> tuple[str, str]:
+        """Keep what a run of `owner` made: (run id, what could not be saved, in one sentence).
+
+        parent: the run that it branched from, and after which step. inputs: init image and mask.
+        """
         from core.inference.trajectory import Trajectory
 
         trajectory = Trajectory.of(run)
@@ -229,11 +238,11 @@ class Runs:
         names, trouble = self._write_pictures(pngs)
         steps = None
         if names:
-            trouble = self._write_inputs(job)
+            trouble = self._write_inputs(*inputs)
         if names and self._keep_steps():
             steps, unkept = self._write_steps(trajectory, names[0])
             trouble = unkept or trouble
-        row = _row(job, result, names or _unsaved_names(pngs), steps, pngs[0])
+        row = _row(owner, parent, result, names or _unsaved_names(pngs), steps, pngs[0])
         kept = KeptRun(row, trajectory, self.folder, () if names else tuple(pngs))
         if not names:
             self._remember(kept, unlisted=True)
@@ -261,10 +270,10 @@ class Runs:
             return [], f"the picture is not saved: {sentence_of(error, 'writing it failed')}"
         return names, ""
 
-    def _write_inputs(self, job: Job) -> str:
+    def _write_inputs(self, image: Source | None, mask: Source | None) -> str:
         """Why the pictures that it started from could not be kept, or nothing."""
         try:
-            if (inputs := Inputs.read(job.image, job.mask)) is not None:
+            if (inputs := Inputs.read(image, mask)) is not None:
                 keep_inputs(self.folder, inputs)
         except Exception as error:
             return f"the picture it began with is not kept: {sentence_of(error, 'writing it failed')}"
@@ -344,7 +353,14 @@ class Runs:
         return found
 
 
-def _row(job: Job, result: Result, names: Sequence[str], steps: str | None, png: bytes) -> RunRow:
+def _row(
+    owner: str,
+    parent: tuple[str, int] | None,
+    result: Result,
+    names: Sequence[str],
+    steps: str | None,
+    png: bytes,
+) -> RunRow:
     model = result.recipe.model
     return RunRow(
         id=run_id(names[0], png),
@@ -357,9 +373,9 @@ def _row(job: Job, result: Result, names: Sequence[str], steps: str | None, png:
         evals=result.evals,
         seconds=sum(result.seconds.values()),
         stopped=result.stopped,
-        owner=job.owner,
-        parent=job.parent[0] if job.parent else None,
-        parent_step=job.parent[1] if job.parent else None,
+        owner=owner,
+        parent=parent[0] if parent else None,
+        parent_step=parent[1] if parent else None,
     )
 
 

@@ -244,7 +244,7 @@ class CompareTab:
         """Remembered by all of these: the model is the loaded one, and stands for its noise levels."""
         from core.compare.race import fit
 
-        levels = self.jobs.engine.pipeline.noise_schedule  # pyrefly: ignore[missing-attribute]
+        levels = self.jobs.engine.pipeline.noise_schedule
         info = self.registry.sampler(sampler)
         return fit(evals, info, self.registry.schedule(schedule), levels, strength)
 

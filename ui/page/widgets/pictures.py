@@ -197,7 +197,7 @@ class Pictures:
     def on_strength(self, schedule: str, steps: object, sigmas: str, value: float) -> str:
         """The line under the strength."""
         try:
-            noise = getattr(self.engine.pipeline, "noise_schedule", None) if self.engine.ready else None
+            noise = self.engine.pipeline.noise_schedule if self.engine.ready else None
             return strength.line(strength.grid(self.registry, noise, schedule, steps, sigmas or ""), value)
         except UserError as error:
             return text.plain(str(error))

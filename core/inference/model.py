@@ -1,0 +1,279 @@
+"""A loaded model: the networks, and what runs ask of them: encode, predict, decode, preview."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import time
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from core.device import dtype_words, find_device, find_dtype
+from core.errors import UserError
+from core.images.tensors import to_images
+from core.inference.offload import Networks, find_memory
+from core.inference.preview import Previewer
+from core.inference.preview_fit import preview_map
+from core.lru import Remembered
+from core.models.build import Coder, make_coder, unet_class
+from core.models.clip import CLIPTextEncoder, weigh
+from core.models.config import PointsConfig
+from core.models.point_model import NO_COLOURS
+from core.models.unet import UNet
+from core.plugins import current
+from core.prompts.tokenizer import END, OPENCLIP_PAD, Chunk, TokenCount, Tokenizer
+from core.recipes.recipe import ModelRef, Recipe
+from core.request.settings import Settings
+from core.weights.find import find_model
+from core.weights.model_files import ModelFiles, open_model
+from core.weights.parts import StoredNetwork
+
+if TYPE_CHECKING:
+    pass
+
+
+class Model:
+    """A loaded model: its networks, and what a run asks of them. Runs do not change it, so several may use it
+    at once.
+
+    The text states and latents of the last prompts and pictures are remembered, a few MB. Who changes the
+    weights of a loaded model calls `forget`.
+    """
+
+    def __init__(
+        self,
+        files: ModelFiles,
+        tokenizer: Tokenizer,
+        networks: Networks,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.files, self.config, self.notes, self.tokenizer = files, files.config, files.notes, tokenizer
+        self.networks = networks
+        self.name, self.about = self.notes.name, files.about
+        self.defaults, self.examples = self.notes.defaults, self.notes.examples
+        self.device, self.dtype = device, dtype
+        # What stands in a VAE's place without weights gains nothing from few digits, and would lose levels.
+        weights = networks.vae.module.parameters()
+        self._coder_dtype = next((weight.dtype for weight in weights), torch.float32)
+        self._texts, self._latents = Remembered(16), Remembered(8)
+        self.load_seconds = 0.0
+        self.noise_schedule = self.config.noise.schedule()
+
+    @property
+    def text_encoder(self) -> CLIPTextEncoder:
+        """The network itself. In a run go through `encode_prompts`: it keeps the weights while it runs."""
+        return self.networks.look(self.networks.text_encoder)
+
+    @property
+    def vae(self) -> Coder:
+        """The network itself. In a run go through `encode` and `decode`."""
+        return self.networks.look(self.networks.vae)
+
+    @property
+    def unet(self) -> UNet:
+        """The network itself. In a run go through `predict`."""
+        return self.networks.look(self.networks.unet)
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the model's weights. The files are read for it when it is first wanted."""
+        return self.files.sha256
+
+    @property
+    def ref(self) -> ModelRef:
+        """What a recipe says of the model."""
+        files = self.files
+        return ModelRef(name=self.name, sha256=files.sha256, vae_sha256=files.vae_sha256, ema=files.ema)
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path = "tiny",
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        vae: str | Path | None = None,
+        ema: bool = False,
+        memory: str | None = None,
+    ) -> Model:
+        """A model: a folder as diffusers writes it, or a .safetensors or .ckpt file; by its path or its name
+        ("tiny", or one in data/models). `about` says what was found.
+
+        device: "cpu", "cuda", "mps"; the best one that is there when None. dtype: "float32", "float16",
+        "bfloat16"; when None float16 on an accelerator, and on a CPU bfloat16 where it computes that by
+        itself, else float32: `about` says which and why. vae: a file or folder with a VAE to take instead of
+        the model's own. ema: take the averaged copy of the UNet that some files hold. memory: "full",
+        "offload" or "sequential" (core/inference/offload.py); when None the first of them that there is room
+        for. Raises UserError, also for files that are damaged.
+        """
+        began = time.perf_counter()
+        where = find_device(device)
+        kind = find_dtype(dtype, where)
+        mode = find_memory(memory)
+        files = open_model(find_model(source), ema=ema, vae=None if vae is None else Path(vae))
+        config, words = files.config, files.notes.words
+        tokenizer = Tokenizer.load(
+            files.tokenizer,
+            config.text.max_position_embeddings,
+            None if words is None else frozenset(words),
+            pad=OPENCLIP_PAD if config.text.hidden_act == "gelu" else END,
+        )
+        if max(tokenizer.vocab.values()) >= config.text.vocab_size:
+            raise UserError(
+                f"The tokenizer in {files.tokenizer} is of another model: it knows more tokens than "
+                f"{files.notes.name}'s text encoder."
+            )
+        networks = Networks(
+            StoredNetwork(CLIPTextEncoder, config.text, files.text, where, kind),
+            StoredNetwork(make_coder, config.vae, files.vae, where, kind),
+            StoredNetwork(unet_class(config.vae), config.unet, files.unet, where, kind),
+            where,
+            mode,
+        )
+        model = cls(files, tokenizer, networks, where, kind)
+        model.about = f"{files.about}; memory {networks.words}; runs in {dtype_words(dtype, where)}"
+        model.load_seconds = time.perf_counter() - began
+        return model
+
+    def tokens(self, prompt: str) -> TokenCount:
+        """How many tokens a prompt takes, and which of its words the model has not learned.
+
+        Raises UserError for weights that cannot be used.
+        """
+        return self.tokenizer.count(prompt)
+
+    def check_clip_skip(self, clip_skip: int) -> None:
+        """Refuse a layer that the text encoder does not have. Raises UserError."""
+        layers = self.config.text.num_hidden_layers
+        if clip_skip > layers:
+            raise UserError(f"clip skip {clip_skip}: the text encoder of {self.name} has {layers} layers.")
+
+    @torch.no_grad()
+    def encode_prompts(self, *prompts: str, clip_skip: int = 1) -> list[Tensor]:
+        """Text states (1, T, D) of each prompt, all of the length of the longest: chunks side by side.
+
+        clip_skip: the layer that the encoder stops at, counted from the last one. Raises UserError.
+        """
+        self.check_clip_skip(clip_skip)
+        chunks = [self.tokenizer.chunks(prompt) for prompt in prompts]
+        longest = max(map(len, chunks))
+        empty = self.tokenizer.chunks("")
+        return [self._encode(own + empty * (longest - len(own)), clip_skip) for own in chunks]
+
+    def _encode(self, chunks: list[Chunk], clip_skip: int) -> Tensor:
+        key = (clip_skip, *((tuple(chunk.ids), tuple(chunk.weights)) for chunk in chunks))
+        return self._texts(key, lambda: self._encode_anew(chunks, clip_skip))
+
+    def _encode_anew(self, chunks: list[Chunk], clip_skip: int) -> Tensor:
+        ids = torch.tensor([chunk.ids for chunk in chunks], device=self.device)
+        weights = torch.tensor([chunk.weights for chunk in chunks], device=self.device)
+        states = self.networks.run(self.networks.text_encoder, lambda text: text(ids, clip_skip - 1))
+        states = weigh(states, weights)  # (chunks, T, D)
+        return states.reshape(1, -1, states.shape[-1])
+
+    def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
+        """(C, h, w) of the latent of an image of this size."""
+        vae = self.config.vae
+        return vae.latent_channels, height // vae.reduction, width // vae.reduction
+
+    @torch.no_grad()
+    def predict(self, x: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
+        """What the UNet says of scaled states (B, C, h, w) in its dtype at timesteps (B,), with text states
+        (B, T, D): its prediction, of x's shape. Raises UserError where memory is short.
+        """
+        predicted: Tensor = self.networks.run(self.networks.unet, lambda unet: unet(x, timesteps, context))
+        return predicted
+
+    @torch.no_grad()
+    def evaluate(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor,
+        *,
+        deep: Tensor | None = None,
+        merging: float = 0.0,
+    ) -> tuple[Tensor, Tensor]:
+        """The same with the deep features behind it, and approximately where that is asked: see
+        `UNet.evaluate`.
+        """
+        return self.networks.run(
+            self.networks.unet,
+            lambda unet: unet.evaluate(x, timesteps, context, deep=deep, merging=merging),
+        )
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> list[Image.Image]:
+        """Pictures of scaled latents (B, C, h, w), by the VAE, one at a time: a batch changes no picture.
+        Raises UserError when the decoder overflows, and where memory is short.
+        """
+        return [to_images(self._decode_one(latents[i : i + 1]))[0] for i in range(len(latents))]
+
+    @torch.no_grad()
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Scaled latents (B, C, h, w), float32 on the device, of pictures (B, 3, H, W) in [-1, 1]: the VAE's
+        mean, one picture at a time. Raises UserError when the encoder overflows, and where memory is short.
+        """
+        return torch.cat([self._encode_one(pictures[i : i + 1]) for i in range(len(pictures))])
+
+    def _encode_one(self, picture: Tensor) -> Tensor:
+        content = picture.cpu().contiguous().view(torch.uint8).numpy().tobytes()
+        key = (picture.dtype, picture.shape, hashlib.sha256(content).digest())
+        return self._latents(key, lambda: self._encode_one_anew(picture))
+
+    def _encode_one_anew(self, picture: Tensor) -> Tensor:
+        x = picture.to(self.device, self._coder_dtype)
+        latent = self.networks.run(self.networks.vae, lambda vae: vae.encode(x)).float().contiguous()
+        if not bool(latent.isfinite().all()):
+            raise UserError("The VAE gave values that are not numbers; try dtype float32.")
+        return latent
+
+    def forget(self) -> None:
+        """Let go of the prompts and pictures that are remembered."""
+        self._texts.forget()
+        self._latents.forget()
+
+    def _decode_one(self, latent: Tensor) -> Tensor:
+        """(1, C, h, w) -> (1, 3, H, W). Raises UserError when the decoder overflows, as SD's does in
+        float16.
+        """
+        picture = self._decode_unchecked(latent)
+        if not bool(picture.isfinite().all()):
+            raise UserError("The VAE gave values that are not numbers; try dtype float32.")
+        return picture
+
+    @torch.no_grad()
+    def _decode_unchecked(self, latents: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, 3, H, W), whatever the numbers are."""
+        x = latents.to(self.device, self._coder_dtype)
+        return self.networks.run(self.networks.vae, lambda vae: vae.decode(x))
+
+    def preview(self, latents: Tensor) -> list[Image.Image]:
+        """Quick pictures of latents (B, C, h, w), without the VAE."""
+        return self.previewer(latents)
+
+    @cached_property
+    def previewer(self) -> Previewer:
+        """The linear map behind previews: the model's own, or one that is fitted to its VAE and kept."""
+        drawn = NO_COLOURS if isinstance(self.config.vae, PointsConfig) else None
+        rows = drawn or self.notes.preview or preview_map(self.files, self.encode, self._decode_unchecked)
+        return Previewer(rows, self.config.vae.reduction)
+
+    def recipe(self, settings: Settings) -> Recipe:
+        """What goes into the picture of these settings (of one image)."""
+        versions = {name: metadata.version(name) for name in ("latentcanvas", "torch")}
+        return Recipe.of(
+            settings,
+            current.registry(),
+            model=self.ref,
+            device=str(self.device),
+            dtype=str(self.dtype).removeprefix("torch."),
+            versions=versions | {"python": platform.python_version()},
+        )

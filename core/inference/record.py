@@ -1,0 +1,59 @@
+"""What is kept of a run: from its steps to tensors and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from core.inference.run import RunStep
+from core.inference.start import Start
+from core.inference.trajectory_file import StepNote
+from core.sampling.guidance import guide
+
+# How far a clean estimate made of the two others may be from the sampler's own, in parts of its largest
+# value, and the noise that follows from it from its own, of unit variance: a preview shows less than this.
+_NEAR, _NEAR_NOISE = 2.0**-6, 2.0**-3
+_LARGEST = 65504.0  # of float16
+
+
+def gathered(
+    start: Tensor, steps: Sequence[RunStep], sigma: float
+) -> tuple[dict[str, Tensor], list[StepNote]]:
+    """The tensors and the notes of some steps from `start` at `sigma`."""
+    kept: dict[str, list[Tensor]] = {"state": [start.cpu()], "conditional": []}
+    notes = []
+    for step in steps:
+        made = conditional = _half(step.conditional)
+        kept["state"].append(step.x.cpu())
+        kept["conditional"].append(conditional)
+        if step.unconditional is not None and step.scale is not None:
+            unconditional = _half(step.unconditional)
+            kept.setdefault("unconditional", []).append(unconditional)
+            made = guide(conditional.float(), unconditional.float(), step.scale)
+        own = not _near(made.float(), step.denoised.cpu(), sigma)
+        notes.append(StepNote(step.index, step.sigma, step.evals, step.passes, step.scale, own))
+        if own:
+            kept.setdefault("clean", []).append(_half(step.denoised))
+        sigma = step.sigma
+    return {name: torch.stack(tensors) for name, tensors in kept.items()}, notes
+
+
+def known_of(start: Start) -> dict[str, Tensor]:
+    """What of the start is needed again. A picture without a mask is in the state alone."""
+    wanted = {"extra": start.extra}
+    if start.blend is not None:
+        wanted |= {"known": start.known, "mask": start.mask}
+    return {name: tensor.cpu() for name, tensor in wanted.items() if tensor is not None}
+
+
+def _near(made: Tensor, wanted: Tensor, sigma: float) -> bool:
+    """Whether one clean estimate can stand for another, in a step from `sigma`."""
+    error, largest = float((made - wanted).abs().max()), float(wanted.abs().max())
+    return error <= min(_NEAR * max(1.0, largest), _NEAR_NOISE * sigma)
+
+
+def _half(x: Tensor) -> Tensor:
+    """In float16, on the CPU; what is too large for it at its end."""
+    return x.clamp(-_LARGEST, _LARGEST).half().cpu()

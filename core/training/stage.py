@@ -1,0 +1,35 @@
+"""What the training loop asks of a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+T = TypeVar("T")
+
+
+class Stage(Protocol):
+    """What the loop trains. `modules` are saved; `loss` and `measure` see them in place."""
+
+    name: str
+    modules: nn.Module
+
+    def loss(self, step: int) -> Tensor:
+        """The loss of step `step`, a scalar that gradients flow from."""
+
+    def measure(self) -> Mapping[str, float]:
+        """Figures worth a line in the log; called with the averaged weights in place."""
+
+
+@runtime_checkable
+class Drawing(Protocol):
+    """A stage that can show what it has learned."""
+
+    def sample(self) -> list[Image.Image]:
+        """Pictures with the weights that are in place, from the same noise each time; none if it cannot."""
