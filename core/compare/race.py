@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import Tensor
 
 from core.errors import UserError
+from core.figures.contact_sheet import labelled
 from core.plugins import current
 from core.sampling.exact import gaussian
 from core.sampling.loop import run_sampler
@@ -189,18 +190,10 @@ def psnr(image: Image.Image, other: Image.Image) -> float:
 
 def contact_sheet(entries: Sequence[Entry], columns: int) -> Image.Image:
     """The first picture of each entry, `columns` in a row, with what it is written below."""
-    shown = [entry.images[0] if entry.images else None for entry in entries]
-    width, height = next((image.size for image in shown if image), (64, 64))
-    label, gap = 40, 4
-    rows = math.ceil(len(entries) / columns)
-    cell = (max(width, 150) + gap, height + label + gap)
-    sheet = Image.new("RGB", (columns * cell[0] + gap, rows * cell[1] + gap), "white")
-    draw = ImageDraw.Draw(sheet)
-    for i, (entry, image) in enumerate(zip(entries, shown, strict=True)):
-        x, y = gap + i % columns * cell[0], gap + i // columns * cell[1]
-        if image is not None:
-            sheet.paste(image, (x, y))
-        error = "failed" if entry.error else f"{entry.evals} evals"
-        near = "" if entry.rms is None else f", rms {entry.rms:.3f}"
-        draw.multiline_text((x, y + height + 2), f"{entry.sampler}\n{entry.schedule}\n{error}{near}", "black")
-    return sheet
+    cells = []
+    for entry in entries:
+        cost = "failed" if entry.error else f"{entry.evals} evals"
+        distance = "" if entry.rms is None else f", rms {entry.rms:.3f}"
+        label = f"{entry.sampler}\n{entry.schedule}\n{cost}{distance}"
+        cells.append((label, entry.images[0] if entry.images else None))
+    return labelled(cells, columns, narrowest=150)

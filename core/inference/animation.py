@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
+
+from core.figures.contact_sheet import labelled
+from core.figures.image_bytes import gif
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,8 +17,6 @@ if TYPE_CHECKING:
     from core.inference.trajectory import Trajectory
 
 Decode = Callable[["Tensor"], list[Image.Image]]
-_GAP, _LABEL = 6, 18  # pixels between the pictures of a sheet, and for the line under each
-_GROUND, _INK = (255, 255, 255), (40, 40, 40)
 
 
 def frames(
@@ -57,12 +57,7 @@ def animation(
     shown = frames(trajectory, view, image, largest=largest, decode=decode)
     if final is not None:
         shown.append(final.convert("RGB").resize(shown[0].size, Image.Resampling.LANCZOS))
-    durations = [milliseconds] * (len(shown) - 1) + [hold]
-    # A palette each: the colours of a forming picture change all the way.
-    first, *others = (frame.quantize(256, dither=Image.Dither.FLOYDSTEINBERG) for frame in shown)
-    buffer = io.BytesIO()
-    first.save(buffer, "GIF", save_all=True, append_images=others, duration=durations, loop=0, disposal=1)
-    return buffer.getvalue()
+    return gif(shown, milliseconds=milliseconds, hold=hold, dither=True)
 
 
 def contact_sheet(
@@ -77,14 +72,5 @@ def contact_sheet(
     """The steps side by side, row after row, each with its number and noise level under it."""
     shown = frames(trajectory, view, image, largest=largest, decode=decode)
     across = min(columns or math.ceil(math.sqrt(len(shown) * 1.4)), len(shown))
-    width, height = shown[0].width + _GAP, shown[0].height + _LABEL + _GAP
-    sheet = Image.new("RGB", (across * width + _GAP, -(-len(shown) // across) * height + _GAP), _GROUND)
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    for i, (frame, step) in enumerate(zip(shown, trajectory.steps, strict=True)):
-        left, upper = _GAP + i % across * width, _GAP + i // across * height
-        sheet.paste(frame, (left, upper))
-        label = f"{i + 1}: sigma {step.sigma:.3g}"
-        if pen.textlength(label, font=font) > frame.width:
-            label = str(i + 1)
-        pen.text((left, upper + frame.height + 2), label, _INK, font)
-    return sheet
+    labels = [f"{i}: sigma {step.sigma:.3g}" for i, step in enumerate(trajectory.steps, 1)]
+    return labelled(list(zip(labels, shown, strict=True)), across)

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
-from core.learn.ink import Paper
+from core.figures.contact_sheet import Pictures, Plot
+from core.figures.plots import Paper
 from core.learn.recorder import Watch, decibels, evals_of, rms, run, settings_of
-from core.learn.result import Pictures, Plot, Shown
+from core.learn.result import Shown
 from core.plugins import current
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from core.errors import UserError
+from core.figures.contact_sheet import Pictures, Plot
+from core.figures.plots import Paper
 from core.learn.clouds import cloud
-from core.learn.ink import Paper
-from core.learn.result import Pictures, Plot, Shown
+from core.learn.result import Shown
 from core.learn.tables import table
 from core.sampling.schedule import NoiseSchedule
 
@@ -184,7 +185,7 @@ def _times(model: NoiseSchedule) -> Sequence[int]:
 def _moving_points(
     paper: Paper, name: str, model: NoiseSchedule, clean: Array, noise: Array
 ) -> list[Image.Image]:
-    from core.learn.ink import moving
+    from core.figures.plots import moving
 
     figure = paper.figure(paper.width)
     axes = figure.add_subplot()

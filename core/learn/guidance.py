@@ -14,10 +14,11 @@ import numpy as np
 from PIL import Image
 
 from core.errors import UserError
-from core.learn.ink import Paper
+from core.figures.contact_sheet import Pictures, Plot, sheet
+from core.figures.plots import Paper
 from core.learn.latents import difference
 from core.learn.recorder import Watch, evals_of, norm, rms, run, settings_of
-from core.learn.result import Pictures, Plot, Shown, sheet
+from core.learn.result import Shown
 from core.sampling.guidance import guide
 
 if TYPE_CHECKING:

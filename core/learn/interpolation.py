@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from core.errors import UserError
-from core.learn.ink import Paper
+from core.figures.contact_sheet import Pictures, Plot
+from core.figures.plots import Paper
 from core.learn.recorder import (
     Watch,
     decibels,
@@ -21,7 +22,7 @@ from core.learn.recorder import (
     sample,
     settings_of,
 )
-from core.learn.result import Pictures, Plot, Shown
+from core.learn.result import Shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

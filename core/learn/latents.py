@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from core.figures.contact_sheet import Pictures
 from core.learn.recorder import Watch, decibels, fitted
-from core.learn.result import Pictures, Shown
+from core.learn.result import Shown
 
 if TYPE_CHECKING:
     from core.inference.pipeline import Pipeline

@@ -15,9 +15,10 @@ import numpy as np
 from PIL import Image
 
 from core.errors import UserError
+from core.figures.contact_sheet import Plot
+from core.figures.plots import Paper, moving
 from core.learn.clouds import SPREAD, Points, as_points, cloud, distance, exact_denoiser
-from core.learn.ink import Paper, moving
-from core.learn.result import Plot, Shown
+from core.learn.result import Shown
 from core.learn.tables import table
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
-from core.learn.ink import Paper
-from core.learn.result import Plot, Shown
+from core.figures.contact_sheet import Plot
+from core.figures.plots import Paper
+from core.learn.result import Shown
 from core.learn.tables import TITLES, table, tables
 from core.sampling.registry import Registry
 from core.sampling.schedule import NoiseSchedule, last_part, strength_words

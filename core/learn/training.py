@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from core.learn.ink import Paper
-from core.learn.result import Pictures, Plot, Shown
+from core.figures.contact_sheet import Pictures, Plot
+from core.figures.plots import Paper
+from core.learn.result import Shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from core.figures.plots import loss_curve
 from core.files import plain_errors, write_whole
-from core.training.curve import loss_curve
 
 
 class Log:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from core.figures.image_bytes import png
 from core.images.tensors import to_images
 from core.inference.start import Start
 from core.models.build import Coder
@@ -82,13 +82,6 @@ def apart(whole: Image.Image) -> tuple[Image.Image, Image.Image]:
     lefts = (_MARGIN, 2 * _MARGIN + width)
     raw, averaged = (whole.crop((left, top, left + width, whole.height - _MARGIN)) for left in lefts)
     return raw, averaged
-
-
-def png(image: Image.Image) -> bytes:
-    """The picture as a file."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _sheet(pictures: Sequence[Image.Image]) -> Image.Image:

@@ -14,16 +14,17 @@ import torch
 from PIL import Image
 
 from core.errors import Cancelled, UserError
+from core.figures.contact_sheet import Pictures, Plot
+from core.figures.plots import Paper, picture
 from core.inference.pipeline import Pipeline
 from core.learn.choices import check, numbers, prompts, whole_numbers
 from core.learn.ddpm import ddpm_and_ddim
 from core.learn.forward import example_picture
 from core.learn.guidance import CELL_SIDE, check_grid, guidance, guidance_grid
-from core.learn.ink import Paper, picture
 from core.learn.interpolation import between_pictures, between_prompts, between_seeds, lerp, slerp
 from core.learn.latents import colored, difference, latent_space
 from core.learn.recorder import Watch
-from core.learn.result import Pictures, Plot, Shown
+from core.learn.result import Shown
 from core.sampling.guidance import guide
 from tests.small import write_model
 

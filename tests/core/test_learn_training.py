@@ -8,8 +8,8 @@ from itertools import pairwise
 import pytest
 from PIL import Image
 
-from core.learn.ink import DARK, LIGHT, Paper, svg
-from core.learn.result import Pictures, Plot
+from core.figures.contact_sheet import Pictures, Plot
+from core.figures.plots import DARK, LIGHT, Paper, svg
 from core.learn.training import Curve, StageSeen, smoothed, training
 
 RED, BLUE = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))

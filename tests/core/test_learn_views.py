@@ -18,12 +18,13 @@ import torch
 from PIL import Image
 
 from core.errors import UserError
+from core.figures.contact_sheet import Pictures, Plot
+from core.figures.plots import DARK, Paper, picture, svg
 from core.learn import code
 from core.learn.clouds import _quantiles, as_latent, as_points, cloud, distance, exact_denoiser
 from core.learn.forward import example_picture, forward_picture, forward_points, level, noised
-from core.learn.ink import DARK, Paper, picture, svg
 from core.learn.lessons import LESSONS
-from core.learn.result import Pictures, Plot, Shown
+from core.learn.result import Shown
 from core.learn.reverse import descents, reverse_points, shown
 from core.learn.schedules import grids, schedules
 from core.learn.tables import table, tables

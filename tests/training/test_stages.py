@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from core.device import has_bfloat16
 from core.errors import Cancelled, UserError
+from core.figures.plots import loss_curve
 from core.inference.pipeline import Pipeline
 from core.models.build import unet_class
 from core.models.config import NoiseConfig, PredictionType
-from core.training.curve import loss_curve
 from core.training.loop import LoopSettings
 from core.training.recipe import read_recipe
 from core.training.stages.diffusion import DiffusionLoss, DiffusionStage

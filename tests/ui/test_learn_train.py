@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from core.figures.plots import Paper
 from core.inference.pipeline import Pipeline
-from core.learn.ink import Paper
 from core.training.densities import DENSITIES as KNOWN_DENSITIES
 from core.training.recipe import read_recipe
 from core.training.stages.diffusion import DiffusionStage

@@ -129,7 +129,7 @@ def give(
     make: Callable[[], Shown], out: Path | None, theme: str, as_json: bool, *, moves: bool = True
 ) -> None:
     """Make it, write it, and say what it is. What cannot be written is said before anything is made."""
-    from core.learn.ink import INKS, Paper
+    from core.figures.plots import INKS, Paper
 
     if theme not in INKS:
         raise UserError(f"--theme {theme}: must be light or dark")

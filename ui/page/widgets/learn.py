@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from html import escape
 from typing import TYPE_CHECKING
 
-from core.learn.ink import LIGHT, Paper, svg
-from core.learn.result import Pictures, Plot
+from core.figures.contact_sheet import Pictures, Plot
+from core.figures.plots import LIGHT, Paper, svg
 from ui.page.widgets.text import capital
 
 if TYPE_CHECKING:

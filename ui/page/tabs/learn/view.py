@@ -148,7 +148,7 @@ class View:
 
     def saved(self, kind: str, make: Callable[[], Shown]) -> tuple[Any, str]:
         """The file as a button to download it, or what is wrong."""
-        from core.learn.ink import Paper
+        from core.figures.plots import Paper
 
         name = f"{self.name}.{kind}"
         try:
