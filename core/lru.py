@@ -11,7 +11,7 @@ from torch import Tensor
 LARGEST = 4 * 1024**2  # bytes of a tensor that is worth keeping
 
 
-class Remembered:
+class TensorCache:
     """The last `most` tensors by what they were computed from, none of them above LARGEST.
 
     Several threads may ask at once; two that ask for the same may both compute it. Everyone gets a copy of

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated
 
 from latentcanvas import Range, Step, hookimpl, maths
-from samplers.options import Eta
+from samplers.shared_options import Eta
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from latentcanvas import Step, hookimpl, maths
-from samplers.options import Eta, NoiseScale
+from samplers.shared_options import Eta, NoiseScale
 
 if TYPE_CHECKING:
     from torch import Tensor

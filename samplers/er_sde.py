@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated
 
 from latentcanvas import Range, Step, hookimpl, maths
-from samplers.options import NoiseScale
+from samplers.shared_options import NoiseScale
 
 if TYPE_CHECKING:
     from torch import Tensor

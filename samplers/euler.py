@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from latentcanvas import Step, hookimpl, maths
-from samplers.options import Churn, ChurnHigh, ChurnLow, Eta, NoiseScale
+from samplers.shared_options import Churn, ChurnHigh, ChurnLow, Eta, NoiseScale
 
 if TYPE_CHECKING:
     from torch import Tensor

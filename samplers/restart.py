@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from latentcanvas import Range, Step, hookimpl
 from samplers.heun import heun_step
-from samplers.options import NoiseScale
+from samplers.shared_options import NoiseScale
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -23,7 +23,7 @@ from torch import Tensor
 from core.files import write_stream
 from core.models.config import ModelConfig
 from core.scenes.vocabulary import save_tokenizer
-from core.training.export import model_index, part_configs
+from core.training.model_export import model_index, part_configs
 from core.weights.convert import Written, convert, safetensors_blocks
 from core.weights.parts import expected_shapes
 from core.weights.readers.checkpoint import open_checkpoint

@@ -15,12 +15,17 @@ from core.models.vae import AutoencoderKL
 from core.prompts.tokenizer import Tokenizer
 from core.request.model_defaults import Defaults
 from core.scenes.vocabulary import learn_vocabulary
-from core.training import export
-from core.training.export import save_model
-from core.training.loop import LoopSettings
-from core.training.recipe import PictureSettings, TrainingRecipe, TrainingSettings, VocabularySettings
+from core.training import model_export
+from core.training.model_export import save_model
 from core.training.stages.autoencoder import VAELoss
 from core.training.stages.diffusion import DiffusionLoss
+from core.training.training_loop import LoopSettings
+from core.training.training_recipe import (
+    PictureSettings,
+    TrainingRecipe,
+    TrainingSettings,
+    VocabularySettings,
+)
 
 SENTENCES = ("a red circle on a blue background", "a large green star", "a house on a hill at night")
 
@@ -73,5 +78,5 @@ def write_model(folder: Path, seed: int = 0, *, inpainting: bool = False, width:
     torch.manual_seed(seed)
     text = replace(made.text, vocab_size=size, bos_token_id=size - 2, eos_token_id=size - 1)
     tokenizer = Tokenizer(vocab, merges, made.vocabulary.length, None)
-    with mock.patch.object(export, "PREVIEW_PICTURES", 8):  # for 128 it takes three times as long
+    with mock.patch.object(model_export, "PREVIEW_PICTURES", 8):  # for 128 it takes three times as long
         return save_model(folder, made, tokenizer, CLIPTextEncoder(text), AutoencoderKL(made.vae), UNet(unet))

@@ -14,8 +14,8 @@ from core.models.config import UNetConfig
 from core.prompts.tokenizer import Tokenizer
 from core.request.model_defaults import Defaults
 from core.scenes.vocabulary import learn_vocabulary
-from core.training.export import save_model
-from core.training.recipe import (
+from core.training.model_export import save_model
+from core.training.training_recipe import (
     WORDLESS,
     DataSettings,
     LatentSettings,

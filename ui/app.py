@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
-from ui.service.settings import PageConfig, SettingsStore
+from ui.service.page_settings import PageConfig, SettingsStore
 from ui.web.served_files import TEMPORARY
 
 if TYPE_CHECKING:
@@ -216,18 +216,18 @@ def _page(
     from ui.page.layout import build_page
     from ui.page.tabs.plugins import PluginsTab
     from ui.service.job_queue import Jobs
-    from ui.service.model_thread import Engine, fits_beside
-    from ui.service.run_store import Runs
+    from ui.service.model_thread import ModelThread, fits_beside
+    from ui.service.run_store import RunStore
 
     current.configure(directory=options.plugins_dir, enabled=not options.no_plugins)
     registry = current.registry()
     print(registry.summary(), flush=True)
-    runs = Runs(
+    runs = RunStore(
         Path(store.current.page.outputs),
         keep_steps=lambda: store.current.page.keep_steps,
         see_all=lambda: store.current.everybody_sees_all,
     )
-    engine = Engine(load, store.current.page.model, fits_beside)
+    engine = ModelThread(load, store.current.page.model, fits_beside)
     jobs = Jobs(engine, runs, lambda: store.current.limits)
     tab = PluginsTab(
         registry,

@@ -36,7 +36,7 @@ KEYS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class BenchJob:
     """One picture of the model at `model`, a path. `dtype` is a name such as float32; each side takes its own
     default when it is None. channels_last: of the peer's networks; ours have what they choose. memory: the
     mode of ours.
@@ -54,7 +54,7 @@ class Job:
     memory: str | None = None
 
 
-def measure(side: Side, job: Job) -> Figures:
+def measure(side: Side, job: BenchJob) -> Figures:
     """Seconds by part, and the peak memory in MB, of one picture in a new process.
 
     Raises UserError with what the process said last when it fails.
@@ -82,7 +82,7 @@ def _half() -> str:
 
 
 def compare(
-    sides: Sequence[Side], job: Job, rounds: int, told: Callable[[], object] = lambda: None
+    sides: Sequence[Side], job: BenchJob, rounds: int, told: Callable[[], object] = lambda: None
 ) -> dict[Side, list[Figures]]:
     """`rounds` measurements of each side, in turns. `told` is called after each one."""
     samples: dict[Side, list[Figures]] = {side: [] for side in sides}

@@ -6,12 +6,12 @@ import json
 import sys
 from importlib import import_module
 
-from core.bench import Job
+from core.bench import BenchJob
 from core.errors import UserError
 
 if __name__ == "__main__":
     try:
-        figures = import_module(f"core.bench.{sys.argv[1]}").measure(Job(**json.loads(sys.argv[2])))
+        figures = import_module(f"core.bench.{sys.argv[1]}").measure(BenchJob(**json.loads(sys.argv[2])))
     except UserError as error:
         sys.exit(str(error))
     print(json.dumps(figures))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 import time
 
-from core.bench import Job
+from core.bench import BenchJob
 from core.memory import peak_memory_mb
 
 
-def measure(job: Job) -> dict[str, float]:
+def measure(job: BenchJob) -> dict[str, float]:
     """The figures of one picture; meant for a process that has done nothing else."""
     marks = [time.perf_counter()]
     from core.bench.inside import Inside

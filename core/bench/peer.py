@@ -7,12 +7,12 @@ import time
 from importlib import import_module
 from typing import Any
 
-from core.bench import Job
+from core.bench import BenchJob
 from core.errors import UserError
 from core.memory import peak_memory_mb
 
 
-def measure(job: Job) -> dict[str, float]:
+def measure(job: BenchJob) -> dict[str, float]:
     """The figures of the same picture by StableDiffusionPipeline with DDIM."""
     marks = [time.perf_counter()]
     try:

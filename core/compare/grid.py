@@ -22,7 +22,7 @@ from core.request.request import Request, random_seed
 from core.request.settings import Settings
 
 if TYPE_CHECKING:
-    from core.request.image_settings import Given
+    from core.request.image_settings import InputInfo
     from core.sampling.registry import Registry, SamplerInfo
 
 MOST_CELLS = 500
@@ -31,7 +31,7 @@ MOST_AXES = 3
 
 
 @dataclass(frozen=True)
-class Asked:
+class AxisRequest:
     """An axis as it was typed: the setting's name (see core/compare/axes.py), and its values."""
 
     setting: str
@@ -50,7 +50,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Plan:
+class GridPlan:
     """What runs. `cells` are in the order in which they do: all of one model, then all of the next.
 
     axes: columns, rows and sheets, as many as there are. loads: how many models have to be loaded. about:
@@ -107,10 +107,12 @@ class Surroundings:
     defaults: Defaults
     models: tuple[str, ...] = ()
     loaded: str = ""
-    given: Given | None = None
+    given: InputInfo | None = None
 
 
-def plan_grid(base: Request, asked: Sequence[Asked], around: Surroundings, most: int = MOST_CELLS) -> Plan:
+def plan_grid(
+    base: Request, asked: Sequence[AxisRequest], around: Surroundings, most: int = MOST_CELLS
+) -> GridPlan:
     """The runs of a grid over `base`. Raises Mistakes, a sentence for each thing that is wrong."""
     base = _settled(base)
     axes = _axes(base, asked, around)
@@ -140,7 +142,7 @@ def plan_race(
     fit: Callable[[SamplerInfo, str, float], tuple[int, int]],
     *,
     schedule: str | None = None,
-) -> Plan:
+) -> GridPlan:
     """Samplers at the same number of evaluations. Raises Mistakes.
 
     fit: (steps, evaluations that they take) for a sampler, a schedule and a strength (1 without a picture).
@@ -169,7 +171,7 @@ def plan_race(
     return _plan("race", base, (axis,), cells, around)
 
 
-def cost_words(plan: Plan, speed: Speed | None) -> str:
+def cost_words(plan: GridPlan, speed: Speed | None) -> str:
     """What a plan comes to, for a person who is about to start it."""
     count = len(plan.cells)
     shape = " × ".join(str(len(axis.values)) for axis in plan.axes)
@@ -190,7 +192,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"
 
 
-def _axes(base: Request, asked: Sequence[Asked], around: Surroundings) -> tuple[Axis, ...]:
+def _axes(base: Request, asked: Sequence[AxisRequest], around: Surroundings) -> tuple[Axis, ...]:
     """The axes, each value good by itself."""
     chosen = [one for one in asked if one.setting]
     if not chosen:
@@ -263,14 +265,16 @@ def _with_sampler(request: Request, name: str, registry: Registry, *, keep_sched
     )
 
 
-def _plan(kind: str, base: Request, axes: tuple[Axis, ...], cells: list[Cell], around: Surroundings) -> Plan:
+def _plan(
+    kind: str, base: Request, axes: tuple[Axis, ...], cells: list[Cell], around: Surroundings
+) -> GridPlan:
     """In the order in which each model is loaded once, the loaded one first."""
     models = list(dict.fromkeys(cell.model for cell in cells))
     models.sort(key=lambda name: name != around.loaded)
     ordered = [cell for name in models for cell in cells if cell.model == name]
     loads = sum(name not in (None, around.loaded) for name in models)
     adaptive = any(around.registry.sampler(cell.settings.sampler).adaptive for cell in cells)
-    return Plan(kind, base, axes, tuple(ordered), loads, adaptive)
+    return GridPlan(kind, base, axes, tuple(ordered), loads, adaptive)
 
 
 def _place(at: Sequence[int]) -> tuple[int, int, int]:
@@ -310,12 +314,12 @@ def _refuse(mistakes: Iterable[str]) -> None:
         raise Mistakes(sentences)
 
 
-def by_place(plan: Plan) -> Mapping[tuple[int, int, int], Cell]:
+def by_place(plan: GridPlan) -> Mapping[tuple[int, int, int], Cell]:
     """The cells by where they stand."""
     return {cell.at: cell for cell in plan.cells}
 
 
-def sheets(plan: Plan) -> Iterator[tuple[str, list[list[Cell]]]]:
+def sheets(plan: GridPlan) -> Iterator[tuple[str, list[list[Cell]]]]:
     """Each sheet's title, and its rows of cells."""
     columns, rows, count = plan.shape
     found = by_place(plan)
@@ -325,7 +329,7 @@ def sheets(plan: Plan) -> Iterator[tuple[str, list[list[Cell]]]]:
         yield title, [[found[x, y, z] for x in range(columns)] for y in range(rows)]
 
 
-def described(plan: Plan) -> dict[str, Any]:
+def described(plan: GridPlan) -> dict[str, Any]:
     """The plan ready for JSON, for the recipe of its sheet."""
     return {
         "format": 1,

@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from core.compare.grid import Cell, Plan, described, sheets
+from core.compare.grid import Cell, GridPlan, described, sheets
 
 MOST_PIXELS = 40_000_000  # Pillow warns at 89 million, and takes the double for an attack
 MOST_SIDE = 16_384  # what browsers and graphics cards show
@@ -68,7 +68,7 @@ class _Row:
     title: str = ""
 
 
-def draw_sheet(plan: Plan, picture: Opener, caption: str = "", most: int = MOST_PIXELS) -> Drawn:
+def draw_sheet(plan: GridPlan, picture: Opener, caption: str = "", most: int = MOST_PIXELS) -> Drawn:
     """All cells with their labels. `picture` opens a cell's picture; None where there is none."""
     rows = list(_rows(plan))
     width, height = _largest(plan, picture)
@@ -81,7 +81,7 @@ def draw_sheet(plan: Plan, picture: Opener, caption: str = "", most: int = MOST_
     return Drawn(layout.draw(picture), round(scale, 3))
 
 
-def sheet_png(drawn: Drawn, plan: Plan, names: Mapping[tuple[int, int, int], str], first: str) -> bytes:
+def sheet_png(drawn: Drawn, plan: GridPlan, names: Mapping[tuple[int, int, int], str], first: str) -> bytes:
     """The sheet as a PNG file with its recipe.
 
     names: of the picture files by their places. first: the infotext of the first picture, which is written as
@@ -98,7 +98,7 @@ def sheet_png(drawn: Drawn, plan: Plan, names: Mapping[tuple[int, int, int], str
     return buffer.getvalue()
 
 
-def _script(plan: Plan) -> str:
+def _script(plan: GridPlan) -> str:
     """The axes in the words of A1111's grids."""
     if plan.kind != "grid":
         return f'Comparison: "{plan.axes[0].text} at equal model evaluations"'
@@ -109,7 +109,7 @@ def _script(plan: Plan) -> str:
     return ", ".join(said)
 
 
-def _rows(plan: Plan) -> Iterator[_Row]:
+def _rows(plan: GridPlan) -> Iterator[_Row]:
     if len(plan.axes) == 1:
         (axis,) = plan.axes
         (_, (cells,)), *_ = sheets(plan)
@@ -224,7 +224,7 @@ class _Layout:
         return [word[i : i + count] for i in range(0, len(word), count)]
 
 
-def _largest(plan: Plan, picture: Opener) -> tuple[int, int]:
+def _largest(plan: GridPlan, picture: Opener) -> tuple[int, int]:
     sizes: list[tuple[int, int]] = []
     for cell in plan.cells:
         made = picture(cell)

@@ -35,7 +35,7 @@ REFERENCE_SAMPLERS, REFERENCE_SCHEDULE = ("dpmpp_2m", "heun", "ddim"), "trailing
 
 
 @dataclass(frozen=True)
-class Entry:
+class RaceEntry:
     """One sampler with one schedule. `rms` and `psnr` are None where there is nothing to converge to."""
 
     sampler: str
@@ -89,20 +89,20 @@ class Race:
             return [schedule.name for schedule in chosen]
         return [info.schedule or self.pipeline.defaults.schedule]
 
-    def run(self) -> Iterator[Entry]:
+    def run(self) -> Iterator[RaceEntry]:
         for info, schedule in self.pairs:
             try:
                 yield self._entry(info, schedule)
             except UserError as error:  # a plugin that fails leaves the others in the race
-                yield Entry(info.name, schedule, 0, 0, None, None, 0.0, None, error=str(error))
+                yield RaceEntry(info.name, schedule, 0, 0, None, None, 0.0, None, error=str(error))
 
-    def _entry(self, info: SamplerInfo, schedule: str) -> Entry:
+    def _entry(self, info: SamplerInfo, schedule: str) -> RaceEntry:
         levels = current.registry().schedule(schedule)
         steps = steps_for(self.evals, info, levels, self.pipeline.model.noise_schedule)
         result = self._generate(info.name, schedule, steps)
         reference = self._reference(info, schedule)
         rms, decibels = (None, None) if reference is None else _distances(result, reference)
-        return Entry(
+        return RaceEntry(
             info.name,
             schedule,
             steps,
@@ -188,7 +188,7 @@ def psnr(image: Image.Image, other: Image.Image) -> float:
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
 
 
-def contact_sheet(entries: Sequence[Entry], columns: int) -> Image.Image:
+def contact_sheet(entries: Sequence[RaceEntry], columns: int) -> Image.Image:
     """The first picture of each entry, `columns` in a row, with what it is written below."""
     cells = []
     for entry in entries:

@@ -41,14 +41,14 @@ class Mistakes(UserError):
         super().__init__("; ".join(self.sentences))
 
 
-class Part(NamedTuple):
+class ListItem(NamedTuple):
     """What stands between two commas. In quotes it is taken as it is."""
 
     text: str
     quoted: bool
 
 
-def split(text: str) -> list[Part]:
+def split(text: str) -> list[ListItem]:
     """The parts of what was typed, empty ones left out unless they are quoted. Lines end parts, too.
 
     Raises UserError for quotation marks that are not closed.
@@ -59,7 +59,7 @@ def split(text: str) -> list[Part]:
         assert found is not None  # the second half of the pattern takes anything
         at = max(found.end(), at + 1)
         quoted = found[1] is not None
-        part = Part(found[1].replace('""', '"') if quoted else (found[2] or "").strip(), quoted)
+        part = ListItem(found[1].replace('""', '"') if quoted else (found[2] or "").strip(), quoted)
         if not quoted and part.text.startswith('"'):
             raise UserError(f"{shown(part.text)}: close the double quotes, and put a comma behind them")
         if quoted or part.text:

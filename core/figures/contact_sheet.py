@@ -29,7 +29,7 @@ class Plot:
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
+class ImageRow:
     """Pictures side by side, each with what is written under it, at most `across` in a row."""
 
     title: str
@@ -44,11 +44,11 @@ def _font(size: int) -> Font:
     return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
 
 
-def _drawn(part: Plot | Pictures, paper: Paper) -> Image.Image:
+def _drawn(part: Plot | ImageRow, paper: Paper) -> Image.Image:
     return picture(part.draw(paper)) if isinstance(part, Plot) else sheet(part, paper)
 
 
-def sheet(part: Pictures, paper: Paper) -> Image.Image:
+def sheet(part: ImageRow, paper: Paper) -> Image.Image:
     """The pictures in rows, as wide as the paper."""
     ink, font = paper.ink, _font(13)
     width = round(paper.width * 100)

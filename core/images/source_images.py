@@ -21,18 +21,18 @@ from PIL import Image, ImageChops, ImageFilter, ImageOps, UnidentifiedImageError
 
 from core.checks import MAX_PIXELS
 from core.errors import UserError
-from core.request.image_settings import Given, check_given
+from core.request.image_settings import InputInfo, check_given
 from core.request.request import Request
 from core.request.settings import Settings
 
-Source = str | Path | Image.Image
+ImageSource = str | Path | Image.Image
 Box = tuple[int, int, int, int]  # left, upper, right, lower, as PIL counts
 _EMPTY = "the mask is black all over: paint white what is to change, or invert it"
 _WHITE = (255, 255, 255)
 _LANCZOS, _BILINEAR = Image.Resampling.LANCZOS, Image.Resampling.BILINEAR
 
 
-def read_picture(source: Source) -> Image.Image:
+def read_picture(source: ImageSource) -> Image.Image:
     """Any picture as RGB: turned as its EXIF says, on white where it is transparent, 8 bits a channel.
 
     Of a moving picture the first one. Raises UserError: no such file, no picture, damaged or cut off, more
@@ -45,7 +45,7 @@ def read_picture(source: Source) -> Image.Image:
     return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
 
 
-def read_mask(source: Source) -> Image.Image:
+def read_mask(source: ImageSource) -> Image.Image:
     """A mask, in 8 bits of grey: the opacity of a picture with transparent parts, else its lightness.
 
     Raises UserError as `read_picture` does.
@@ -66,7 +66,7 @@ class Inputs:
     mask: Image.Image | None = None
 
     @classmethod
-    def read(cls, image: Source | None, mask: Source | None = None) -> Inputs | None:
+    def read(cls, image: ImageSource | None, mask: ImageSource | None = None) -> Inputs | None:
         """Both from files or PIL images; None when neither is given. Raises UserError."""
         if image is None:
             if mask is not None:
@@ -76,10 +76,10 @@ class Inputs:
         return cls(picture, None if mask is None else _of_shape(read_mask(mask), picture.size))
 
     @cached_property
-    def given(self) -> Given:
+    def given(self) -> InputInfo:
         """What a request has to know of them."""
         mask_sha256 = None if self.mask is None else _sha256(self.mask)
-        return Given(*self.image.size, _sha256(self.image), mask_sha256)
+        return InputInfo(*self.image.size, _sha256(self.image), mask_sha256)
 
 
 def check_inputs(request: Request, inputs: Inputs | None) -> None:
@@ -244,7 +244,7 @@ def _of_shape(mask: Image.Image, size: tuple[int, int]) -> Image.Image:
     return mask
 
 
-def _read(source: Source) -> Image.Image:
+def _read(source: ImageSource) -> Image.Image:
     name = "the picture" if isinstance(source, Image.Image) else str(source)
     try:
         if isinstance(source, Image.Image):

@@ -20,7 +20,7 @@ from core.images.tensors import to_images
 from core.inference.offload import Networks, find_memory
 from core.inference.preview import Previewer
 from core.inference.preview_fit import preview_map
-from core.lru import Remembered
+from core.lru import TensorCache
 from core.models.build import Coder, make_coder, unet_class
 from core.models.clip import CLIPTextEncoder, weigh
 from core.models.config import PointsConfig
@@ -62,7 +62,7 @@ class Model:
         # What stands in a VAE's place without weights gains nothing from few digits, and would lose levels.
         weights = networks.vae.module.parameters()
         self._coder_dtype = next((weight.dtype for weight in weights), torch.float32)
-        self._texts, self._latents = Remembered(16), Remembered(8)
+        self._texts, self._latents = TensorCache(16), TensorCache(8)
         self.load_seconds = 0.0
         self.noise_schedule = self.config.noise.schedule()
 

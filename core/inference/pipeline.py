@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from core.errors import UserError
-from core.images.source_images import Inputs, Source, read_picture
+from core.images.source_images import ImageSource, Inputs, read_picture
 from core.inference.model import Model
 from core.inference.plan import plan_run
 from core.inference.run import Result, Run
@@ -69,8 +69,8 @@ class Pipeline:
         self,
         request: Request | None = None,
         *,
-        image: Source | None = None,
-        mask: Source | None = None,
+        image: ImageSource | None = None,
+        mask: ImageSource | None = None,
         cancel: threading.Event | None = None,
         keep_steps: bool = True,
         **fields: Any,
@@ -104,7 +104,7 @@ class Pipeline:
         step: int,
         request: Request | None = None,
         *,
-        picture: Source | None = None,
+        picture: ImageSource | None = None,
         cancel: threading.Event | None = None,
         keep_steps: bool = True,
         **changes: Any,

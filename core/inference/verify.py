@@ -16,7 +16,7 @@ from core.recipes.recipe import PluginRef, Recipe
 from core.request.request import Request
 
 if TYPE_CHECKING:
-    from core.images.source_images import Source
+    from core.images.source_images import ImageSource
     from core.inference.pipeline import Pipeline
     from core.inference.run import Run
     from core.inference.trajectory import Trajectory
@@ -186,8 +186,8 @@ def verify(
     kept: Trajectory | Recipe,
     *,
     picture: Image.Image | None = None,
-    image: Source | None = None,
-    mask: Source | None = None,
+    image: ImageSource | None = None,
+    mask: ImageSource | None = None,
     cancel: threading.Event | None = None,
 ) -> Verification:
     """Run a recipe again beside its steps, all pictures of its batch; beside its first `picture`, too.

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
-from core.figures.contact_sheet import Pictures, Plot
+from core.figures.contact_sheet import ImageRow, Plot
 from core.figures.plots import Paper
 from core.learn.recorder import Watch, decibels, evals_of, rms, run, settings_of
-from core.learn.result import Shown
+from core.learn.result import ViewResult
 from core.plugins import current
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ REFERENCE_STEPS = 100
 
 
 @dataclass(frozen=True)
-class Entry:
+class SamplerCost:
     """One run. rms, psnr: against the solution of the probability-flow ODE from the same noise."""
 
     sampler: str
@@ -47,7 +47,7 @@ def ddpm_and_ddim(
     ddim_steps: Sequence[int] = (50, 20, 10),
     watch: Watch | None = None,
     **fields: Any,
-) -> Shown:
+) -> ViewResult:
     """One seed and prompt for all. Raises UserError.
 
     DDIM with eta 0 follows the probability-flow ODE, so its error is its distance to the ODE's solution,
@@ -79,13 +79,15 @@ def ddpm_and_ddim(
     ]
     numbers = {"entries": [asdict(entry) for entry in entries], "settings": asked[0].to_dict()}
     plot = Plot("seconds and distance of each", lambda paper: _bars(paper, entries))
-    return Shown(words, numbers, [Pictures("", pictures, len(pictures)), plot])
+    return ViewResult(words, numbers, [ImageRow("", pictures, len(pictures)), plot])
 
 
-def _entry(pipeline: Pipeline, settings: Settings, goal: Any, watch: Watch) -> tuple[Entry, Image.Image]:
+def _entry(
+    pipeline: Pipeline, settings: Settings, goal: Any, watch: Watch
+) -> tuple[SamplerCost, Image.Image]:
     made = run(pipeline, settings, watch)
     picture = made.images[0]
-    entry = Entry(
+    entry = SamplerCost(
         settings.sampler,
         settings.steps,
         made.evals,
@@ -96,7 +98,7 @@ def _entry(pipeline: Pipeline, settings: Settings, goal: Any, watch: Watch) -> t
     return entry, picture
 
 
-def _bars(paper: Paper, entries: Sequence[Entry]) -> Figure:
+def _bars(paper: Paper, entries: Sequence[SamplerCost]) -> Figure:
     figure, (left, right) = paper.panels(2, across=2, shape=0.6 if paper.narrow else 0.34)
     names = [f"{entry.sampler.upper()} {entry.steps}" for entry in entries]
     colors = [paper.ink.series[1], *[paper.ink.series[0]] * (len(entries) - 1)]

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from core.errors import UserError
-from core.figures.contact_sheet import Pictures, Plot
+from core.figures.contact_sheet import ImageRow, Plot
 from core.figures.plots import Paper
 from core.learn.clouds import cloud
-from core.learn.result import Shown
+from core.learn.result import ViewResult
 from core.learn.tables import table
 from core.sampling.schedule import NoiseSchedule
 
@@ -74,7 +74,7 @@ def noised(clean: Array, at: Level, noise: Array) -> Array:
 
 def forward_points(
     name: str = "moons", *, t: int = 300, betas: str = "scaled_linear", seed: int = 0
-) -> Shown:
+) -> ViewResult:
     """A cloud at timestep `t`, beside the clean one. Raises UserError for what there is not."""
     model = table(betas)
     at, clean = level(model, t), cloud(name, POINTS, seed)
@@ -90,12 +90,12 @@ def forward_points(
     numbers = _numbers(at, betas, seed) | {"cloud": name, "spread": float(noised(clean, at, noise).std())}
     words = [f"At t = {t} of {len(model)}, {at.words}."]
     plot = Plot(f"{name} at timestep {t}: {at.words}", draw)
-    return Shown(words, numbers, [plot], lambda paper: _moving_points(paper, name, model, clean, noise))
+    return ViewResult(words, numbers, [plot], lambda paper: _moving_points(paper, name, model, clean, noise))
 
 
 def forward_picture(
     image: Image.Image, *, t: int = 300, betas: str = "scaled_linear", seed: int = 0
-) -> Shown:
+) -> ViewResult:
     """A picture (RGB) at timestep `t`: clean, the noise, both together. Raises UserError for a bad `t`.
 
     Of its pixels, from -1 to 1; what is beyond is cut off to be shown, as a screen cannot show it.
@@ -105,7 +105,7 @@ def forward_picture(
     small.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
     clean = np.asarray(small, dtype=np.float64) / 127.5 - 1
     noise = np.random.default_rng(seed + 1).normal(size=clean.shape)
-    shown = Pictures(
+    shown = ImageRow(
         "",
         [
             ("clean, t = 0", small),
@@ -122,7 +122,7 @@ def forward_picture(
 
     words = [f"At t = {t} of {len(model)}, {at.words}."]
     plot = Plot(f"how much of signal and noise there is at each timestep, t = {t} marked", draw)
-    return Shown(
+    return ViewResult(
         words,
         _numbers(at, betas, seed),
         [shown, plot],

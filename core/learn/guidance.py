@@ -14,11 +14,11 @@ import numpy as np
 from PIL import Image
 
 from core.errors import UserError
-from core.figures.contact_sheet import Pictures, Plot, sheet
+from core.figures.contact_sheet import ImageRow, Plot, sheet
 from core.figures.plots import Paper
 from core.learn.latents import difference
 from core.learn.recorder import Watch, evals_of, norm, rms, run, settings_of
-from core.learn.result import Shown
+from core.learn.result import ViewResult
 from core.sampling.guidance import guide
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def guidance(
     at: float = 0.3,
     watch: Watch | None = None,
     **fields: Any,
-) -> Shown:
+) -> ViewResult:
     """The estimates after a share `at` of the steps, guided by each scale; then each scale's own picture.
 
     The first of `scales` that is not 1 makes the run that is looked into. Raises UserError.
@@ -67,10 +67,10 @@ def guidance(
         "The second row is one step guided by each scale, the third a whole run of each.",
     ]
     finished = [(f"scale {scale:g}", results[scale].images[0]) for scale in results]
-    parts: list[Pictures | Plot] = [
-        Pictures("the estimates", _apart(pipeline, step, looked.cfg_scale), 4),
-        Pictures(f"step {step.index + 1}, guided by", estimates, len(estimates)),
-        Pictures("the finished picture of each scale", finished, len(finished)),
+    parts: list[ImageRow | Plot] = [
+        ImageRow("the estimates", _apart(pipeline, step, looked.cfg_scale), 4),
+        ImageRow(f"step {step.index + 1}, guided by", estimates, len(estimates)),
+        ImageRow("the finished picture of each scale", finished, len(finished)),
         Plot("how far the prompt pulls at each step", lambda paper: _course(paper, steps, pulls, step)),
     ]
     numbers = {
@@ -81,7 +81,7 @@ def guidance(
         "spread": {f"{scale:g}": norm(results[scale].steps[-1].x) for scale in results},
         "settings": looked.to_dict(),
     }
-    return Shown(words, numbers, parts, lambda paper: [image for _, image in finished], milliseconds=500)
+    return ViewResult(words, numbers, parts, lambda paper: [image for _, image in finished], milliseconds=500)
 
 
 def check_grid(prompts: Sequence[str], scales: Sequence[float]) -> None:
@@ -105,7 +105,7 @@ def guidance_grid(
     scales: Sequence[float] = SCALES,
     watch: Watch | None = None,
     **fields: Any,
-) -> Shown:
+) -> ViewResult:
     """The finished picture of each prompt (rows) at each scale (columns), all of one seed.
 
     Without prompts the model's own examples are taken, which are its classes where it was trained on labels:
@@ -137,7 +137,7 @@ def guidance_grid(
     ]
     names = [f"scale {scale:g}" for scale in scales]
     strips = [
-        Pictures(prompt or "(no prompt)", list(zip(names, row, strict=True)), len(scales))
+        ImageRow(prompt or "(no prompt)", list(zip(names, row, strict=True)), len(scales))
         for prompt, row in zip(prompts, small, strict=True)
     ]
     numbers = {
@@ -150,11 +150,11 @@ def guidance_grid(
     def frames(paper: Paper) -> list[Image.Image]:
         columns = [list(zip(prompts, column, strict=True)) for column in zip(*small, strict=True)]
         return [
-            sheet(Pictures(name, column, min(len(column), 4)), paper)
+            sheet(ImageRow(name, column, min(len(column), 4)), paper)
             for name, column in zip(names, columns, strict=True)
         ]
 
-    return Shown(words, numbers, strips, frames, milliseconds=700)
+    return ViewResult(words, numbers, strips, frames, milliseconds=700)
 
 
 def _check_words(pipeline: Pipeline) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from core.errors import UserError
-from core.figures.contact_sheet import Pictures, Plot
+from core.figures.contact_sheet import ImageRow, Plot
 from core.figures.plots import Paper
 from core.learn.recorder import (
     Watch,
@@ -22,7 +22,7 @@ from core.learn.recorder import (
     sample,
     settings_of,
 )
-from core.learn.result import Shown
+from core.learn.result import ViewResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,7 +58,7 @@ def between_seeds(
     count: int = 7,
     watch: Watch | None = None,
     **fields: Any,
-) -> Shown:
+) -> ViewResult:
     """The pictures between those of two seeds, by slerp and by lerp of their noise. Raises UserError."""
     from core.sampling.noise import start_noise
 
@@ -82,13 +82,13 @@ def between_seeds(
         "shown at this level. It takes what is missing for smoothness, and paints it flat, with few details."
     ]
     names = [f"{share:.2f}" for share in shares]
-    parts: list[Pictures | Plot] = [
-        Pictures(f"slerp: from seed {seeds[0]} to {seeds[1]} on the arc", _named(names, arc), count),
-        Pictures("lerp: on the straight line", _named(names, line), count),
+    parts: list[ImageRow | Plot] = [
+        ImageRow(f"slerp: from seed {seeds[0]} to {seeds[1]} on the arc", _named(names, arc), count),
+        ImageRow("lerp: on the straight line", _named(names, line), count),
         Plot("the strength of the noise along both ways", lambda paper: _norms(paper, shares, norms)),
     ]
     numbers = {"seeds": list(seeds), "shares": shares, "norms": norms, "settings": settings.to_dict()}
-    return Shown(words, numbers, parts, lambda paper: arc, milliseconds=160)
+    return ViewResult(words, numbers, parts, lambda paper: arc, milliseconds=160)
 
 
 def between_prompts(
@@ -98,7 +98,7 @@ def between_prompts(
     count: int = 7,
     watch: Watch | None = None,
     **fields: Any,
-) -> Shown:
+) -> ViewResult:
     """From one prompt's picture to another's: text states on a straight line, one noise. Raises UserError."""
     from core.sampling.noise import start_noise
 
@@ -113,9 +113,9 @@ def between_prompts(
         made.append(pipeline.decode(latents)[0])
     words = [f"The text states go from {prompts[0]!r} to {prompts[1]!r}; the noise stays that of one seed."]
     jumps = [decibels(a, b) for a, b in pairwise(made)]
-    row = Pictures("", _named([f"{share:.2f}" for share in shares], made), count)
+    row = ImageRow("", _named([f"{share:.2f}" for share in shares], made), count)
     numbers = {"prompts": list(prompts), "shares": shares, "psnr_of_neighbours": jumps}
-    return Shown(words, numbers, [row], lambda paper: made, milliseconds=160)
+    return ViewResult(words, numbers, [row], lambda paper: made, milliseconds=160)
 
 
 def between_pictures(
@@ -126,7 +126,7 @@ def between_pictures(
     strength: float = 0.5,
     watch: Watch | None = None,
     **fields: Any,
-) -> Shown:
+) -> ViewResult:
     """From one picture to another: pixels, latents, and latents that are noised and cleaned again.
 
     strength: of that last row, as for img2img. Raises UserError.
@@ -152,9 +152,9 @@ def between_pictures(
         redrawn.append(pipeline.decode(latents)[0])
     names = [f"{share:.2f}" for share in shares]
     parts = [
-        Pictures("pixels: one fades into the other", _named(names, faded), count),
-        Pictures("latents: mixed, and decoded by the VAE", _named(names, mixed), count),
-        Pictures(
+        ImageRow("pixels: one fades into the other", _named(names, faded), count),
+        ImageRow("latents: mixed, and decoded by the VAE", _named(names, mixed), count),
+        ImageRow(
             f"latents, noised and cleaned again at strength {strength:g}", _named(names, redrawn), count
         ),
     ]
@@ -164,7 +164,7 @@ def between_pictures(
         + (f", of {settings.prompt!r}." if settings.prompt else ".")
     ]
     numbers = {"shares": shares, "strength": strength, "settings": settings.to_dict()}
-    return Shown(words, numbers, parts, lambda paper: redrawn, milliseconds=160)
+    return ViewResult(words, numbers, parts, lambda paper: redrawn, milliseconds=160)
 
 
 _WAYS: dict[str, Mix] = {"slerp": slerp, "lerp": lerp}

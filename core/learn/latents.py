@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from core.figures.contact_sheet import Pictures
+from core.figures.contact_sheet import ImageRow
 from core.learn.recorder import Watch, decibels, fitted
-from core.learn.result import Shown
+from core.learn.result import ViewResult
 
 if TYPE_CHECKING:
     from core.inference.pipeline import Pipeline
@@ -22,7 +22,7 @@ _LOW, _MIDDLE, _HIGH = (
 )
 
 
-def latent_space(pipeline: Pipeline, image: Image.Image, *, watch: Watch | None = None) -> Shown:
+def latent_space(pipeline: Pipeline, image: Image.Image, *, watch: Watch | None = None) -> ViewResult:
     """Encode a picture, show the channels, decode it, and show where it differs. Raises UserError."""
     from core.images.tensors import from_image
 
@@ -43,7 +43,7 @@ def latent_space(pipeline: Pipeline, image: Image.Image, *, watch: Watch | None 
         f"Channels from −{REACH:g} (teal) over 0 to {REACH:g} (amber). They hold light, colour and edges at "
         "coarse places, not objects: what is at the left of the picture is at the left of each channel.",
     ]
-    first = Pictures(
+    first = ImageRow(
         "",
         [
             ("the picture", picture),
@@ -68,7 +68,7 @@ def latent_space(pipeline: Pipeline, image: Image.Image, *, watch: Watch | None 
         "error": {"mean": float(error.mean()), "largest": float(error.max())},
         "channels": [{"mean": float(one.mean()), "spread": float(one.std())} for one in found],
     }
-    return Shown(words, numbers, [first, Pictures("channels", maps, min(max(len(maps), 4), 6))])
+    return ViewResult(words, numbers, [first, ImageRow("channels", maps, min(max(len(maps), 4), 6))])
 
 
 def difference(a: Image.Image, b: Image.Image) -> Array:

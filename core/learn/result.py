@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from core.errors import UserError
-from core.figures.contact_sheet import Pictures, Plot, _drawn, _stacked
+from core.figures.contact_sheet import ImageRow, Plot, _drawn, _stacked
 from core.figures.image_bytes import gif
 from core.figures.plots import Paper
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class ViewResult:
     """A view's answer. `numbers` are ready for JSON; `frames` draws a moving picture, where there is one."""
 
     words: Sequence[str]
     numbers: Mapping[str, Any]
-    parts: Sequence[Plot | Pictures]
+    parts: Sequence[Plot | ImageRow]
     frames: Callable[[Paper], Sequence[Image.Image]] | None = None
     milliseconds: int = 120
     code: Sequence[tuple[str, str]] = field(default=())  # more lines to show: (what does it, words in it)

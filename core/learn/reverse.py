@@ -18,7 +18,7 @@ from core.errors import UserError
 from core.figures.contact_sheet import Plot
 from core.figures.plots import Paper, moving
 from core.learn.clouds import SPREAD, Points, as_points, cloud, distance, exact_denoiser
-from core.learn.result import Shown
+from core.learn.result import ViewResult
 from core.learn.tables import table
 
 if TYPE_CHECKING:
@@ -133,13 +133,13 @@ def reverse_points(
     name: str = "moons",
     share: float | None = None,
     **options: Any,
-) -> Shown:
+) -> ViewResult:
     """The samplers side by side after a `share` of the way, all of it if left out. Raises UserError."""
     made = descents(registry, samplers, name=name, **options)
     return shown(made, name, options.get("seed", 0), share)
 
 
-def shown(made: Sequence[Descent], name: str, seed: int = 0, share: float | None = None) -> Shown:
+def shown(made: Sequence[Descent], name: str, seed: int = 0, share: float | None = None) -> ViewResult:
     """Ways that were made, drawn after a `share` of each, from 0 to 1."""
     data = cloud(name, KNOWN, seed)[:DRAWN]
     fair = distance(cloud(name, 2000, seed + 1), cloud(name, 2000, seed + 2))
@@ -162,7 +162,7 @@ def shown(made: Sequence[Descent], name: str, seed: int = 0, share: float | None
     numbers = {"cloud": name, "fresh_data_apart": fair, "descents": [one.to_dict() for one in made]}
     plot = Plot(f"points of {len(good)} samplers on their way from noise to {name}", draw)
     code = [(f"sampler:{one.sampler}", "") for one in good[:1]]
-    return Shown(words, numbers, [plot], lambda paper: _film(paper, good, data), code=code)
+    return ViewResult(words, numbers, [plot], lambda paper: _film(paper, good, data), code=code)
 
 
 def _check(samplers: Sequence[str], evals: int, points: int) -> None:

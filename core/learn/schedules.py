@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError
 from core.figures.contact_sheet import Plot
 from core.figures.plots import Paper
-from core.learn.result import Shown
+from core.learn.result import ViewResult
 from core.learn.tables import TITLES, table, tables
 from core.sampling.registry import Registry
 from core.sampling.schedule import NoiseSchedule, last_part, strength_words
@@ -28,18 +28,18 @@ def schedules(
     schedule: str = "leading",
     steps: int = 20,
     strength: float = 1.0,
-) -> Shown:
+) -> ViewResult:
     """Both: the tables with `betas` standing out, and the schedules' levels in it. Raises UserError."""
     upper = noise_tables(betas)
     lower = grids(registry, schedule=schedule, steps=steps, strength=strength, model=table(betas))
-    return Shown(
+    return ViewResult(
         [*upper.words, *lower.words],
         {"betas": betas, **upper.numbers, **lower.numbers},
         [*upper.parts, *lower.parts],
     )
 
 
-def noise_tables(chosen: str = "scaled_linear") -> Shown:
+def noise_tables(chosen: str = "scaled_linear") -> ViewResult:
     """alpha-bar, SNR and sigma over t for every way to choose betas that there is. Raises UserError."""
     table(chosen)
     known = tables()
@@ -76,7 +76,7 @@ def noise_tables(chosen: str = "scaled_linear") -> Shown:
         f"With {TITLES[chosen]} betas half of the signal's power is gone at t = {half[chosen]}, and at the "
         f"end {model.alphas_cumprod[-1]:.2g} of it is left, at noise level {model.sigma_max:.3g}."
     )
-    return Shown([words], {"tables": numbers}, [Plot(words, draw)])
+    return ViewResult([words], {"tables": numbers}, [Plot(words, draw)])
 
 
 def grids(
@@ -86,7 +86,7 @@ def grids(
     steps: int = 20,
     strength: float = 1.0,
     model: NoiseSchedule | None = None,
-) -> Shown:
+) -> ViewResult:
     """The levels of every registered schedule on one axis, and what a strength leaves of them.
 
     model: the table that they pick from, Stable Diffusion's if left out. Raises UserError for bad values and
@@ -119,7 +119,7 @@ def grids(
         "grids": {name: list(levels) for name, levels in made.items()},
         "failed": failed,
     }
-    return Shown(words, numbers, [Plot(f"noise levels of every schedule. {words[0]}", draw)])
+    return ViewResult(words, numbers, [Plot(f"noise levels of every schedule. {words[0]}", draw)])
 
 
 def _all_grids(registry: Registry, model: NoiseSchedule, steps: int) -> tuple[Grids, list[str]]:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from core.figures.contact_sheet import Pictures, Plot
+from core.figures.contact_sheet import ImageRow, Plot
 from core.figures.plots import Paper
-from core.learn.result import Shown
+from core.learn.result import ViewResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,16 +70,16 @@ class StageSeen:
         return STAGES.get(self.name, self.name)
 
 
-def training(stages: Sequence[StageSeen], samples: tuple[int, Image, Image] | None = None) -> Shown:
+def training(stages: Sequence[StageSeen], samples: tuple[int, Image, Image] | None = None) -> ViewResult:
     """The curves of the stages, and (step, raw, averaged): sheets of pictures with either weights."""
     known = [stage for stage in reversed(stages) if stage.losses.points]  # what trains now comes first
     words = [sentence for stage in known for sentence in _sentences(stage)]
-    parts: list[Plot | Pictures] = [_plot(stage) for stage in known]
+    parts: list[Plot | ImageRow] = [_plot(stage) for stage in known]
     if samples is not None:
         step, raw, averaged = samples
         pair = [(f"raw weights, step {step}", raw), (f"averaged weights, step {step}", averaged)]
-        parts.insert(1, Pictures("Newest samples, from the same noise each time", pair, across=2))
-    return Shown(words, {stage.name: _numbers(stage) for stage in known}, parts)
+        parts.insert(1, ImageRow("Newest samples, from the same noise each time", pair, across=2))
+    return ViewResult(words, {stage.name: _numbers(stage) for stage in known}, parts)
 
 
 def smoothed(points: Points, over: int = SMOOTHED) -> list[tuple[float, float]]:

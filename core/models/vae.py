@@ -55,7 +55,7 @@ class MidBlock(nn.Module):
         return out
 
 
-class DownBlock(nn.Module):
+class DownEncoderBlock(nn.Module):
     """One level of the encoder: residual blocks, then half the side (except at the last level)."""
 
     def __init__(self, channels_in: int, channels_out: int, config: VAEConfig, *, last: bool) -> None:
@@ -72,7 +72,7 @@ class DownBlock(nn.Module):
         return x
 
 
-class UpBlock(nn.Module):
+class UpDecoderBlock(nn.Module):
     """One level of the decoder: one residual block more than the encoder's, then twice the side (except at
     the last).
     """
@@ -99,7 +99,7 @@ class Encoder(nn.Module):
         widths, groups = config.block_out_channels, config.norm_num_groups
         self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
         self.down_blocks = nn.ModuleList(
-            DownBlock(widths[max(i - 1, 0)], width, config, last=i == len(widths) - 1)
+            DownEncoderBlock(widths[max(i - 1, 0)], width, config, last=i == len(widths) - 1)
             for i, width in enumerate(widths)
         )
         self.mid_block = MidBlock(widths[-1], groups)
@@ -124,7 +124,7 @@ class Decoder(nn.Module):
         self.conv_in = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
         self.mid_block = MidBlock(widths[0], groups)
         self.up_blocks = nn.ModuleList(
-            UpBlock(widths[max(i - 1, 0)], width, config, last=i == len(widths) - 1)
+            UpDecoderBlock(widths[max(i - 1, 0)], width, config, last=i == len(widths) - 1)
             for i, width in enumerate(widths)
         )
         self.conv_norm_out = nn.GroupNorm(groups, widths[-1], eps=EPS)

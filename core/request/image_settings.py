@@ -48,7 +48,7 @@ _MASK = ("mask_blur", "masked_content", "only_masked", "keep_unmasked")
 
 
 @dataclass(frozen=True)
-class Given:
+class InputInfo:
     """The pictures given beside a request: size of the one to start from, and hashes of their pixels."""
 
     width: int
@@ -79,7 +79,7 @@ def check_image_settings(record: RequestFields) -> None:
         _check_room(record)
 
 
-def check_given(request: RequestFields, given: Given | None) -> None:
+def check_given(request: RequestFields, given: InputInfo | None) -> None:
     """Refuse a request whose pictures are not there, and settings that have nothing to work on."""
     if given is None:
         if request.image_sha256 is not None:
@@ -94,7 +94,7 @@ def check_given(request: RequestFields, given: Given | None) -> None:
             _refuse(request, _MASK, "a mask (--mask) or outpainting (--outpaint)")
 
 
-def picture_values(request: RequestFields, defaults: Defaults, given: Given) -> dict[str, Any]:
+def picture_values(request: RequestFields, defaults: Defaults, given: InputInfo) -> dict[str, Any]:
     """What Settings say about size and pictures when there is one: everything filled in that has a use."""
     grows = any(request.outpaint)
     width, height = _size(request, defaults, given)
@@ -133,7 +133,7 @@ def parse_outpaint(text: str) -> tuple[int, int, int, int]:
     return _checked_outpaint(tuple(sides.values()))
 
 
-def _size(request: RequestFields, defaults: Defaults, given: Given) -> tuple[int, int]:
+def _size(request: RequestFields, defaults: Defaults, given: InputInfo) -> tuple[int, int]:
     """The size to run at when none is asked for.
 
     The picture's own, made smaller where the model could not cope with it, plus what is painted around it;

@@ -24,7 +24,7 @@ from core.errors import UserError
 from core.request import aliases
 from core.request.fields import RequestFields
 from core.request.image_settings import (
-    Given,
+    InputInfo,
     check_given,
     picture_values,
 )
@@ -97,7 +97,7 @@ class Request(RequestFields):
         """The request that resolves to these settings with any model."""
         return cls(**settings.to_dict())
 
-    def resolve(self, defaults: Defaults, registry: Registry, given: Given | None = None) -> Settings:
+    def resolve(self, defaults: Defaults, registry: Registry, given: InputInfo | None = None) -> Settings:
         """What will run: names looked up, gaps filled, the options checked and complete, a seed drawn.
 
         A schedule that is not asked for is the sampler's own preference if it has one, else the model's.
@@ -135,7 +135,7 @@ class Request(RequestFields):
             **self._size_and_picture(defaults, given),
         )
 
-    def _size_and_picture(self, defaults: Defaults, given: Given | None) -> dict[str, Any]:
+    def _size_and_picture(self, defaults: Defaults, given: InputInfo | None) -> dict[str, Any]:
         if given is not None:
             return picture_values(self, defaults, given)
         return {

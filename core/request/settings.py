@@ -19,7 +19,7 @@ from core.checks import (
 from core.errors import UserError
 from core.prompts.emphasis import check_prompt
 from core.request.fields import RequestFields
-from core.request.image_settings import Given, check_image_settings
+from core.request.image_settings import InputInfo, check_image_settings
 from core.request.model_defaults import MAX_BATCH, MAX_CLIP_SKIP, MAX_MERGING, MAX_REUSE, check_choices
 from core.request.sigmas import check_sigmas
 
@@ -119,7 +119,7 @@ class Branch:
         """That of image `index` of the batch alone."""
         return Branch(self.step, self.settings.for_image(index))
 
-    def with_pictures(self, given: Given | None) -> Branch:
+    def with_pictures(self, given: InputInfo | None) -> Branch:
         """The same with the pictures that are there: other ones are welcome, and make another picture."""
         if given is None:
             return self
@@ -133,12 +133,12 @@ class Branch:
         return Branch(self.step, settings)
 
     @property
-    def given(self) -> Given | None:
+    def given(self) -> InputInfo | None:
         """What was known of the pictures of the parent; None without any."""
         settings = self.settings
         if settings.image_sha256 is None:
             return None
-        return Given(settings.width, settings.height, settings.image_sha256, settings.mask_sha256)
+        return InputInfo(settings.width, settings.height, settings.image_sha256, settings.mask_sha256)
 
     @property
     def shared(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from core.training.recipe import TrainingRecipe
+from core.training.training_recipe import TrainingRecipe
 
 RECIPE, CARD = "recipe.toml", "README.md"
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class TrainingProgress:
     """One thing that happened in the stage `stage`, when `done` of its `steps` steps were done.
 
     loss: that of the step just made, a scalar without gradient where the network is. figures: what was
@@ -25,5 +25,5 @@ class Progress:
     samples: Path | None = None
 
 
-Watch = Callable[[Progress], None]
+Watch = Callable[[TrainingProgress], None]
 """Called on the training's own thread, which waits for it: it should be quick, and must not raise."""

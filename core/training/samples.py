@@ -24,7 +24,7 @@ _PAPER, _INK, _MARGIN, _TITLE = (255, 255, 255), (40, 44, 52), 8, 18
 
 
 @dataclass(frozen=True)
-class Asked:
+class SampleRequest:
     """How samples are drawn: the model's own defaults, one picture a text, and the seed of the first."""
 
     defaults: Defaults
@@ -36,7 +36,7 @@ def draw_samples(
     network: Network,
     coder: Coder,
     noise: NoiseConfig,
-    asked: Asked,
+    asked: SampleRequest,
     conditional: Tensor,
     unconditional: Tensor,
 ) -> list[Image.Image]:

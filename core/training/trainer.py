@@ -33,19 +33,19 @@ from core.plugins import current
 from core.prompts.tokenizer import Tokenizer
 from core.scenes.pool import Pool
 from core.scenes.vocabulary import learn_vocabulary
-from core.training.export import save_model
-from core.training.loop import LoopSettings, train_stage
+from core.training.model_export import save_model
 from core.training.processes import Processes, together
 from core.training.progress import Watch
-from core.training.recipe import TrainingRecipe, read_recipe
 from core.training.resume import RECIPE, only_one
-from core.training.samples import Asked
+from core.training.samples import SampleRequest
 from core.training.sets import Data, PictureSet, PointSet, open_set
 from core.training.stage import Stage
 from core.training.stages import autoencoder, text_encoder
 from core.training.stages.autoencoder import VAEStage
 from core.training.stages.diffusion import DiffusionStage, Latents, encode_pool
 from core.training.stages.text_encoder import TextStage
+from core.training.training_loop import LoopSettings, train_stage
+from core.training.training_recipe import TrainingRecipe, read_recipe
 
 BLOCK = 2048
 SAMPLES = 16
@@ -199,14 +199,14 @@ class TrainingRun:
         encoder.eval().requires_grad_(False)
         return unet.eval()
 
-    def _asked(self) -> Asked:
+    def _asked(self) -> SampleRequest:
         """What samples are drawn of: captions of the data, or nothing where there are no words."""
         if self.recipe.data.kind == "points":
-            return Asked(self.recipe.defaults, ("",), self.recipe.seed)
+            return SampleRequest(self.recipe.defaults, ("",), self.recipe.seed)
         # A folder of pictures need not have any captions.
         examples = ("",) if self.recipe.words == "none" else self.data.examples() or ("",)
         texts = tuple(examples[i % len(examples)] for i in range(SAMPLES))
-        return Asked(self.recipe.defaults, texts, self.recipe.seed)
+        return SampleRequest(self.recipe.defaults, texts, self.recipe.seed)
 
     def coder(self) -> Coder:
         """The trained VAE, scaled so that latents have unit variance; or what stands in its place."""

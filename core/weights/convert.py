@@ -21,7 +21,7 @@ from core.weights.layouts.compvis import CLIP, OPEN_CLIP, UNET, VAE
 from core.weights.model_files import open_model
 from core.weights.parts import Part, check_part, expected_shapes
 from core.weights.readers.checkpoint import open_checkpoint
-from core.weights.readers.mapped_file import ITEM_BYTES, Entry
+from core.weights.readers.mapped_file import ITEM_BYTES, TensorEntry
 from core.weights.readers.safetensors_file import NAMES
 
 _BLOCK = 16 * 2**20
@@ -70,7 +70,7 @@ def _file(path: Path) -> dict[str, Written]:
     return {name: _whole(entry) for name, entry in entries.items()}
 
 
-def _whole(entry: Entry) -> Written:
+def _whole(entry: TensorEntry) -> Written:
     return Written(entry.dtype, entry.shape, (entry.tensor,), entry.release)
 
 

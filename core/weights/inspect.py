@@ -16,7 +16,7 @@ from core.weights.layouts.single import read_single
 from core.weights.model_files import open_model
 from core.weights.parts import check_part, expected_shapes
 from core.weights.readers.checkpoint import Checkpoint, look, refusal
-from core.weights.readers.mapped_file import Entry
+from core.weights.readers.mapped_file import TensorEntry
 
 _PARTS = {UNET: "unet", VAE: "vae", CLIP: "text_encoder", OPEN_CLIP: "text_encoder", EMA: "ema"}
 
@@ -106,7 +106,7 @@ def _folder(path: Path) -> Inspection:
     )
 
 
-def _dtypes(entries: Iterable[Entry]) -> dict[str, int]:
+def _dtypes(entries: Iterable[TensorEntry]) -> dict[str, int]:
     """How many numbers there are of each dtype."""
     counted: Counter[str] = Counter()
     for entry in entries:

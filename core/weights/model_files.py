@@ -10,7 +10,7 @@ from core.errors import UserError
 from core.models.config import CoderConfig, ModelConfig, VAEConfig
 from core.weights.find import find_tokenizer, model_name
 from core.weights.hashes import hash_files
-from core.weights.layouts.folder import (
+from core.weights.layouts.model_folder import (
     ModelNotes,
     plain_notes,
     read_config,

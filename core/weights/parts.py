@@ -24,17 +24,17 @@ from core.models.build import make_coder
 from core.models.clip import CLIPTextEncoder
 from core.models.config import ModelConfig
 from core.models.unet import UNet
-from core.weights.readers.mapped_file import Entry
+from core.weights.readers.mapped_file import TensorEntry
 
 M = TypeVar("M", bound=nn.Module)
 C = TypeVar("C")
 
 
 @dataclass(frozen=True)
-class Source:
+class TensorSource:
     """Where one weight lies: a tensor of a file, or its rows from the first to before the last."""
 
-    entry: Entry
+    entry: TensorEntry
     rows: tuple[int, int] | None = None
 
     @property
@@ -55,7 +55,7 @@ class Part:
     """The weights of one network, by our names for them; `unexpected` are the file's names left over."""
 
     path: Path
-    sources: Mapping[str, Source]
+    sources: Mapping[str, TensorSource]
     unexpected: tuple[str, ...] = ()
 
     @property

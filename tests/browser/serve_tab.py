@@ -33,15 +33,15 @@ def compare_tab(folder: Path) -> None:
     from tests.ui.fakes import FakePipeline
     from ui.page.tabs.compare import Base, CompareTab
     from ui.service.job_queue import Jobs
-    from ui.service.model_thread import Engine
-    from ui.service.run_store import Runs
+    from ui.service.model_thread import ModelThread
+    from ui.service.run_store import RunStore
 
     def load(name: str) -> Pipeline:
         return Pipeline.load("tiny") if name == "tiny" else FakePipeline(delay=0.02)
 
-    engine = Engine(load, "tiny")
+    engine = ModelThread(load, "tiny")
     engine.start()
-    tab = CompareTab(Jobs(engine, Runs(folder)), current.registry(), lambda: ("tiny", "small"))
+    tab = CompareTab(Jobs(engine, RunStore(folder)), current.registry(), lambda: ("tiny", "small"))
     owner = gr.BrowserState("someone", storage_key="owner", secret="test")
     tab.build()
     with gr.Row():
@@ -72,12 +72,12 @@ def learn_tab(folder: Path) -> None:
     from ui.page.tabs.compare import Base
     from ui.page.tabs.learn.tab import LearnTab
     from ui.service.job_queue import Jobs
-    from ui.service.model_thread import Engine
-    from ui.service.run_store import Runs
+    from ui.service.model_thread import ModelThread
+    from ui.service.run_store import RunStore
 
-    engine = Engine(Pipeline.load, "tiny")
+    engine = ModelThread(Pipeline.load, "tiny")
     engine.start()
-    tab = LearnTab(Jobs(engine, Runs(folder)), current.registry())
+    tab = LearnTab(Jobs(engine, RunStore(folder)), current.registry())
     owner = gr.BrowserState("someone", storage_key="owner", secret="test")
     with gr.Tabs():
         with gr.Tab("first"):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from core import bench
-from core.bench import KEYS, Job, Ratio, compare, measure, medians, ratios
+from core.bench import KEYS, BenchJob, Ratio, compare, measure, medians, ratios
 from core.bench.peak import step_flop
 from core.device import find_device, find_dtype
 from core.errors import UserError
@@ -19,13 +19,13 @@ from tests.small import write_model
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
+def job(tmp_path_factory: pytest.TempPathFactory) -> BenchJob:
     folder = write_model(tmp_path_factory.mktemp("bench") / "small")
-    return Job(model=str(folder), dtype="float32", width=64, height=64, steps=2)
+    return BenchJob(model=str(folder), dtype="float32", width=64, height=64, steps=2)
 
 
 @pytest.mark.parametrize("side", ["ours", "peer", pytest.param("best", marks=pytest.mark.slow)])
-def test_each_side_reports_every_figure(job: Job, side: bench.Side) -> None:
+def test_each_side_reports_every_figure(job: BenchJob, side: bench.Side) -> None:
     figures = measure(side, job)
     assert set(figures) == set(KEYS)
     assert all(value > 0 for value in figures.values())
@@ -48,7 +48,7 @@ def test_a_step_is_counted_whole() -> None:
     assert step_flop(UNetConfig(), VAEConfig(), (64, 64)) == pytest.approx(1.606e12, rel=1e-3)
 
 
-def test_the_best_side_is_the_peer_in_half_precision(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_side_is_the_peer_in_half_precision(job: BenchJob, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
@@ -65,15 +65,15 @@ def test_the_best_side_is_the_peer_in_half_precision(job: Job, monkeypatch: pyte
     assert (best["dtype"], best["channels_last"]) == (wanted, True)
 
 
-def test_a_side_that_fails_is_one_sentence(job: Job, tmp_path: Path) -> None:
+def test_a_side_that_fails_is_one_sentence(job: BenchJob, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"latentcanvas could not make the picture: Model .* is not there"):
         measure("ours", replace(job, model=str(tmp_path / "nothing")))
 
 
-def test_sides_take_turns(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sides_take_turns(job: BenchJob, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bench.Side] = []
 
-    def counted(side: bench.Side, job: Job) -> bench.Figures:
+    def counted(side: bench.Side, job: BenchJob) -> bench.Figures:
         asked.append(side)
         return dict.fromkeys(KEYS, float(len(asked)))
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from core.compare.axes import choices, every, example, read_axis, title_of
 from core.compare.grid import (
-    Asked,
-    Plan,
+    AxisRequest,
+    GridPlan,
     Speed,
     Surroundings,
     cost_words,
@@ -26,7 +26,7 @@ from core.compare.grid import (
 from core.compare.ranges import Mistakes, join
 from core.errors import UserError
 from core.plugins import discovery
-from core.request.image_settings import Given
+from core.request.image_settings import InputInfo
 from core.request.model_defaults import Defaults
 from core.request.request import Request
 from core.sampling.registry import Registry
@@ -58,8 +58,8 @@ def around(registry: Registry) -> Surroundings:
     return Surroundings(registry, DEFAULTS, ("tiny", "big", "other"), "tiny")
 
 
-def grid(around: Surroundings, *asked: tuple[str, str], base: Request = BASE, **more: Any) -> Plan:
-    return plan_grid(base, [Asked(*one) for one in asked], around, **more)
+def grid(around: Surroundings, *asked: tuple[str, str], base: Request = BASE, **more: Any) -> GridPlan:
+    return plan_grid(base, [AxisRequest(*one) for one in asked], around, **more)
 
 
 def mistakes(around: Surroundings, *asked: tuple[str, str], base: Request = BASE) -> tuple[str, ...]:
@@ -145,7 +145,7 @@ def test_seeds_are_drawn_where_asked(around: Surroundings) -> None:
 
 
 def test_strength_runs_part_of_the_steps(registry: Registry) -> None:
-    pictured = Surroundings(registry, DEFAULTS, given=Given(128, 128, "0" * 64))
+    pictured = Surroundings(registry, DEFAULTS, given=InputInfo(128, 128, "0" * 64))
     plan = grid(pictured, ("strength", "0.25, 0.5, 1"))
     assert [cell.evals for cell in plan.cells] == [5, 10, 20]
     assert plan.cells[0].model is None
@@ -246,7 +246,7 @@ def test_a_race_gives_each_the_steps_that_fit(around: Surroundings) -> None:
 
 
 def test_a_race_from_a_picture_counts_what_is_run(registry: Registry) -> None:
-    given, strengths = Given(128, 128, "0" * 64), []
+    given, strengths = InputInfo(128, 128, "0" * 64), []
 
     def note(info: Any, schedule: str, strength: float) -> tuple[int, int]:
         strengths.append(strength)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.compare.ranges import MOST, Mistakes, Part, join, numbers, split, whole_numbers, words
+from core.compare.ranges import MOST, ListItem, Mistakes, join, numbers, split, whole_numbers, words
 from core.errors import UserError
 from tests.core.recipes import patient, texts
 
@@ -88,7 +88,7 @@ def test_a_sentence_for_each_mistake(read: Callable[[str], object], text: str, s
 
 def test_quotes_keep_commas_and_spaces() -> None:
     assert words('cat, "a dog, wet", fox') == ["cat", "a dog, wet", "fox"]
-    assert split('"", " x "') == [Part("", True), Part(" x ", True)]
+    assert split('"", " x "') == [ListItem("", True), ListItem(" x ", True)]
     assert words('"say ""hi""", 5" disk') == ['say "hi"', '5" disk']
     assert words("cat, cat") == ["cat"]
     for text in ('"open', 'cat, "open, fox', '"a" b'):

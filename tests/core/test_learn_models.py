@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from core.errors import Cancelled, UserError
-from core.figures.contact_sheet import Pictures, Plot
+from core.figures.contact_sheet import ImageRow, Plot
 from core.figures.plots import Paper, picture
 from core.inference.pipeline import Pipeline
 from core.learn.choices import check, numbers, prompts, whole_numbers
@@ -24,7 +24,7 @@ from core.learn.guidance import CELL_SIDE, check_grid, guidance, guidance_grid
 from core.learn.interpolation import between_pictures, between_prompts, between_seeds, lerp, slerp
 from core.learn.latents import colored, difference, latent_space
 from core.learn.recorder import Watch
-from core.learn.result import Shown
+from core.learn.result import ViewResult
 from core.sampling.guidance import guide
 from tests.small import write_model
 
@@ -36,13 +36,13 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     return Pipeline.load(write_model(tmp_path_factory.mktemp("models") / "small"), device="cpu")
 
 
-def row(shown: Shown, number: int) -> list[Image.Image]:
+def row(shown: ViewResult, number: int) -> list[Image.Image]:
     part = shown.parts[number]
-    assert isinstance(part, Pictures)
+    assert isinstance(part, ImageRow)
     return [image for _, image in part.pictures]
 
 
-def drawn(shown: Shown) -> None:
+def drawn(shown: ViewResult) -> None:
     """It can be drawn, said and, where it moves, filmed."""
     json.dumps(shown.numbers, allow_nan=False)
     with Image.open(io.BytesIO(shown.png(Paper()))) as image:
@@ -154,7 +154,7 @@ def test_a_grid_holds_the_picture_of_each_prompt_at_each_scale(pipeline: Pipelin
         seed=6,
         watch=Watch(told=lambda *now: heard.append(now)),
     )
-    assert [part.title for part in shown.parts if isinstance(part, Pictures)] == [PROMPT, OTHER]
+    assert [part.title for part in shown.parts if isinstance(part, ImageRow)] == [PROMPT, OTHER]
     latents = {}
     for number, prompt in enumerate((PROMPT, OTHER)):
         for column, scale in enumerate((0, 1, 6)):

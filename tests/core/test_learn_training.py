@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 from PIL import Image
 
-from core.figures.contact_sheet import Pictures, Plot
+from core.figures.contact_sheet import ImageRow, Plot
 from core.figures.plots import DARK, LIGHT, Paper, svg
 from core.learn.training import Curve, StageSeen, smoothed, training
 
@@ -59,12 +59,12 @@ def test_what_trains_now_comes_first_and_then_the_samples() -> None:
     vae, unet = seen("vae", 3, [3.0, 2.0, 1.0]), seen("unet", 10, [0.5, 0.25])
     unet.held_out.append((2, 0.4))
     shown = training([vae, unet], (2, RED, BLUE))
-    assert [type(part) for part in shown.parts] == [Plot, Pictures, Plot]
+    assert [type(part) for part in shown.parts] == [Plot, ImageRow, Plot]
     assert shown.words[0] == "Loss of the UNet after 2 of 10 steps: 0.375."
     assert shown.words[1] == "On held-out data with the averaged weights, at step 2: 0.4."
     assert shown.numbers["unet"] == {"done": 2, "steps": 10, "loss": 0.375, "held_out": 0.4}
     pictures = shown.parts[1]
-    assert isinstance(pictures, Pictures)
+    assert isinstance(pictures, ImageRow)
     assert [words for words, _ in pictures.pictures] == ["raw weights, step 2", "averaged weights, step 2"]
     with Image.open(io.BytesIO(shown.png(Paper(DARK)))) as image:
         assert image.width == 1000

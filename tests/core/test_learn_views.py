@@ -18,13 +18,13 @@ import torch
 from PIL import Image
 
 from core.errors import UserError
-from core.figures.contact_sheet import Pictures, Plot
+from core.figures.contact_sheet import ImageRow, Plot
 from core.figures.plots import DARK, Paper, picture, svg
 from core.learn import code
 from core.learn.clouds import _quantiles, as_latent, as_points, cloud, distance, exact_denoiser
 from core.learn.forward import example_picture, forward_picture, forward_points, level, noised
 from core.learn.lessons import LESSONS
-from core.learn.result import Shown
+from core.learn.result import ViewResult
 from core.learn.reverse import descents, reverse_points, shown
 from core.learn.schedules import grids, schedules
 from core.learn.tables import table, tables
@@ -41,7 +41,7 @@ def registry() -> Registry:
     return load_plugins()
 
 
-def picture_of(shown: Shown, paper: Paper | None = None) -> Image.Image:
+def picture_of(shown: ViewResult, paper: Paper | None = None) -> Image.Image:
     image = Image.open(io.BytesIO(shown.png(paper or Paper())))
     image.load()
     return image
@@ -126,7 +126,7 @@ def test_forward_draws_points_and_pictures() -> None:
     assert picture_of(of_points, Paper(DARK, narrow=True)).width == 460
     of_picture = forward_picture(example_picture(size=64), t=0)
     [row, _] = of_picture.parts
-    assert isinstance(row, Pictures)
+    assert isinstance(row, ImageRow)
     clean, spoilt = (np.asarray(image, dtype=float) for _, image in row.pictures[:2])
     assert np.abs(clean - spoilt).mean() < 5
     with Image.open(io.BytesIO(of_picture.gif(Paper()))) as film:
@@ -280,7 +280,7 @@ def test_bad_input_for_the_walk(
 
 def test_a_figure_for_the_page_has_its_colours_from_the_style_sheet() -> None:
     [plot] = forward_points(t=10).parts
-    assert not isinstance(plot, Pictures)
+    assert not isinstance(plot, ImageRow)
     drawn = svg(plot.draw(Paper()), 'points & "more"')
     assert drawn.startswith('<svg role="img" aria-label="points &amp; &quot;more&quot;"')
     assert "var(--body-text-color)" in drawn

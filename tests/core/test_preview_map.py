@@ -20,7 +20,7 @@ from core.inference.preview_fit import NAME, fields, scenes
 from core.sampling.noise import start_noise
 from core.scenes.pool import Pool, to_tensor
 from core.weights.find import EMBEDDED
-from core.weights.layouts.folder import NOTES
+from core.weights.layouts.model_folder import NOTES
 from tests.small import write_model
 
 

@@ -17,7 +17,7 @@ from core.recipes.infotext import infotext
 from core.recipes.png import png_bytes
 from core.recipes.reader import read_any
 from core.recipes.recipe import ModelRef, Recipe
-from core.request.image_settings import Given
+from core.request.image_settings import InputInfo
 from core.request.model_defaults import Defaults
 from core.request.request import Request
 from core.request.settings import SHARED, Branch, Settings
@@ -42,7 +42,7 @@ def value_of(option: Option) -> st.SearchStrategy[Any]:
 
 
 @st.composite
-def requests(draw: st.DrawFn, branches: bool = True) -> tuple[Request, Given | None]:
+def requests(draw: st.DrawFn, branches: bool = True) -> tuple[Request, InputInfo | None]:
     """Any request that this program runs, and the pictures that come beside it."""
     info = draw(st.sampled_from(list(REGISTRY.samplers.values())))
     chosen = draw(st.lists(st.sampled_from(info.options), unique=True)) if info.options else []
@@ -71,7 +71,7 @@ def requests(draw: st.DrawFn, branches: bool = True) -> tuple[Request, Given | N
     if draw(st.integers(0, 4)) == 0:
         fields.pop("steps", None), fields.pop("schedule", None)
         fields["sigmas"] = sorted(draw(st.sets(st.floats(0.01, 100), min_size=2, max_size=8)), reverse=True)
-    given = draw(st.none() | st.builds(Given, SIDES, SIDES, digests, st.none() | digests))
+    given = draw(st.none() | st.builds(InputInfo, SIDES, SIDES, digests, st.none() | digests))
     request = Request(**fields, **(draw(pictures(given)) if given else {}))
     if branches and draw(st.integers(0, 4)) == 0:
         request, given = draw(branched(request, given))
@@ -79,7 +79,7 @@ def requests(draw: st.DrawFn, branches: bool = True) -> tuple[Request, Given | N
 
 
 @st.composite
-def branched(draw: st.DrawFn, first: Request, given: Given | None) -> tuple[Request, Given | None]:
+def branched(draw: st.DrawFn, first: Request, given: InputInfo | None) -> tuple[Request, InputInfo | None]:
     """A request that takes over after some steps of the first one, whose pictures it shares."""
     parent = first.resolve(DEFAULTS, REGISTRY, given)
     other, _ = draw(requests(branches=False).filter(lambda pair: pair[1] is None))
@@ -90,7 +90,7 @@ def branched(draw: st.DrawFn, first: Request, given: Given | None) -> tuple[Requ
     return dataclasses.replace(other, **shared, steps=steps, stop_after=None, branch=branch), given
 
 
-def pictures(given: Given) -> st.SearchStrategy[dict[str, Any]]:
+def pictures(given: InputInfo) -> st.SearchStrategy[dict[str, Any]]:
     plain = {"strength": st.floats(0.5, 1), "resize": st.sampled_from(["stretch", "crop", "pad"])}
     masked = {
         "mask_blur": st.integers(0, 64),
@@ -115,7 +115,9 @@ def recipe_of(resolved: Settings) -> Recipe:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(asked=requests())
-def test_a_request_comes_back_from_its_picture(tmp_path: Path, asked: tuple[Request, Given | None]) -> None:
+def test_a_request_comes_back_from_its_picture(
+    tmp_path: Path, asked: tuple[Request, InputInfo | None]
+) -> None:
     request, pictures = asked
     resolved = request.resolve(DEFAULTS, REGISTRY, pictures)
     path = tmp_path / "picture.png"
@@ -160,7 +162,7 @@ def is_carried(prompt: str) -> bool:
 
 @settings(patient, max_examples=100)
 @given(asked=requests())
-def test_what_a1111s_text_alone_carries(asked: tuple[Request, Given | None]) -> None:
+def test_what_a1111s_text_alone_carries(asked: tuple[Request, InputInfo | None]) -> None:
     request, pictures = asked
     resolved = request.resolve(DEFAULTS, REGISTRY, pictures)
     assume(is_carried(resolved.prompt) and is_carried(resolved.negative))
@@ -187,7 +189,7 @@ def test_what_a1111s_text_alone_carries(asked: tuple[Request, Given | None]) -> 
 @patient
 @given(asked=requests())
 @example(asked=(Request(prompt="{", sampler="ddim"), None))
-def test_pasted_json_of_ours_comes_back(asked: tuple[Request, Given | None]) -> None:
+def test_pasted_json_of_ours_comes_back(asked: tuple[Request, InputInfo | None]) -> None:
     request, pictures = asked
     resolved = request.resolve(DEFAULTS, REGISTRY, pictures)
     for text in (

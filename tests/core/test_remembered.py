@@ -18,7 +18,7 @@ from core import lru
 from core.errors import UserError
 from core.inference.pipeline import Pipeline
 from core.inference.preview import Previewer
-from core.lru import Remembered
+from core.lru import TensorCache
 from tests.core.pictures import box_mask, noise
 from tests.small import write_model
 
@@ -138,7 +138,7 @@ def test_an_overflow_is_said_each_time(pipe: Pipeline, monkeypatch: pytest.Monke
 
 
 def test_little_is_kept_and_the_oldest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    keep, made = Remembered(2), []
+    keep, made = TensorCache(2), []
 
     def ask(key: str, size: int = 1) -> None:
         def make() -> Tensor:
@@ -170,7 +170,7 @@ def test_it_goes_with_the_model(pipe: Pipeline, tmp_path: Path) -> None:
 
 
 def test_two_threads_at_once() -> None:
-    keep, wall = Remembered(3), threading.Barrier(4)
+    keep, wall = TensorCache(3), threading.Barrier(4)
 
     def ask(number: int) -> bool:
         wall.wait(10)

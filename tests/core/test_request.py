@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 
 from core.errors import UserError
-from core.request.image_settings import Given, parse_outpaint
+from core.request.image_settings import InputInfo, parse_outpaint
 from core.request.model_defaults import Defaults
 from core.request.parse import parse_interval, parse_option, parse_options, parse_seed, parse_size
 from core.request.request import Request
@@ -333,7 +333,7 @@ def test_a_size_that_the_model_cannot_make(size: dict[str, Any], message: str) -
 def test_a_model_of_pixels_has_a_size_rule_of_its_own() -> None:
     small = dataclasses.replace(DEFAULTS, width=28, height=28, multiple=1, smallest=8)
     assert Request(width=29).resolve(small, REGISTRY).width == 29
-    picture = Given(31, 17, "0" * 64)
+    picture = InputInfo(31, 17, "0" * 64)
     settings = Request().resolve(small, REGISTRY, picture)
     assert (settings.width, settings.height) == (31, 17)
     with pytest.raises(UserError, match=r"^height 7: must be a whole number between 8 and 2048$"):

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from core.compare import grid_image
-from core.compare.grid import Asked, Cell, Plan, Surroundings, plan_grid
+from core.compare.grid import AxisRequest, Cell, GridPlan, Surroundings, plan_grid
 from core.compare.grid_image import GRID_CHUNK, draw_sheet, sheet_png
 from core.plugins import discovery
 from core.recipes.infotext import parse_infotext
@@ -25,13 +25,13 @@ def registry() -> Registry:
     return discovery.load_plugins(enabled=False)
 
 
-Make = Callable[..., Plan]
+Make = Callable[..., GridPlan]
 
 
 @pytest.fixture
 def make(registry: Registry) -> Make:
     return lambda *asked: plan_grid(
-        BASE, [Asked(*one) for one in asked], Surroundings(registry, DEFAULTS, ("tiny",), "tiny")
+        BASE, [AxisRequest(*one) for one in asked], Surroundings(registry, DEFAULTS, ("tiny",), "tiny")
     )
 
 

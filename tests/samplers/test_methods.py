@@ -293,7 +293,7 @@ def test_a_solver_is_short() -> None:
 def test_every_file_of_samplers_is_a_plugin_or_shared() -> None:
     modules = {status.module for status in load_plugins(enabled=False).plugins}
     files = {f"samplers.{path.stem}" for path in _files()}
-    assert files - modules == {"samplers.__init__", "samplers.options"}
+    assert files - modules == {"samplers.__init__", "samplers.shared_options"}
     assert modules <= files
 
 

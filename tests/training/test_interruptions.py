@@ -21,12 +21,12 @@ from core.errors import Cancelled, UserError
 from core.inference.pipeline import Pipeline
 from core.training import trainer
 from core.training.log import read_lines
-from core.training.loop import LoopSettings, Precision, train_stage
-from core.training.recipe import read_recipe
 from core.training.resume import LOCK, only_one, unfinished
 from core.training.stages.diffusion import DiffusionStage
 from core.training.stages.text_encoder import TextStage
 from core.training.trainer import train
+from core.training.training_loop import LoopSettings, Precision, train_stage
+from core.training.training_recipe import read_recipe
 from ui import cli
 
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import IMAGES, Event
 from torch import Tensor, nn
 
 from core.training.log import Log, read_lines
-from core.training.loop import LoopSettings, train_stage
+from core.training.training_loop import LoopSettings, train_stage
 
 LOOP = LoopSettings(
     steps=200, batch=8, learning_rate=1e-2, save_every=45, measure_every=100, sample_every=100

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.training.loop import LoopSettings, train_stage
 from core.training.muon import Muon, orthogonal
+from core.training.training_loop import LoopSettings, train_stage
 
 LOOP = LoopSettings(steps=60, batch=8, learning_rate=3e-2, optimizer="muon", save_every=20, warmup=1)
 

@@ -13,9 +13,9 @@ from core.errors import UserError
 from core.models.config import VAEConfig
 from core.models.vae import AutoencoderKL
 from core.scenes.pool import Pool, to_tensor
-from core.training.loop import LoopSettings, train_stage
 from core.training.stages.autoencoder import VAELoss, VAEStage, initialise
 from core.training.stages.principal import set_principal_encoder
+from core.training.training_loop import LoopSettings, train_stage
 
 CONFIG = VAEConfig(
     block_out_channels=(16, 48, 64, 96), layers_per_block=1, latent_channels=16, norm_num_groups=8

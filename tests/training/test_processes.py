@@ -27,12 +27,12 @@ from core.prompts.tokenizer import Tokenizer
 from core.scenes.vocabulary import learn_vocabulary
 from core.training.log import read_lines
 from core.training.processes import Processes, Share, together
-from core.training.recipe import read_recipe
 from core.training.stage import Stage
 from core.training.stages.autoencoder import VAELoss, VAEStage
 from core.training.stages.diffusion import DiffusionStage
 from core.training.stages.text_encoder import TextStage
 from core.training.trainer import TrainingRun, train
+from core.training.training_recipe import read_recipe
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 RECIPES = CHECKOUT / "data" / "recipes"

@@ -22,7 +22,7 @@ from torch import Tensor
 from core.images.tensors import from_image
 from core.inference.pipeline import Pipeline
 from core.training.densities import DENSITIES
-from core.training.samples import Asked, draw_samples
+from core.training.samples import SampleRequest, draw_samples
 from core.training.trainer import train
 from tests.training.measures import (
     Classifier,
@@ -76,7 +76,7 @@ def made(pipe: Pipeline, count: int, prompt: str = "", **changed: Any) -> Tensor
     defaults, (words, empty) = replace(pipe.defaults, **changed), pipe.encode_prompts(prompt, "")
     pictures = []
     for first in range(0, count, BATCH):
-        asked = Asked(defaults, (), 1000 + first)
+        asked = SampleRequest(defaults, (), 1000 + first)
         each = words.expand(min(BATCH, count - first), -1, -1)
         pictures += draw_samples(pipe.unet, pipe.vae, pipe.model.config.noise, asked, each, empty)
     return torch.cat([from_image(picture) for picture in pictures])

@@ -18,9 +18,8 @@ from PIL import Image
 from core.errors import UserError
 from core.files import write_whole
 from core.scenes.scene import SHAPE_KINDS
-from core.training import loop
+from core.training import training_loop
 from core.training.densities import DENSITIES
-from core.training.recipe import read_recipe
 from core.training.sets import PictureSet, PointSet, open_set
 from core.training.sets.cifar import cifar_set
 from core.training.sets.digits import digit_set
@@ -29,6 +28,7 @@ from core.training.sets.labelled import digit_captions
 from core.training.sets.mnist import fit_grey, mnist_set
 from core.training.sets.shapes import shape_set
 from core.training.trainer import train
+from core.training.training_recipe import read_recipe
 
 RECIPES = Path(__file__).resolve().parents[2] / "data" / "recipes"
 
@@ -262,7 +262,7 @@ def test_a_full_disk_keeps_the_checkpoint(tmp_path: Path, monkeypatch: pytest.Mo
     def no_space(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(loop, "write_whole", full)
+    monkeypatch.setattr(training_loop, "write_whole", full)
     with pytest.raises(UserError, match="no space left on the disk"):
         train(RECIPES / "toy.toml", quick, out=tmp_path / "run", device="cpu")
     monkeypatch.undo()

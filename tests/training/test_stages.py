@@ -18,10 +18,10 @@ from core.figures.plots import loss_curve
 from core.inference.pipeline import Pipeline
 from core.models.build import unet_class
 from core.models.config import NoiseConfig, PredictionType
-from core.training.loop import LoopSettings
-from core.training.recipe import read_recipe
 from core.training.stages.diffusion import DiffusionLoss, DiffusionStage
 from core.training.trainer import TrainingRun, train
+from core.training.training_loop import LoopSettings
+from core.training.training_recipe import read_recipe
 
 RECIPES = Path(__file__).resolve().parents[2] / "data" / "recipes"
 QUICK = (

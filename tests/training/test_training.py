@@ -21,11 +21,11 @@ from core.models.unet import UNet
 from core.scenes.pool import Pool, to_tensor
 from core.scenes.scene import split_of
 from core.toml_records import read_toml
-from core.training import loop
-from core.training.loop import LoopSettings, learning_rate, train_stage
-from core.training.recipe import read_recipe
+from core.training import training_loop
 from core.training.stages.diffusion import DiffusionLoss, DiffusionStage
 from core.training.trainer import train
+from core.training.training_loop import LoopSettings, learning_rate, train_stage
+from core.training.training_recipe import read_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "data" / "recipes" / "tiny.toml"
@@ -196,7 +196,7 @@ def test_a_right_prediction_has_no_loss(prediction: PredictionType) -> None:
 def test_a_finished_run_is_not_trained_again_and_gives_the_same_model(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "_one_step", None)
+    monkeypatch.setattr(training_loop, "_one_step", None)
     before = {path: path.read_bytes() for path in trained.rglob("*.safetensors")}
     assert train(TINY, QUICK, resume=True, out=trained.parent) == trained
     assert {path: path.read_bytes() for path in before} == before

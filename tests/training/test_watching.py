@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from core.errors import Cancelled
-from core.training.loop import LoopSettings, train_stage
-from core.training.progress import Progress
+from core.training.progress import TrainingProgress
 from core.training.samples import SIDE, apart, side_by_side
 from core.training.stages.diffusion import _attention
+from core.training.training_loop import LoopSettings, train_stage
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 LOOP = LoopSettings(steps=9, batch=1, learning_rate=1e-2, save_every=4, measure_every=3, sample_every=4)
@@ -44,7 +44,7 @@ class Slope:
 
 
 def test_each_step_is_told_with_its_loss(tmp_path: Path) -> None:
-    stage, told = Slope(), list[Progress]()
+    stage, told = Slope(), list[TrainingProgress]()
     train_stage(stage, LOOP, tmp_path, resume=False, watch=told.append)
     steps = [one for one in told if one.loss is not None]
     assert [one.done for one in steps] == list(range(1, 10))
@@ -70,9 +70,9 @@ def test_watching_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_tells_from_where_it_goes_on(tmp_path: Path) -> None:
-    stop, told = threading.Event(), list[Progress]()
+    stop, told = threading.Event(), list[TrainingProgress]()
 
-    def watch(progress: Progress) -> None:
+    def watch(progress: TrainingProgress) -> None:
         told.append(progress)
         if progress.done == 5:
             stop.set()
@@ -88,7 +88,7 @@ def test_a_stage_without_pictures_tells_of_none(tmp_path: Path) -> None:
         def sample(self) -> list[Image.Image]:
             return []
 
-    told: list[Progress] = []
+    told: list[TrainingProgress] = []
     train_stage(Blind(), replace(LOOP, steps=4), tmp_path, resume=False, watch=told.append)
     assert [one.samples for one in told if one.samples is not None] == []
     assert not (tmp_path / "samples").exists()

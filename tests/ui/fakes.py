@@ -24,8 +24,8 @@ from core.sampling.registry import Registry
 from tests.small import write_model
 from ui.app import no_application
 from ui.service.job_queue import Jobs
-from ui.service.model_thread import Engine
-from ui.service.run_store import Runs
+from ui.service.model_thread import ModelThread
+from ui.service.run_store import RunStore
 
 T = TypeVar("T")
 KNOWN = {"a", "red", "blue", "green", "circle", "star", "house", "on", "hill", "under", "the", "moon"}
@@ -69,15 +69,15 @@ class FakePipeline(Pipeline):
         return FakeTokens(len(words) + 2, 77, tuple(word for word in words if word not in KNOWN))
 
 
-def loaded(pipeline: Pipeline) -> Engine:
-    engine = Engine(lambda name: pipeline)
+def loaded(pipeline: Pipeline) -> ModelThread:
+    engine = ModelThread(lambda name: pipeline)
     engine.start()
     assert engine.wait(60)
     return engine
 
 
 def jobs_of(pipeline: Pipeline, outputs: Path) -> Jobs:
-    return Jobs(loaded(pipeline), Runs(outputs))
+    return Jobs(loaded(pipeline), RunStore(outputs))
 
 
 def in_blocks(build: Callable[[], T]) -> T:

@@ -46,7 +46,7 @@ def keeper(folder: Path) -> Callable[[Path], object]:
     """Makes two runs, keeps one in `folder`, and gives what keeps the other one wherever it is told to."""
     from core.request.request import Request
     from tests.ui.fakes import FakePipeline
-    from ui.service.run_store import Runs
+    from ui.service.run_store import RunStore
 
     pipeline = FakePipeline()
 
@@ -56,8 +56,8 @@ def keeper(folder: Path) -> Callable[[Path], object]:
         return run, run.result()
 
     first, second = made(1, 1), made(10, 2)
-    Runs(folder).keep(OWNER, None, (None, None), *first)
-    return lambda other: Runs(other).keep(OWNER, None, (None, None), *second)
+    RunStore(folder).keep(OWNER, None, (None, None), *first)
+    return lambda other: RunStore(other).keep(OWNER, None, (None, None), *second)
 
 
 def main(folder: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from core.request.request import Request
 from tests.ui.fakes import FakePipeline, loaded
 from ui.service.job_queue import Job, Jobs
-from ui.service.run_store import Runs
+from ui.service.run_store import RunStore
 
 ANN, BOB = "ann's token", "bob's token"
 PATIENCE = 60.0
@@ -25,12 +25,12 @@ def pipeline() -> FakePipeline:
 
 
 @pytest.fixture
-def runs(tmp_path: Path) -> Runs:
-    return Runs(tmp_path / "outputs", see_all=lambda: False)
+def runs(tmp_path: Path) -> RunStore:
+    return RunStore(tmp_path / "outputs", see_all=lambda: False)
 
 
 @pytest.fixture
-def jobs(pipeline: FakePipeline, runs: Runs) -> Jobs:
+def jobs(pipeline: FakePipeline, runs: RunStore) -> Jobs:
     return Jobs(loaded(pipeline), runs)
 
 

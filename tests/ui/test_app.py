@@ -22,7 +22,7 @@ from tests.ui.fakes import FakePipeline, in_blocks, jobs_of
 from ui import app
 from ui.page.layout import build_page, plugins_html
 from ui.page.widgets import text
-from ui.service.settings import FILE_NAME, PageConfig, PageSettings
+from ui.service.page_settings import FILE_NAME, PageConfig, PageSettings
 
 CHECKOUT = Path(__file__).parents[2]
 

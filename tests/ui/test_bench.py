@@ -14,7 +14,7 @@ from tests.ui.commandline import failure, run
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every side answers at once; the peer takes twice as much."""
 
-    def measure(side: bench.Side, job: bench.Job) -> bench.Figures:
+    def measure(side: bench.Side, job: bench.BenchJob) -> bench.Figures:
         return dict.fromkeys(bench.KEYS, 1.0 if side == "ours" else 2.0)
 
     monkeypatch.setattr(bench, "measure", measure)

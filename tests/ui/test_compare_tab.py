@@ -22,7 +22,7 @@ from ui.page.tabs.compare import GRID, RACE, Base, CompareTab
 from ui.page.widgets import grid as grid_widget
 from ui.service.job_queue import Jobs
 from ui.service.limits import OwnLimits
-from ui.service.run_store import Runs
+from ui.service.run_store import RunStore
 
 ANN = "ann's token"
 
@@ -38,7 +38,7 @@ def base(owner: str, prompt: str) -> Base:
 
 @pytest.fixture
 def tab(tmp_path: Path) -> CompareTab:
-    jobs = Jobs(loaded(FakePipeline()), Runs(tmp_path), lambda: OwnLimits(steps=50))
+    jobs = Jobs(loaded(FakePipeline()), RunStore(tmp_path), lambda: OwnLimits(steps=50))
     made = CompareTab(jobs, current.registry(), lambda: ("tiny", "other"))
 
     def build() -> None:

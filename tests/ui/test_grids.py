@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from core.compare.grid import Asked, Plan, Surroundings, plan_grid
+from core.compare.grid import AxisRequest, GridPlan, Surroundings, plan_grid
 from core.errors import UserError
 from core.plugins import current
 from core.recipes.png import read_recipe
@@ -20,8 +20,8 @@ from tests.ui.fakes import FakePipeline, loaded
 from ui.service.comparisons import GridRun, Grids
 from ui.service.job_queue import Jobs
 from ui.service.limits import OwnLimits
-from ui.service.model_thread import Engine
-from ui.service.run_store import Runs
+from ui.service.model_thread import ModelThread
+from ui.service.run_store import RunStore
 
 ANN, BOB = "ann's token", "bob's token"
 PATIENCE = 60.0
@@ -37,16 +37,16 @@ def pipeline() -> FakePipeline:
 
 @pytest.fixture
 def jobs(pipeline: FakePipeline, tmp_path: Path) -> Jobs:
-    return Jobs(loaded(pipeline), Runs(tmp_path / "outputs", see_all=lambda: False))
+    return Jobs(loaded(pipeline), RunStore(tmp_path / "outputs", see_all=lambda: False))
 
 
-def plan(jobs: Jobs, *asked: tuple[str, str], **fields: Any) -> Plan:
+def plan(jobs: Jobs, *asked: tuple[str, str], **fields: Any) -> GridPlan:
     engine = jobs.engine
     around = Surroundings(
         current.registry(), engine.pipeline.defaults, (engine.name, "second", "gone"), engine.name
     )
     base = Request(**{**BASE.to_dict(), **fields})
-    return plan_grid(base, [Asked(*one) for one in asked], around)
+    return plan_grid(base, [AxisRequest(*one) for one in asked], around)
 
 
 def ended(grid: GridRun) -> GridRun:
@@ -126,10 +126,10 @@ def test_models_are_loaded_once_each_and_one_that_is_gone_fails_alone(tmp_path: 
             raise UserError(f"Model {name!r} is not there.")
         return pipelines[name]
 
-    engine = Engine(load, "first")
+    engine = ModelThread(load, "first")
     engine.start()
     assert engine.wait(PATIENCE)
-    jobs = Jobs(engine, Runs(tmp_path))
+    jobs = Jobs(engine, RunStore(tmp_path))
     grid = ended(Grids(jobs).start(ANN, plan(jobs, ("model", "second, gone, first"), ("seed", "1, 2"))))
     assert asked == ["first", "second", "gone", "gone"]
     states = {spot.cell.model: spot.state for spot in grid.spots}
@@ -139,7 +139,7 @@ def test_models_are_loaded_once_each_and_one_that_is_gone_fails_alone(tmp_path: 
 
 
 def test_a_full_line_is_waited_for(pipeline: FakePipeline, tmp_path: Path) -> None:
-    jobs = Jobs(loaded(pipeline), Runs(tmp_path), lambda: OwnLimits(queue=1))
+    jobs = Jobs(loaded(pipeline), RunStore(tmp_path), lambda: OwnLimits(queue=1))
     opened = threading.Event()
     jobs.submit_task(BOB, "hold", lambda pipeline, job: opened.wait(PATIENCE))
     grid = Grids(jobs).start(ANN, plan(jobs, ("seed", "1")))
@@ -149,7 +149,7 @@ def test_a_full_line_is_waited_for(pipeline: FakePipeline, tmp_path: Path) -> No
 
 
 def test_what_is_beyond_the_limits_fails_with_its_sentence(pipeline: FakePipeline, tmp_path: Path) -> None:
-    jobs = Jobs(loaded(pipeline), Runs(tmp_path), lambda: OwnLimits(steps=3))
+    jobs = Jobs(loaded(pipeline), RunStore(tmp_path), lambda: OwnLimits(steps=3))
     grid = ended(Grids(jobs).start(ANN, plan(jobs, ("steps", "2, 5"))))
     assert [spot.state for spot in grid.spots] == ["done", "failed"]
     assert "at most 3" in grid.spots[1].error

@@ -27,13 +27,13 @@ from ui.page.live_view import Following
 from ui.service import run_store
 from ui.service.job_queue import MAX_ENDED, Job, Jobs
 from ui.service.limits import OwnLimits
-from ui.service.model_thread import Engine
-from ui.service.run_store import Runs
+from ui.service.model_thread import ModelThread
+from ui.service.run_store import RunStore
 
 # A run.
 
 
-def test_a_run_is_kept_as_pictures_steps_and_a_row(jobs: Jobs, runs: Runs) -> None:
+def test_a_run_is_kept_as_pictures_steps_and_a_row(jobs: Jobs, runs: RunStore) -> None:
     job = done(jobs.submit_run(ANN, asked(batch=2, cfg_scale=2.0)))
     assert (job.state, job.error, job.trouble) == ("done", "", "")
     assert (job.total, job.evals, job.evals_due) == (3, 3, 3)
@@ -65,7 +65,7 @@ def test_steps_are_there_while_it_runs_and_gone_afterwards(jobs: Jobs, pipeline:
     assert steps[1].preview().size == (64, 64)  # who took the list can go on with it
 
 
-def test_the_picture_and_mask_that_a_run_begins_with(jobs: Jobs, runs: Runs) -> None:
+def test_the_picture_and_mask_that_a_run_begins_with(jobs: Jobs, runs: RunStore) -> None:
     from PIL import Image
 
     picture, mask = Image.new("RGB", (64, 64), "red"), Image.new("L", (64, 64), 255)
@@ -78,17 +78,17 @@ def test_the_picture_and_mask_that_a_run_begins_with(jobs: Jobs, runs: Runs) -> 
 
 
 def test_keeping_steps_can_be_switched_off(pipeline: FakePipeline, tmp_path: Path) -> None:
-    runs = Runs(tmp_path, keep_steps=lambda: False)
+    runs = RunStore(tmp_path, keep_steps=lambda: False)
     job = done(Jobs(loaded(pipeline), runs).submit_run(ANN, asked()))
     assert list(tmp_path.glob("*.safetensors")) == []
     assert runs.open(ANN, job.run_id).trajectory is not None  # for now
-    again = Runs(tmp_path)
+    again = RunStore(tmp_path)
     assert again.open(ANN, job.run_id).trajectory is None
     assert again.open(ANN, job.run_id).names == ("000001.png",)
 
 
 def test_a_run_that_was_deleted_is_let_go(pipeline: FakePipeline, tmp_path: Path) -> None:
-    runs = Runs(tmp_path, keep_steps=lambda: False)
+    runs = RunStore(tmp_path, keep_steps=lambda: False)
     job = done(Jobs(loaded(pipeline), runs).submit_run(ANN, asked()))
     assert job.run_id is not None
     runs.history.delete([job.run_id])
@@ -98,7 +98,7 @@ def test_a_run_that_was_deleted_is_let_go(pipeline: FakePipeline, tmp_path: Path
 
 
 def test_a_batch_is_saved_whole_or_not_at_all(
-    jobs: Jobs, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    jobs: Jobs, runs: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = write_numbered
 
@@ -114,7 +114,7 @@ def test_a_batch_is_saved_whole_or_not_at_all(
     assert len(runs.open(ANN, job.run_id).pngs) == 2
 
 
-def test_a_branch_is_kept_with_its_parent(jobs: Jobs, runs: Runs) -> None:
+def test_a_branch_is_kept_with_its_parent(jobs: Jobs, runs: RunStore) -> None:
     first = done(jobs.submit_run(ANN, asked(batch=2, sampler="euler")))
     assert first.run_id is not None
     same = done(jobs.submit_run(ANN, Request(prompt="a red circle"), parent=(first.run_id, 2)))
@@ -128,7 +128,7 @@ def test_a_branch_is_kept_with_its_parent(jobs: Jobs, runs: Runs) -> None:
     assert [row.id for row in runs.family(ANN, first.run_id)] == [first.run_id, same.run_id, other.run_id]
 
 
-def test_only_what_has_steps_of_this_model_can_be_branched(jobs: Jobs, runs: Runs) -> None:
+def test_only_what_has_steps_of_this_model_can_be_branched(jobs: Jobs, runs: RunStore) -> None:
     first = done(jobs.submit_run(ANN, asked()))
     assert first.run_id is not None
     strange = done(jobs.submit_run(BOB, Request(), parent=(first.run_id, 1)))
@@ -145,7 +145,7 @@ def test_only_what_has_steps_of_this_model_can_be_branched(jobs: Jobs, runs: Run
 # Owners and order.
 
 
-def test_two_owners_never_see_each_others_runs(jobs: Jobs, runs: Runs) -> None:
+def test_two_owners_never_see_each_others_runs(jobs: Jobs, runs: RunStore) -> None:
     gate = Gate(jobs)
     hers, his = jobs.submit_run(ANN, asked(prompt="a secret")), jobs.submit_run(BOB, asked(seed=2))
     lines = jobs.listing(BOB)
@@ -172,7 +172,7 @@ def test_two_owners_never_see_each_others_runs(jobs: Jobs, runs: Runs) -> None:
 
 
 def test_alone_everybody_sees_every_run(pipeline: FakePipeline, tmp_path: Path) -> None:
-    runs = Runs(tmp_path)
+    runs = RunStore(tmp_path)
     job = done(Jobs(loaded(pipeline), runs).submit_run(ANN, asked()))
     assert runs.open(BOB, job.run_id).id == job.run_id
 
@@ -205,7 +205,7 @@ def test_a_waiting_job_is_cancelled_at_once(jobs: Jobs) -> None:
     assert second.state == "done"
 
 
-def test_stop_in_mid_run_keeps_what_was_made(jobs: Jobs, runs: Runs, pipeline: FakePipeline) -> None:
+def test_stop_in_mid_run_keeps_what_was_made(jobs: Jobs, runs: RunStore, pipeline: FakePipeline) -> None:
     pipeline.delay = 0.02
     job = jobs.submit_run(ANN, asked(steps=200))
     until(lambda: len(job.steps) >= 2)
@@ -251,7 +251,7 @@ def test_a_task_says_how_far_it_is_and_can_be_stopped(jobs: Jobs) -> None:
 # Limits.
 
 
-def test_the_line_has_an_end(pipeline: FakePipeline, runs: Runs) -> None:
+def test_the_line_has_an_end(pipeline: FakePipeline, runs: RunStore) -> None:
     limits = OwnLimits(queue=3, queue_owner=2)
     jobs = Jobs(loaded(pipeline), runs, lambda: limits)
     gate = Gate(jobs)
@@ -276,7 +276,7 @@ def test_the_line_has_an_end(pipeline: FakePipeline, runs: Runs) -> None:
     ],
 )
 def test_what_is_too_large_is_refused_at_once(
-    pipeline: FakePipeline, runs: Runs, fields: dict[str, Any], said: str
+    pipeline: FakePipeline, runs: RunStore, fields: dict[str, Any], said: str
 ) -> None:
     jobs = Jobs(loaded(pipeline), runs, lambda: OwnLimits(steps=10, batch=2, pixels=4096))
     with pytest.raises(UserError, match=said):
@@ -285,7 +285,7 @@ def test_what_is_too_large_is_refused_at_once(
     assert job.error == "steps 20: this page runs at most 10"
 
 
-def test_the_steps_of_a_recipe_of_branches_count_together(pipeline: FakePipeline, runs: Runs) -> None:
+def test_the_steps_of_a_recipe_of_branches_count_together(pipeline: FakePipeline, runs: RunStore) -> None:
     jobs = Jobs(loaded(pipeline), runs, lambda: OwnLimits(steps=10))
     first = pipeline.stream(asked(steps=9)).settings
     assert done(jobs.submit_run(ANN, asked(steps=9, branch=Branch(8, first)))).state == "done"
@@ -297,10 +297,10 @@ def test_the_steps_of_a_recipe_of_branches_count_together(pipeline: FakePipeline
 
 
 def models(tmp_path: Path, **loaders: Callable[[], Any]) -> Jobs:
-    engine = Engine(lambda name: loaders[name](), "first", lambda name: name != "large")
+    engine = ModelThread(lambda name: loaders[name](), "first", lambda name: name != "large")
     engine.start()
     assert engine.wait(PATIENCE)
-    return Jobs(engine, Runs(tmp_path))
+    return Jobs(engine, RunStore(tmp_path))
 
 
 def refuse() -> NoReturn:
@@ -308,7 +308,7 @@ def refuse() -> NoReturn:
 
 
 def test_the_first_page_that_opens_has_the_model_loaded(
-    pipeline: FakePipeline, runs: Runs, tmp_path: Path
+    pipeline: FakePipeline, runs: RunStore, tmp_path: Path
 ) -> None:
     loads: list[str] = []
 
@@ -316,7 +316,7 @@ def test_the_first_page_that_opens_has_the_model_loaded(
         loads.append(name)
         return pipeline
 
-    jobs = Jobs(Engine(load, "first"), runs)
+    jobs = Jobs(ModelThread(load, "first"), runs)
     bench = built(jobs, current.registry(), tmp_path)
     assert loads == []
     for _ in range(2):
@@ -357,7 +357,7 @@ def test_a_model_that_cannot_be_loaded_leaves_the_earlier_one(tmp_path: Path, na
 
 def test_a_large_model_takes_the_place_of_the_earlier_one(tmp_path: Path) -> None:
     there: list[bool] = []
-    engines: list[Engine] = []
+    engines: list[ModelThread] = []
 
     def large() -> FakePipeline:
         there.append(engines[0].ready)
@@ -379,14 +379,14 @@ def test_runs_without_a_model_fail_until_one_is_chosen(tmp_path: Path) -> None:
     assert done(jobs.submit_run(ANN, asked())).state == "done"
 
 
-def test_runs_may_be_asked_for_before_the_model_is_there(pipeline: FakePipeline, runs: Runs) -> None:
+def test_runs_may_be_asked_for_before_the_model_is_there(pipeline: FakePipeline, runs: RunStore) -> None:
     opened = threading.Event()
 
     def load(name: str) -> FakePipeline:
         assert opened.wait(PATIENCE)
         return pipeline
 
-    jobs = Jobs(Engine(load), runs)
+    jobs = Jobs(ModelThread(load), runs)
     jobs.engine.start()
     job = jobs.submit_run(ANN, asked())
     assert not jobs.engine.wait(0.05)
@@ -398,7 +398,7 @@ def test_runs_may_be_asked_for_before_the_model_is_there(pipeline: FakePipeline,
 # Many.
 
 
-def test_a_hundred_jobs_of_eight_threads_are_neither_lost_nor_crossed(jobs: Jobs, runs: Runs) -> None:
+def test_a_hundred_jobs_of_eight_threads_are_neither_lost_nor_crossed(jobs: Jobs, runs: RunStore) -> None:
     counter, made, failures = itertools.count(), [], []
 
     def work(owner: str) -> None:

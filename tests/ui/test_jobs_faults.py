@@ -18,7 +18,7 @@ from tests.ui.queues import jobs as jobs  # a fixture, as the next ones are
 from tests.ui.queues import pipeline as pipeline
 from tests.ui.queues import runs as runs
 from ui.service.job_queue import Job, Jobs
-from ui.service.run_store import Runs
+from ui.service.run_store import RunStore
 
 BAD = """
 import time
@@ -67,7 +67,7 @@ def bad(tmp_path: Path) -> Iterator[None]:
         ("barren", "stopped after 0 of 4"),
     ],
 )
-def test_a_bad_plugin_costs_its_own_run_alone(jobs: Jobs, runs: Runs, sampler: str, said: str) -> None:
+def test_a_bad_plugin_costs_its_own_run_alone(jobs: Jobs, runs: RunStore, sampler: str, said: str) -> None:
     job, after = jobs.submit_run(ANN, asked(steps=4, sampler=sampler)), jobs.submit_run(ANN, asked())
     assert done(job).state == "failed"
     assert job.error.startswith(f"Sampler {sampler} (bad.py ")
@@ -78,7 +78,7 @@ def test_a_bad_plugin_costs_its_own_run_alone(jobs: Jobs, runs: Runs, sampler: s
 
 
 @pytest.mark.usefixtures("bad")
-def test_a_sampler_that_never_comes_back_is_left_behind(pipeline: FakePipeline, runs: Runs) -> None:
+def test_a_sampler_that_never_comes_back_is_left_behind(pipeline: FakePipeline, runs: RunStore) -> None:
     jobs = Jobs(loaded(pipeline), runs, patience=0.3)
     job, after = jobs.submit_run(ANN, asked(sampler="lost")), jobs.submit_run(ANN, asked())
     until(lambda: job.settings is not None)
@@ -88,7 +88,7 @@ def test_a_sampler_that_never_comes_back_is_left_behind(pipeline: FakePipeline, 
     assert done(after).state == "done"
 
 
-def test_a_slow_network_is_not_taken_for_a_lost_sampler(pipeline: FakePipeline, runs: Runs) -> None:
+def test_a_slow_network_is_not_taken_for_a_lost_sampler(pipeline: FakePipeline, runs: RunStore) -> None:
     jobs = Jobs(loaded(pipeline), runs, patience=0.1)
     pipeline.delay = 1.5
     job = jobs.submit_run(ANN, asked(cfg_scale=1.0))
@@ -119,7 +119,7 @@ def full(*arguments: object, **named: object) -> NoReturn:
     ],
 )
 def test_a_full_disk_loses_nothing_that_was_made(
-    jobs: Jobs, runs: Runs, monkeypatch: pytest.MonkeyPatch, place: str, said: str, saved: bool
+    jobs: Jobs, runs: RunStore, monkeypatch: pytest.MonkeyPatch, place: str, said: str, saved: bool
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(place, full)
@@ -147,14 +147,14 @@ def test_a_full_disk_is_said_in_the_words_of_the_files(jobs: Jobs, monkeypatch: 
     assert "\n" not in job.trouble
 
 
-def test_a_damaged_file_of_steps_is_a_sentence(jobs: Jobs, runs: Runs, tmp_path: Path) -> None:
+def test_a_damaged_file_of_steps_is_a_sentence(jobs: Jobs, runs: RunStore, tmp_path: Path) -> None:
     job = done(jobs.submit_run(ANN, asked()))
     (runs.folder / "000001.steps.safetensors").write_bytes(b"nothing")
     with pytest.raises(UserError):
         runs.open(ANN, job.run_id)
 
 
-def test_a_deleted_run_is_gone(jobs: Jobs, runs: Runs) -> None:
+def test_a_deleted_run_is_gone(jobs: Jobs, runs: RunStore) -> None:
     job = done(jobs.submit_run(ANN, asked()))
     kept = runs.open(ANN, job.run_id)
     assert job.run_id is not None
@@ -169,13 +169,13 @@ def test_memory_holds_the_newest_of_what_was_not_saved(
     pipeline: FakePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ui.service.run_store.write_numbered", full)
-    runs = Runs(tmp_path, max_runs=2)
+    runs = RunStore(tmp_path, max_runs=2)
     jobs = Jobs(loaded(pipeline), runs)
     made = [done(jobs.submit_run(ANN, asked(seed=seed))) for seed in range(3)]
     assert [runs.open(ANN, job.run_id).settings.seed for job in made[1:]] == [1, 2]
     with pytest.raises(UserError):
         runs.open(ANN, made[0].run_id)
-    small = Runs(tmp_path, max_bytes=1)
+    small = RunStore(tmp_path, max_bytes=1)
     jobs = Jobs(loaded(pipeline), small)
     made = [done(jobs.submit_run(ANN, asked(seed=seed))) for seed in range(2)]
     assert small.open(ANN, made[1].run_id).nbytes > 1

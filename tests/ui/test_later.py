@@ -18,7 +18,7 @@ from tests.ui.fakes import FakePipeline, loaded
 from ui.service import retry
 from ui.service.job_queue import Job, Jobs
 from ui.service.retry import Later
-from ui.service.run_store import Runs
+from ui.service.run_store import RunStore
 
 ANN, BOB = "ann's token", "bob's token"
 PATIENCE = 60.0
@@ -60,7 +60,7 @@ def made(jobs: Jobs, seed: int, **fields: object) -> Job:
 def test_a_run_of_a_locked_history_is_kept_later_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
 ) -> None:
-    runs = Runs(tmp_path, see_all=lambda: False)
+    runs = RunStore(tmp_path, see_all=lambda: False)
     jobs = Jobs(loaded(FakePipeline()), runs)
     parent = made(jobs, 1)
     assert parent.run_id is not None
@@ -88,7 +88,7 @@ def test_the_next_good_run_brings_the_earlier_one_along(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retry, "FIRST_SECONDS", 1e6)
-    runs = Runs(tmp_path)
+    runs = RunStore(tmp_path)
     jobs = Jobs(loaded(FakePipeline()), runs)
     made(jobs, 1)
     with locked(tmp_path, whole=False):
@@ -100,7 +100,7 @@ def test_the_next_good_run_brings_the_earlier_one_along(
 
 def test_a_picture_that_is_gone_by_then_gets_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "FIRST_SECONDS", 0.5)
-    runs = Runs(tmp_path)
+    runs = RunStore(tmp_path)
     jobs = Jobs(loaded(FakePipeline()), runs)
     made(jobs, 1)
     with locked(tmp_path, whole=False):
@@ -114,7 +114,7 @@ def test_a_picture_that_is_gone_by_then_gets_no_row(tmp_path: Path, monkeypatch:
 def test_pictures_without_a_row_are_found_when_a_lock_at_the_start_is_gone(tmp_path: Path) -> None:
     FakePipeline().generate(Request(steps=3, width=64, height=64)).save(tmp_path)
     database.Database(tmp_path / "history.sqlite").create()
-    runs = Runs(tmp_path)
+    runs = RunStore(tmp_path)
     with locked(tmp_path, whole=True):
         runs.start()
         time.sleep(0.3)

@@ -18,8 +18,8 @@ from torch import Tensor
 from core.figures.plots import Paper
 from core.inference.pipeline import Pipeline
 from core.training.densities import DENSITIES as KNOWN_DENSITIES
-from core.training.recipe import read_recipe
 from core.training.stages.diffusion import DiffusionStage
+from core.training.training_recipe import read_recipe
 from tests.ui.trainings import (
     FIGURE,
     GO_ON,

@@ -15,7 +15,7 @@ from core.inference.pipeline import Pipeline
 from core.request.request import Request
 from tests.small import write_model
 from tests.ui.fakes import FakePipeline, jobs_of
-from ui.service.model_thread import Engine, PagePipeline
+from ui.service.model_thread import ModelThread, PagePipeline
 
 TOLERANCE = 15  # megabytes: half of one model's weights
 
@@ -45,7 +45,7 @@ def test_models_that_are_switched_leave_nothing_behind(tmp_path: Path, mode: str
         made.append(weakref.ref(pipeline))
         return pipeline
 
-    engine = Engine(load)
+    engine = ModelThread(load)
     for name in ("first", "second", "first"):  # what is loaded once and stays
         engine.switch(name)
     before = resident_mb()

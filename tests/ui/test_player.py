@@ -20,7 +20,7 @@ from core.request.request import Request
 from tests.ui import kept
 from tests.ui.fakes import in_blocks
 from tests.ui.kept import OWNER
-from ui.page.viewer import Asked, Viewer
+from ui.page.viewer import Viewer, ViewerRequest
 from ui.page.widgets import player
 
 
@@ -34,8 +34,8 @@ def viewer(runs: kept.FakeRuns) -> Viewer:
     return Viewer(kept.FakeEngine(kept.pipeline()), runs)
 
 
-def asked(run: str = "first", **fields: Any) -> Asked:
-    return Asked.of({"owner": OWNER, "run": run, **fields})
+def asked(run: str = "first", **fields: Any) -> ViewerRequest:
+    return ViewerRequest.of({"owner": OWNER, "run": run, **fields})
 
 
 def opened(uri: str, kind: str) -> Image.Image:
@@ -199,8 +199,8 @@ def test_a_family_is_listed_parents_first_with_what_changed(viewer: Viewer) -> N
 
 
 def test_a_branch_whose_parent_is_gone_still_has_its_place() -> None:
-    alone = player.Branch(run="a", parent="gone", step=3, changed="", thumbnail="")
-    child = player.Branch(run="b", parent="a", step=5, changed="", thumbnail="")
+    alone = player.FamilyMember(run="a", parent="gone", step=3, changed="", thumbnail="")
+    child = player.FamilyMember(run="b", parent="a", step=5, changed="", thumbnail="")
     assert player.in_order([child, alone]) == [alone, child]
 
 

@@ -21,7 +21,7 @@ from tests.ui.fakes import in_blocks
 from ui.page.tabs.recipe import (
     Opening,
     RecipeTab,
-    Shown,
+    ShownRecipe,
     _opener,
     model_sentence,
     report_html,
@@ -102,7 +102,7 @@ def test_pasted_text(tmp_path: Path) -> None:
 )
 def test_a_recipe_opens_where_it_belongs(tmp_path: Path, settings: Any, where: str, said: str) -> None:
     found = read_any(ours(tmp_path, **settings), REGISTRY)
-    asked = built().recipe_opening(Shown(found))
+    asked = built().recipe_opening(ShownRecipe(found))
     assert asked == Opening(found.request, where, "tiny")  # pyrefly: ignore[bad-argument-type]
     assert where_of(found) == where
     assert said in summary_html(found, None)
@@ -111,12 +111,12 @@ def test_a_recipe_opens_where_it_belongs(tmp_path: Path, settings: Any, where: s
 
 def test_a_picture_can_be_started_from(tmp_path: Path) -> None:
     path = ours(tmp_path, strength=0.3, image_sha256="a" * 64, only_masked=8, mask_sha256="b" * 64)
-    asked = built().picture_opening(Shown(read_any(path, REGISTRY), path))
+    asked = built().picture_opening(ShownRecipe(read_any(path, REGISTRY), path))
     assert (asked.where, asked.picture, asked.request.strength) == ("img2img", path, 0.75)
     assert (asked.request.only_masked, asked.request.mask_sha256, asked.request.width) == (None, None, None)
     assert asked.request.prompt == RECIPE.settings.prompt
     few = read_any("x\nSteps: 1, Sampler: Euler, Seed: 1", REGISTRY)
-    assert built().picture_opening(Shown(few, path)).request.strength == 1.0
+    assert built().picture_opening(ShownRecipe(few, path)).request.strength == 1.0
 
 
 def test_a_request_without_its_pictures_is_the_same_otherwise() -> None:
@@ -163,7 +163,7 @@ def test_a_button_shows_what_the_workbench_refuses() -> None:
     def refuse(asked: Opening) -> list[str]:
         raise UserError("the sampler has no such option")
 
-    shown = Shown(read_any(TEXT, REGISTRY))
+    shown = ShownRecipe(read_any(TEXT, REGISTRY))
     tab = built()
     *skipped, notice = _opener(refuse, tab.recipe_opening, 3)(shown)
     assert len(skipped) == 3

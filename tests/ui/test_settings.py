@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from core.errors import UserError
 from ui.service.limits import OwnLimits
-from ui.service.settings import (
+from ui.service.page_settings import (
     FILE_NAME,
     GuestLimits,
     PageConfig,

@@ -12,7 +12,7 @@ from gradio.context import Context
 
 from tests.ui.fakes import in_blocks
 from ui.page.tabs.settings import NOT_SHOWN, SettingsPanel
-from ui.service.settings import FILE_NAME, SECTIONS, PageSettings, SettingsStore, is_live, read
+from ui.service.page_settings import FILE_NAME, SECTIONS, PageSettings, SettingsStore, is_live, read
 
 HERE = SimpleNamespace(client=SimpleNamespace(host="127.0.0.1"), headers={"host": "localhost:7860"})
 LINK = SimpleNamespace(client=SimpleNamespace(host="127.0.0.1"), headers={"host": "x.gradio.live"})

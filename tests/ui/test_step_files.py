@@ -19,7 +19,7 @@ from core.request.request import Request
 from core.request.settings import Branch
 from tests.ui import kept
 from tests.ui.kept import OWNER
-from ui.page.viewer import Asked, Viewer
+from ui.page.viewer import Viewer, ViewerRequest
 from ui.service import step_files, verification
 
 WORDS = Request(prompt="a red circle", seed=3, steps=4, width=64, height=64)
@@ -50,8 +50,8 @@ def picture_in(path: Path) -> Image.Image:
     return Image.open(io.BytesIO(path.read_bytes()))
 
 
-def asked(**fields: Any) -> Asked:
-    return Asked.of({"owner": OWNER, "run": "run", **fields})
+def asked(**fields: Any) -> ViewerRequest:
+    return ViewerRequest.of({"owner": OWNER, "run": "run", **fields})
 
 
 def test_a_saved_clean_step_carries_the_recipe_that_makes_it(

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from core.inference.run import RunStep
     from core.sampling.registry import Registry
     from ui.service.job_queue import Job, Jobs
+    from ui.service.page_settings import SettingsStore
     from ui.service.run_store import KeptRun
-    from ui.service.settings import SettingsStore
 
 LOOK_SECONDS = 0.04
 MIN_TOKEN = 16

@@ -45,7 +45,7 @@ def bench(
     as_json: options.Json = False,
 ) -> None:
     """Measure time by part and peak memory, each picture in a new process."""
-    from core.bench import Job, medians, ratios
+    from core.bench import BenchJob, medians, ratios
     from core.request.parse import parse_size
     from core.weights.find import find_model
     from core.weights.model_files import open_model
@@ -64,7 +64,7 @@ def bench(
             raise UserError("--counts takes two steps or more: half of them is run from a picture")
         _counted(str(files.path), dtype, memory, width, height, steps, as_json)
         return
-    job = Job(
+    job = BenchJob(
         model=str(files.path.resolve()), dtype=dtype, width=width, height=height, steps=steps, memory=memory
     )
     sides: list[Side] = ["ours"] if against is None else ["ours", "peer", "best"]

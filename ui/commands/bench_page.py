@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
 from ui.service.job_queue import Jobs
-from ui.service.model_thread import Engine
-from ui.service.run_store import Runs
+from ui.service.model_thread import ModelThread
+from ui.service.run_store import RunStore
 
 if TYPE_CHECKING:
     from core.inference.pipeline import Pipeline
@@ -78,9 +78,9 @@ def measure(
     looks: list[float] = []
     with tempfile.TemporaryDirectory(prefix="latentcanvas-bench-") as name:
         folder = Path(name)
-        engine = Engine(lambda name: pipeline)
+        engine = ModelThread(lambda name: pipeline)
         engine.start()
-        jobs = Jobs(engine, Runs(folder / "page"))
+        jobs = Jobs(engine, RunStore(folder / "page"))
         for seed in range(rounds + 1):
             asked = replace(request, seed=seed)
             began = _now()

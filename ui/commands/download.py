@@ -15,7 +15,7 @@ from ui.commands import options
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from core.weights.hub.download import Plan
+    from core.weights.hub.download import DownloadPlan
 
 
 def download(
@@ -58,7 +58,7 @@ def download(
     print(path)
 
 
-def described(plan: Plan) -> str:
+def described(plan: DownloadPlan) -> str:
     """What will come, under which licence, and where it goes: for the one who has to agree."""
     from core.weights.hub.download import gigabytes
 
@@ -79,7 +79,7 @@ def described(plan: Plan) -> str:
     )
 
 
-def _ask(plan: Plan) -> None:
+def _ask(plan: DownloadPlan) -> None:
     from core.weights.hub.download import gigabytes
 
     if not sys.stdin.isatty():
@@ -89,14 +89,14 @@ def _ask(plan: Plan) -> None:
         raise typer.Abort
 
 
-def _bar(plan: Plan) -> tqdm[NoReturn]:
+def _bar(plan: DownloadPlan) -> tqdm[NoReturn]:
     """The progress of all files together, on standard error; nothing where that is no terminal."""
     from tqdm import tqdm
 
     return tqdm(total=plan.size, desc=plan.model.name, unit="B", unit_scale=True, leave=False, disable=None)
 
 
-def _report(plan: Plan, path: Path) -> dict[str, Any]:
+def _report(plan: DownloadPlan, path: Path) -> dict[str, Any]:
     return {
         "path": str(path),
         "repository": plan.repository,

@@ -286,7 +286,7 @@ def _check_size(request: Request, recipe: Recipe | None, model: str | None) -> N
     if request.width is None and request.height is None:
         return
     from core.weights.find import find_model
-    from core.weights.layouts.folder import read_config, read_notes
+    from core.weights.layouts.model_folder import read_config, read_notes
 
     try:
         folder = find_model(model or ("tiny" if recipe is None else recipe.model.name))

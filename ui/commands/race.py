@@ -16,7 +16,7 @@ from ui.commands.tables import console, table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from core.compare.race import Entry, Race
+    from core.compare.race import Race, RaceEntry
 
 HEADS = ("sampler", "schedule", "steps", "evals", "rms", "PSNR", "seconds", "against")
 
@@ -104,7 +104,7 @@ def _check_sheet(path: Path) -> None:
     check_writable(path.parent)
 
 
-def _run(contest: Race) -> list[Entry]:
+def _run(contest: Race) -> list[RaceEntry]:
     from tqdm import tqdm
 
     bar = tqdm(contest.run(), total=len(contest.pairs), desc="race", unit="run", leave=False, disable=None)
@@ -115,7 +115,7 @@ def _run(contest: Race) -> list[Entry]:
     return entries
 
 
-def _write_sheet(path: Path, entries: Sequence[Entry], columns: int) -> None:
+def _write_sheet(path: Path, entries: Sequence[RaceEntry], columns: int) -> None:
     from io import BytesIO
 
     from core.compare.race import contact_sheet
@@ -126,7 +126,7 @@ def _write_sheet(path: Path, entries: Sequence[Entry], columns: int) -> None:
     write_whole(path, data.getvalue())
 
 
-def _row(entry: Entry) -> tuple[str, ...]:
+def _row(entry: RaceEntry) -> tuple[str, ...]:
     measured = (
         ("", "") if entry.rms is None or entry.psnr is None else (f"{entry.rms:.4f}", f"{entry.psnr:.1f}")
     )
@@ -135,6 +135,6 @@ def _row(entry: Entry) -> tuple[str, ...]:
     return (entry.sampler, entry.schedule, *numbers, against)
 
 
-def _markdown(entries: Sequence[Entry]) -> str:
+def _markdown(entries: Sequence[RaceEntry]) -> str:
     rows = [HEADS, ("---", "---", *["---:"] * 5, "---"), *map(_row, entries)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -13,7 +13,7 @@ from core.errors import UserError
 from ui.commands import options
 
 if TYPE_CHECKING:
-    from core.learn.result import Shown
+    from core.learn.result import ViewResult
 
 app = typer.Typer(
     add_completion=False,
@@ -48,7 +48,7 @@ def forward(
     """Noise added to points or a picture, and what is left of them."""
     from core.learn.forward import example_picture, forward_picture, forward_points
 
-    def make() -> Shown:
+    def make() -> ViewResult:
         if image is None:
             return forward_points(cloud, t=t, betas=betas, seed=seed)
         picture = example_picture() if str(image) == "scene" else _picture(image)
@@ -115,7 +115,7 @@ def reverse(
     names = [name.strip() for name in samplers.split(",") if name.strip()]
     asked: dict[str, Any] = {"evals": evals, "points": points, "schedule": schedule, "seed": seed}
 
-    def make() -> Shown:
+    def make() -> ViewResult:
         if model is not None:
             from core.inference.pipeline import Pipeline
 
@@ -126,7 +126,7 @@ def reverse(
 
 
 def give(
-    make: Callable[[], Shown], out: Path | None, theme: str, as_json: bool, *, moves: bool = True
+    make: Callable[[], ViewResult], out: Path | None, theme: str, as_json: bool, *, moves: bool = True
 ) -> None:
     """Make it, write it, and say what it is. What cannot be written is said before anything is made."""
     from core.figures.plots import INKS, Paper

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from core.learn.recorder import Watch
-    from core.learn.result import Shown
+    from core.learn.result import ViewResult
 
 PROMPT = "a red house under a full moon"
 Prompt = Annotated[str, typer.Argument(help="What the picture shows.")]
@@ -100,7 +100,7 @@ def guidance(
     if grid and rows:
         check_grid(rows, asked["scales"])
 
-    def show(pipeline: Any, watch: Watch) -> Shown:
+    def show(pipeline: Any, watch: Watch) -> ViewResult:
         if grid:
             return guidance_grid(pipeline, prompts=rows, watch=watch, **asked)
         return show_one(pipeline, prompt=rows[0], at=0.3 if at is None else at, watch=watch, **asked)
@@ -144,7 +144,7 @@ def interpolation(
         check(prompt, steps=steps, cfg_scale=cfg_scale, seed=seed)
     pair = None if image is None else (_picture(image, 7), _picture(to_image, 11))
 
-    def show(pipeline: Any, watch: Watch) -> Shown:
+    def show(pipeline: Any, watch: Watch) -> ViewResult:
         if pair is not None:
             return between.between_pictures(
                 pipeline, pair, prompt=prompt, strength=strength, seed=found[0], watch=watch, **fields
@@ -180,9 +180,9 @@ def latents(
 
 
 def _with_model(
-    model: str, device: str | None, dtype: str | None, show: Callable[[Any, Watch], Shown]
-) -> Callable[[], Shown]:
-    def make() -> Shown:
+    model: str, device: str | None, dtype: str | None, show: Callable[[Any, Watch], ViewResult]
+) -> Callable[[], ViewResult]:
+    def make() -> ViewResult:
         from tqdm import tqdm
 
         from core.inference.pipeline import Pipeline

@@ -12,14 +12,14 @@ from core.errors import UserError
 from core.images.source_images import Inputs, check_inputs
 from ui.page.widgets import fields, text
 from ui.page.widgets.form import MAX_RUNS
-from ui.page.widgets.pictures import Given, tab_of
+from ui.page.widgets.pictures import InputFiles, tab_of
 
 if TYPE_CHECKING:
     from gradio.components import Component
 
     from core.request.request import Request
     from ui.page.widgets.form import Form
-    from ui.page.widgets.pictures import Pictures
+    from ui.page.widgets.pictures import InputImages
     from ui.page.widgets.saved_prompts import KeptWords
 
 # What of a request no control shows: it is kept beside the form, and said under it.
@@ -29,7 +29,7 @@ REST = ("stop_after", "branch", "image_sha256", "mask_sha256")
 class Asking:
     """What the controls say. `fields`: those of the form, the styles and the pictures' settings, by name."""
 
-    def __init__(self, form: Form, pictures: Pictures, kept: KeptWords) -> None:
+    def __init__(self, form: Form, pictures: InputImages, kept: KeptWords) -> None:
         self.form, self.pictures, self.kept = form, pictures, kept
         self.fields: dict[str, Component] = {**form.fields, "styles": kept.chosen, **pictures.fields}
 
@@ -65,12 +65,12 @@ class Asking:
 
     def _picture(
         self, tab: str, named: Mapping[str, Any], files: Sequence[Any]
-    ) -> tuple[dict[str, Any], Given]:
+    ) -> tuple[dict[str, Any], InputFiles]:
         if tab == "img2img":
             return self.pictures.img2img(named, *files)
         if tab == "inpaint":
             return self.pictures.inpaint(named, *files)
-        return {}, Given()
+        return {}, InputFiles()
 
     def values_of(self, request: Request) -> dict[str, Any]:
         """The values, by name, that ask for this request."""

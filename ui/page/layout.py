@@ -25,8 +25,8 @@ from ui.service.trainings import Trainer
 if TYPE_CHECKING:
     from core.sampling.registry import Registry
     from ui.service.job_queue import Jobs
-    from ui.service.model_thread import Engine
-    from ui.service.settings import SettingsStore
+    from ui.service.model_thread import ModelThread
+    from ui.service.page_settings import SettingsStore
 
 FIRST = Defaults(sampler="ddim", schedule="leading", steps=20, cfg_scale=5.0, width=128, height=128)
 
@@ -177,7 +177,7 @@ def plugins_html(registry: Registry) -> str:
     return f'<span>{brought}, <span class="lc-warn" title="{escape(names, quote=True)}">{count}</span></span>'
 
 
-def _loaded(engine: Engine) -> tuple[str, str] | None:
+def _loaded(engine: ModelThread) -> tuple[str, str] | None:
     """Name and hash of the model that is there."""
     pipeline: Any = engine.pipeline if engine.ready else None
     return None if pipeline is None else (pipeline.name, pipeline.sha256)

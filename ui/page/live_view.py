@@ -19,7 +19,7 @@ from ui.page.widgets import player as messages
 
 if TYPE_CHECKING:
     from ui.service.job_queue import Job, JobLine, Jobs
-    from ui.service.model_thread import Engine
+    from ui.service.model_thread import ModelThread
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,11 @@ class Watcher:
     """Follows jobs for pages. `between` gives the least seconds from one preview to the next."""
 
     def __init__(
-        self, engine: Engine, jobs: Jobs, viewer: Shows, between: Callable[[], float] = lambda: LIVE_SECONDS
+        self,
+        engine: ModelThread,
+        jobs: Jobs,
+        viewer: Shows,
+        between: Callable[[], float] = lambda: LIVE_SECONDS,
     ) -> None:
         self.engine, self.jobs, self.viewer, self.between = engine, jobs, viewer, between
 

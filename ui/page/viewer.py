@@ -19,7 +19,7 @@ from core.errors import UserError
 from core.recipes.png import read_recipe
 from ui.page.widgets import player as messages
 from ui.page.widgets.fields import QUICK
-from ui.page.widgets.player import Branch, Message, Shown
+from ui.page.widgets.player import FamilyMember, Message, PlayedRun
 from ui.page.widgets.text import capital
 from ui.service import verification
 
@@ -40,7 +40,7 @@ WATCH_SECONDS = 0.25
 NOT_KEPT = "the steps of this run were not kept, so there is nothing more to show of it"
 
 
-class Kept(Protocol):
+class ViewedRun(Protocol):
     """A run that is kept, as `KeptRun` in ui/service/run_store.py. `trajectory` is None without steps."""
 
     @property
@@ -66,8 +66,8 @@ class Kept(Protocol):
     def thumbnail(self, image: int) -> bytes: ...
 
 
-class Runs(Protocol):
-    """Where runs are kept: `ui.service.run_store.Runs`. All of it is of what this owner may see, else
+class ViewedRuns(Protocol):
+    """Where runs are kept: `ui.service.run_store.RunStore`. All of it is of what this owner may see, else
     UserError.
     """
 
@@ -76,7 +76,7 @@ class Runs(Protocol):
     def covers(self, owner: str, runs: Sequence[str]) -> Mapping[str, bytes]: ...
 
 
-class Engine(Protocol):
+class ViewerModel(Protocol):
     """The loaded model; `pipeline` raises UserError while there is none."""
 
     @property
@@ -84,7 +84,7 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True)
-class Asked:
+class ViewerRequest:
     """What the browser asks for. Nothing in it is trusted: the run is looked up for the owner it names."""
 
     owner: str
@@ -96,7 +96,7 @@ class Asked:
     kind: str = ""
 
     @classmethod
-    def of(cls, values: object) -> Asked:
+    def of(cls, values: object) -> ViewerRequest:
         """From the browser's JSON. Raises UserError."""
         if not isinstance(values, Mapping):
             raise UserError("the page asked for something that is not known; load it again")
@@ -117,7 +117,7 @@ class Viewer:
     jobs: the queue in which a run is verified; without one there is no verifying.
     """
 
-    def __init__(self, engine: Engine, runs: Runs, jobs: Jobs | None = None) -> None:
+    def __init__(self, engine: ViewerModel, runs: ViewedRuns, jobs: Jobs | None = None) -> None:
         self.engine, self.runs, self.jobs = engine, runs, jobs
 
     def build(self, examples: Sequence[Message] = ()) -> gr.HTML:
@@ -140,7 +140,7 @@ class Viewer:
 
     def settings(self, owner: str, run_id: str) -> Settings:
         """What a kept run was made with. Raises UserError."""
-        kept: Kept = self.runs.open(owner, run_id)
+        kept: ViewedRun = self.runs.open(owner, run_id)
         return kept.settings
 
     # What the browser fetches: called by these names, in any thread.
@@ -160,24 +160,24 @@ class Viewer:
 
         return [fetch_frames, fetch_decode, fetch_pair, fetch_file]
 
-    def frames(self, asked: Asked) -> Message:
+    def frames(self, asked: ViewerRequest) -> Message:
         """One view of one image, every step."""
         run = self._shown(asked.owner, asked.run)
         return messages.frames_answer(run, _image(run, asked), _view(run, asked))
 
-    def decode(self, asked: Asked) -> Message:
+    def decode(self, asked: ViewerRequest) -> Message:
         """One step in one view, through the VAE."""
         run = self._shown(asked.owner, asked.run)
         return {"uri": messages.png_uri(messages.png(self._decoded(run, asked)))}
 
-    def pair(self, asked: Asked) -> Message:
+    def pair(self, asked: ViewerRequest) -> Message:
         """Another run to lay beside this one."""
         run, other = self._shown(asked.owner, asked.run), self._shown(asked.owner, asked.other)
         if other.steps is None:
             raise UserError("the steps of that run were not kept, so it cannot be laid beside this one")
         return messages.pair_answer(run, other, _image(run, asked), _view(run, asked))
 
-    def file(self, asked: Asked) -> Message:
+    def file(self, asked: ViewerRequest) -> Message:
         """A file to save: this step as a PNG, all steps as a GIF, or a contact sheet."""
         from ui.service import step_files
 
@@ -232,18 +232,18 @@ class Viewer:
 
     def _check(self, owner: str, run: str) -> verification.Check:
         """The task for the queue: against the kept steps, else against the recipe in the picture."""
-        kept: Kept = self.runs.open(owner, run)
+        kept: ViewedRun = self.runs.open(owner, run)
         made = kept.trajectory
         recipe = read_recipe(kept.paths[0]) if made is None else made
         return verification.task(recipe, kept.png(0), kept.inputs())
 
     # From what is kept to what is shown.
 
-    def _shown(self, owner: str, run_id: str, whole: bool = False) -> Shown:
+    def _shown(self, owner: str, run_id: str, whole: bool = False) -> PlayedRun:
         """The run; its thumbnails and its family only where it is to be shown whole."""
-        kept: Kept = self.runs.open(owner, run_id)
+        kept: ViewedRun = self.runs.open(owner, run_id)
         steps = kept.trajectory
-        return Shown(
+        return PlayedRun(
             id=kept.id,
             owner=owner,
             settings=kept.settings,
@@ -261,11 +261,11 @@ class Viewer:
             family=self._family(owner, kept.id) if whole else (),
         )
 
-    def _family(self, owner: str, run_id: str) -> list[Branch]:
+    def _family(self, owner: str, run_id: str) -> list[FamilyMember]:
         rows = {row.id: row for row in self.runs.family(owner, run_id)}
         covers = self.runs.covers(owner, list(rows))
         return [
-            Branch(
+            FamilyMember(
                 run=row.id,
                 parent=row.parent,
                 step=row.parent_step,
@@ -275,7 +275,7 @@ class Viewer:
             for row in rows.values()
         ]
 
-    def _decoded(self, run: Shown, asked: Asked) -> Any:
+    def _decoded(self, run: PlayedRun, asked: ViewerRequest) -> Any:
         """A picture of one step by the VAE of the model that made it."""
         steps, pipeline = _steps(run), self.engine.pipeline
         if not 1 <= asked.step <= len(steps.steps):
@@ -288,10 +288,10 @@ class Viewer:
         return pipeline.decode(steps.latents(asked.step, _view(run, asked), _image(run, asked)))[0]
 
 
-def _answer(function: Callable[[Asked], Message], values: Any) -> Message:
+def _answer(function: Callable[[ViewerRequest], Message], values: Any) -> Message:
     """What the browser is told, an error too: it has nobody else to ask."""
     try:
-        return function(Asked.of(values))
+        return function(ViewerRequest.of(values))
     except UserError as error:
         return {"error": capital(str(error))}
     except Exception as error:
@@ -304,19 +304,19 @@ def _verdict(run: str, text: str, trouble: bool = False) -> Any:
     return gr.HTML(verdict={"run": run, "text": capital(text), "trouble": trouble, "at": time.time()})
 
 
-def _steps(run: Shown) -> Any:
+def _steps(run: PlayedRun) -> Any:
     if run.steps is None:
         raise UserError(NOT_KEPT)
     return run.steps
 
 
-def _image(run: Shown, asked: Asked) -> int:
+def _image(run: PlayedRun, asked: ViewerRequest) -> int:
     if asked.image >= run.settings.batch:
         raise UserError(f"picture {asked.image + 1}: this run has {run.settings.batch}")
     return asked.image
 
 
-def _view(run: Shown, asked: Asked) -> str:
+def _view(run: PlayedRun, asked: ViewerRequest) -> str:
     if asked.view not in _steps(run).views():
         raise UserError(f"view {asked.view!r:.40}: this run has no such view")
     return asked.view

@@ -27,7 +27,7 @@ from ui.page.widgets import queue as queue_widget
 from ui.page.widgets.examples import cards
 from ui.page.widgets.fields import EACH, QUICK
 from ui.page.widgets.form import Form
-from ui.page.widgets.pictures import Pictures, tab_of
+from ui.page.widgets.pictures import InputImages, tab_of
 from ui.page.widgets.saved_prompts import KeptWords
 from ui.web.served_files import Handing
 
@@ -88,7 +88,7 @@ class Workbench:
                     self.form = Form(jobs.engine, registry, first)
                 self._build_actions()
             with gr.Column(elem_id="inputs", scale=0, min_width=280):
-                self.pictures = Pictures(jobs.engine, registry)
+                self.pictures = InputImages(jobs.engine, registry)
             with gr.Column(elem_id="result", scale=1, min_width=320):
                 self.player = viewer.build()
         self.asking = Asking(self.form, self.pictures, self.kept)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from PIL import Image
 
-from core.compare.grid import Cell, Plan, Speed, duration
+from core.compare.grid import Cell, GridPlan, Speed, duration
 from core.compare.grid_image import draw_sheet, sheet_png
 from core.errors import UserError
 
@@ -45,7 +45,7 @@ class Spot:
 class GridRun:
     """A comparison. It is changed by its own thread and may be read from any."""
 
-    def __init__(self, owner: str, plan: Plan, inputs: Inputs | None) -> None:
+    def __init__(self, owner: str, plan: GridPlan, inputs: Inputs | None) -> None:
         self.id, self.owner, self.plan, self.inputs = secrets.token_urlsafe(9), owner, plan, inputs
         self.spots = [Spot(cell) for cell in plan.cells]
         self.version = 0
@@ -101,7 +101,7 @@ class Grids:
         self._grids: OrderedDict[str, GridRun] = OrderedDict()
         self._speed: Speed | None = None
 
-    def start(self, owner: str, plan: Plan, inputs: Inputs | None = None) -> GridRun:
+    def start(self, owner: str, plan: GridPlan, inputs: Inputs | None = None) -> GridRun:
         """Begin one. Raises UserError while another of the same owner runs."""
         with self._lock:
             if any(grid.owner == owner and not grid.ended.is_set() for grid in self._grids.values()):

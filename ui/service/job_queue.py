@@ -21,12 +21,12 @@ from ui.service.limits import Limits, OwnLimits, check_limits
 from ui.service.model_thread import sentence_of
 
 if TYPE_CHECKING:
-    from core.images.source_images import Source
+    from core.images.source_images import ImageSource
     from core.inference.run import Run, RunStep
     from core.request.request import Request
     from core.request.settings import Settings
-    from ui.service.model_thread import Engine, PagePipeline, Work
-    from ui.service.run_store import Runs
+    from ui.service.model_thread import ModelThread, PagePipeline, Work
+    from ui.service.run_store import RunStore
 
 Kind = Literal["run", "branch", "model", "task"]
 State = Literal["waiting", "running", "done", "stopped", "failed"]
@@ -53,8 +53,8 @@ class Job:
         title: str,
         *,
         request: Request | None = None,
-        image: Source | None = None,
-        mask: Source | None = None,
+        image: ImageSource | None = None,
+        mask: ImageSource | None = None,
         parent: tuple[str, int] | None = None,
         parent_image: int | None = None,
         model: str | None = None,
@@ -143,7 +143,11 @@ class Jobs:
     """
 
     def __init__(
-        self, engine: Engine, runs: Runs, limits: Callable[[], Limits] = OwnLimits, patience: float = 10.0
+        self,
+        engine: ModelThread,
+        runs: RunStore,
+        limits: Callable[[], Limits] = OwnLimits,
+        patience: float = 10.0,
     ) -> None:
         self.engine, self.runs, self._limits, self._patience = engine, runs, limits, patience
         self._lock = threading.Lock()
@@ -156,8 +160,8 @@ class Jobs:
         owner: str,
         request: Request,
         *,
-        image: Source | None = None,
-        mask: Source | None = None,
+        image: ImageSource | None = None,
+        mask: ImageSource | None = None,
         parent: tuple[str, int] | None = None,
         parent_image: int | None = None,
         model: str | None = None,

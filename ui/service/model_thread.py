@@ -1,6 +1,6 @@
 """The model behind the page: what the page needs of a pipeline, and the one thread that loads and runs it.
 
-Nothing here imports torch, so that the page is up before the model is: `Engine` loads in the background.
+Nothing here imports torch, so that the page is up before the model is: `ModelThread` loads in the background.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class PagePipeline(Protocol):
     def decode(self, latents: Any) -> Sequence[Image]: ...
 
 
-class Engine:
+class ModelThread:
     """The model's thread: loads the model in the background, then does what is submitted, one by one.
 
     name: what the loaded model is loaded by, empty while there is none. switching: what a switch is at, in

@@ -26,7 +26,7 @@ from core.history import History, RunRow
 from core.history.rows import run_id
 from core.history.thumbnails import thumbnail
 from core.images.saved_inputs import keep_inputs, kept_inputs
-from core.images.source_images import Inputs, Source, read_picture
+from core.images.source_images import ImageSource, Inputs, read_picture
 from ui.service.model_thread import sentence_of
 from ui.service.retry import Later
 
@@ -135,7 +135,7 @@ class KeptRun:
         return sum(map(len, self.pngs)) + (0 if self.trajectory is None else self.trajectory.nbytes)
 
 
-class Runs:
+class RunStore:
     """The runs in a folder, and their history. All of it may be called from any thread.
 
     keep_steps says whether steps go to a file; see_all whether everybody sees everybody's runs, as it is on a
@@ -223,7 +223,7 @@ class Runs:
         self,
         owner: str,
         parent: tuple[str, int] | None,
-        inputs: tuple[Source | None, Source | None],
+        inputs: tuple[ImageSource | None, ImageSource | None],
         run: Run,
         result: Result,
     ) -> tuple[str, str]:
@@ -270,7 +270,7 @@ class Runs:
             return [], f"the picture is not saved: {sentence_of(error, 'writing it failed')}"
         return names, ""
 
-    def _write_inputs(self, image: Source | None, mask: Source | None) -> str:
+    def _write_inputs(self, image: ImageSource | None, mask: ImageSource | None) -> str:
         """Why the pictures that it started from could not be kept, or nothing."""
         try:
             if (inputs := Inputs.read(image, mask)) is not None:

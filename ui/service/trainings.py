@@ -31,8 +31,8 @@ from core.weights import find
 from ui.service.model_thread import sentence_of
 
 if TYPE_CHECKING:
-    from core.training.progress import Progress
-    from core.training.recipe import TrainingRecipe
+    from core.training.progress import TrainingProgress
+    from core.training.training_recipe import TrainingRecipe
 
 State = Literal["running", "stopping", "stopped", "done", "failed"]
 RECIPES = {
@@ -97,7 +97,7 @@ class Training:
         each = (self._last - self._began) / (stage.done - self._first)
         return max(each * (stage.steps - stage.done) - (time.monotonic() - self._last), 0.0)
 
-    def take(self, progress: Progress) -> None:
+    def take(self, progress: TrainingProgress) -> None:
         """Keep what the training tells."""
         stage = self.stages.setdefault(progress.stage, StageSeen(progress.stage, progress.steps))
         stage.done, stage.steps = progress.done, progress.steps
@@ -343,7 +343,7 @@ def _overrides(recipe: str, steps: int, density: str) -> tuple[str, ...]:
 
 def _read_recipe(path: Path, overrides: tuple[str, ...] = ()) -> TrainingRecipe:
     """Raises UserError for a file that is damaged, and for values that do not go together."""
-    from core.training.recipe import read_recipe
+    from core.training.training_recipe import read_recipe
 
     return read_recipe(path, overrides)
 

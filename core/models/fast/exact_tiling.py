@@ -40,13 +40,13 @@ class _Half(Protocol):
     def mid_block(self) -> nn.Module: ...
 
 
-class Encoder(_Half, Protocol):
+class TiledEncoder(_Half, Protocol):
     """An encoder, as far as it is computed here."""
 
     down_blocks: nn.ModuleList
 
 
-class Decoder(_Half, Protocol):
+class TiledDecoder(_Half, Protocol):
     """A decoder, as far as it is computed here."""
 
     up_blocks: nn.ModuleList
@@ -73,7 +73,7 @@ class Rows:
 
 
 @torch.no_grad()
-def decode(decoder: Decoder, z: Tensor, largest: int) -> Tensor:
+def decode(decoder: TiledDecoder, z: Tensor, largest: int) -> Tensor:
     """What `decoder` makes of z (1, C, h, w): (1, 3, H, W). largest: the numbers in its largest map."""
     x = _held(decoder.mid_block(decoder.conv_in(z)))
     most = 3 * largest // 4  # SD 1.5: the picture's map of 128 channels, and that of 256 at half its side
@@ -86,7 +86,7 @@ def decode(decoder: Decoder, z: Tensor, largest: int) -> Tensor:
 
 
 @torch.no_grad()
-def encode(encoder: Encoder, picture: Tensor) -> Tensor:
+def encode(encoder: TiledEncoder, picture: Tensor) -> Tensor:
     """What `encoder` makes of a picture (1, 3, H, W): (1, 2C, h, w)."""
     x = _held(_filled(_convolved(_held(picture), encoder.conv_in)))
     most = x.held

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError
 from core.recipes.infotext import MAX_CHARACTERS, Infotext, parse_infotext
 from core.recipes.opened_recipe import OpenedRecipe
-from core.recipes.report import CPU, GPU, Sheet, as_whole
+from core.recipes.report_builder import CPU, GPU, ReportBuilder, as_whole
 from core.request.image_settings import MAX_BLUR, MAX_PADDING
 from core.request.model_defaults import MAX_MERGING, MAX_REUSE
 from core.request.sigmas import parse_sigmas
@@ -82,7 +82,7 @@ def read(text: str, registry: Registry) -> OpenedRecipe:
     if len(text) > MAX_CHARACTERS:
         raise UserError(f"a text of {len(text)} characters is no recipe; paste a shorter one")
     said = parse_infotext(text)
-    sheet = Sheet(registry)
+    sheet = ReportBuilder(registry)
     if said.params:
         _Reader(sheet, said).read()
         return sheet.found("a1111")
@@ -95,7 +95,7 @@ def read(text: str, registry: Registry) -> OpenedRecipe:
 class _Reader:
     """Fills the sheet in from one text, key by key; keys count whatever their case."""
 
-    def __init__(self, sheet: Sheet, said: Infotext) -> None:
+    def __init__(self, sheet: ReportBuilder, said: Infotext) -> None:
         self.sheet, self.said = sheet, said
         self.known = {key.casefold(): (key, value) for key, value in said.params.items()}
         self.version = self._value("version")

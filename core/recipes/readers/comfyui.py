@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError
 from core.recipes.opened_recipe import OpenedRecipe
 from core.recipes.readers.graph import Graph, Link, Node
-from core.recipes.report import CPU, Sheet, as_number, as_whole
+from core.recipes.report_builder import CPU, ReportBuilder, as_number, as_whole
 from core.request.model_defaults import MAX_STEPS
 from core.request.sigmas import parse_sigmas
 
@@ -96,7 +96,7 @@ def read(data: Mapping[str, Any], registry: Registry) -> OpenedRecipe:
         raise UserError(
             "the ComfyUI graph has no sampler that is known here; paste its prompt as text instead"
         )
-    reader = _Reader(graph, first, Sheet(registry))
+    reader = _Reader(graph, first, ReportBuilder(registry))
     reader.read()
     return reader.sheet.found("comfyui")
 
@@ -134,7 +134,7 @@ def _samples(node: Node) -> bool:
 class _Reader:
     """Fills the sheet in from the graph around one sampler."""
 
-    def __init__(self, graph: Graph, sampler: Node, sheet: Sheet) -> None:
+    def __init__(self, graph: Graph, sampler: Node, sheet: ReportBuilder) -> None:
         self.graph, self.sampler, self.sheet = graph, sampler, sheet
         self.parts = [sampler]
         for name in ("guider", "sampler", "sigmas", "noise"):

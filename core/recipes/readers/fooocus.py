@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from core.recipes.opened_recipe import OpenedRecipe
-from core.recipes.report import Sheet
+from core.recipes.report_builder import ReportBuilder
 
 if TYPE_CHECKING:
     from core.sampling.registry import Registry
@@ -40,7 +40,7 @@ def is_fooocus(data: Mapping[str, Any]) -> bool:
 
 def read(data: Mapping[str, Any], registry: Registry) -> OpenedRecipe:
     """What it says."""
-    sheet = Sheet(registry)
+    sheet = ReportBuilder(registry)
     keys = {_plain(key): (str(key), value) for key, value in data.items()}
     for name, field in (("prompt", "prompt"), ("negative_prompt", "negative")):
         if name in keys:
@@ -52,7 +52,7 @@ def read(data: Mapping[str, Any], registry: Registry) -> OpenedRecipe:
     return sheet.found("fooocus")
 
 
-def _key(sheet: Sheet, name: str, key: str, value: Any) -> None:
+def _key(sheet: ReportBuilder, name: str, key: str, value: Any) -> None:
     match name:
         case "prompt" | "negative_prompt" | "sampler" | "scheduler":
             return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from core.checks import MAX_TEXT
 from core.recipes.infotext import MAX_CHARACTERS
 from core.recipes.opened_recipe import OpenedRecipe
-from core.recipes.report import CPU, GPU, Sheet, as_number, as_whole
+from core.recipes.report_builder import CPU, GPU, ReportBuilder, as_number, as_whole
 
 if TYPE_CHECKING:
     from core.sampling.registry import Registry
@@ -63,7 +63,7 @@ _WEIGHT = re.compile(
 
 def read(data: Mapping[str, Any], registry: Registry) -> OpenedRecipe:
     """What `invokeai_metadata` says."""
-    sheet = Sheet(registry)
+    sheet = ReportBuilder(registry)
     _prompts(sheet, data, "positive_prompt", "negative_prompt")
     _settings(sheet, data, "scheduler", _AUTOMATIC)
     for key, value in data.items():
@@ -75,7 +75,7 @@ def read(data: Mapping[str, Any], registry: Registry) -> OpenedRecipe:
 
 def read_old(data: Mapping[str, Any], registry: Registry) -> OpenedRecipe:
     """What `sd-metadata` says, of version 1 and 2: the picture's settings lie in its `image`."""
-    sheet = Sheet(registry)
+    sheet = ReportBuilder(registry)
     image: Mapping[str, Any] = data["image"] if isinstance(data.get("image"), Mapping) else {}
     _bracketed(sheet, _words(image.get("prompt")))
     sampler = image.get("sampler")
@@ -110,7 +110,9 @@ def read_dream(text: str, registry: Registry) -> OpenedRecipe | None:
     return read_old({"image": image}, registry)
 
 
-def _settings(sheet: Sheet, data: Mapping[str, Any], sampler: str, automatic: Mapping[str, str]) -> None:
+def _settings(
+    sheet: ReportBuilder, data: Mapping[str, Any], sampler: str, automatic: Mapping[str, str]
+) -> None:
     if data.get(sampler) is not None:
         sheet.method((sampler, data[sampler]), None, automatic.get)
     if "steps" in data:
@@ -121,13 +123,13 @@ def _settings(sheet: Sheet, data: Mapping[str, Any], sampler: str, automatic: Ma
         sheet.size("width, height", both, width, height)
 
 
-def _prompts(sheet: Sheet, data: Mapping[str, Any], positive: str, negative: str) -> None:
+def _prompts(sheet: ReportBuilder, data: Mapping[str, Any], positive: str, negative: str) -> None:
     for key, field in ((positive, "prompt"), (negative, "negative")):
         if data.get(key) is not None:
             _prompt(sheet, key, data[key], field)
 
 
-def _prompt(sheet: Sheet, key: str, value: object, field: str) -> None:
+def _prompt(sheet: ReportBuilder, key: str, value: object, field: str) -> None:
     """A prompt, InvokeAI's weights in it, such as word++ and (two words)1.2, written anew as A1111's."""
     new = _weights(value) if isinstance(value, str) else value
     if new == value or not isinstance(new, str) or len(new) > MAX_TEXT:
@@ -158,7 +160,7 @@ def _words(prompt: object) -> object:
     return prompt
 
 
-def _bracketed(sheet: Sheet, prompt: object) -> None:
+def _bracketed(sheet: ReportBuilder, prompt: object) -> None:
     """An old prompt holds the negative one in square brackets."""
     if not isinstance(prompt, str):
         sheet.ignore("prompt", prompt, "is no text")
@@ -176,7 +178,7 @@ def _bracketed(sheet: Sheet, prompt: object) -> None:
     sheet.lines.pop()
 
 
-def _key(sheet: Sheet, data: Mapping[str, Any], key: str, value: Any) -> None:
+def _key(sheet: ReportBuilder, data: Mapping[str, Any], key: str, value: Any) -> None:
     plain: dict[str, Callable[[str, object], None]] = {
         "seed": sheet.seed,
         "cfg_scale": sheet.cfg_scale,
@@ -203,7 +205,7 @@ def _key(sheet: Sheet, data: Mapping[str, Any], key: str, value: Any) -> None:
         sheet.ignore(key, value, reason(key))
 
 
-def _strength(sheet: Sheet, data: Mapping[str, Any], key: str, value: object) -> None:
+def _strength(sheet: ReportBuilder, data: Mapping[str, Any], key: str, value: object) -> None:
     mode = data.get("generation_mode", data.get("type"))
     if (isinstance(mode, str) and mode.endswith("txt2img")) or as_number(value) == 0:
         sheet.ignore(key, value, "has no effect without a picture to start from")
@@ -211,14 +213,14 @@ def _strength(sheet: Sheet, data: Mapping[str, Any], key: str, value: object) ->
         sheet.strength(key, value)
 
 
-def _rand_device(sheet: Sheet, key: str, value: object) -> None:
+def _rand_device(sheet: ReportBuilder, key: str, value: object) -> None:
     if value in ("cpu", "(not said)"):
         sheet.keep(key, value, CPU)
     else:
         sheet.ignore(key, value, GPU)
 
 
-def _model(sheet: Sheet, key: str, value: object) -> None:
+def _model(sheet: ReportBuilder, key: str, value: object) -> None:
     """A name, or an object that says one."""
     if not isinstance(value, Mapping):
         sheet.model(key, value)
@@ -229,7 +231,7 @@ def _model(sheet: Sheet, key: str, value: object) -> None:
         _hash(sheet, f"{key}.hash", value["hash"])
 
 
-def _hash(sheet: Sheet, key: str, value: object) -> None:
+def _hash(sheet: ReportBuilder, key: str, value: object) -> None:
     digits = value.removeprefix("sha256:") if isinstance(value, str) else ""
     if len(digits) == 64:
         sheet.hash(key, digits)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError
 from core.recipes.opened_recipe import OpenedRecipe, ReportLine, written
 from core.recipes.recipe import Recipe
-from core.recipes.report import Sheet
+from core.recipes.report_builder import ReportBuilder
 from core.request.request import Request
 from core.request.settings import Settings
 
@@ -34,7 +34,7 @@ def read(data: Mapping[str, Any], registry: Registry) -> OpenedRecipe:
         return read_recipe(Recipe.from_dict(data), registry)
     plain = data["request"] if isinstance(data.get("request"), Mapping) else data
     request = Request.from_mapping(plain)
-    sheet = Sheet(registry)
+    sheet = ReportBuilder(registry)
     sheet.lines = _settings(request, registry)
     if isinstance(model := data.get("model"), Mapping):
         sheet.model("model", model.get("name"))

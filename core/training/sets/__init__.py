@@ -15,7 +15,7 @@ from core.training.sets.points import PointSet
 from core.training.sets.shapes import shape_set
 
 if TYPE_CHECKING:
-    from core.training.recipe import TrainingRecipe
+    from core.training.training_recipe import TrainingRecipe
 
 __all__ = ["Data", "PictureSet", "PointSet", "Pool", "open_set"]
 

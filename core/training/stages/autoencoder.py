@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from core.models.build import Coder
 from core.models.vae import AutoencoderKL
 from core.scenes.pool import Pool, to_tensor
-from core.training.loop import Precision, home, mixed_precision
 from core.training.processes import Share
 from core.training.stages.principal import set_principal_encoder
+from core.training.training_loop import Precision, home, mixed_precision
 
 FITTED = 1024  # pictures that a principal encoder is computed from
 

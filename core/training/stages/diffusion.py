@@ -22,9 +22,9 @@ from core.models.config import NoiseConfig, PredictionType
 from core.models.unet import UNet
 from core.prompts.tokenizer import Tokenizer
 from core.scenes.pool import to_tensor
-from core.training.loop import Precision, home, mixed_precision
 from core.training.processes import Share
-from core.training.samples import Asked, draw_samples
+from core.training.samples import SampleRequest, draw_samples
+from core.training.training_loop import Precision, home, mixed_precision
 
 Latents = NDArray[Any]
 
@@ -86,7 +86,7 @@ class DiffusionStage:
         self, unet: UNet, encoder: CLIPTextEncoder, tokenizer: Tokenizer, noise: NoiseConfig,
         latents: Latents, pool: Captioned, test: tuple[Latents, Captioned],
         settings: DiffusionLoss, *, batch: int, joint: bool = False, wordless: bool = False,
-        precision: Precision = "bfloat16", coder: Coder | None = None, asked: Asked | None = None,
+        precision: Precision = "bfloat16", coder: Coder | None = None, asked: SampleRequest | None = None,
         share: Share | None = None,
     ) -> None:  # fmt: skip
         self.modules: nn.Module = nn.ModuleDict({"unet": unet, "text": encoder}) if joint else unet

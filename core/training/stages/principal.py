@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from core.errors import UserError
 from core.models.layers import Downsample, ResnetBlock
-from core.models.vae import AutoencoderKL, DownBlock
+from core.models.vae import AutoencoderKL, DownEncoderBlock
 
 _ANCHOR = 100.0
 """Constants among the channels before the last norm, in the standard deviations of the widest component: what
@@ -43,7 +43,7 @@ def set_principal_encoder(vae: AutoencoderKL, pictures: Tensor, spread: float) -
                 nn.init.zeros_(module.bias)
     _pass_on(encoder.conv_in, kept)
     x = encoder.conv_in(pictures)
-    *gathering, last = cast("list[DownBlock]", list(encoder.down_blocks))
+    *gathering, last = cast("list[DownEncoderBlock]", list(encoder.down_blocks))
     for level, block in enumerate(gathering):
         for resnet in cast("list[ResnetBlock]", list(block.resnets)):
             if resnet.changes_width:

@@ -19,8 +19,8 @@ from core.prompts.tokenizer import Tokenizer
 from core.scenes.captions import describe
 from core.scenes.pool import Pool
 from core.scenes.scene import FIELDS, attributes
-from core.training.loop import Precision, home, mixed_precision
 from core.training.processes import Share
+from core.training.training_loop import Precision, home, mixed_precision
 
 IGNORED = -100
 

@@ -48,7 +48,7 @@ class RemoteFile:
 
 
 @dataclass(frozen=True)
-class Plan:
+class DownloadPlan:
     """What a download will bring: from where, under which licence, which files, to where.
 
     `revision` is a commit, so that all files are of one state. The files' targets are relative to `folder`;
@@ -101,7 +101,7 @@ def plan_download(
     variant: str | None = None,
     file: str | None = None,
     out: Path | None = None,
-) -> Plan:
+) -> DownloadPlan:
     """Ask the hub about a model, `owner/name` or a short name, and choose its files.
 
     A folder goes to `out`, or into `models` under the name's last part. A single `file` and the tokenizer's
@@ -130,7 +130,7 @@ def plan_download(
             if not (file and (folder / target).exists())  # one vocabulary is enough for all single files
         )
     licence = getattr(info.card_data, "license", None)
-    return Plan(
+    return DownloadPlan(
         repository=repository,
         revision=commit,
         endpoint=endpoint,
@@ -154,7 +154,7 @@ def _targets(
         raise UserError(f"{repository}: {error}.") from None
 
 
-def fetch(plan: Plan, advance: Callable[[int], None]) -> Path:
+def fetch(plan: DownloadPlan, advance: Callable[[int], None]) -> Path:
     """Bring the plan's files and give the model's path. `advance` is told of bytes that came (or were lost).
 
     Goes on where an earlier run stopped. Raises UserError: not enough disk, the hub out of reach, a file that
@@ -178,7 +178,7 @@ def _check_free(path: Path) -> None:
         raise UserError(f"{path} is there already: remove it first, or choose another place with --out.")
 
 
-def _check_space(plan: Plan) -> None:
+def _check_space(plan: DownloadPlan) -> None:
     parent = plan.folder.parent if plan.whole else plan.folder
     needed, free = plan.size - plan.arrived() + SPARE_BYTES, shutil.disk_usage(parent).free
     if needed > free:
@@ -209,7 +209,7 @@ def _url(endpoint: str, repository: str, commit: str, path: str) -> str:
     return hf_hub_url(repository, path, revision=commit, endpoint=endpoint)
 
 
-def _bring(plan: Plan, file: RemoteFile, advance: Callable[[int], None]) -> None:
+def _bring(plan: DownloadPlan, file: RemoteFile, advance: Callable[[int], None]) -> None:
     """Receive one file, anew as often as the connection breaks while bytes still come; check it; name it."""
     part = _part(plan.arriving(file))
     url = _url(plan.endpoint, plan.repository, plan.revision, file.path)
@@ -270,7 +270,7 @@ def digest_of(path: Path, like: str) -> str:
     return total.hexdigest()
 
 
-def _publish(plan: Plan) -> None:
+def _publish(plan: DownloadPlan) -> None:
     """Give everything its names: a folder in one step, a single file after what it needs."""
     root = plan.workplace / "model" if plan.whole else plan.folder
     for file in plan.files:

@@ -15,12 +15,12 @@ from core.errors import UserError
 from core.models.config import ModelConfig, NoiseConfig, TextConfig, UNetConfig, VAEConfig
 from core.weights.layouts import compvis
 from core.weights.layouts.compvis import CLIP, EMA, OPEN_CLIP, UNET, VAE
-from core.weights.layouts.folder import diffusers_vae
+from core.weights.layouts.model_folder import diffusers_vae
 from core.weights.layouts.prediction import read_prediction
 from core.weights.layouts.recognise import recognise
-from core.weights.parts import Part, Source
+from core.weights.parts import Part, TensorSource
 from core.weights.readers.checkpoint import Checkpoint, open_checkpoint
-from core.weights.readers.mapped_file import Entry
+from core.weights.readers.mapped_file import TensorEntry
 
 T = TypeVar("T")
 
@@ -80,7 +80,7 @@ def read_vae_file(path: Path) -> tuple[VAEConfig, Part]:
     return _vae(checkpoint, found)
 
 
-def _sorted(checkpoint: Checkpoint) -> tuple[dict[str, Entry], dict[str, str]]:
+def _sorted(checkpoint: Checkpoint) -> tuple[dict[str, TensorEntry], dict[str, str]]:
     """The tensors of the three networks and the averaged copy, and why each other one is not loaded."""
     entries, ignored = {}, {}
     for name, entry in checkpoint.entries.items():
@@ -94,7 +94,9 @@ def _sorted(checkpoint: Checkpoint) -> tuple[dict[str, Entry], dict[str, str]]:
     return entries, ignored
 
 
-def _unet(checkpoint: Checkpoint, entries: Mapping[str, Entry], *, ema: bool) -> tuple[UNetConfig, Part]:
+def _unet(
+    checkpoint: Checkpoint, entries: Mapping[str, TensorEntry], *, ema: bool
+) -> tuple[UNetConfig, Part]:
     found = _under(UNET, entries)
     config = _config(checkpoint, compvis.read_unet, found)
     if ema:
@@ -103,12 +105,14 @@ def _unet(checkpoint: Checkpoint, entries: Mapping[str, Entry], *, ema: bool) ->
     return config, _part(checkpoint, found, compvis.unet_names(config))
 
 
-def _vae(checkpoint: Checkpoint, found: Mapping[str, Entry]) -> tuple[VAEConfig, Part]:
+def _vae(checkpoint: Checkpoint, found: Mapping[str, TensorEntry]) -> tuple[VAEConfig, Part]:
     config = _config(checkpoint, compvis.read_vae, found)
     return config, _part(checkpoint, found, compvis.vae_names(config))
 
 
-def _text(checkpoint: Checkpoint, entries: Mapping[str, Entry]) -> tuple[TextConfig, Part, dict[str, str]]:
+def _text(
+    checkpoint: Checkpoint, entries: Mapping[str, TensorEntry]
+) -> tuple[TextConfig, Part, dict[str, str]]:
     """The text tower, and why some tensors of it are not loaded."""
     found = _under(OPEN_CLIP, entries)
     if found:
@@ -119,10 +123,12 @@ def _text(checkpoint: Checkpoint, entries: Mapping[str, Entry]) -> tuple[TextCon
         for name, entry in _under(CLIP, entries).items()
     }
     config = _config(checkpoint, compvis.read_clip, found)
-    return config, Part(checkpoint.path, {name: Source(entry) for name, entry in found.items()}), {}
+    return config, Part(checkpoint.path, {name: TensorSource(entry) for name, entry in found.items()}), {}
 
 
-def _open_clip(checkpoint: Checkpoint, found: dict[str, Entry]) -> tuple[TextConfig, Part, dict[str, str]]:
+def _open_clip(
+    checkpoint: Checkpoint, found: dict[str, TensorEntry]
+) -> tuple[TextConfig, Part, dict[str, str]]:
     config = _config(checkpoint, compvis.read_open_clip, found)
     last = f"transformer.resblocks.{config.num_hidden_layers}."
     unread = {
@@ -131,7 +137,7 @@ def _open_clip(checkpoint: Checkpoint, found: dict[str, Entry]) -> tuple[TextCon
         if name.startswith(last)
     }
     found = {name: entry for name, entry in found.items() if not name.startswith(last)}
-    sources: dict[str, Source] = {}
+    sources: dict[str, TensorSource] = {}
     for i in range(config.num_hidden_layers):
         for kind in ("weight", "bias"):
             entry = found.pop(f"transformer.resblocks.{i}.attn.in_proj_{kind}", None)
@@ -141,24 +147,26 @@ def _open_clip(checkpoint: Checkpoint, found: dict[str, Entry]) -> tuple[TextCon
     return config, replace(part, sources={**part.sources, **sources}), unread
 
 
-def _split(entry: Entry, layer: str, kind: str) -> dict[str, Source]:
+def _split(entry: TensorEntry, layer: str, kind: str) -> dict[str, TensorSource]:
     """q, k and v out of the one tensor that they are in OpenCLIP."""
     width = entry.shape[0] // 3
     return {
-        f"{layer}.{name}.{kind}": Source(entry, (i * width, (i + 1) * width))
+        f"{layer}.{name}.{kind}": TensorSource(entry, (i * width, (i + 1) * width))
         for i, name in enumerate(compvis.QKV)
     }
 
 
-def _part(checkpoint: Checkpoint, found: Mapping[str, Entry], names: Mapping[str, str]) -> Part:
+def _part(checkpoint: Checkpoint, found: Mapping[str, TensorEntry], names: Mapping[str, str]) -> Part:
     """The weights by our names, with the map of prefixes `names` from ours to theirs."""
     ours = {theirs: our for our, theirs in names.items()}
     keys = {name: compvis.translated(name, ours) for name in found}
-    sources = {key: Source(found[name]) for name, key in keys.items() if key is not None}
+    sources = {key: TensorSource(found[name]) for name, key in keys.items() if key is not None}
     return Part(checkpoint.path, sources, tuple(name for name, key in keys.items() if key is None))
 
 
-def _config(checkpoint: Checkpoint, read: Callable[[compvis.Shapes], T], found: Mapping[str, Entry]) -> T:
+def _config(
+    checkpoint: Checkpoint, read: Callable[[compvis.Shapes], T], found: Mapping[str, TensorEntry]
+) -> T:
     """A configuration read off the shapes. Raises UserError where what tells it is not there."""
     shapes = {name: entry.shape for name, entry in found.items()}
     try:
@@ -171,6 +179,6 @@ def _config(checkpoint: Checkpoint, read: Callable[[compvis.Shapes], T], found: 
         raise UserError(f"{checkpoint.path} holds tensors of impossible shapes: get it again.") from None
 
 
-def _under(prefix: str, entries: Mapping[str, Entry]) -> dict[str, Entry]:
+def _under(prefix: str, entries: Mapping[str, TensorEntry]) -> dict[str, TensorEntry]:
     """The tensors whose names begin with the prefix, by the rest of their names."""
     return {name[len(prefix) :]: entry for name, entry in entries.items() if name.startswith(prefix)}

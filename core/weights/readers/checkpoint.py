@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from core.errors import UserError
-from core.weights.readers.mapped_file import Damaged, Entry, MappedFile
+from core.weights.readers.mapped_file import Damaged, MappedFile, TensorEntry
 from core.weights.readers.safetensors_file import looks_like, read_safetensors
 from core.weights.readers.torch_file import Contents, is_pickle, is_zip, read_legacy, read_zip
 
@@ -40,7 +40,7 @@ class Checkpoint:
 
     path: Path
     format: str
-    entries: dict[str, Entry]
+    entries: dict[str, TensorEntry]
     metadata: dict[str, str] = field(default_factory=dict)
     step: int | None = None
     globals: tuple[str, ...] = ()

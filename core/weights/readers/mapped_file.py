@@ -70,7 +70,7 @@ class MappedFile:
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorEntry:
     """One tensor of a file: where its first element lies, and how the others follow.
 
     strides: in elements; None where they follow row by row without a gap, as in nearly every file.
@@ -122,7 +122,7 @@ class Entry:
         self.file.release(self.start, self.extent)
 
 
-def check_entry(name: str, entry: Entry) -> Entry:
+def check_entry(name: str, entry: TensorEntry) -> TensorEntry:
     """The entry, when it lies inside its file and no element is told twice. Raises Damaged."""
     if len(name) > MAX_NAME or not name.isprintable() or len(entry.shape) > MAX_SIDES:
         raise Damaged(f"is damaged: {shown(name)} is no name or shape of a weight")

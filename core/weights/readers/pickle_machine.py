@@ -22,7 +22,7 @@ from core.weights.readers.pickle_names import DTYPES, HARMLESS, STORAGES
 MAX_OPCODES = 500_000  # the largest training checkpoints of SD have a tenth of it
 
 
-class Source(Protocol):
+class PickleSource(Protocol):
     """What a pickle is read from. `pickletools` reads nothing else."""
 
     def read(self, count: int, /) -> bytes: ...
@@ -77,7 +77,7 @@ class Pickled:
         return [name for name in self.globals if name not in KNOWN]
 
 
-def read_pickle(source: Source) -> Pickled:
+def read_pickle(source: PickleSource) -> Pickled:
     """Read one pickle, to its STOP. Raises Damaged for anything that is none."""
     machine = _Machine()
     try:

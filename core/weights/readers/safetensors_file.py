@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from core.weights.readers.mapped_file import Damaged, Entry, MappedFile, check_entry, shown
+from core.weights.readers.mapped_file import Damaged, MappedFile, TensorEntry, check_entry, shown
 
 MAX_HEADER = 16 * 2**20  # a hundred times that of SD
 DTYPES = {
@@ -42,7 +42,7 @@ def looks_like(file: MappedFile) -> bool:
     return file.size > 8 and file.data[8:9] == b"{" and header_length(file) <= 100 * 2**20
 
 
-def read_safetensors(file: MappedFile) -> tuple[dict[str, Entry], dict[str, str]]:
+def read_safetensors(file: MappedFile) -> tuple[dict[str, TensorEntry], dict[str, str]]:
     """The tensors and the metadata. Raises Damaged."""
     length = header_length(file)
     if length > MAX_HEADER:
@@ -58,7 +58,7 @@ def read_safetensors(file: MappedFile) -> tuple[dict[str, Entry], dict[str, str]
     _check_lengths(file, start, [offsets for _, _, offsets in described.values()])
     entries = {}
     for name, (dtype, shape, (first, end)) in described.items():
-        entry = check_entry(name, Entry(file, start + first, dtype, shape))
+        entry = check_entry(name, TensorEntry(file, start + first, dtype, shape))
         if entry.nbytes != end - first:
             raise Damaged(f"is damaged: {shown(name)} has another size than its shape says")
         entries[name] = entry

@@ -12,7 +12,7 @@ import struct
 import zipfile
 from typing import Any
 
-from core.weights.readers.mapped_file import ITEM_BYTES, Damaged, Entry, MappedFile, check_entry
+from core.weights.readers.mapped_file import ITEM_BYTES, Damaged, MappedFile, TensorEntry, check_entry
 from core.weights.readers.pickle_machine import Pickled, StorageRef, TensorRef, read_pickle
 
 MAX_PICKLE = 32 * 2**20  # a hundred times that of SD
@@ -120,7 +120,7 @@ def _first_byte(file: MappedFile, member: zipfile.ZipInfo) -> int:
 
 def read_legacy(file: MappedFile) -> Contents:
     """The contents of a file as PyTorch wrote them before version 1.6. Raises Damaged."""
-    source = _Reader(file)
+    source = _ArchiveReader(file)
     if read_pickle(source).value != _MAGIC:
         return _bare_pickle(file)
     system = [read_pickle(source).value for _ in range(2)]
@@ -137,7 +137,7 @@ def read_legacy(file: MappedFile) -> Contents:
 
 def _bare_pickle(file: MappedFile) -> Contents:
     """A pickle that PyTorch has not written: named for what it would run, or as no file of weights."""
-    pickled = read_pickle(_Reader(file))
+    pickled = read_pickle(_ArchiveReader(file))
     if pickled.refused:
         return Contents(Pickled(globals=pickled.globals), {}, file)
     raise Damaged("is a Python pickle, but not a file of weights")
@@ -160,7 +160,7 @@ def _laid_out(
     return storages
 
 
-class _Reader:
+class _ArchiveReader:
     """A mapped file read from its start; nothing longer than a pickle may be is read at once."""
 
     def __init__(self, file: MappedFile) -> None:
@@ -204,7 +204,7 @@ def _tensors(value: Any) -> dict[str, TensorRef]:
     return found
 
 
-def _entry(file: MappedFile, tensor: TensorRef, storages: dict[str, tuple[int, int]]) -> Entry:
+def _entry(file: MappedFile, tensor: TensorRef, storages: dict[str, tuple[int, int]]) -> TensorEntry:
     """The tensor in the file. Raises Damaged when it reaches beyond its storage."""
     storage = storages.get(tensor.storage.key)
     if storage is None:
@@ -212,7 +212,7 @@ def _entry(file: MappedFile, tensor: TensorRef, storages: dict[str, tuple[int, i
     first, size = storage
     start = first + tensor.offset * ITEM_BYTES[tensor.dtype]
     strides = None if _follows(tensor) else tensor.strides
-    entry = Entry(file, start, tensor.dtype, tensor.shape, strides)
+    entry = TensorEntry(file, start, tensor.dtype, tensor.shape, strides)
     if entry.count and start + entry.extent > first + size:
         raise Damaged("is damaged: its tensors reach beyond their storages")
     return entry

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from core.compare import axes
-from core.compare.grid import Asked, Plan, Surroundings, cost_words, plan_grid, plan_race
+from core.compare.grid import AxisRequest, GridPlan, Surroundings, cost_words, plan_grid, plan_race
 from core.compare.ranges import Mistakes
 from core.errors import UserError
 from core.request.request import Request
@@ -200,7 +200,7 @@ class CompareTab:
 
     # Planning.
 
-    def plan(self, owner: str, *values: Any) -> tuple[Base, Plan]:
+    def plan(self, owner: str, *values: Any) -> tuple[Base, GridPlan]:
         """What would run. Raises Mistakes, a sentence for each thing that is wrong."""
         count = len(self.controls())
         mode, *rest = values[:count]
@@ -217,7 +217,7 @@ class CompareTab:
             plan = self._race(base, rest[-3:], around)
         else:
             pairs = zip(rest[0:6:2], rest[1:6:2], strict=True)
-            axes = [Asked(setting or "", typed or "") for setting, typed in pairs]
+            axes = [AxisRequest(setting or "", typed or "") for setting, typed in pairs]
             plan = plan_grid(base.request, axes, around)
         self._check(plan)
         return base, plan
@@ -228,7 +228,7 @@ class CompareTab:
         except UserError as error:
             raise Mistakes([f"in the form, {error}"]) from error
 
-    def _race(self, base: Base, values: Sequence[Any], around: Surroundings) -> Plan:
+    def _race(self, base: Base, values: Sequence[Any], around: Surroundings) -> GridPlan:
         evals, samplers, schedule = values
         if not isinstance(evals, int | float):
             raise Mistakes(["evaluations: enter a number"])
@@ -248,7 +248,7 @@ class CompareTab:
         info = self.registry.sampler(sampler)
         return fit(evals, info, self.registry.schedule(schedule), levels, strength)
 
-    def _check(self, plan: Plan) -> None:
+    def _check(self, plan: GridPlan) -> None:
         """Raises Mistakes for cells that this page does not take."""
         mistakes = []
         for cell in plan.cells:

@@ -59,7 +59,7 @@ class Opening:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownRecipe:
     """What the tab shows: what was found, and the picture that it was found in."""
 
     found: OpenedRecipe
@@ -133,14 +133,14 @@ class RecipeTab:
             found = read_any(file, self.registry)
         except UserError as error:  # known by its name: where it lies for now says nothing
             return self._wrong(str(error).replace(str(file), file.name), picture)
-        return self._found(Shown(found, picture))
+        return self._found(ShownRecipe(found, picture))
 
     def on_text(self, pasted: str) -> list[Any]:
         """What the pasted text says."""
         if not pasted.strip():
             return self.on_nothing()
         try:
-            return self._found(Shown(read_any(pasted, self.registry)))
+            return self._found(ShownRecipe(read_any(pasted, self.registry)))
         except UserError as error:
             return self._wrong(str(error), None)
 
@@ -148,18 +148,18 @@ class RecipeTab:
         """The tab as it opens."""
         return [None, _picture(None), _TEACH, gr.Row(visible=False), gr.skip(), gr.skip(), "", ""]
 
-    def recipe_opening(self, shown: Shown) -> Opening:
+    def recipe_opening(self, shown: ShownRecipe) -> Opening:
         """The recipe in the tab that it belongs to."""
         request = shown.found.request
         return Opening(request, where_of(shown.found), installed_model(shown.found.model))
 
-    def picture_opening(self, shown: Shown) -> Opening:
+    def picture_opening(self, shown: ShownRecipe) -> Opening:
         """The recipe's words and numbers with the picture itself as the one to start from."""
         plain = without_pictures(shown.found.request)
         request = dataclasses.replace(plain, strength=_strength(plain), width=None, height=None)
         return Opening(request, "img2img", installed_model(shown.found.model), shown.picture)
 
-    def _found(self, shown: Shown) -> list[Any]:
+    def _found(self, shown: ShownRecipe) -> list[Any]:
         found = shown.found
         return [
             shown,
@@ -244,11 +244,11 @@ def _row(line: ReportLine) -> str:
 
 
 def _opener(
-    opened: Callable[[Opening], Sequence[Any]], asked: Callable[[Shown], Opening], width: int
-) -> Callable[[Shown | None], list[Any]]:
+    opened: Callable[[Opening], Sequence[Any]], asked: Callable[[ShownRecipe], Opening], width: int
+) -> Callable[[ShownRecipe | None], list[Any]]:
     """The handler of a button: the workbench's updates, and the tab's own line."""
 
-    def click(shown: Shown | None) -> list[Any]:
+    def click(shown: ShownRecipe | None) -> list[Any]:
         try:
             if shown is None:
                 raise UserError("there is no recipe to open: drop a picture or paste a text first")

@@ -14,13 +14,13 @@ import gradio as gr
 from core.errors import UserError
 from ui.page.widgets import text
 from ui.page.widgets.fields import QUICK
-from ui.service.settings import SECTIONS, SettingsStore, help_of, is_live
+from ui.service.page_settings import SECTIONS, SettingsStore, help_of, is_live
 from ui.web.links import at_the_machine
 
 if TYPE_CHECKING:
     from gradio.components import Component
 
-    from ui.service.settings import PageConfig
+    from ui.service.page_settings import PageConfig
 
 HIDDEN_FROM_GUESTS = ("auth_file", "outputs", "model", "device", "dtype", "memory", "port")
 NOT_SHOWN = "(not shown to guests)"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from core.request.model_defaults import Defaults
     from core.sampling.registry import Registry
-    from ui.service.model_thread import Engine
+    from ui.service.model_thread import ModelThread
 
 MAX_STEPS, MAX_CFG_SCALE = 150, 30
 MAX_RUNS = 100
@@ -41,7 +41,7 @@ DEFAULTED = ("sampler", "schedule", "steps", "cfg_scale", "width", "height")
 class Form:
     """The form's controls, made inside the caller's layout with the values of `first`."""
 
-    def __init__(self, engine: Engine, registry: Registry, first: Defaults) -> None:
+    def __init__(self, engine: ModelThread, registry: Registry, first: Defaults) -> None:
         self.engine, self.registry, self.first = engine, registry, first
         self._build_words()
         self.method: SamplerControls = sampler_controls(registry, first.sampler, first.schedule)

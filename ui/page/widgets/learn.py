@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from html import escape
 from typing import TYPE_CHECKING
 
-from core.figures.contact_sheet import Pictures, Plot
+from core.figures.contact_sheet import ImageRow, Plot
 from core.figures.plots import LIGHT, Paper, svg
 from ui.page.widgets.text import capital
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from core.learn.code import Lines
-    from core.learn.result import Shown
+    from core.learn.result import ViewResult
 
 
-def shown_html(shown: Shown, narrow: bool) -> str:
+def shown_html(shown: ViewResult, narrow: bool) -> str:
     """The sentences, then the parts. narrow: for a telephone."""
     words = "".join(f"<p>{escape(capital(sentence))}</p>" for sentence in shown.words)
     parts = "".join(_part(part, Paper(LIGHT, narrow)) for part in shown.parts)
@@ -36,7 +36,7 @@ def code_html(found: Iterable[Lines]) -> str:
     return f'<section class="lc-learn-code" aria-label="The code that does it">{blocks}</section>'
 
 
-def _part(part: Plot | Pictures, paper: Paper) -> str:
+def _part(part: Plot | ImageRow, paper: Paper) -> str:
     if isinstance(part, Plot):
         return f'<div class="lc-learn-plot">{svg(part.draw(paper), part.words)}</div>'
     title = f"<h4>{escape(part.title)}</h4>" if part.title else ""

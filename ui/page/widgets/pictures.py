@@ -13,7 +13,7 @@ import gradio as gr
 from PIL import Image, ImageChops
 
 from core.errors import UserError
-from core.images.source_images import Source, read_mask
+from core.images.source_images import ImageSource, read_mask
 from core.request.fields import NO_OUTPAINT
 from core.request.image_settings import BLUR, CONTENTS, MAX_BLUR, SIDES, STRENGTH
 from ui.page.widgets import fields, strength, text
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from core.request.request import Request
     from core.sampling.registry import Registry
-    from ui.service.model_thread import Engine
+    from ui.service.model_thread import ModelThread
 
 MASK_COLOUR = "#e5484d"
 PADDING = 32
@@ -38,17 +38,17 @@ _CONTENTS = {
 }
 
 
-class Given(NamedTuple):
+class InputFiles(NamedTuple):
     """What goes beside a request."""
 
-    image: Source | None = None
-    mask: Source | None = None
+    image: ImageSource | None = None
+    mask: ImageSource | None = None
 
 
-class Pictures:
+class InputImages:
     """The controls, inside the caller's column. CSS shows those of the chosen tab."""
 
-    def __init__(self, engine: Engine, registry: Registry) -> None:
+    def __init__(self, engine: ModelThread, registry: Registry) -> None:
         self.engine, self.registry = engine, registry
         with gr.Column(elem_classes="lc-img2img"):
             self.image = gr.Image(
@@ -212,15 +212,15 @@ class Pictures:
             "fill" if content == CONTENTS[0] else gr.skip(),
         )
 
-    def img2img(self, named: Mapping[str, Any], image: str | None) -> tuple[dict[str, Any], Given]:
+    def img2img(self, named: Mapping[str, Any], image: str | None) -> tuple[dict[str, Any], InputFiles]:
         """What a request says of the picture, and the picture. Raises UserError."""
         if image is None:
             raise UserError("there is no picture to start from; drop one on the page, or paste one")
-        return self._shared(named), Given(image)
+        return self._shared(named), InputFiles(image)
 
     def inpaint(
         self, named: Mapping[str, Any], painted: Mapping[str, Any] | None, mask_file: str | None
-    ) -> tuple[dict[str, Any], Given]:
+    ) -> tuple[dict[str, Any], InputFiles]:
         """The same with a mask: what was painted, what the file says, or both together. Raises UserError."""
         image = (painted or {}).get("background")
         if image is None:
@@ -238,7 +238,7 @@ class Pictures:
         }
         if named["area"] == "masked":
             said |= {"only_masked": _whole("padding", named["padding"])}
-        return said, Given(image, mask)
+        return said, InputFiles(image, mask)
 
     def _shared(self, named: Mapping[str, Any]) -> dict[str, Any]:
         own = {"width": None, "height": None} if named["own_size"] else {}

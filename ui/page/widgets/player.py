@@ -75,7 +75,7 @@ class LiveJob(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Branch:
+class FamilyMember:
     """One run of a family: which run it left, and after which step. `changed` says in words what is new."""
 
     run: str
@@ -86,7 +86,7 @@ class Branch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
+class PlayedRun:
     """A finished run as the player shows it. `steps` is None where they were not kept.
 
     names, png: of the picture files; png(i) gives the bytes of one. thumbnails: JPEG files of the images.
@@ -105,7 +105,7 @@ class Shown:
     seconds: Mapping[str, float] = field(default_factory=dict)
     words: str = ""
     saved: bool = True
-    family: Sequence[Branch] = ()
+    family: Sequence[FamilyMember] = ()
 
 
 def player(examples: Sequence[Message] = (), fetch: Sequence[Callable[[Any], Message]] = ()) -> gr.HTML:
@@ -161,7 +161,7 @@ def live_message(job: LiveJob) -> Message:
     }
 
 
-def done_message(run: Shown, step: int | None = None, image: int = 0) -> Message:
+def done_message(run: PlayedRun, step: int | None = None, image: int = 0) -> Message:
     """A finished run, at its last step or at `step`: one image's frames and picture, all images small."""
     count = 0 if run.steps is None else len(run.steps.steps)
     return {
@@ -177,7 +177,7 @@ def done_message(run: Shown, step: int | None = None, image: int = 0) -> Message
     }
 
 
-def summary(run: Shown) -> Message:
+def summary(run: PlayedRun) -> Message:
     """What does not depend on the image: steps in numbers, views, and what the run was."""
     settings, kept = run.settings, run.steps
     return {
@@ -197,7 +197,7 @@ def summary(run: Shown) -> Message:
     }
 
 
-def image_part(run: Shown, image: int) -> Message:
+def image_part(run: PlayedRun, image: int) -> Message:
     """One image's finished picture, byte for byte, and its curves."""
     curves = {} if run.steps is None else run.steps.curves(image)
     return {
@@ -213,13 +213,13 @@ def frames(kept: Steps, image: int, view: str) -> list[str]:
     return [jpeg_uri(kept.preview(k, view, image), limit) for k in range(1, count + 1)]
 
 
-def frames_answer(run: Shown, image: int, view: str) -> Message:
+def frames_answer(run: PlayedRun, image: int, view: str) -> Message:
     """What the player asked for: another view, or another picture of the batch with what belongs to it."""
     made = [] if run.steps is None else frames(run.steps, image, view)
     return {"frames": {f"{image}/{view}": made}, **image_part(run, image)}
 
 
-def pair_answer(run: Shown, other: Shown, image: int, view: str) -> Message:
+def pair_answer(run: PlayedRun, other: PlayedRun, image: int, view: str) -> Message:
     """A second run to lay beside the first: its frames, and for each step of the first one its own step.
 
     Steps are matched by noise level, so that runs of different lengths are compared at the same level; on one
@@ -298,10 +298,10 @@ def new_words(title: str, before: str, after: str) -> str:
     return f"{title}: {' '.join(fresh)}" if 0 < len(fresh) <= 5 else f"other {title}"
 
 
-def in_order(family: Sequence[Branch]) -> list[Branch]:
+def in_order(family: Sequence[FamilyMember]) -> list[FamilyMember]:
     """The runs of a family, each followed by its branches in the order of the steps they left at."""
     known = {branch.run for branch in family}
-    ordered: list[Branch] = []
+    ordered: list[FamilyMember] = []
 
     def follow(parent: str | None) -> None:
         children = [b for b in family if (b.parent if b.parent in known else None) == parent]

@@ -16,12 +16,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from core.learn.recorder import Watch
-    from core.learn.result import Shown
 
 PROMPT, OTHER = "a red house under a full moon", "a green tree under a full moon"
 ONE, GRID = "One prompt, taken apart", "Several prompts over the scales"
 SEEDS, PROMPTS, PICTURES = "Two seeds", "Two prompts", "Two pictures"
-Task = Callable[[Any, "Watch"], "Shown"]
+Task = Callable[[Any, "Watch"], "ViewResult"]
 
 
 class Ddpm(ModelView):

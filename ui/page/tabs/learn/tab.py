@@ -24,7 +24,7 @@ from ui.service.trainings import Trainer
 if TYPE_CHECKING:
     from gradio.components import Component
 
-    from core.learn.result import Shown
+    from core.learn.result import ViewResult
     from core.learn.reverse import Descent
     from core.sampling.registry import Registry
     from ui.page.tabs.compare import Base
@@ -65,7 +65,7 @@ class Forward(View):
             gr.Dropdown(_known_betas(), value="scaled_linear", label="Betas", elem_id="forward-betas"),
         ]
 
-    def show(self, *values: Any) -> Shown:
+    def show(self, *values: Any) -> ViewResult:
         from core.learn.forward import example_picture, forward_picture, forward_points
 
         what, image, t, betas = values
@@ -116,7 +116,7 @@ class Schedules(View):
         outputs = [*self.asked[1:], self.notice]
         self.form.click(taken, [owner, *base_inputs], outputs, **QUICK)
 
-    def show(self, *values: Any) -> Shown:
+    def show(self, *values: Any) -> ViewResult:
         from core.learn.schedules import schedules
 
         betas, schedule, steps, strength = values
@@ -169,7 +169,7 @@ class Reverse(View):
             ),
         ]
 
-    def show(self, *values: Any) -> Shown:
+    def show(self, *values: Any) -> ViewResult:
         from core.learn.reverse import shown
 
         cloud, samplers, evals, share, seed, learned = values

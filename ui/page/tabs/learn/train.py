@@ -19,7 +19,7 @@ from ui.service.trainings import DENSITIES, MOST_STEPS, RECIPES, Trainer, Traini
 if TYPE_CHECKING:
     from gradio.components import Component
 
-    from core.learn.result import Shown
+    from core.learn.result import ViewResult
 
 LOOK_SECONDS, DRAW_SECONDS = 1.0, 2.0
 DRAWN_SHARE = 6  # a drawing is made again after so many times what it took: the training needs the processor
@@ -182,7 +182,7 @@ class Train(View):
 
     # What is shown.
 
-    def show(self, *values: Any) -> Shown:
+    def show(self, *values: Any) -> ViewResult:
         """The curves and the newest samples of the training. Raises UserError where there is none yet."""
         from core.learn.training import training
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from core.learn.code import Lines
     from core.learn.recorder import Watch
-    from core.learn.result import Shown
+    from core.learn.result import ViewResult
     from core.sampling.registry import Registry
     from ui.service.job_queue import Job, Jobs
 
@@ -90,7 +90,7 @@ class View:
     def build_actions(self) -> None:
         """What starts it, where it does not draw by itself."""
 
-    def show(self, *values: Any) -> Shown:
+    def show(self, *values: Any) -> ViewResult:
         """What the controls' values ask for. Raises UserError."""
         raise NotImplementedError
 
@@ -120,7 +120,7 @@ class View:
         except UserError as error:
             return gr.skip(), gr.skip(), text.error(str(error))
 
-    def drawn(self, shown: Shown, narrow: bool) -> tuple[str, str]:
+    def drawn(self, shown: ViewResult, narrow: bool) -> tuple[str, str]:
         """As HTML, with the code that does it."""
         from ui.page.widgets.learn import code_html, shown_html
 
@@ -134,7 +134,7 @@ class View:
 
         return code_html(lines(target, words) for target, words in self.lesson.code)
 
-    def lines(self, shown: Shown) -> list[Lines]:
+    def lines(self, shown: ViewResult) -> list[Lines]:
         """The lines of code of the lesson, and those of what is shown."""
         from core.learn.code import lines
 
@@ -146,7 +146,7 @@ class View:
 
         return save
 
-    def saved(self, kind: str, make: Callable[[], Shown]) -> tuple[Any, str]:
+    def saved(self, kind: str, make: Callable[[], ViewResult]) -> tuple[Any, str]:
         """The file as a button to download it, or what is wrong."""
         from core.figures.plots import Paper
 
@@ -169,10 +169,10 @@ class ModelView(View):
 
     def __init__(self, shelf: Shelf) -> None:
         super().__init__(shelf)
-        self._kept: OrderedDict[str, Shown] = OrderedDict()  # by whose page it is
+        self._kept: OrderedDict[str, ViewResult] = OrderedDict()  # by whose page it is
         self._running: dict[str, str] = {}
 
-    def task(self, *values: Any) -> Callable[[Any, Watch], Shown]:
+    def task(self, *values: Any) -> Callable[[Any, Watch], ViewResult]:
         """What is to be done with (pipeline, watch). Raises UserError for bad values, before it waits."""
         raise NotImplementedError
 
@@ -226,10 +226,10 @@ class ModelView(View):
         if job_id is not None:
             self.shelf.jobs.cancel(owner, job_id)
 
-    def _submitted(self, owner: str, task: Callable[[Any, Watch], Shown]) -> Job:
+    def _submitted(self, owner: str, task: Callable[[Any, Watch], ViewResult]) -> Job:
         from core.learn.recorder import Watch
 
-        def do(pipeline: Any, job: Job) -> Shown:
+        def do(pipeline: Any, job: Job) -> ViewResult:
             def told(done: int, due: int) -> None:
                 job.evals, job.evals_due = done, due
 
@@ -245,7 +245,7 @@ class ModelView(View):
             raise UserError("it was stopped before its end; nothing was drawn")
         if job.state != "done":
             raise UserError(job.error or "it did not end well")
-        shown: Shown = job.value
+        shown: ViewResult = job.value
         self._kept[owner] = shown
         self._kept.move_to_end(owner)
         while len(self._kept) > MOST_KEPT:

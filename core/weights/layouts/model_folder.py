@@ -25,9 +25,9 @@ from core.models.config import (
 )
 from core.request.model_defaults import Defaults
 from core.toml_records import build
-from core.weights.parts import Part, Source
+from core.weights.parts import Part, TensorSource
 from core.weights.readers.checkpoint import INDEX, open_checkpoint
-from core.weights.readers.mapped_file import Entry
+from core.weights.readers.mapped_file import TensorEntry
 
 NOTES = "latentcanvas.json"
 TEXT, VAE, UNET = (
@@ -194,7 +194,7 @@ def read_vae_part(folder: Path) -> Part:
     return Part(checkpoint.path, diffusers_vae(checkpoint.entries))
 
 
-def diffusers_vae(entries: Mapping[str, Entry]) -> dict[str, Source]:
+def diffusers_vae(entries: Mapping[str, TensorEntry]) -> dict[str, TensorSource]:
     """Our names for those of a diffusers VAE, whose attention was called otherwise in its first year."""
     old = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
     found = {}
@@ -202,7 +202,7 @@ def diffusers_vae(entries: Mapping[str, Entry]) -> dict[str, Source]:
         head, _, last = name.rpartition(".")
         layer, _, what = head.rpartition(".")
         attends = layer.endswith("mid_block.attentions.0") and what in old
-        found[f"{layer}.{old[what]}.{last}" if attends else name] = Source(entry)
+        found[f"{layer}.{old[what]}.{last}" if attends else name] = TensorSource(entry)
     return found
 
 
@@ -219,15 +219,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def _text(entries: Mapping[str, Entry]) -> dict[str, Source]:
+def _text(entries: Mapping[str, TensorEntry]) -> dict[str, TensorSource]:
     """Newer files leave `text_model.` out; older ones also hold a table of positions or a projection."""
     unused = ("embeddings.position_ids", "text_projection.weight", "logit_scale")
     short = {name.removeprefix("text_model."): entry for name, entry in entries.items()}
-    return {f"text_model.{name}": Source(entry) for name, entry in short.items() if name not in unused}
+    return {f"text_model.{name}": TensorSource(entry) for name, entry in short.items() if name not in unused}
 
 
-def _as_they_are(entries: Mapping[str, Entry]) -> dict[str, Source]:
-    return {name: Source(entry) for name, entry in entries.items()}
+def _as_they_are(entries: Mapping[str, TensorEntry]) -> dict[str, TensorSource]:
+    return {name: TensorSource(entry) for name, entry in entries.items()}
 
 
 def _weights(folder: Path, part: str | None = None) -> Path:

@@ -28,7 +28,7 @@ from core.files import plain_errors, write_whole
 from core.training.log import Log
 from core.training.muon import Muon
 from core.training.processes import Processes
-from core.training.progress import Progress, Watch
+from core.training.progress import TrainingProgress, Watch
 from core.training.samples import side_by_side
 from core.training.stage import Drawing, Stage, T
 
@@ -176,7 +176,7 @@ def _teller(stage: Stage, settings: LoopSettings, watch: Watch | None) -> Callab
 
     def tell(done: int, **what: Any) -> None:
         if watch is not None:
-            watch(Progress(stage=stage.name, done=done, steps=settings.steps, **what))
+            watch(TrainingProgress(stage=stage.name, done=done, steps=settings.steps, **what))
 
     return tell
 

@@ -27,7 +27,7 @@ _NAME = 200  # characters; nothing that is longer is the name of anything
 _LARGEST = float(10**9)
 
 
-class Sheet:
+class ReportBuilder:
     """Readers call one method a key. What cannot be used is a line of the report, never an exception.
 
     `request` alone may refuse: for a prompt that nothing here can hold, and for what does not fit together.

@@ -20,10 +20,10 @@ from core.models.config import (
 )
 from core.request.model_defaults import Defaults
 from core.toml_records import build, override, read_json, read_toml
-from core.training.loop import LoopSettings
 from core.training.stages.autoencoder import VAELoss
 from core.training.stages.diffusion import DiffusionLoss
-from core.weights.layouts.folder import side_rule
+from core.training.training_loop import LoopSettings
+from core.weights.layouts.model_folder import side_rule
 
 # What a model without words has for a text encoder: next to nothing, and only ever the empty prompt to read.
 WORDLESS = TextConfig(

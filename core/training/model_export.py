@@ -24,9 +24,9 @@ from core.prompts.tokenizer import Tokenizer
 from core.scenes.pool import Pool, to_tensor
 from core.scenes.vocabulary import save_tokenizer
 from core.training.card import CARD, RECIPE, card, recipe_toml
-from core.training.recipe import TrainingRecipe
 from core.training.sets import Data, PointSet, open_set
-from core.weights.layouts.folder import NOTES, PIXELS, POINTS, TEXT, UNET, VAE
+from core.training.training_recipe import TrainingRecipe
+from core.weights.layouts.model_folder import NOTES, PIXELS, POINTS, TEXT, UNET, VAE
 
 PREVIEW_PICTURES = 128
 
