@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from types import FrameType
 from typing import cast
 
 import torch
@@ -161,6 +162,17 @@ class _Watch:
 
     def _finite(self, x: Tensor) -> bool:
         return x.device.type != "cpu" or bool(x.isfinite().all())
+
+
+def in_sampler(frame: FrameType | None) -> bool:
+    """Whether a thread at `frame` is in a sampler's own code: called from here, and not calling `denoise`."""
+    while frame is not None:
+        if frame.f_code is _checked.__code__:
+            return True
+        if frame.f_code is _Watch.__call__.__code__:
+            return False
+        frame = frame.f_back
+    return False
 
 
 def _is_level(sigma: object) -> bool:

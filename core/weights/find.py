@@ -69,3 +69,9 @@ def find_tokenizer(model: Path) -> Path:
         f"{model} comes without a tokenizer: put vocab.json and merges.txt of CLIP, which any Stable "
         f"Diffusion folder has under tokenizer, beside it or in {DATA}."
     )
+
+
+def model_names(loaded: str = "") -> list[str]:
+    """The models to choose from: those that are installed, and the loaded one, which may be elsewhere."""
+    names = [*map(model_name, installed()), loaded]
+    return list(dict.fromkeys(filter(None, names)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
@@ -16,7 +17,7 @@ from torch import Tensor
 from core.conformance import gaussian, seeded_noise
 from core.errors import Cancelled, UserError
 from core.sampling.contract import Denoise, GuidedDenoise, Noise, Step
-from core.sampling.loop import run_sampler
+from core.sampling.loop import in_sampler, run_sampler
 from core.sampling.options import Option
 from core.sampling.registry import SamplerInfo
 
@@ -55,6 +56,27 @@ def changed(change: Callable[[Step], object]) -> Callable[..., Iterator[Step]]:
             yield change(step) if step.index == 1 else step
 
     return sampler
+
+
+def test_it_is_known_whose_code_runs() -> None:
+    """What Stop goes by: a sampler that never comes back is left behind, a slow network is waited for."""
+    seen: list[tuple[str, bool]] = []
+
+    def look(where: str) -> None:
+        seen.append((where, in_sampler(sys._getframe())))
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        look("network")
+        return x / 2
+
+    def sampler(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Step]:
+        for step in good(denoise, x, sigmas, noise):
+            look("sampler")
+            yield step
+
+    for _ in run(sampler, denoise=denoise):
+        look("host")
+    assert set(seen) == {("network", False), ("sampler", True), ("host", False)}
 
 
 def test_a_good_sampler_is_not_touched() -> None:

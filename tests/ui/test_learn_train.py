@@ -20,6 +20,7 @@ from core.inference.pipeline import Pipeline
 from core.training.densities import DENSITIES as KNOWN_DENSITIES
 from core.training.stages.diffusion import DiffusionStage
 from core.training.training_recipe import read_recipe
+from core.weights.find import model_names
 from tests.ui.trainings import (
     FIGURE,
     GO_ON,
@@ -40,7 +41,6 @@ from tests.ui.trainings import (
 from tests.ui.trainings import trainer as trainer
 from tests.ui.trainings import view as view
 from ui.page.tabs.learn.train import Train
-from ui.page.workbench import model_names
 from ui.service import trainings
 from ui.service.trainings import DENSITIES, RECIPES, Trainer, recipe_path, usual_steps
 

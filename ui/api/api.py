@@ -21,8 +21,8 @@ from anyio import to_thread
 from core.checks import hint, shown
 from core.errors import UserError
 from core.request.request import Request
+from core.weights.find import model_names
 from ui.api.endpoints import HistoryRun, Progress, endpoint, history_run
-from ui.page.workbench import model_names
 from ui.web.served_files import Handing, uploaded
 
 if TYPE_CHECKING:

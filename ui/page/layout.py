@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from core.request.model_defaults import Defaults
+from core.weights.find import model_names
 from ui.page.live_view import LIVE_SECONDS
 from ui.page.tabs.compare import CompareTab
 from ui.page.tabs.history import HistoryPanel
@@ -18,7 +19,7 @@ from ui.page.tabs.recipe import RecipeTab
 from ui.page.tabs.settings import SettingsPanel, is_guest
 from ui.page.viewer import Viewer
 from ui.page.widgets.fields import QUICK
-from ui.page.workbench import TABS, Workbench, model_names
+from ui.page.workbench import TABS, Workbench
 from ui.service.styles import Styles, styles_path
 from ui.service.trainings import Trainer
 

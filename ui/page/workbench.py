@@ -19,6 +19,7 @@ import gradio as gr
 
 from core.errors import UserError
 from core.request.request import Request
+from core.weights.find import model_names
 from ui.page.form_request import Asking, repeated, rest_shown
 from ui.page.live_view import LIVE_SECONDS, LOOK_SECONDS, Following, Sight, Watcher
 from ui.page.tabs.compare import Base
@@ -437,14 +438,6 @@ class Workbench:
         except UserError as error:
             outputs = self.run_outputs()
             return [text.error(str(error)) if one is self.notice else gr.skip() for one in outputs]
-
-
-def model_names(loaded: str = "") -> list[str]:
-    """The models to choose from: those that are installed, and the loaded one, which may be elsewhere."""
-    from core.weights import find
-
-    names = [*map(find.model_name, find.installed()), loaded]
-    return list(dict.fromkeys(filter(None, names)))
 
 
 def _generate_button(tab: str) -> gr.Button:

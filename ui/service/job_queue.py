@@ -13,7 +13,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
 from core.errors import Cancelled, UserError
@@ -304,10 +303,12 @@ class Jobs:
 
     def _see_end(self, job: Job, work: Work) -> None:
         """Wait until a stopped job ends; one whose sampler never comes back is left behind."""
+        from core.sampling.loop import in_sampler  # imports torch, which is there by now
+
         since = time.monotonic()
         while not job.ended.wait(LOOK_SECONDS):
             now = time.monotonic()
-            if not _in_sampler(self.engine.where(work)):
+            if not in_sampler(self.engine.where(work)):
                 since = now
             if now - since > self._patience:
                 name = job.settings.sampler if job.settings else "of this run"
@@ -378,15 +379,6 @@ class Jobs:
         picture = parent.picture(image or 0)
         steps = steps if image is None else steps.alone(image)
         return pipeline.branch(steps, step, job.request, picture=picture, cancel=job.cancel)
-
-
-def _in_sampler(frame: FrameType | None) -> bool:
-    """Whether a thread is in a sampler's own code: called by the host, and not calling the network."""
-    while frame is not None:
-        if str(frame.f_globals.get("__name__")).startswith("core."):
-            return frame.f_globals["__name__"] == "core.sampling.loop" and frame.f_code.co_name == "_checked"
-        frame = frame.f_back
-    return False
 
 
 def _line(job: Job, owner: str, position: int) -> JobLine:

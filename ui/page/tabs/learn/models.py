@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from core.learn.recorder import Watch
+    from core.learn.result import ViewResult
 
 PROMPT, OTHER = "a red house under a full moon", "a green tree under a full moon"
 ONE, GRID = "One prompt, taken apart", "Several prompts over the scales"
