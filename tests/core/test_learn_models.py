@@ -171,10 +171,10 @@ def test_a_grid_holds_the_picture_of_each_prompt_at_each_scale(pipeline: Pipelin
 
 
 def test_a_grid_of_the_models_own_examples(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "examples", tuple(f"a circle {i}" for i in range(20)))
+    monkeypatch.setattr(pipeline.model, "examples", tuple(f"a circle {i}" for i in range(20)))
     shown = guidance_grid(pipeline, scales=tuple(range(1, 13)), steps=1)
     assert shown.numbers["prompts"] == [f"a circle {i}" for i in range(5)]  # 5 rows of 12 are 60
-    monkeypatch.setattr(pipeline, "examples", ("one",))
+    monkeypatch.setattr(pipeline.model, "examples", ("one",))
     with pytest.raises(UserError, match="comes without example prompts"):
         guidance_grid(pipeline)
 
@@ -193,7 +193,7 @@ def test_a_grids_pictures_are_small_enough_for_a_page(pipeline: Pipeline) -> Non
 
 
 def test_a_model_without_words_cannot_be_guided(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "notes", replace(pipeline.model.notes, words=()))
+    monkeypatch.setattr(pipeline.model, "notes", replace(pipeline.model.notes, words=()))
     with pytest.raises(UserError, match="trained without words"):
         guidance(pipeline, prompt=PROMPT)
     with pytest.raises(UserError, match="trained without words"):

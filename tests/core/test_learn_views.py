@@ -29,6 +29,7 @@ from core.learn.reverse import descents, reverse_points, shown
 from core.learn.schedules import grids, schedules
 from core.learn.tables import table, tables
 from core.plugins.discovery import load_plugins
+from core.request.model_defaults import Defaults
 from core.sampling.contract import Step
 from core.sampling.exact import points
 from core.sampling.registry import Registry
@@ -228,16 +229,18 @@ def test_a_model_that_has_learned_the_exact_score_walks_as_it_does(registry: Reg
         return (state - exact(state, sigma)) / sigma
 
     config = SimpleNamespace(
-        vae=SimpleNamespace(latent_channels=2), noise=SimpleNamespace(prediction_type="epsilon")
+        vae=SimpleNamespace(latent_channels=2), noise=SimpleNamespace(prediction="epsilon")
     )
     pipeline: Any = SimpleNamespace(
         name="mine",
         config=config,
+        defaults=Defaults(sampler="ddim", schedule="leading", steps=10, cfg_scale=5, width=64, height=64),
         predict=network,
         noise_schedule=model,
         dtype=torch.float32,
-        encode_prompts=lambda *prompts: [torch.zeros((1, 2, 4))],
+        encode_prompts=lambda *prompts, clip_skip: [torch.zeros((1, 2, 4))],
     )
+    pipeline.model = pipeline
     asked: dict[str, Any] = {"name": "grid", "evals": 10, "points": 40, "seed": 3}
     ours, learned = descents(registry, ["ddim"], **asked, pipeline=pipeline)
     assert (ours.score, learned.score) == ("the exact score", "mine")

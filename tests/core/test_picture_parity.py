@@ -136,7 +136,7 @@ def test_inpainting_with_any_model_and_with_one_made_for_it(
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_rescaled_guidance(model: Both, prediction: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     noise = replace(model.ours.model.config.noise, prediction_type=prediction)
-    monkeypatch.setattr(model.ours, "config", replace(model.ours.model.config, noise=noise))
+    monkeypatch.setattr(model.ours.model, "config", replace(model.ours.model.config, noise=noise))
     strong: dict[str, Any] = {**OURS, **SIDES, "cfg_scale": 40.0}  # random weights hardly hear the text
     ours = model.ours.generate(**strong, cfg_rescale=0.7)
     latents, plain = ours.steps[-1].x, model.ours.generate(**strong).steps[-1].x

@@ -285,7 +285,7 @@ def test_a_stop_is_honoured_before_the_pictures_are_decoded(
     for _ in run:
         pass
     cancel.set()
-    monkeypatch.setattr(pipe, "decode", lambda latents: pytest.fail("decoded"))
+    monkeypatch.setattr(pipe.model, "decode", lambda latents: pytest.fail("decoded"))
     with pytest.raises(Cancelled):
         run.result()
 

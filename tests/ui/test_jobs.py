@@ -134,7 +134,7 @@ def test_only_what_has_steps_of_this_model_can_be_branched(jobs: Jobs, runs: Run
     strange = done(jobs.submit_run(BOB, Request(), parent=(first.run_id, 1)))
     assert (strange.state, strange.run_id) == ("failed", None)
     pipeline: Any = jobs.engine.pipeline
-    pipeline.files.__dict__["sha256"] = "1" * 64
+    pipeline.model.files.__dict__["sha256"] = "1" * 64
     other = done(jobs.submit_run(ANN, Request(), parent=(first.run_id, 1)))
     assert other.error == "this run was made by the model fake; choose that model to branch from it"
     (runs.folder / "000001.steps.safetensors").unlink()

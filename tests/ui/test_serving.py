@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.ui.served import ROOT, Served, served
-from tests.ui.test_safety import bomb, picture
+from tests.ui.test_links import bomb, picture
 from ui.web.assets import FOR_GOOD
 
 SECRET = "a secret of the outputs"

@@ -14,6 +14,7 @@ from torch import Tensor
 from core import files
 from core.errors import UserError
 from core.inference import preview_fit
+from core.inference.model import Model
 from core.inference.pipeline import Pipeline
 from core.inference.preview import fit
 from core.inference.preview_fit import NAME, fields, scenes
@@ -110,7 +111,7 @@ def test_an_encoder_that_overflows(folder: Path, monkeypatch: pytest.MonkeyPatch
     def overflow(self: Pipeline, pictures: Tensor) -> Tensor:
         raise UserError("values that are not numbers")
 
-    monkeypatch.setattr(Pipeline, "encode", overflow)
+    monkeypatch.setattr(Model, "encode", overflow)
     rows = load(folder).model.previewer.map
     assert bool(rows.isfinite().all())
     assert bool(rows.any())

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from core import lru
 from core.errors import UserError
+from core.inference.model import Model
 from core.inference.pipeline import Pipeline
 from core.inference.preview import Previewer
 from core.lru import TensorCache
@@ -110,7 +111,7 @@ def test_an_unchanged_picture_is_not_encoded_again(pipe: Pipeline, monkeypatch: 
 
 
 def test_previews_do_not_decode(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Pipeline, "previewer", Previewer([[0.1] * 3] * 5, 8))
+    monkeypatch.setattr(Model, "previewer", Previewer([[0.1] * 3] * 5, 8))
     calls = Calls(pipe, monkeypatch)
     run = pipe.stream(**FIELDS)
     for step in run:
