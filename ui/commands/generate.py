@@ -144,6 +144,7 @@ def generate(
     from core.files import check_writable
     from core.images.source_images import Inputs, check_inputs
     from core.request.image_settings import parse_outpaint
+    from core.request.merge import merged_request
     from core.request.parse import parse_interval, parse_options, parse_size
     from core.request.sigmas import parse_sigmas
 
@@ -154,37 +155,37 @@ def generate(
         raise UserError("there are a schedule and sigmas: give one of them")
     width, height = (None, None) if size is None else parse_size(size)
     cfg_from, cfg_to = (None, None) if cfg_interval is None else parse_interval(cfg_interval)
-    request = request_for(
-        recipe,
-        prompt=prompt,
-        negative=negative,
-        clip_skip=clip_skip,
-        sampler=sampler,
-        schedule=schedule,
-        sigmas=None if sigmas is None else parse_sigmas(sigmas),
-        steps=steps,
-        cfg_scale=cfg_scale,
-        width=width,
-        height=height,
-        batch=batch,
-        seed=None if seed is None else _seed_of(seed),
-        options=parse_options(option or ()),
-        cfg_rescale=cfg_rescale,
-        cfg_from=cfg_from,
-        cfg_to=cfg_to,
-        feature_reuse=feature_reuse,
-        token_merging=token_merging,
-        strength=strength,
-        resize=resize,
-        mask_blur=mask_blur,
-        masked_content=masked_content,
-        only_masked=only_masked,
-        keep_unmasked=keep_unmasked,
-        invert_mask=invert_mask,
-        outpaint=None if outpaint is None else parse_outpaint(outpaint),
-        stop_after=stop_after,
-        branch=branch,
-    )
+    typed = {
+        "prompt": prompt,
+        "negative": negative,
+        "clip_skip": clip_skip,
+        "sampler": sampler,
+        "schedule": schedule,
+        "sigmas": None if sigmas is None else parse_sigmas(sigmas),
+        "steps": steps,
+        "cfg_scale": cfg_scale,
+        "width": width,
+        "height": height,
+        "batch": batch,
+        "seed": None if seed is None else _seed_of(seed),
+        "options": parse_options(option or ()),
+        "cfg_rescale": cfg_rescale,
+        "cfg_from": cfg_from,
+        "cfg_to": cfg_to,
+        "feature_reuse": feature_reuse,
+        "token_merging": token_merging,
+        "strength": strength,
+        "resize": resize,
+        "mask_blur": mask_blur,
+        "masked_content": masked_content,
+        "only_masked": only_masked,
+        "keep_unmasked": keep_unmasked,
+        "invert_mask": invert_mask,
+        "outpaint": None if outpaint is None else parse_outpaint(outpaint),
+        "stop_after": stop_after,
+        "branch": branch,
+    }
+    request = merged_request(None if recipe is None else recipe.settings, typed)
     inputs = Inputs.read(image, mask) or _kept_inputs(source, recipe, request)
     check_inputs(request, inputs)
     _warn_of_other_pictures(request, inputs)
@@ -203,41 +204,6 @@ def generate(
     else:
         _print_summary(result)
         print(*paths, *filter(None, [kept]), sep="\n")
-
-
-def request_for(recipe: Recipe | None, **given: Any) -> Request:
-    """The request that was given, its gaps filled from a picture's recipe when there is one.
-
-    The recipe's sampler options hold only for the recipe's sampler, and its size only for its outpainting.
-    With `branch` the recipe's own run goes on from there; `stop_after` 0 is none.
-    """
-    from core.request.request import Request
-
-    known: dict[str, Any] = recipe.settings.to_dict() if recipe else {}
-    step, end = given.pop("branch", None), given.get("stop_after")
-    if step is not None:
-        known |= _branched(recipe, step)
-    if end == 0:
-        known.pop("stop_after", None), given.pop("stop_after")
-    if given["sampler"] not in (None, known.get("sampler")):
-        known.pop("options", None)
-    if given["outpaint"] not in (None, tuple(known.get("outpaint", ()))):
-        known.pop("width", None), known.pop("height", None)
-    if any(given.get(name) is not None for name in ("sigmas", "schedule", "steps")):
-        known.pop("sigmas", None)
-    if given.get("sigmas") is not None:
-        known.pop("steps", None)
-    given["options"] = {**known.get("options", {}), **given["options"]}
-    return Request.from_mapping(known | {name: value for name, value in given.items() if value is not None})
-
-
-def _branched(recipe: Recipe | None, step: int) -> dict[str, Any]:
-    """What a request says that goes on from a step of a recipe."""
-    from core.request.settings import Branch
-
-    if recipe is None:
-        raise UserError("there is nothing to branch from: give a picture with --from.")
-    return {"branch": Branch(step, recipe.settings), "stop_after": None}
 
 
 def _seed_of(text: str) -> int:
