@@ -1,4 +1,4 @@
-"""The steps of a run as one file to show: a moving GIF, or a sheet of small pictures."""
+"""The steps of a run as one file to show: a moving GIF, or a sheet of small images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def frames(
     largest: int = 512,
     decode: Decode | None = None,
 ) -> list[Image.Image]:
-    """A picture a step, at most `largest` pixels a side: by the preview map, or by `decode` (the VAE's)."""
+    """An image a step, at most `largest` pixels a side: by the preview map, or by `decode` (the VAE's)."""
     made = []
     for k in range(1, len(trajectory.steps) + 1):
         if decode is None:
@@ -52,7 +52,7 @@ def animation(
 ) -> bytes:
     """The steps as a GIF that goes round and round, `milliseconds` each, the last one for `hold` of them.
 
-    final: the finished picture, to be shown last.
+    final: the finished image, to be shown last.
     """
     shown = frames(trajectory, view, image, largest=largest, decode=decode)
     if final is not None:

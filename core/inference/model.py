@@ -42,7 +42,7 @@ class Model:
     """A loaded model: its networks, and what a run asks of them. Runs do not change it, so several may use it
     at once.
 
-    The text states and latents of the last prompts and pictures are remembered, a few MB. Who changes the
+    The text states and latents of the last prompts and images are remembered, a few MB. Who changes the
     weights of a loaded model calls `forget`.
     """
 
@@ -127,7 +127,7 @@ class Model:
         )
         if max(tokenizer.vocab.values()) >= config.text.vocab_size:
             raise UserError(
-                f"The tokenizer in {files.tokenizer} is of another model: it knows more tokens than "
+                f"The tokenizer in {files.tokenizer} belongs to another model: it has more tokens than "
                 f"{files.notes.name}'s text encoder."
             )
         networks = Networks(
@@ -211,15 +211,15 @@ class Model:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
-        """Pictures of scaled latents (B, C, h, w), by the VAE, one at a time: a batch changes no picture.
+        """Images of scaled latents (B, C, h, w), by the VAE, one at a time: a batch changes no image.
         Raises UserError when the decoder overflows, and where memory is short.
         """
         return [to_images(self._decode_one(latents[i : i + 1]))[0] for i in range(len(latents))]
 
     @torch.no_grad()
     def encode(self, pictures: Tensor) -> Tensor:
-        """Scaled latents (B, C, h, w), float32 on the device, of pictures (B, 3, H, W) in [-1, 1]: the VAE's
-        mean, one picture at a time. Raises UserError when the encoder overflows, and where memory is short.
+        """Scaled latents (B, C, h, w), float32 on the device, of images (B, 3, H, W) in [-1, 1]: the VAE's
+        mean, one image at a time. Raises UserError when the encoder overflows, and where memory is short.
         """
         return torch.cat([self._encode_one(pictures[i : i + 1]) for i in range(len(pictures))])
 
@@ -232,11 +232,11 @@ class Model:
         x = picture.to(self.device, self._coder_dtype)
         latent = self.networks.run(self.networks.vae, lambda vae: vae.encode(x)).float().contiguous()
         if not bool(latent.isfinite().all()):
-            raise UserError("The VAE gave values that are not numbers; try dtype float32.")
+            raise UserError("The VAE gave NaN or infinite values; try dtype float32.")
         return latent
 
     def forget(self) -> None:
-        """Let go of the prompts and pictures that are remembered."""
+        """Let go of the prompts and images that are remembered."""
         self._texts.forget()
         self._latents.forget()
 
@@ -246,7 +246,7 @@ class Model:
         """
         picture = self._decode_unchecked(latent)
         if not bool(picture.isfinite().all()):
-            raise UserError("The VAE gave values that are not numbers; try dtype float32.")
+            raise UserError("The VAE gave NaN or infinite values; try dtype float32.")
         return picture
 
     @torch.no_grad()
@@ -256,7 +256,7 @@ class Model:
         return self.networks.run(self.networks.vae, lambda vae: vae.decode(x))
 
     def preview(self, latents: Tensor) -> list[Image.Image]:
-        """Quick pictures of latents (B, C, h, w), without the VAE."""
+        """Quick images of latents (B, C, h, w), without the VAE."""
         return self.previewer(latents)
 
     @cached_property
@@ -267,7 +267,7 @@ class Model:
         return Previewer(rows, self.config.vae.reduction)
 
     def recipe(self, settings: Settings) -> Recipe:
-        """What goes into the picture of these settings (of one image)."""
+        """What goes into the image of these settings (of one image)."""
         versions = {name: metadata.version(name) for name in ("latentcanvas", "torch")}
         return Recipe.of(
             settings,

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 Memory = Literal["full", "offload", "sequential"]
 MODES: tuple[Memory, ...] = get_args(Memory)  # each takes less than the one before
-# With its weights and half as much again a model makes pictures of its own size: docs/benchmarks.md.
+# With its weights and half as much again a model makes images of its own size: docs/benchmarks.md.
 ROOM = 1.5
 
 M = TypeVar("M", bound=nn.Module)
@@ -132,7 +132,7 @@ class Networks:
     @property
     def shrunk(self) -> str:
         """In words, that the mode in force is not the one that was chosen; empty while it is."""
-        return "" if self.mode == self.chosen else f"memory was short: made with memory {self.mode}"
+        return "" if self.mode == self.chosen else f"out of memory: continued with memory {self.mode}"
 
     def too_little(self) -> UserError:
         """What to say where memory is short."""
@@ -174,7 +174,7 @@ class Networks:
             self._changed.wait_for(lambda: not self._working)
             if self.mode == mode:  # another run may have come before
                 self._change(smaller[0])
-                log.warning("memory on %s was short: going on with memory %s", self.device, self.mode)
+                log.warning("out of memory on %s: continuing with memory %s", self.device, self.mode)
         release_memory()
         return True
 
@@ -190,8 +190,8 @@ class _TooLittle(Exception):
 def _choice(asked: Memory | None, whole: int, largest: int, free: int | None) -> tuple[Memory, str]:
     """A mode, and why. whole, largest: bytes of all weights, and of the largest network's."""
     if asked is not None:
-        return asked, f"{asked}, as asked"
+        return asked, f"{asked}, as requested"
     if free is None or ROOM * whole <= free:
-        return "full", "full, as there is room"
+        return "full", "full, as enough memory is free"
     mode: Memory = "offload" if ROOM * largest <= free else "sequential"
-    return mode, f"{mode}, as {ROOM * whole / 2**30:.1f} GB would be wanted and {free / 2**30:.1f} are free"
+    return mode, f"{mode}, as {ROOM * whole / 2**30:.1f} GB would be needed and {free / 2**30:.1f} are free"

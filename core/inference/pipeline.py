@@ -77,9 +77,9 @@ class Pipeline:
     ) -> Run:
         """A run of `request`, or of the Request that `fields` make: iterate over it for its steps.
 
-        image: a picture to start from, a PIL image or a file; mask: white where it is to be painted anew.
+        image: an image to start from, a PIL image or a file; mask: white where it is to be painted anew.
         When `cancel` is set, the next evaluation of the network raises Cancelled. Without `keep_steps` only
-        the last step stays in memory. Raises UserError for a bad request and for pictures that cannot be
+        the last step stays in memory. Raises UserError for a bad request and for images that cannot be
         used.
         """
         if request is not None and fields:
@@ -113,7 +113,7 @@ class Pipeline:
         what was due in a run that was stopped.
 
         `changes` are what is to be otherwise; or `request` says everything, and what it leaves open is as it
-        was. Pictures, size and batch stay. With the schedule, steps and sigmas as they were the rest of the
+        was. Images, size and batch stay. With the schedule, steps and sigmas as they were the rest of the
         grid is run, else the request's own levels below that of the state. picture: one that the run has
         made, needed only where it is pasted back into a larger one. Raises UserError.
         """
@@ -122,13 +122,13 @@ class Pipeline:
         branch = Branch(step, trajectory.settings)
         made = len(trajectory.steps)
         if step > made or (step == made and trajectory.sigma(made) == 0):
-            raise UserError(f"branch after step {step}: {made} were made; choose one before")
+            raise UserError(f"branch after step {step}: the run has {made} steps; choose an earlier step")
         asked = branch_request(branch, trajectory.settings, request, changes)
         self.model.check_clip_skip(asked.clip_skip)
         settings = asked.resolve(self.model.defaults, current.registry(), branch.given)
         paste = trajectory.paste
         if picture is None and paste is not None and not paste.whole:
-            raise UserError("the run was pasted back into a larger picture: give the picture that it made")
+            raise UserError("the run was pasted into a larger image: give the image that it saved")
         return Run(
             self.model,
             asked,

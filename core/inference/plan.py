@@ -68,7 +68,8 @@ def _rest(before: Sequence[Leg], settings: Settings, grid: Sequence[float]) -> t
         sigma = parent.levels[min(step - parent.first, len(parent.levels) - 2)]
     elif step >= parent.total:
         raise UserError(
-            f"branch after step {step}: the run has {parent.total} and nothing is left; choose one before"
+            f"branch after step {step}: the run has {parent.total} steps, so nothing is left to run; "
+            "choose an earlier step"
         )
     else:
         left = parent.levels[step - parent.first :]
@@ -127,7 +128,7 @@ def _end_of(parts: list[Leg], settings: Settings) -> int | None:
     """The step to stop after. Raises UserError when it is known that the run has not so many."""
     end, total = settings.stop_after, parts[-1].total
     if end is not None and end > total and not any(leg.sampler.adaptive for leg in parts):
-        raise UserError(f"stop after {end}: the run has {total} steps; choose one of them")
+        raise UserError(f"stop after {end}: the run has {total} steps; choose at most {total}")
     return end
 
 

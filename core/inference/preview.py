@@ -16,9 +16,9 @@ from core.models.point_model import draw_points
 
 
 def fit(latents: Tensor, pictures: Tensor) -> Tensor:
-    """The (C + 1, 3) map that turns latents (B, C, h, w) into pictures (B, 3, h * f, w * f) best.
+    """The (C + 1, 3) map that turns latents (B, C, h, w) into images (B, 3, h * f, w * f) best.
 
-    The last row is the constant. Pictures are averaged over each cell first.
+    The last row is the constant. Images are averaged over each cell first.
     """
     cell = pictures.shape[-1] // latents.shape[-1]
     wanted = torch.nn.functional.avg_pool2d(pictures, cell).permute(0, 2, 3, 1).reshape(-1, 3)
@@ -29,7 +29,7 @@ def fit(latents: Tensor, pictures: Tensor) -> Tensor:
 
 
 class Previewer:
-    """Latents (B, C, h, w), scaled, to one small picture each, `cell` times enlarged.
+    """Latents (B, C, h, w), scaled, to one small image each, `cell` times enlarged.
 
     A map of nothing but zeros is that of points in the plane: they are drawn.
     """

@@ -26,7 +26,7 @@ from core.weights.model_files import ModelFiles
 
 FORMAT = 1
 NAME = "latentcanvas-preview.json"
-COUNT, SIZE = 8, 128  # pictures of each kind, and their side: together as many pixels as one of 512x512
+COUNT, SIZE = 8, 128  # images of each kind, and their side: together as many pixels as one of 512x512
 
 Rows = list[list[float]]
 Coded = Callable[[Tensor], Tensor]
@@ -35,7 +35,7 @@ Coded = Callable[[Tensor], Tensor]
 def preview_map(files: ModelFiles, encode: Coded, decode: Coded) -> Rows:
     """(C + 1) rows of red, green, blue for a model's VAE: from the cache, or fitted and kept there.
 
-    encode: pictures to scaled latents, which may raise UserError. decode: the way back, whatever the numbers.
+    encode: images to scaled latents, which may raise UserError. decode: the way back, whatever the numbers.
     """
     mark = _mark(files)
     places = (_beside(files), cache_folder() / "previews" / f"{mark}.json")
@@ -69,7 +69,7 @@ def fitted(encode: Coded, decode: Coded, channels: int) -> Tensor:
 
 
 def scenes(count: int, size: int) -> Tensor:
-    """Drawn pictures (count, 3, size, size) in [-1, 1]: the flat colours that fields do not have."""
+    """Drawn images (count, 3, size, size) in [-1, 1]: the flat colours that fields do not have."""
     pool = Pool(5, "seen", count, size)
     return to_tensor(np.stack([pool.picture(i) for i in range(count)])).contiguous()
 

@@ -41,7 +41,7 @@ def gathered(
 
 
 def known_of(start: Start) -> dict[str, Tensor]:
-    """What of the start is needed again. A picture without a mask is in the state alone."""
+    """What of the start is needed again. An image without a mask is in the state alone."""
     wanted = {"extra": start.extra}
     if start.blend is not None:
         wanted |= {"known": start.known, "mask": start.mask}

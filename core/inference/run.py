@@ -35,7 +35,7 @@ from core.sampling.noise import noise_source, start_noise
 
 @dataclass(frozen=True, eq=False)
 class RunStep(Step):
-    """A sampler's step with what the pipeline adds: both estimates, the count of evaluations, pictures."""
+    """A sampler's step with what the pipeline adds: both estimates, the count of evaluations, images."""
 
     conditional: Tensor  # (B, C, h, w) clean estimate from the prompt
     unconditional: Tensor | None  # the same from the negative prompt; None without guidance
@@ -46,7 +46,7 @@ class RunStep(Step):
     reused: int = 0  # of the passes until now: those that took deep features from an earlier one
 
     def preview(self, image: int = 0, view: Literal["denoised", "noisy"] = "denoised") -> Image.Image:
-        """A quick picture of the clean estimate, or of the noisy state as the network sees it."""
+        """A quick image of the clean estimate, or of the noisy state as the network sees it."""
         return self.model.preview(self._latents(image, view))[0]
 
     def decode(self, image: int = 0, view: Literal["denoised", "noisy"] = "denoised") -> Image.Image:
@@ -75,7 +75,7 @@ class Run:
 
     `sigmas` is the part of the grid that it takes, and `words` says so where that is not all of it:
     "strength 0.6 x 20 = 12 steps, from sigma 3.4". `start` is the state that it begins with, None until it
-    does, and `paste` how its pictures go back where they came from, if they do. With `origin` the steps
+    does, and `paste` how its images go back where they came from, if they do. With `origin` the steps
     before the branch are not run but taken from there: `before` of them; `picture` is one that the origin
     made. What comes after a sampler that chooses its own steps is a guess until these are made. Raises
     UserError for an empty mask, and for a branch or an end that the steps do not have.
@@ -105,7 +105,7 @@ class Run:
         self._legs, self._end = plan.legs, plan.end
         self._count(plan.legs[-1])
         self.start: Tensor | None = None
-        self.given = Start()  # what it knows of pictures, from its first step on
+        self.given = Start()  # what it knows of images, from its first step on
         self.steps: list[RunStep] = []
         self.seconds = {"encode": 0.0, "denoise": 0.0, "decode": 0.0}
         self._evals = self._passes = self._reused = 0  # of the parts before
@@ -141,23 +141,23 @@ class Run:
     def result(self) -> Result:
         """Take the steps that are left, decode the last one, and give everything.
 
-        Raises RuntimeError for a run that was ended early, whose last state is no picture of its settings
-        (see `so_far`); and Cancelled where it was stopped before its pictures were decoded.
+        Raises RuntimeError for a run that was ended early, whose last state is no image of its settings
+        (see `so_far`); and Cancelled where it was stopped before its images were decoded.
         """
         with contextlib.closing(self._running):
             for _ in self:
                 pass
         if not self._complete:
-            raise RuntimeError("the run was ended early: what it made is in its steps")
+            raise RuntimeError("the run ended early: its steps so far are in `steps`")
         return self._result(self._cancel)
 
     def so_far(self) -> Result:
-        """What a run made that was stopped: the clean estimate of its last step as a picture, whose recipe
+        """What a run made that was stopped: the clean estimate of its last step as an image, whose recipe
         says after how many steps it is. Ends the run. Raises UserError when there is no step yet.
         """
         self.close()
         if not self.steps:
-            raise UserError("the run was stopped before its first step: there is no picture of it")
+            raise UserError("the run was stopped before its first step: it has no image")
         return self._result(None)
 
     def _result(self, cancel: threading.Event | None) -> Result:
@@ -181,7 +181,7 @@ class Run:
         )
 
     def _image(self, step: RunStep, image: int, cancel: threading.Event | None) -> Image.Image:
-        """One picture of the batch, pasted back where it came from."""
+        """One image of the batch, pasted back where it came from."""
         if cancel is not None and cancel.is_set():
             raise Cancelled("the run was stopped")
         latents = step.denoised if step.sigma > 0 else step.x
@@ -216,8 +216,8 @@ class Run:
         last = self.steps[-1]
         if last.sigma == 0:
             raise UserError(
-                f"branch after step {leg.first}: the run before it ended after {last.index + 1} here; "
-                "choose one before"
+                f"branch after step {leg.first}: here the parent run ended after step {last.index + 1}; "
+                "choose an earlier step"
             )
         leg = leg.beginning_at(last.sigma)
         self._count(leg)
@@ -231,7 +231,7 @@ class Run:
         self.total = (self.whole if self._end is None else min(self.whole, self._end)) - self.before
 
     def _first_state(self) -> Tensor:
-        """The state to start from, (B, C, h, w) float32; what is known of pictures is in `given` then."""
+        """The state to start from, (B, C, h, w) float32; what is known of images is in `given` then."""
         device = self.model.device
         if self.origin is not None:
             self.given = self.origin.given(device)
@@ -298,7 +298,7 @@ class Result:
     """What a run made that has ended. `recipe` is that of the first image; `seconds` is by part.
 
     `evals`, `passes`, `reused` and `words` are those of the last step and of the run; the words also say
-    where memory was short. Where it `stopped` before its last step, the pictures are clean estimates, and
+    where memory was short. Where it `stopped` before its last step, the images are clean estimates, and
     `settings` say after how many steps.
     """
 
@@ -315,7 +315,7 @@ class Result:
     reused: int = 0
 
     def pngs(self) -> list[bytes]:
-        """Each picture as a PNG file with its own recipe inside."""
+        """Each image as a PNG file with its own recipe inside."""
         recipes = [replace(self.recipe, settings=self.settings.for_image(i)) for i in range(len(self.images))]
         return [png_bytes(image, recipe) for image, recipe in zip(self.images, recipes, strict=True)]
 

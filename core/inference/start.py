@@ -1,4 +1,4 @@
-"""What a run starts from, as latents: noise alone, or a picture and what its mask leaves of it."""
+"""What a run starts from, as latents: noise alone, or an image and what its mask leaves of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Start:
     """The latents behind a run; all None for a run from noise alone.
 
-    known: clean latents (1, C, h, w) of the picture. mask: (1, 1, h, w), 1 where all is new.
+    known: clean latents (1, C, h, w) of the image. mask: (1, 1, h, w), 1 where all is new.
     content: what the run starts from in the mask: "original", "fill", "noise" or "nothing".
     extra: (1, 1 + C, h, w), what an inpainting network reads beside the noisy latents.
     """
@@ -43,7 +43,7 @@ class Start:
     def state(self, noise: Tensor, sigma: float) -> Tensor:
         """The state (B, C, h, w) to start from at `sigma`, out of unit noise: x0 + sigma * noise.
 
-        Without a picture the DDPM's prior: N(0, I) in its coordinates is sqrt(1 + sigma^2) N(0, I) in ours.
+        Without an image the DDPM's prior: N(0, I) in its coordinates is sqrt(1 + sigma^2) N(0, I) in ours.
         """
         prior = noise * math.sqrt(1 + sigma**2)
         if self.known is None:
@@ -60,7 +60,7 @@ class Start:
 @torch.no_grad()
 def start_of(model: Model, prepared: Prepared | None, settings: Settings) -> Start:
     """Encode what the settings ask for, in one call. The VAE's mean is taken, not a draw from its posterior:
-    the picture of a seed does not depend on the order of draws, and nothing is added to what is kept.
+    the image of a seed does not depend on the order of draws, and nothing is added to what is kept.
     """
     inpaints = model.config.unet.in_channels != model.config.vae.latent_channels
     if prepared is None:

@@ -48,7 +48,7 @@ class Trajectory:
     many steps, and so make again what was made. total: the steps that were due, which a sampler that chooses
     its own may miss. words: what the run says of the part of the grid that it took. seconds: by part.
     notes: the steps in numbers. sigma_start: the level of state 0. preview_map, cell:
-    core/inference/preview.py. paste: how a decoded step goes back into the picture the run started from, if
+    core/inference/preview.py. paste: how a decoded step goes back into the image the run started from, if
     it does. tensors: "state" (N + 1, B, C, h, w) float32; in float16 "conditional" (N, B, C, h, w),
     "unconditional" of the steps with guidance, and "clean" of those where it does not follow from them.
     known: what a run with a mask, or of an inpainting network, goes on with (core/inference/start.py):
@@ -133,7 +133,7 @@ class Trajectory:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
     def given(self, device: torch.device) -> Start:
-        """What a run that goes on from here knows of pictures."""
+        """What a run that goes on from here knows of images."""
         known = {name: tensor.clone().to(device) for name, tensor in self.known.items()}
         return Start(known.get("known"), known.get("mask"), None, known.get("extra"))
 
@@ -188,7 +188,7 @@ class Trajectory:
         raise ValueError(f"a view is one of {', '.join(VIEWS)}, not {view!r}")
 
     def preview(self, k: int, view: str = "clean", image: int = 0) -> Image.Image:
-        """A quick picture of that, of the run's size. The difference is enlarged, grey where it is 0."""
+        """A quick image of that, of the run's size. The difference is enlarged, grey where it is 0."""
         latents = self.latents(k, view, image)
         if view == "difference":
             return self._previewer(latents * DIFFERENCE_GAIN, constant=False)[0]
@@ -198,7 +198,7 @@ class Trajectory:
         """Numbers a step, for plots.
 
         sigma: the level after the step. guidance: the root mean square of the difference, 0 without one.
-        distance: the same of the clean estimate's way to the last one, which is the picture.
+        distance: the same of the clean estimate's way to the last one, which is the image.
         """
         last = self._clean(len(self.steps), image) if self.stopped else self._state(-1, image)
         count = range(1, len(self.steps) + 1)
@@ -209,7 +209,7 @@ class Trajectory:
         }
 
     def finish(self, made: Image.Image, picture: Image.Image | None = None) -> Image.Image:
-        """A decoded step as the run shows it: pasted back into the picture that it started from, if it is.
+        """A decoded step as the run shows it: pasted back into the image that it started from, if it is.
 
         picture: one that the run has made. Without it a run that painted a part shows that part alone.
         """

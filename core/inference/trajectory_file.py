@@ -1,6 +1,6 @@
 """The file that the steps of a run are kept in: written in blocks, and read as one that anyone may have made.
 
-It is a safetensors file: the tensors of core/inference/trajectory.py, the picture around a mask as the bytes
+It is a safetensors file: the tensors of core/inference/trajectory.py, the image around a mask as the bytes
 of a PNG, and everything else as JSON in its metadata.
 """
 
@@ -57,7 +57,7 @@ class StepNote:
 
 
 def steps_path(picture: Path) -> Path:
-    """Where the steps of a picture are kept: beside it."""
+    """Where the steps of an image are kept: beside it."""
     return picture.with_suffix(SUFFIX)
 
 
@@ -107,22 +107,22 @@ def read_fields(path: Path) -> dict[str, Any]:
     What is wrong with it is one sentence: UserError.
     """
     if not path.is_file():
-        raise UserError(f"{path}: there is no such file of steps; choose another")
+        raise UserError(f"{path}: there is no such steps file; choose another")
     try:
         return _read(MappedFile(path))
     except Damaged as error:
-        raise UserError(f"{path} {error}; choose another file, or make the picture again") from None
+        raise UserError(f"{path} {error}; choose another file, or run the recipe again") from None
 
 
 def _read(file: MappedFile) -> dict[str, Any]:
     if not looks_like(file):
-        raise Damaged("is damaged, or no file of steps")
+        raise Damaged("is damaged or not a steps file")
     entries, metadata = read_safetensors(file)
     if KEY not in metadata or "state" not in entries:
-        raise Damaged("is no file of steps: LatentCanvas did not write it")
+        raise Damaged("is not a steps file: LatentCanvas did not write it")
     for name, entry in entries.items():
         if _KINDS.get(name) != entry.dtype:
-            raise Damaged(f"is damaged: there is {name!r} in {entry.dtype} in it")
+            raise Damaged(f"is damaged: it has an unexpected tensor {name!r} in {entry.dtype}")
     tensors = {name: entry.tensor() for name, entry in entries.items()}
     fields = _fields(metadata[KEY], tensors.pop(_PASTE, None))
     fields["known"] = {name: tensors.pop(name) for name in _KNOWN if name in tensors}
@@ -136,9 +136,9 @@ def _fields(text: str, paste: Tensor | None) -> dict[str, Any]:
         values = json.loads(text)
         check_whole("format", values.get("format"), 1, 2**31)
         if values["format"] > FORMAT:
-            raise Damaged("is of a newer format than this program's: update LatentCanvas")
+            raise Damaged("has a newer format than this version reads: update LatentCanvas")
         if set(values) != set(_FIELDS) or (paste is None) != (values["paste"] is None):
-            raise Damaged("is damaged: its notes are not complete")
+            raise Damaged("is damaged: its metadata is incomplete")
         fields = _checked(values)
         fields["paste"] = None if paste is None else Paste.read(values["paste"], paste.numpy().tobytes())
         return fields
@@ -147,7 +147,7 @@ def _fields(text: str, paste: Tensor | None) -> dict[str, Any]:
     except Damaged:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise Damaged("is damaged: its notes cannot be read") from None
+        raise Damaged("is damaged: its metadata cannot be read") from None
 
 
 def _checked(values: dict[str, Any]) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def _steps(rows: Sequence[Sequence[Any]]) -> tuple[StepNote, ...]:
 def _map(rows: Sequence[Sequence[Any]]) -> tuple[tuple[float, ...], ...]:
     found = tuple(tuple(check_number("preview map", v, -1e6, 1e6) for v in row) for row in rows)
     if not 2 <= len(found) <= 65 or any(len(row) != 3 for row in found):
-        raise Damaged("is damaged: its preview map is none")
+        raise Damaged("is damaged: its preview map is invalid")
     return found
 
 
@@ -206,9 +206,9 @@ def _check_shapes(tensors: Mapping[str, Tensor], fields: Mapping[str, Any]) -> N
     }
     due = {name: (count, settings.batch, channels, *place) for name, count in counts.items() if count}
     if set(tensors) != set(due):
-        raise Damaged("is damaged: it does not hold what its notes say")
+        raise Damaged("is damaged: its tensors do not match its metadata")
     depths = {"known": channels, "mask": 1, "extra": 1 + channels}
     due |= {name: (1, depths[name], *place) for name in fields["known"]}
     for name, tensor in {**tensors, **fields["known"]}.items():
         if tuple(tensor.shape) != due[name]:
-            raise Damaged(f"is damaged: {name} has not the shape that its notes say")
+            raise Damaged(f"is damaged: the shape of {name} does not match its metadata")

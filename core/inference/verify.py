@@ -1,4 +1,4 @@
-"""Whether a run comes out again as it was: step by step where its steps are kept, else by its picture."""
+"""Whether a run comes out again as it was: step by step where its steps are kept, else by its image."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Verdict:
     """What came of running a recipe again.
 
     steps: how many were compared, 0 where none were kept. first: the first of them that differs, by at most
-    `difference`; `last` is the largest difference in the end. pixels: how many of the picture differ, by at
+    `difference`; `last` is the largest difference in the end. pixels: how many of the image differ, by at
     most `levels` of 255; None where it was not compared. setup: what is not as it was.
     """
 
@@ -74,12 +74,12 @@ class Verdict:
         """The verdict in a sentence or two."""
         if self.identical:
             what = [_count(self.steps, "step")] if self.steps else []
-            what += [] if self.pixels is None else ["the picture"]
+            what += [] if self.pixels is None else ["the image"]
             return f"identical: {' and '.join(what)}, to the bit."
         reasons = "; ".join(map(str, self.setup)) or (
-            "nothing that is written down: another processor or number of threads may do it"
+            "nothing recorded; another processor or number of threads may be the cause"
         )
-        return f"{'; '.join(self._differences())}. Not as it was: {reasons}."
+        return f"{'; '.join(self._differences())}. Changed since: {reasons}."
 
     def _differences(self) -> Iterator[str]:
         if self.first is not None:
@@ -87,10 +87,10 @@ class Verdict:
             by = f"by {_by(self.first.difference or 0.0)}; in the end by {_by(self.last)}"
             yield f"differs from {where} on (sigma {self.first.sigma:.3g}, {by})"
         if self.pixels == 0:
-            yield "every pixel of the picture is the same"
+            yield "every pixel of the image is the same"
         elif self.pixels is not None:
             verb = "differs" if self.pixels == 1 else "differ"
-            yield f"{_count(self.pixels, 'pixel')} of the picture {verb}, by at most {self.levels} of 255"
+            yield f"{_count(self.pixels, 'pixel')} of the image {verb}, by at most {self.levels} of 255"
 
     def to_dict(self) -> dict[str, Any]:
         """Everything by name, ready for JSON."""
@@ -190,7 +190,7 @@ def verify(
     mask: ImageSource | None = None,
     cancel: threading.Event | None = None,
 ) -> Verification:
-    """Run a recipe again beside its steps, all pictures of its batch; beside its first `picture`, too.
+    """Run a recipe again beside its steps, all images of its batch; beside its first `picture`, too.
 
     image, mask: what the run started from. Raises UserError where they are missing, and for a recipe that
     cannot be run here.
@@ -227,7 +227,7 @@ def _plugin(plugin: PluginRef) -> str:
 
 
 def _by(difference: float) -> str:
-    return f"{difference:.2g}" if math.isfinite(difference) else "more than a number says"
+    return f"{difference:.2g}" if math.isfinite(difference) else "an infinite amount"
 
 
 def _count(number: int, noun: str) -> str:

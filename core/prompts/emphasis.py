@@ -122,6 +122,6 @@ def _checked(text: str, weight: float) -> Span:
     if not abs(weight) <= MAX_WEIGHT:
         limits = f"-{MAX_WEIGHT:g} to {MAX_WEIGHT:g}"
         raise UserError(
-            f"the weight {weight:g} of {text.strip()[:40]!r} is beyond {limits}; write a smaller one"
+            f"the weight {weight:g} of {text.strip()[:40]!r} is outside {limits}; choose one inside"
         )
     return Span(text, weight)

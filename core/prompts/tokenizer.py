@@ -88,7 +88,7 @@ class Tokenizer:
         try:
             vocab, merges = _vocabulary(folder)
             if len(vocab) != len(merges) + SINGLE_TOKENS:
-                raise ValueError(f"{len(vocab)} tokens do not go with {len(merges)} merges")
+                raise ValueError(f"{len(vocab)} tokens do not match {len(merges)} merges")
             special, pad = _special(folder / "tokenizer_config.json", vocab, pad)
             return cls(vocab, merges, length, words, special=special, pad=pad)
         except FileNotFoundError as error:

@@ -1,1 +1,1 @@
-"""What is asked for, checked and resolved to the settings that a picture is a function of."""
+"""What is asked for, checked and resolved to the settings that an image is a function of."""

@@ -59,12 +59,12 @@ class Request(RequestFields):
     evaluations runs the whole network; `token_merging`, 0 (off) to 0.75, is the share of positions that the
     finest self-attention merges.
 
-    The rest is for a run that starts from a picture, which is given beside the request: docs/pictures-in.md
+    The rest is for a run that starts from an image, which is given beside the request: docs/pictures-in.md
     says what each does. `strength` is above 0 and at most 1; `outpaint` pixels left, right, up and down;
-    `mask_blur` pixels; `only_masked` pixels around the mask, None for the whole picture; the hashes are those
-    of the pictures' pixels, and are found, not asked for.
+    `mask_blur` pixels; `only_masked` pixels around the mask, None for the whole image; the hashes are those
+    of the images' pixels, and are found, not asked for.
 
-    `stop_after`, 1 to 10,000, ends the run after so many steps, and its picture is the clean estimate of the
+    `stop_after`, 1 to 10,000, ends the run after so many steps, and its image is the clean estimate of the
     last one. With `branch` the first steps are another run's (core/request/settings.py), and what is left
     open is as it was there.
     """
@@ -101,8 +101,8 @@ class Request(RequestFields):
         """What will run: names looked up, gaps filled, the options checked and complete, a seed drawn.
 
         A schedule that is not asked for is the sampler's own preference if it has one, else the model's.
-        `given` is about the pictures that come beside the request. Raises UserError for a name that is not
-        registered, for options that the sampler does not take, and for pictures that are not there.
+        `given` is about the images that come beside the request. Raises UserError for a name that is not
+        registered, for options that the sampler does not take, and for images that are not there.
         """
         if self.branch is not None:
             filled = _filled(dataclasses.replace(self, branch=None), self.branch.settings, self.branch)
@@ -150,11 +150,11 @@ def random_seed() -> int:
 
 
 def _check_alone(sampler: SamplerInfo, batch: int) -> None:
-    """A sampler that chooses its steps would choose them by all pictures, and none could be repeated."""
+    """A sampler that chooses its steps would choose them by all images, and none could be repeated."""
     if sampler.adaptive and batch > 1:
         raise UserError(
-            f"sampler {sampler.name} chooses its steps by the picture, so it makes one at a time: "
-            "set batch to 1, and run it for each seed"
+            f"sampler {sampler.name} adapts its steps to the image, so it cannot run a batch: "
+            "set batch to 1 and run each seed"
         )
 
 

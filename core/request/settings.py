@@ -25,7 +25,7 @@ from core.request.sigmas import check_sigmas
 
 MOST_STEPS = 10_000  # of a run, those that adaptive samplers choose included
 MOST_BRANCHES = 50  # one out of the other
-_TOO_DEEP = f"branch: more than {MOST_BRANCHES} out of each other; begin again from a picture"
+_TOO_DEEP = f"branch: more than {MOST_BRANCHES} nested branches; start again from an init image"
 # What a branch cannot change, for its state is made of it.
 SHARED = (
     *("width", "height", "batch", "strength", "resize", "outpaint", "mask_blur", "masked_content"),
@@ -42,7 +42,7 @@ def max_seed(batch: int) -> int:
 class Settings(RequestFields):
     """What runs: a request with nothing left open. The ranges are those of `Request`.
 
-    None only for what has no use: everything about pictures when there is none, about masks without a mask.
+    None only for what has no use: everything about images when there is none, about masks without a mask.
     `sigmas` are None where the noise levels are the schedule's; where they are given, it has no say.
     """
 
@@ -120,7 +120,7 @@ class Branch:
         return Branch(self.step, self.settings.for_image(index))
 
     def with_pictures(self, given: InputInfo | None) -> Branch:
-        """The same with the pictures that are there: other ones are welcome, and make another picture."""
+        """The same with the images that are there: other ones are welcome, and make another image."""
         if given is None:
             return self
         before = self.settings.branch
@@ -134,7 +134,7 @@ class Branch:
 
     @property
     def given(self) -> InputInfo | None:
-        """What was known of the pictures of the parent; None without any."""
+        """What was known of the images of the parent; None without any."""
         settings = self.settings
         if settings.image_sha256 is None:
             return None
@@ -178,7 +178,7 @@ def _check_guidance(record: RequestFields) -> None:
         object.__setattr__(record, name, value)
     if not record.cfg_from < record.cfg_to:
         raise UserError(
-            f"cfg from {record.cfg_from:g} to {record.cfg_to:g}: must rise; cfg scale 1 is no guidance"
+            f"cfg from {record.cfg_from:g} to {record.cfg_to:g}: must rise; cfg scale 1 turns guidance off"
         )
 
 
@@ -208,7 +208,7 @@ def _check_branch(record: RequestFields, *, complete: bool) -> None:
     branch = Branch.read(record.branch)
     object.__setattr__(record, "branch", branch)
     if record.stop_after is not None and record.stop_after <= branch.step:
-        raise UserError(f"stop after {record.stop_after}: the branch begins after step {branch.step}")
+        raise UserError(f"stop after {record.stop_after}: the branch starts after step {branch.step}")
     open_values = {} if complete else {f.name: f.default for f in dataclasses.fields(record)}
     for name in SHARED:
         value, wanted = getattr(record, name), getattr(branch.settings, name)
@@ -218,4 +218,4 @@ def _check_branch(record: RequestFields, *, complete: bool) -> None:
 
 def _unlike(name: str, value: object, wanted: object) -> UserError:
     spoken = name.replace("_", " ")
-    return UserError(f"{spoken} {shown(value)}: a branch has that of the run it comes from, {shown(wanted)}")
+    return UserError(f"{spoken} {shown(value)}: a branch must use its parent's, {shown(wanted)}")
