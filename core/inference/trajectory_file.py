@@ -1,4 +1,4 @@
-"""The file that the steps of a run are kept in: written in blocks, and read as one that anyone may have made.
+"""The steps file of a run: written in blocks, and read as untrusted input.
 
 It is a safetensors file: the tensors of core/inference/trajectory.py, the image around a mask as the bytes
 of a PNG, and everything else as JSON in its metadata.
@@ -44,8 +44,8 @@ _FIELDS = (
 class StepNote:
     """One step in numbers.
 
-    index: from 0. sigma: the level after it. evals, passes: until then, as in `RunStep`. scale: of the
-    guidance; None for a step without an unconditional estimate. own: whether the clean estimate is kept too.
+    index: from 0. sigma: the level after it. evals, passes: so far, as in `RunStep`. scale: of the guidance;
+    None for a step without an unconditional estimate. own: whether its clean estimate is stored.
     """
 
     index: int
@@ -57,12 +57,12 @@ class StepNote:
 
 
 def steps_path(picture: Path) -> Path:
-    """Where the steps of an image are kept: beside it."""
+    """The path of an image's steps file, next to the image."""
     return picture.with_suffix(SUFFIX)
 
 
 def blocks(fields: Mapping[str, Any]) -> Iterator[bytes | memoryview]:
-    """The file of a Trajectory's fields: the length of the table, the table, and the numbers, the widest
+    """The file of a Trajectory's fields: the header's length, the header, and the tensors, the widest dtype
     first.
     """
     tensors: dict[str, Tensor] = {**fields["tensors"], **fields["known"]}
@@ -83,7 +83,7 @@ def blocks(fields: Mapping[str, Any]) -> Iterator[bytes | memoryview]:
 
 
 def _notes(fields: Mapping[str, Any]) -> str:
-    """Everything but the tensors."""
+    """Everything but the tensors, as JSON."""
     values = {
         "format": FORMAT,
         "recipe": fields["recipe"].to_dict(),
@@ -102,10 +102,7 @@ def _notes(fields: Mapping[str, Any]) -> str:
 
 
 def read_fields(path: Path) -> dict[str, Any]:
-    """The fields of the Trajectory in a file; its tensors stay there until they are wanted.
-
-    What is wrong with it is one sentence: UserError.
-    """
+    """The fields of the Trajectory in a file; tensors are read on demand. Raises UserError."""
     if not path.is_file():
         raise UserError(f"{path}: there is no such steps file; choose another")
     try:
@@ -131,7 +128,7 @@ def _read(file: MappedFile) -> dict[str, Any]:
 
 
 def _fields(text: str, paste: Tensor | None) -> dict[str, Any]:
-    """What the notes say, checked."""
+    """The fields in the metadata, checked."""
     try:
         values = json.loads(text)
         check_whole("format", values.get("format"), 1, 2**31)
@@ -172,7 +169,7 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _steps(rows: Sequence[Sequence[Any]]) -> tuple[StepNote, ...]:
-    """At least one; the level is above 0 in all but the last one, as it is divided by."""
+    """At least one step; all levels but the last are above 0, because views divide by them."""
     check_whole("number of steps", len(rows), 1, MOST_STEPS)
     steps = []
     for i, (index, sigma, evals, passes, scale, own) in enumerate(rows):
@@ -194,7 +191,7 @@ def _map(rows: Sequence[Sequence[Any]]) -> tuple[tuple[float, ...], ...]:
 
 
 def _check_shapes(tensors: Mapping[str, Tensor], fields: Mapping[str, Any]) -> None:
-    """Refuse tensors that do not belong to the notes."""
+    """Refuse tensors that do not match the metadata."""
     steps: Sequence[StepNote] = fields["steps"]
     settings, cell, channels = fields["settings"], fields["cell"], len(fields["preview_map"]) - 1
     place = (settings.height // cell, settings.width // cell)

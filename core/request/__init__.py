@@ -1,1 +1,1 @@
-"""What is asked for, checked and resolved to the settings that an image is a function of."""
+"""Requests, and the settings that they resolve to; these determine an image."""
