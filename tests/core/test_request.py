@@ -296,7 +296,7 @@ def test_a_seed_as_typed(text: str, seed: int | None) -> None:
 
 @pytest.mark.parametrize("text", ["abc", "1.5", "-2", "1e3", "1_000", "٣", str(2**63), "9" * 5000])
 def test_a_seed_that_is_none(text: str) -> None:
-    with pytest.raises(UserError, match=r"^seed '.*': must be a whole number between 0 and \d+, or the word"):
+    with pytest.raises(UserError, match=r"^seed '.*': must be a whole number between 0 and \d+, or random"):
         parse_seed(text)
 
 

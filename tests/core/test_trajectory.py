@@ -164,7 +164,7 @@ def test_samplers_of_every_kind(pipe: Pipeline, tmp_path: Path, sampler: str) ->
 
 def test_what_was_made_until_a_run_was_closed(pipe: Pipeline) -> None:
     run = pipe.stream(**FIELDS)
-    with pytest.raises(ValueError, match="begin it first"):
+    with pytest.raises(ValueError, match="no steps to save"):
         Trajectory.of(run)
     next(run), next(run)
     run.close()

@@ -42,18 +42,18 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     (b, _, h, w), (rows, columns) = x.shape, _cells(x)
     forth, _, back = _matrices()
     images = max(CHUNK // (rows * columns), 1)  # at a time; a larger image in groups of rows of cells:
-    strip = min(max(CHUNK // columns, 1), rows)
+    group = min(max(CHUNK // columns, 1), rows)
     out = x.new_empty(b, rows, CELL, columns, CELL, len(weight))
     blocks = -(-weight.shape[0] * weight.shape[1] // BLOCK)
     filters: Iterable[Tensor] = map(_transformed, weight.chunk(blocks))
-    if b > images or rows > strip:
+    if b > images or rows > group:
         filters = list(
             filters
         )  # else one block at a time: all of them take four times the memory of the weights
     for i in range(0, b, images):
-        for top in range(0, rows, strip):
-            some, lines = slice(i, i + images), slice(top, top + strip)
-            seen = _seen(x[some], top, min(top + strip, rows), columns)  # (36, cells, C)
+        for top in range(0, rows, group):
+            some, lines = slice(i, i + images), slice(top, top + group)
+            seen = _seen(x[some], top, min(top + group, rows), columns)  # (36, cells, C)
             given = _along_both(forth, seen).view_as(seen)
             to = out[some, lines]
             for block, its, plus in zip(filters, to.chunk(blocks, -1), bias.chunk(blocks), strict=True):
