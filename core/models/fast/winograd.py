@@ -47,9 +47,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     blocks = -(-weight.shape[0] * weight.shape[1] // BLOCK)
     filters: Iterable[Tensor] = map(_transformed, weight.chunk(blocks))
     if b > images or rows > group:
-        filters = list(
-            filters
-        )  # else one block at a time: all of them take four times the memory of the weights
+        filters = list(filters)  # else one block at a time: all take four times the weights' memory
     for i in range(0, b, images):
         for top in range(0, rows, group):
             some, lines = slice(i, i + images), slice(top, top + group)
