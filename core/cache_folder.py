@@ -1,4 +1,4 @@
-"""What this machine's measurements and readings gave, kept between processes in the user's cache as JSON."""
+"""Measurements of this machine, stored as JSON in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from core.files import cache_folder, write_whole
 
 
 def read(file: str) -> dict[str, Any]:
-    """By name, in the order in which they were kept; nothing of a file that is not there or damaged."""
+    """The stored values by name, oldest first; empty if the file is missing or damaged."""
     with suppress(OSError, ValueError, RecursionError):
         known = json.loads((cache_folder() / file).read_bytes())
         if isinstance(known, dict):
@@ -20,7 +20,7 @@ def read(file: str) -> dict[str, Any]:
 
 
 def keep(file: str, known: dict[str, Any]) -> None:
-    """Write all of it. Where that cannot be done, the next process finds it out again."""
+    """Write all values. If that fails, the next process measures again."""
     path = cache_folder() / file
     with suppress(UserError, OSError):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ OptionValue = float | int | bool | str
 
 
 def check_text(name: str, value: object, *, empty: bool = True) -> str:
-    """`value`, if it is text that a file can hold: valid Unicode without NUL, at most 20,000 characters."""
+    """`value` if it is valid Unicode without NUL, at most 20,000 characters. Raises UserError."""
     if not isinstance(value, str):
         raise UserError(f"{name} {shown(value)}: must be text")
     if not value and not empty:
@@ -28,12 +28,12 @@ def check_text(name: str, value: object, *, empty: bool = True) -> str:
         raise UserError(f"{name} of {len(value)} characters: must have at most {MAX_TEXT}")
     bad = re.search("[\0\ud800-\udfff]", value)
     if bad:
-        raise UserError(f"{name}: character {bad.start() + 1} ({bad[0]!r}) is no text; remove it")
+        raise UserError(f"{name}: character {bad.start() + 1} ({bad[0]!r}) is not allowed; remove it")
     return value
 
 
 def check_keys(what: str, mapping: object, record: type) -> dict[str, Any]:
-    """The fields of dataclass `record` in `mapping`; UserError for a key that is unknown or missing."""
+    """`mapping` as the fields of the dataclass `record`. UserError for a key that is unknown or missing."""
     if not isinstance(mapping, Mapping):
         raise UserError(f"{what} {shown(mapping)}: must be an object of names and values")
     fields = {f.name: f for f in dataclasses.fields(record)}
@@ -48,20 +48,20 @@ def check_keys(what: str, mapping: object, record: type) -> dict[str, Any]:
 
 
 def check_present(record: Any, *names: str) -> None:
-    """Refuse None in the named fields (all that are not None by default, if none is named)."""
+    """Refuse None in the named fields (without names: in every field whose default is not None)."""
     for name in names or [f.name for f in dataclasses.fields(record) if f.default is not None]:
         if getattr(record, name) is None:
             raise UserError(f"{_spoken(name)}: must be given")
 
 
 def check_whole(name: str, value: object, low: int, high: int) -> None:
-    """Refuse what is no whole number from `low` to `high`."""
+    """Refuse anything but a whole number from `low` to `high`."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise UserError(f"{name} {shown(value)}: must be a whole number between {low} and {high}")
 
 
 def check_number(name: str, value: object, low: float, high: float) -> float:
-    """`value` as a float, if it is a number from `low` to `high`."""
+    """`value` as a float if it is a number from `low` to `high`. Raises UserError."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not low <= value <= high:  # NaN is in no range
         raise UserError(f"{name} {shown(value)}: must be a number between {low:g} and {high:g}")
@@ -69,9 +69,9 @@ def check_number(name: str, value: object, low: float, high: float) -> float:
 
 
 def check_size(width: object, height: object, multiple: int = 1, smallest: int = 1) -> None:
-    """Refuse sides that are given and are no multiples of `multiple` from `smallest` to 2048.
+    """Refuse sides that are not None and not a multiple of `multiple` from `smallest` to 2048.
 
-    A request is checked without a model, and so for whole numbers alone; then by the model's own rule.
+    A request without a model is only checked for whole numbers; the model's own rule is checked later.
     """
     both = width is not None and height is not None
     what = "a whole number" if multiple == 1 else f"a multiple of {multiple}"
@@ -90,25 +90,25 @@ def _is_side(side: object, multiple: int, smallest: int) -> bool:
 
 
 def check_one_of(name: str, value: object, choices: Sequence[str]) -> None:
-    """Refuse what is none of these words."""
+    """Refuse a value that is not one of `choices`."""
     if value not in choices:
         raise UserError(f"{name} {shown(value)}: must be {', '.join(choices[:-1])} or {choices[-1]}")
 
 
 def check_flag(name: str, value: object) -> None:
-    """Refuse what is neither true nor false."""
+    """Refuse anything but True and False."""
     if not isinstance(value, bool):
         raise UserError(f"{name} {shown(value)}: must be true or false")
 
 
 def check_sha256(name: str, value: object) -> None:
-    """Refuse what is no SHA-256 in 64 small hexadecimal digits."""
+    """Refuse anything but a SHA-256 as 64 lower-case hexadecimal digits."""
     if not re.fullmatch("[0-9a-f]{64}", check_text(name, value)):
         raise UserError(f"{name} {shown(value)}: must be 64 hexadecimal digits")
 
 
 def check_options(options: object) -> dict[str, OptionValue]:
-    """A copy of a sampler's options, if they are names and values that a recipe can hold."""
+    """A copy of a sampler's options if a recipe can store them. Raises UserError."""
     if not isinstance(options, Mapping):
         raise UserError(f"options {shown(options)}: must be names and values")
     for name, value in options.items():
@@ -122,7 +122,7 @@ def check_options(options: object) -> dict[str, OptionValue]:
 
 def _is_finite(value: object) -> bool:
     if isinstance(value, int):
-        return abs(value) < 2**63  # what a tensor, and every reader of the recipe, can hold
+        return abs(value) < 2**63  # the range of int64 tensors and of recipe readers
     return isinstance(value, float) and math.isfinite(value)
 
 
@@ -131,7 +131,7 @@ def _spoken(name: str) -> str:
 
 
 def shown(value: object) -> str:
-    """The value in a message: one line, and never longer than about sixty characters."""
+    """The value as shown in a message: one line of at most about sixty characters."""
     short = reprlib.Repr()
     short.maxstring = short.maxother = short.maxlong = 60
     try:
@@ -141,7 +141,7 @@ def shown(value: object) -> str:
 
 
 def hint(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about a word that is not known: the nearest one that is, or all of them."""
+    """The end of a message about an unknown name: the nearest known one, or all of them."""
     from difflib import get_close_matches
 
     known = list(known)

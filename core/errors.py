@@ -1,15 +1,15 @@
-"""The two exceptions that cross module borders on purpose."""
+"""The two exceptions that callers are meant to catch."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """Something the user can put right.
+    """An error that the user can fix.
 
     The message is one sentence that says what is wrong and what to do. The command line prints it and exits
-    with code 2; the page shows it beside what caused it.
+    with code 2; the page shows it next to the control that caused it.
     """
 
 
 class Cancelled(Exception):
-    """The run's cancel event was set. Raised inside `denoise`, so any sampler stops within one evaluation."""
+    """The run's cancel event is set. Raised inside `denoise`, so any sampler stops within one evaluation."""

@@ -1,8 +1,8 @@
-"""Files that are written whole or not at all, and numbered names that never collide between processes.
+"""Atomic file writes, and numbered names that never collide between processes.
 
-Data goes to a temporary dot-file in the target's own folder, is flushed to the disk, and only then gets its
-name, in one atomic step. A process that is killed leaves a dot-file at worst; `check_writable` clears those
-away a day later, when none of them can still be in use. Every OSError becomes a `UserError`.
+Data goes to a temporary dot-file in the target's own folder, is flushed to the disk, and is then renamed in
+one atomic step. A killed process leaves a dot-file at worst; `check_writable` removes those after a day, when
+none of them can still be in use. Every OSError becomes a `UserError`.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from core.errors import UserError
 _PREFIX, _SUFFIX = ".latentcanvas-", ".tmp"
 _STALE_SECONDS = 24 * 3600.0
 _PROBE_BYTES = 4096
-# Six digits, seven after a million pictures; a longer run of digits is a date or someone else's number.
+# Six digits, seven after a million images; a longer run of digits is a date or someone else's number.
 _NUMBERED = re.compile(r"([0-9]{6,7})\.")
-# What file systems without hard links answer: FAT, exFAT, some network and FUSE mounts.
+# Errors of file systems without hard links: FAT, exFAT, some network and FUSE mounts.
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EMLINK}
 
 
 def cache_folder() -> Path:
-    """Where the user's caches of this program are."""
+    """The user's cache folder of this program."""
     return platformdirs.user_cache_path("latentcanvas", appauthor=False, opinion=False)
 
 
 def check_writable(folder: Path) -> None:
-    """Make the folder if need be, and prove that a file can be written there: for before a long run.
+    """Create the folder if needed and check that a file can be written there; call it before a long run.
 
-    Also removes what processes killed in mid-write left there more than a day ago. Raises UserError.
+    Also removes temporary files that killed processes left there over a day ago. Raises UserError.
     """
     with plain_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -48,9 +48,9 @@ def check_writable(folder: Path) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write the file, or replace it, in one step: readers see the old content or the new, nothing between.
+    """Write or replace the file atomically: readers see the old content or the new.
 
-    The folder must exist. Raises UserError, and then the file is as it was.
+    The folder must exist. Raises UserError; the file is then unchanged.
     """
     with plain_errors(path), _temporary(path.parent, data) as temporary:
         os.replace(temporary, path)
@@ -58,9 +58,9 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def write_stream(path: Path, blocks: Iterable[bytes | memoryview]) -> int:
-    """The same for what is too large to be held in memory: block after block. Returns the bytes written.
+    """`write_whole` for data too large for memory: block after block. Returns the bytes written.
 
-    What `blocks` raises goes through, and then the file is as it was.
+    Errors that `blocks` raises pass through; the file is then unchanged.
     """
     with plain_errors(path), _temporary(path.parent, blocks) as temporary:
         size = temporary.stat().st_size
@@ -70,11 +70,11 @@ def write_stream(path: Path, blocks: Iterable[bytes | memoryview]) -> int:
 
 
 def write_numbered(folder: Path, data: bytes, suffix: str = ".png") -> Path:
-    """Write a new file under the next free number (000001.png, 000002.png, ...) and give its path.
+    """Write a new file under the next free number (000001.png, 000002.png, ...) and return its path.
 
     Any number of processes and threads may do this in one folder at once: each file gets its own name, and no
-    existing file is overwritten. Numbers go on from the highest there, whatever the suffix. The folder is
-    made if need be. Raises UserError, and then there is no new file.
+    existing file is overwritten. Numbers continue from the highest in the folder, whatever the suffix. The
+    folder is created if needed. Raises UserError; there is then no new file.
     """
     with plain_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def write_numbered(folder: Path, data: bytes, suffix: str = ".png") -> Path:
 
 @contextmanager
 def _temporary(folder: Path, data: bytes | Iterable[bytes | memoryview]) -> Generator[Path]:
-    """A dot-file in `folder` that holds `data` (or blocks of it) on the disk; gone afterwards, unless it was
+    """A dot-file in `folder` with `data` (or blocks of it), flushed to disk; removed on exit unless it was
     renamed.
     """
     path = folder / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(8)}{_SUFFIX}"
@@ -106,7 +106,7 @@ def _temporary(folder: Path, data: bytes | Iterable[bytes | memoryview]) -> Gene
 
 
 def _publish(temporary: Path, path: Path) -> bool:
-    """Give the finished file its name in one step; False if the name is taken. A rename would overwrite."""
+    """Name the finished file in one step; False if the name is taken. A rename would overwrite."""
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -119,9 +119,9 @@ def _publish(temporary: Path, path: Path) -> bool:
 
 
 def _publish_without_links(temporary: Path, path: Path) -> bool:
-    """The same without hard links: only who holds the name's claim file may look whether the name is free.
+    """`_publish` without hard links: only the process that created the name's claim file may use the name.
 
-    A claim that a killed process left makes others pass over its number until it is cleared away.
+    If a killed process left its claim, others skip that number until the claim is removed.
     """
     claim = path.with_name(f"{_PREFIX}{path.name}{_SUFFIX}")
     try:
@@ -145,13 +145,13 @@ def _highest_number(folder: Path) -> int:
 def _remove_stale(folder: Path) -> None:
     oldest = time.time() - _STALE_SECONDS
     for path in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
-        with suppress(OSError):  # another process may be clearing away the same file
+        with suppress(OSError):  # another process may be removing the same file
             if path.stat().st_mtime < oldest:
                 path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the new name survive a power cut, where the system can do that (Windows cannot open a folder)."""
+    """Make the new name survive a power cut, where the system supports it (Windows cannot open a folder)."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -162,7 +162,7 @@ def _sync_folder(folder: Path) -> None:
 
 @contextmanager
 def plain_errors(path: Path) -> Generator[None]:
-    """What goes wrong with files under `path` becomes a UserError that says what to do."""
+    """Turn file errors under `path` into a UserError that says what to do."""
     try:
         yield
     except OSError as error:

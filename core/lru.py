@@ -1,4 +1,4 @@
-"""Tensors that were computed lately, so that asking for the same again costs nothing."""
+"""A least-recently-used cache of tensors."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Callable, Hashable
 
 from torch import Tensor
 
-LARGEST = 4 * 1024**2  # bytes of a tensor that is worth keeping
+LARGEST = 4 * 1024**2  # bytes; larger tensors are not cached
 
 
 class TensorCache:
-    """The last `most` tensors by what they were computed from, none of them above LARGEST.
+    """The `most` tensors last used, by key; none of them above LARGEST.
 
-    Several threads may ask at once; two that ask for the same may both compute it. Everyone gets a copy of
-    their own, so nothing that is done to it reaches the others.
+    Thread-safe; two threads that ask for the same key may both compute it. Every caller gets its own copy, so
+    changes in place do not reach the others.
     """
 
     def __init__(self, most: int) -> None:
@@ -24,7 +24,7 @@ class TensorCache:
         self._kept: OrderedDict[Hashable, Tensor] = OrderedDict()  # in the order of their last use
 
     def __call__(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
-        """What `make` gives, or gave for the same key. What it raises passes through, and nothing is kept."""
+        """The cached tensor of `key`, or that of `make()`. Errors of `make` pass through uncached."""
         with self._lock:
             found = self._kept.get(key)
             if found is not None:
@@ -40,6 +40,6 @@ class TensorCache:
         return made
 
     def forget(self) -> None:
-        """Let everything go."""
+        """Empty the cache."""
         with self._lock:
             self._kept.clear()

@@ -1,4 +1,4 @@
-"""How much memory this process has used, how much more there is, and how it is given back."""
+"""Memory: the peak of this process, what is free, and how to release it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def peak_memory_mb(device: torch.device) -> float | None:
-    """The most memory held at once, in MB of 2**20 bytes: of the accelerator when `device` is one, else of
-    this process, mapped files included as far as they were read. None where the system does not say.
+    """Peak memory in MB of 2**20 bytes: of the accelerator if `device` is one, else of this process,
+    including the pages of mapped files that were read. None where the system does not report it.
     """
     if device.type == "cuda":
         import torch
 
         return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
-    try:  # what getrusage says on Linux may be a parent's, from before this program was started
+    try:  # on Linux getrusage may report a parent's peak, from before this program started
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         [kilobytes] = re.findall(r"^VmHWM:\s+([0-9]+) kB", status, re.MULTILINE)
         return round(int(kilobytes) / 2**10, 1)
@@ -36,38 +36,36 @@ def peak_memory_mb(device: torch.device) -> float | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory was short, of the machine or of an accelerator."""
+    """Whether an error means that the machine or an accelerator ran out of memory."""
     import torch
 
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     words = str(error)
-    short = "can't allocate memory" in words or "out of memory" in words  # a CPU's words, and Apple's
+    short = "can't allocate memory" in words or "out of memory" in words  # the messages of CPU and MPS
     return isinstance(error, RuntimeError) and short
 
 
 def trim_memory() -> None:
-    """Give what was freed back to the system, where the allocators keep it for later."""
+    """Return freed memory that the allocators hold to the system."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
     if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; others keep less
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only; other allocators hold less
         if trim is not None:
             trim(0)
 
 
 def release_memory() -> None:
-    """Give back what a model that was let go held."""
+    """Release the memory of a model that is no longer referenced."""
     gc.collect()
     trim_memory()
 
 
 def free_memory(device: torch.device | None = None) -> int | None:
-    """The bytes that a process may still take: of the accelerator when `device` is one that says so, else of
-    this machine or of the container that it runs in.
-
-    None where the system does not say.
+    """Free memory in bytes: of the accelerator if `device` is a CUDA device, else of this machine or of the
+    container that it runs in. None where the system does not report it.
     """
     if device is not None and device.type == "cuda":
         import torch

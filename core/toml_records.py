@@ -1,4 +1,4 @@
-"""TOML into frozen dataclasses: unknown keys are errors that name the nearest known one."""
+"""TOML and JSON to frozen dataclasses: an unknown key is an error that names the nearest known one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises UserError when it cannot be read or is no TOML."""
+    """The tables of a TOML file. Raises UserError when it cannot be read or is not valid TOML."""
     try:
         return tomli.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -29,7 +29,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises UserError when it cannot be read or holds none."""
+    """The object in a JSON file. Raises UserError when it cannot be read or holds no object."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -42,10 +42,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def build(kind: type[T], values: object, where: str, *, unknown: Literal["refuse", "ignore"] = "refuse") -> T:
-    """An instance of the dataclass `kind`, nested ones included, from a table of TOML or JSON.
+    """An instance of the dataclass `kind`, with nested ones, from a table of TOML or JSON.
 
-    Raises UserError, which names `where`, for a key that is unknown or missing and for a value of another
-    type.
+    Raises UserError, which names `where`, for an unknown or missing key and for a value of the wrong type.
     """
     if not isinstance(values, Mapping):
         raise UserError(f"{where} must be a table of names and values.")
@@ -74,8 +73,8 @@ def build(kind: type[T], values: object, where: str, *, unknown: Literal["refuse
 
 
 def override(values: dict[str, Any], assignments: typing.Iterable[str]) -> None:
-    """Change nested tables in place by "train.unet.steps=100"; the value is written as TOML. Raises
-    UserError.
+    """Change nested tables in place by assignments such as "train.unet.steps=100", with values in TOML.
+    Raises UserError.
     """
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
@@ -111,7 +110,7 @@ def _value(wanted: Any, value: Any, where: str) -> Any:
         return float(value)
     if isinstance(wanted, type) and type(value) is wanted:
         return value
-    raise UserError(f"{where} is {value!r}, which is no {_spoken(wanted)}.")
+    raise UserError(f"{where} is {value!r}: it must be {_spoken(wanted)}.")
 
 
 def _fits(wanted: Any, value: Any) -> bool:
@@ -121,4 +120,5 @@ def _fits(wanted: Any, value: Any) -> bool:
 def _spoken(wanted: Any) -> str:
     if typing.get_origin(wanted) is typing.Literal:
         return "or ".join(f"{choice!r} " for choice in typing.get_args(wanted)).strip()
-    return {int: "whole number", float: "number", str: "text", bool: "true or false"}.get(wanted, str(wanted))
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    return names.get(wanted, str(wanted))

@@ -1,4 +1,4 @@
-"""What the VAE of Stable Diffusion takes for large pictures, whole and by strips.
+"""What the VAE of Stable Diffusion takes for large pictures, whole and tiled.
 
     python -m tests.vae_memory
 
@@ -34,12 +34,12 @@ class Taken:
 
 
 def both(call: str, shape: tuple[int, ...]) -> tuple[Taken, Taken]:
-    """By strips and whole: `call` ("encode" or "decode") on one input of this shape."""
+    """Tiled and whole: `call` ("encode" or "decode") on one input of this shape."""
     with torch.device("meta"):
         net = AutoencoderKL(VAEConfig()).to(torch.bfloat16).requires_grad_(False)
         x = torch.empty(shape, dtype=torch.bfloat16)
-    by_strips, whole = (_taken(net, lambda: getattr(net, call)(x), largest) for largest in (0, 1 << 40))
-    return by_strips, whole
+    tiled, whole = (_taken(net, lambda: getattr(net, call)(x), largest) for largest in (0, 1 << 40))
+    return tiled, whole
 
 
 @torch.no_grad()
@@ -90,10 +90,10 @@ def main() -> None:
         ("decode", (1, 4, 256, 256)),
         ("encode", (1, 3, 1024, 1024)),
     ):
-        by_strips, whole = both(call, shape)
-        sizes = f"{whole.peak / 2**20:.0f} MB whole, {by_strips.peak / 2**20:.0f} MB by strips"
-        work = f"{whole.operations / 1e12:.1f} TFLOP whole, {by_strips.operations / 1e12:.1f} by strips"
-        print(f"{call} {shape}: {sizes}, {by_strips.peak / whole.peak:.2f}; {work}")
+        tiled, whole = both(call, shape)
+        sizes = f"{whole.peak / 2**20:.0f} MB whole, {tiled.peak / 2**20:.0f} MB tiled"
+        work = f"{whole.operations / 1e12:.1f} TFLOP whole, {tiled.operations / 1e12:.1f} tiled"
+        print(f"{call} {shape}: {sizes}, {tiled.peak / whole.peak:.2f}; {work}")
 
 
 if __name__ == "__main__":

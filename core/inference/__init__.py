@@ -1,1 +1,1 @@
-"""Inference: a loaded model, a run of it from plan to images, and the record it leaves."""
+"""Inference: a loaded model, a run of it from plan to images, and its saved steps."""

@@ -1,4 +1,4 @@
-"""The steps of a run as one file to show: a moving GIF, or a sheet of small pictures."""
+"""The steps of a run as one file: an animated GIF or a contact sheet."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def frames(
     largest: int = 512,
     decode: Decode | None = None,
 ) -> list[Image.Image]:
-    """A picture a step, at most `largest` pixels a side: by the preview map, or by `decode` (the VAE's)."""
+    """One image per step, at most `largest` pixels a side: by the preview map, or by `decode` (the VAE's)."""
     made = []
     for k in range(1, len(trajectory.steps) + 1):
         if decode is None:
@@ -50,9 +50,9 @@ def animation(
     final: Image.Image | None = None,
     decode: Decode | None = None,
 ) -> bytes:
-    """The steps as a GIF that goes round and round, `milliseconds` each, the last one for `hold` of them.
+    """The steps as a looping GIF, `milliseconds` for each and `hold` milliseconds for the last.
 
-    final: the finished picture, to be shown last.
+    final: the finished image, shown last.
     """
     shown = frames(trajectory, view, image, largest=largest, decode=decode)
     if final is not None:
@@ -69,7 +69,7 @@ def contact_sheet(
     largest: int = 192,
     decode: Decode | None = None,
 ) -> Image.Image:
-    """The steps side by side, row after row, each with its number and noise level under it."""
+    """The steps in rows, each labelled with its number and noise level."""
     shown = frames(trajectory, view, image, largest=largest, decode=decode)
     across = min(columns or math.ceil(math.sqrt(len(shown) * 1.4)), len(shown))
     labels = [f"{i}: sigma {step.sigma:.3g}" for i, step in enumerate(trajectory.steps, 1)]

@@ -25,11 +25,11 @@ def build_denoiser(
     embeddings: Sequence[Tensor] | None = None,
     cancel: threading.Event | None = None,
 ) -> Denoiser:
-    """What samplers call as `denoise(x, sigma)` in a run of `settings` from `start`.
+    """The `denoise(x, sigma)` of a run of `settings` from `start`.
 
-    grid: the levels of the whole schedule, which the guidance interval is a part of; None guides everywhere.
-    embeddings: prompt embeddings (1, T, D) with the prompt and without, instead of those of the settings.
-    Raises UserError.
+    grid: the levels of the whole schedule, for the guidance interval; None guides everywhere. embeddings:
+    conditional and unconditional prompt embeddings (1, T, D), instead of those of the settings. Raises
+    UserError.
     """
     guided = settings.cfg_scale != 1
     if embeddings is None:

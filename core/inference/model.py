@@ -1,4 +1,4 @@
-"""A loaded model: the networks, and what runs ask of them: encode, predict, decode, preview."""
+"""A loaded model: its networks, with encode, predict, decode and preview."""
 
 from __future__ import annotations
 
@@ -39,11 +39,10 @@ if TYPE_CHECKING:
 
 
 class Model:
-    """A loaded model: its networks, and what a run asks of them. Runs do not change it, so several may use it
-    at once.
+    """A loaded model. Runs do not change it, so several may use it at once.
 
-    The text states and latents of the last prompts and pictures are remembered, a few MB. Who changes the
-    weights of a loaded model calls `forget`.
+    The prompt embeddings of the last prompts and the latents of the last images are cached, a few MB. Call
+    `forget` after changing the weights of a loaded model.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class Model:
         self.name, self.about = self.notes.name, files.about
         self.defaults, self.examples = self.notes.defaults, self.notes.examples
         self.device, self.dtype = device, dtype
-        # What stands in a VAE's place without weights gains nothing from few digits, and would lose levels.
+        # Models of pixels or points have no VAE weights: half precision would gain nothing and lose levels.
         weights = networks.vae.module.parameters()
         self._coder_dtype = next((weight.dtype for weight in weights), torch.float32)
         self._texts, self._latents = TensorCache(16), TensorCache(8)
@@ -68,27 +67,27 @@ class Model:
 
     @property
     def text_encoder(self) -> CLIPTextEncoder:
-        """The network itself. In a run go through `encode_prompts`: it keeps the weights while it runs."""
+        """The network itself. In a run use `encode_prompts`, which keeps the weights loaded meanwhile."""
         return self.networks.look(self.networks.text_encoder)
 
     @property
     def vae(self) -> Coder:
-        """The network itself. In a run go through `encode` and `decode`."""
+        """The network itself. In a run use `encode` and `decode`."""
         return self.networks.look(self.networks.vae)
 
     @property
     def unet(self) -> UNet:
-        """The network itself. In a run go through `predict`."""
+        """The network itself. In a run use `predict`."""
         return self.networks.look(self.networks.unet)
 
     @property
     def sha256(self) -> str:
-        """The hash of the model's weights. The files are read for it when it is first wanted."""
+        """The hash of the model's weights, computed from the files at the first call."""
         return self.files.sha256
 
     @property
     def ref(self) -> ModelRef:
-        """What a recipe says of the model."""
+        """The model's entry in a recipe."""
         files = self.files
         return ModelRef(name=self.name, sha256=files.sha256, vae_sha256=files.vae_sha256, ema=files.ema)
 
@@ -103,15 +102,15 @@ class Model:
         ema: bool = False,
         memory: str | None = None,
     ) -> Model:
-        """A model: a folder as diffusers writes it, or a .safetensors or .ckpt file; by its path or its name
-        ("tiny", or one in data/models). `about` says what was found.
+        """Load a diffusers folder, a .safetensors or a .ckpt file, by path or by name ("tiny", or a name in
+        data/models). `about` says what was found.
 
-        device: "cpu", "cuda", "mps"; the best one that is there when None. dtype: "float32", "float16",
-        "bfloat16"; when None float16 on an accelerator, and on a CPU bfloat16 where it computes that by
-        itself, else float32: `about` says which and why. vae: a file or folder with a VAE to take instead of
-        the model's own. ema: take the averaged copy of the UNet that some files hold. memory: "full",
-        "offload" or "sequential" (core/inference/offload.py); when None the first of them that there is room
-        for. Raises UserError, also for files that are damaged.
+        device: "cpu", "cuda", "mps"; the best available one when None. dtype: "float32", "float16",
+        "bfloat16"; when None float16 on an accelerator, and on a CPU bfloat16 if the hardware supports it,
+        else float32: `about` says which and why. vae: a file or folder with a VAE to use instead of the
+        model's own. ema: use the averaged (EMA) weights of the UNet if the file has them. memory: "full",
+        "offload" or "sequential" (core/inference/offload.py); when None the first that fits in memory.
+        Raises UserError, also for damaged files.
         """
         began = time.perf_counter()
         where = find_device(device)
@@ -127,7 +126,7 @@ class Model:
         )
         if max(tokenizer.vocab.values()) >= config.text.vocab_size:
             raise UserError(
-                f"The tokenizer in {files.tokenizer} is of another model: it knows more tokens than "
+                f"The tokenizer in {files.tokenizer} belongs to another model: it has more tokens than "
                 f"{files.notes.name}'s text encoder."
             )
         networks = Networks(
@@ -143,9 +142,9 @@ class Model:
         return model
 
     def tokens(self, prompt: str) -> TokenCount:
-        """How many tokens a prompt takes, and which of its words the model has not learned.
+        """The token count of a prompt, and its words that the model was not trained on.
 
-        Raises UserError for weights that cannot be used.
+        Raises UserError for invalid weights.
         """
         return self.tokenizer.count(prompt)
 
@@ -157,7 +156,7 @@ class Model:
 
     @torch.no_grad()
     def encode_prompts(self, *prompts: str, clip_skip: int = 1) -> list[Tensor]:
-        """Text states (1, T, D) of each prompt, all of the length of the longest: chunks side by side.
+        """Prompt embeddings (1, T, D) of each prompt, padded to the longest; chunks are concatenated.
 
         clip_skip: the layer that the encoder stops at, counted from the last one. Raises UserError.
         """
@@ -169,9 +168,9 @@ class Model:
 
     def _encode(self, chunks: list[Chunk], clip_skip: int) -> Tensor:
         key = (clip_skip, *((tuple(chunk.ids), tuple(chunk.weights)) for chunk in chunks))
-        return self._texts(key, lambda: self._encode_anew(chunks, clip_skip))
+        return self._texts(key, lambda: self._encode_uncached(chunks, clip_skip))
 
-    def _encode_anew(self, chunks: list[Chunk], clip_skip: int) -> Tensor:
+    def _encode_uncached(self, chunks: list[Chunk], clip_skip: int) -> Tensor:
         ids = torch.tensor([chunk.ids for chunk in chunks], device=self.device)
         weights = torch.tensor([chunk.weights for chunk in chunks], device=self.device)
         states = self.networks.run(self.networks.text_encoder, lambda text: text(ids, clip_skip - 1))
@@ -185,8 +184,8 @@ class Model:
 
     @torch.no_grad()
     def predict(self, x: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
-        """What the UNet says of scaled states (B, C, h, w) in its dtype at timesteps (B,), with text states
-        (B, T, D): its prediction, of x's shape. Raises UserError where memory is short.
+        """The UNet's prediction (B, C, h, w) for scaled states (B, C, h, w) in its dtype, timesteps (B,) and
+        prompt embeddings (B, T, D). Raises UserError when memory runs out.
         """
         predicted: Tensor = self.networks.run(self.networks.unet, lambda unet: unet(x, timesteps, context))
         return predicted
@@ -201,9 +200,7 @@ class Model:
         deep: Tensor | None = None,
         merging: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
-        """The same with the deep features behind it, and approximately where that is asked: see
-        `UNet.evaluate`.
-        """
+        """The prediction with its deep features, and with approximations: see `UNet.evaluate`."""
         return self.networks.run(
             self.networks.unet,
             lambda unet: unet.evaluate(x, timesteps, context, deep=deep, merging=merging),
@@ -211,32 +208,32 @@ class Model:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
-        """Pictures of scaled latents (B, C, h, w), by the VAE, one at a time: a batch changes no picture.
-        Raises UserError when the decoder overflows, and where memory is short.
+        """Images of scaled latents (B, C, h, w), by the VAE, one at a time, so that a batch changes no image.
+        Raises UserError when the decoder overflows or memory runs out.
         """
         return [to_images(self._decode_one(latents[i : i + 1]))[0] for i in range(len(latents))]
 
     @torch.no_grad()
     def encode(self, pictures: Tensor) -> Tensor:
-        """Scaled latents (B, C, h, w), float32 on the device, of pictures (B, 3, H, W) in [-1, 1]: the VAE's
-        mean, one picture at a time. Raises UserError when the encoder overflows, and where memory is short.
+        """Scaled latents (B, C, h, w), float32 on the device, of images (B, 3, H, W) in [-1, 1]: the VAE's
+        mean, one image at a time. Raises UserError when the encoder overflows or memory runs out.
         """
         return torch.cat([self._encode_one(pictures[i : i + 1]) for i in range(len(pictures))])
 
     def _encode_one(self, picture: Tensor) -> Tensor:
         content = picture.cpu().contiguous().view(torch.uint8).numpy().tobytes()
         key = (picture.dtype, picture.shape, hashlib.sha256(content).digest())
-        return self._latents(key, lambda: self._encode_one_anew(picture))
+        return self._latents(key, lambda: self._encode_one_uncached(picture))
 
-    def _encode_one_anew(self, picture: Tensor) -> Tensor:
+    def _encode_one_uncached(self, picture: Tensor) -> Tensor:
         x = picture.to(self.device, self._coder_dtype)
         latent = self.networks.run(self.networks.vae, lambda vae: vae.encode(x)).float().contiguous()
         if not bool(latent.isfinite().all()):
-            raise UserError("The VAE gave values that are not numbers; try dtype float32.")
+            raise UserError("The VAE gave NaN or infinite values; try dtype float32.")
         return latent
 
     def forget(self) -> None:
-        """Let go of the prompts and pictures that are remembered."""
+        """Clear the caches of prompt embeddings and latents."""
         self._texts.forget()
         self._latents.forget()
 
@@ -246,28 +243,28 @@ class Model:
         """
         picture = self._decode_unchecked(latent)
         if not bool(picture.isfinite().all()):
-            raise UserError("The VAE gave values that are not numbers; try dtype float32.")
+            raise UserError("The VAE gave NaN or infinite values; try dtype float32.")
         return picture
 
     @torch.no_grad()
     def _decode_unchecked(self, latents: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, 3, H, W), whatever the numbers are."""
+        """(B, C, h, w) -> (B, 3, H, W), without a check for NaN."""
         x = latents.to(self.device, self._coder_dtype)
         return self.networks.run(self.networks.vae, lambda vae: vae.decode(x))
 
     def preview(self, latents: Tensor) -> list[Image.Image]:
-        """Quick pictures of latents (B, C, h, w), without the VAE."""
+        """Quick images of latents (B, C, h, w), without the VAE."""
         return self.previewer(latents)
 
     @cached_property
     def previewer(self) -> Previewer:
-        """The linear map behind previews: the model's own, or one that is fitted to its VAE and kept."""
+        """The linear map of previews: the model's own, or one fitted to its VAE and cached."""
         drawn = NO_COLOURS if isinstance(self.config.vae, PointsConfig) else None
         rows = drawn or self.notes.preview or preview_map(self.files, self.encode, self._decode_unchecked)
         return Previewer(rows, self.config.vae.reduction)
 
     def recipe(self, settings: Settings) -> Recipe:
-        """What goes into the picture of these settings (of one image)."""
+        """The recipe to save in the image of these settings (of one image)."""
         versions = {name: metadata.version(name) for name in ("latentcanvas", "torch")}
         return Recipe.of(
             settings,

@@ -1,8 +1,8 @@
 """A model's three networks, and how much of them is on the device at a time.
 
-`full`: all of them. `offload`: the one that is at work. `sequential`: the layer that is at work. The weights
-that are not there lie in the model's files, which are mapped: they are read anew when their turn comes, on a
-CPU as on an accelerator, and every mode computes the same numbers.
+`full`: all of them. `offload`: the one that is running. `sequential`: the layer that is running. Offloaded
+weights stay in the model's memory-mapped files and are read again when needed, on a CPU as on an accelerator.
+Every mode computes the same numbers.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from core.weights.parts import StoredNetwork
 log = logging.getLogger(__name__)
 
 Memory = Literal["full", "offload", "sequential"]
-MODES: tuple[Memory, ...] = get_args(Memory)  # each takes less than the one before
-# With its weights and half as much again a model makes pictures of its own size: docs/benchmarks.md.
+MODES: tuple[Memory, ...] = get_args(Memory)  # each takes less memory than the one before
+# A model needs 1.5 times the size of its weights to make images of its default size: docs/benchmarks.md.
 ROOM = 1.5
 
 M = TypeVar("M", bound=nn.Module)
@@ -45,11 +45,11 @@ def find_memory(name: str | None) -> Memory | None:
 
 
 class Networks:
-    """Text encoder, VAE and UNet of a model, run by `run`, one call at a time where they share their room.
+    """Text encoder, VAE and UNet of a model, called by `run`, one call at a time when offloaded.
 
-    memory: the mode that is asked for; when None the first one that there is room for. `chosen` is what
-    became of it, `words` say why. `mode` is the one in force: where memory turns out to be short it becomes
-    the next smaller one, until `restore`. Raises UserError for weights that are not numbers.
+    memory: the requested mode; when None the first that fits in memory. `chosen` is the result, `words` say
+    why. `mode` is the current one: when memory runs out it becomes the next smaller one, until `restore`.
+    Raises UserError for weights that are NaN or infinite.
     """
 
     def __init__(
@@ -71,8 +71,8 @@ class Networks:
             part.read() if self.chosen == "full" else part.check()
 
     def run(self, part: StoredNetwork[M], do: Callable[[M], T]) -> T:
-        """`do` with a network that is there. Where memory is short it is done once more in the next smaller
-        mode; raises UserError where that is not enough, either.
+        """Call `do` with a network, loaded if needed. When memory runs out, try again in the next smaller
+        mode; raises UserError if that is not enough either.
         """
         mode = self.mode
         try:
@@ -84,7 +84,7 @@ class Networks:
             return self._run(part, do)
 
     def _run(self, part: StoredNetwork[M], do: Callable[[M], T]) -> T:
-        """The same, once. Raises _TooLittle, which unlike the error itself holds no tensors of its frames."""
+        """One attempt. Raises _TooLittle, which unlike the original error holds no tensors of its frames."""
         try:
             with self.at_work(part) as network:
                 return do(network)
@@ -95,7 +95,7 @@ class Networks:
 
     @contextlib.contextmanager
     def in_words(self) -> Generator[None]:
-        """Where memory is short inside, a UserError."""
+        """Turn an out-of-memory error inside into a UserError."""
         try:
             yield
             return
@@ -106,7 +106,7 @@ class Networks:
 
     @contextlib.contextmanager
     def at_work(self, part: StoredNetwork[M]) -> Generator[M]:
-        """A network that stays there until the `with` is left. Raises UserError."""
+        """A network that stays loaded until the `with` ends. Raises UserError."""
         with self._changed:
             self._changed.wait_for(lambda: self._has_room_for(part))
             self._bring(part)
@@ -119,32 +119,32 @@ class Networks:
                 self._changed.notify_all()
 
     def look(self, part: StoredNetwork[M]) -> M:
-        """The network itself, whose weights are there until another one's take their place."""
+        """The network itself, whose weights stay loaded until another network replaces them."""
         with self.at_work(part) as network:
             return network
 
     def restore(self) -> None:
-        """Back to the mode that was chosen; what is missing then is read when it is next wanted."""
+        """Back to the chosen mode; missing weights are read when they are next needed."""
         with self._changed:
             if self.mode != self.chosen and not self._working:
                 self._change(self.chosen)
 
     @property
     def shrunk(self) -> str:
-        """In words, that the mode in force is not the one that was chosen; empty while it is."""
-        return "" if self.mode == self.chosen else f"memory was short: made with memory {self.mode}"
+        """A message if the current mode is not the chosen one; else empty."""
+        return "" if self.mode == self.chosen else f"out of memory: continued with memory {self.mode}"
 
     def too_little(self) -> UserError:
-        """What to say where memory is short."""
+        """The error when memory runs out."""
         smaller = MODES[MODES.index(self.mode) + 1 :]
         more = f", or --memory {smaller[-1]}" if smaller else ""
         return UserError(
-            f"There is not enough memory on {self.device} for this, with memory {self.mode}: try a smaller "
+            f"There is not enough memory on {self.device} for this with memory {self.mode}: try a smaller "
             f"size or batch{more}."
         )
 
     def _has_room_for(self, part: StoredNetwork[Any]) -> bool:
-        """Whether it may work beside those that do: a part that is let go must not be at work elsewhere."""
+        """Whether `part` may run now: a network that would be offloaded for it must not be running."""
         if self.mode == "full":
             return True
         return not self._working or (self.mode == "offload" and set(self._working) == {part})
@@ -166,15 +166,15 @@ class Networks:
         trim_memory()
 
     def _shrink(self, mode: Memory) -> bool:
-        """To the mode that takes less than `mode` did; False if there is none."""
+        """Change to the mode after `mode`; False if there is none."""
         smaller = MODES[MODES.index(mode) + 1 :]
         if not smaller:
             return False
         with self._changed:
             self._changed.wait_for(lambda: not self._working)
-            if self.mode == mode:  # another run may have come before
+            if self.mode == mode:  # another run may have done this already
                 self._change(smaller[0])
-                log.warning("memory on %s was short: going on with memory %s", self.device, self.mode)
+                log.warning("out of memory on %s: continuing with memory %s", self.device, self.mode)
         release_memory()
         return True
 
@@ -184,14 +184,14 @@ class Networks:
 
 
 class _TooLittle(Exception):
-    """Memory was short."""
+    """Out of memory."""
 
 
 def _choice(asked: Memory | None, whole: int, largest: int, free: int | None) -> tuple[Memory, str]:
-    """A mode, and why. whole, largest: bytes of all weights, and of the largest network's."""
+    """A mode, and why. whole, largest: bytes of all weights, and of those of the largest network."""
     if asked is not None:
-        return asked, f"{asked}, as asked"
+        return asked, f"{asked}, as requested"
     if free is None or ROOM * whole <= free:
-        return "full", "full, as there is room"
+        return "full", "full, as enough memory is free"
     mode: Memory = "offload" if ROOM * largest <= free else "sequential"
-    return mode, f"{mode}, as {ROOM * whole / 2**30:.1f} GB would be wanted and {free / 2**30:.1f} are free"
+    return mode, f"{mode}, as {ROOM * whole / 2**30:.1f} GB would be needed and {free / 2**30:.1f} are free"

@@ -1,7 +1,7 @@
-"""From a request to images: the one path that scripts, the command line and the page all take.
+"""From a request to images, for scripts, the command line and the page.
 
 tokenise -> text encoder -> start noise -> schedule -> sampler -> denoiser with guidance -> VAE -> image
-and recipe; a run that starts from an image comes to its latents through the VAE first
+and recipe; an init image is first encoded by the VAE
 
 The networks are in core/inference/model.py, one run in core/inference/run.py.
 """
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class Pipeline:
-    """What turns requests into images with a loaded `model`. `Pipeline.load` makes one."""
+    """Turns requests into images with a loaded `model`. `Pipeline.load` makes one."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -53,15 +53,15 @@ class Pipeline:
         ema: bool = False,
         memory: str | None = None,
     ) -> Pipeline:
-        """A model: a folder as diffusers writes it, or a .safetensors or .ckpt file; by its path or its name
-        ("tiny", or one in data/models). `about` says what was found.
+        """Load a diffusers folder, a .safetensors or a .ckpt file, by path or by name ("tiny", or a name in
+        data/models). `about` says what was found.
 
-        device: "cpu", "cuda", "mps"; the best one that is there when None. dtype: "float32", "float16",
-        "bfloat16"; when None float16 on an accelerator, and on a CPU bfloat16 where it computes that by
-        itself, else float32: `about` says which and why. vae: a file or folder with a VAE to take instead of
-        the model's own. ema: take the averaged copy of the UNet that some files hold. memory: "full",
-        "offload" or "sequential" (core/inference/offload.py); when None the first of them that there is room
-        for. Raises UserError, also for files that are damaged.
+        device: "cpu", "cuda", "mps"; the best available one when None. dtype: "float32", "float16",
+        "bfloat16"; when None float16 on an accelerator, and on a CPU bfloat16 if the hardware supports it,
+        else float32: `about` says which and why. vae: a file or folder with a VAE to use instead of the
+        model's own. ema: use the averaged (EMA) weights of the UNet if the file has them. memory: "full",
+        "offload" or "sequential" (core/inference/offload.py); when None the first that fits in memory.
+        Raises UserError, also for damaged files.
         """
         return cls(Model.load(source, device=device, dtype=dtype, vae=vae, ema=ema, memory=memory))
 
@@ -75,12 +75,11 @@ class Pipeline:
         keep_steps: bool = True,
         **fields: Any,
     ) -> Run:
-        """A run of `request`, or of the Request that `fields` make: iterate over it for its steps.
+        """A run of `request`, or of a Request of `fields`: iterate over it for its steps.
 
-        image: a picture to start from, a PIL image or a file; mask: white where it is to be painted anew.
-        When `cancel` is set, the next evaluation of the network raises Cancelled. Without `keep_steps` only
-        the last step stays in memory. Raises UserError for a bad request and for pictures that cannot be
-        used.
+        image: the init image, a PIL image or a file; mask: white where it is repainted. When `cancel` is set,
+        the next evaluation of the network raises Cancelled. Without `keep_steps` only the last step stays in
+        memory. Raises UserError for a bad request and for images that cannot be used.
         """
         if request is not None and fields:
             raise TypeError("give a request or its fields, not both")
@@ -109,26 +108,26 @@ class Pipeline:
         keep_steps: bool = True,
         **changes: Any,
     ) -> Run:
-        """A run that goes on from the state after `step` steps of another: 0 for its start, the last one for
-        what was due in a run that was stopped.
+        """A run that continues from the state after `step` steps of another: 0 is its start, and the last
+        step of a stopped run continues that run.
 
-        `changes` are what is to be otherwise; or `request` says everything, and what it leaves open is as it
-        was. Pictures, size and batch stay. With the schedule, steps and sigmas as they were the rest of the
-        grid is run, else the request's own levels below that of the state. picture: one that the run has
-        made, needed only where it is pasted back into a larger one. Raises UserError.
+        `changes` are the fields to change; or `request` has all fields, and those left open are taken from
+        the parent run. Images, size and batch cannot change. If schedule, steps and sigmas do not change, the
+        rest of the grid is run, else the request's own levels below that of the state. picture: an image that
+        the parent made, needed only if it was pasted into a larger one. Raises UserError.
         """
         if request is not None and changes:
-            raise TypeError("give a request or what changes, not both")
+            raise TypeError("give a request or changes, not both")
         branch = Branch(step, trajectory.settings)
         made = len(trajectory.steps)
         if step > made or (step == made and trajectory.sigma(made) == 0):
-            raise UserError(f"branch after step {step}: {made} were made; choose one before")
+            raise UserError(f"branch after step {step}: the run has {made} steps; choose an earlier step")
         asked = branch_request(branch, trajectory.settings, request, changes)
         self.model.check_clip_skip(asked.clip_skip)
         settings = asked.resolve(self.model.defaults, current.registry(), branch.given)
         paste = trajectory.paste
         if picture is None and paste is not None and not paste.whole:
-            raise UserError("the run was pasted back into a larger picture: give the picture that it made")
+            raise UserError("the run was pasted into a larger image: give the image that it saved")
         return Run(
             self.model,
             asked,
@@ -140,22 +139,22 @@ class Pipeline:
         )
 
     def generate(self, request: Request | None = None, **fields: Any) -> Result:
-        """Run to the end and decode. Arguments and errors are those of `stream`."""
+        """Run to the end and decode. Arguments and errors as in `stream`."""
         return self.stream(request, **fields).result()
 
     @property
     def name(self) -> str:
-        """What the model is called."""
+        """The model's name."""
         return self.model.name
 
     @property
     def about(self) -> str:
-        """What was found in the model's files, and how it runs."""
+        """One line about the model's files, memory mode and dtype."""
         return self.model.about
 
     @property
     def defaults(self) -> Defaults:
-        """What the model chooses where a request leaves it open."""
+        """The model's defaults for fields that a request leaves open."""
         return self.model.defaults
 
     @property
@@ -170,17 +169,17 @@ class Pipeline:
 
     @property
     def device(self) -> torch.device:
-        """Where the model runs."""
+        """The device that the model runs on."""
         return self.model.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The number format of its networks."""
+        """The dtype of its networks."""
         return self.model.dtype
 
     @property
     def sha256(self) -> str:
-        """The hash of the model's weights. The files are read for it when it is first wanted."""
+        """The hash of the model's weights, computed from the files at the first call."""
         return self.model.sha256
 
     @property

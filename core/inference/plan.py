@@ -1,4 +1,4 @@
-"""What a run will do before it begins: its parts, and the noise levels of each."""
+"""The plan of a run: its parts, and the noise levels of each."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from core.sampling.registry import Registry, SamplerInfo
 
 
-# A level so near below the state's own is no step of its own.
+# A level closer than this below the state's own is skipped.
 _APART = 1 - 1e-4
 
 
 @dataclass(frozen=True)
 class Leg:
-    """A part of a run by one set of settings: all of most runs.
+    """A part of a run with one set of settings; without branches, the whole run.
 
-    grid: the whole of its schedule. first: the steps before it. levels: those from there to 0.
+    grid: the levels of its whole schedule. first: the number of steps before it. levels: those it runs, to 0.
     """
 
     settings: Settings
@@ -34,11 +34,11 @@ class Leg:
 
     @property
     def total(self) -> int:
-        """The steps of a run that ends with it, those before it included."""
+        """The steps of a run that ends with this leg, including those before it."""
         return self.first + len(self.levels) - 1
 
     def beginning_at(self, sigma: float) -> Leg:
-        """The same from the level at which a sampler that chooses its steps has left the state."""
+        """The same leg from the level at which an adaptive sampler has left the state."""
         if sigma == self.levels[0]:
             return self
         return dataclasses.replace(self, levels=(sigma, *_below(self.grid, sigma)))
@@ -47,7 +47,7 @@ class Leg:
 def legs(settings: Settings, model: NoiseSchedule, registry: Registry) -> list[Leg]:
     """The parts of a run, first to last. Raises UserError for a branch where nothing is left to run.
 
-    After a sampler that chooses its own steps the levels are a guess: see `Leg.beginning_at`.
+    After an adaptive sampler the levels are an estimate: see `Leg.beginning_at`.
     """
     sampler = registry.sampler(settings.sampler)
     schedule = registry.schedule(settings.schedule)
@@ -61,14 +61,15 @@ def legs(settings: Settings, model: NoiseSchedule, registry: Registry) -> list[L
 
 
 def _rest(before: Sequence[Leg], settings: Settings, grid: Sequence[float]) -> tuple[float, ...]:
-    """The levels that are left after the branch: the parent's own, unless the schedule changes there."""
+    """The levels left after the branch point: the parent's own, unless the schedule changes."""
     assert settings.branch is not None
     step, parent = settings.branch.step, before[-1]
     if any(leg.sampler.adaptive for leg in before):
         sigma = parent.levels[min(step - parent.first, len(parent.levels) - 2)]
     elif step >= parent.total:
         raise UserError(
-            f"branch after step {step}: the run has {parent.total} and nothing is left; choose one before"
+            f"branch after step {step}: the run has {parent.total} steps, so nothing is left to run; "
+            "choose an earlier step"
         )
     else:
         left = parent.levels[step - parent.first :]
@@ -90,10 +91,9 @@ def _same_levels(a: Settings, b: Settings) -> bool:
 class RunPlan:
     """What a run of `settings` will do.
 
-    legs: the parts that are run, first to last. before: the steps that are taken from another run. end: the
-    step to stop after, if it is not the last. sigmas: the levels of the legs, one after the other. message:
-    what the run says of itself where it does not take the whole grid from noise: "strength 0.6 x 20 = 12
-    steps, from sigma 3.4".
+    legs: the parts to run, first to last. before: the number of steps taken from another run. end: the step
+    to stop after, if it is not the last. sigmas: the levels of all legs in sequence. message: for a run that
+    does not run the whole grid from noise, such as "strength 0.6 x 20 = 12 steps, from sigma 3.4".
     """
 
     settings: Settings
@@ -109,9 +109,9 @@ def plan_run(
 ) -> RunPlan:
     """The plan of a run, before anything is computed.
 
-    branched_at: the level of the state that is taken from another run, after the steps that the settings'
-    branch says; without it these steps are run too. What comes after a sampler that chooses its own steps is
-    a guess. Raises UserError for a branch or an end that the steps do not have.
+    branched_at: the level of the state taken from another run after `settings.branch.step` steps; without it
+    these steps are run too. What comes after an adaptive sampler is an estimate. Raises UserError for a
+    branch or an end that the steps do not have.
     """
     parts = legs(settings, model, registry)
     before = 0
@@ -124,15 +124,15 @@ def plan_run(
 
 
 def _end_of(parts: list[Leg], settings: Settings) -> int | None:
-    """The step to stop after. Raises UserError when it is known that the run has not so many."""
+    """The step to stop after. Raises UserError if the run is known to have fewer steps."""
     end, total = settings.stop_after, parts[-1].total
     if end is not None and end > total and not any(leg.sampler.adaptive for leg in parts):
-        raise UserError(f"stop after {end}: the run has {total} steps; choose one of them")
+        raise UserError(f"stop after {end}: the run has {total} steps; choose at most {total}")
     return end
 
 
 def _message(leg: Leg) -> str:
-    """What a run says of itself where it does not take the whole grid from noise."""
+    """The message of a run that does not run the whole grid from noise; else empty."""
     settings = leg.settings
     if settings.branch is not None:
         return f"branched after step {leg.first} of {leg.total}, at sigma {leg.levels[0]:.3g}"

@@ -1,6 +1,6 @@
-"""Latents to a quick picture: each pixel a linear map of one latent cell, with no network.
+"""Quick previews of latents: each pixel is a linear map of one latent cell, without a network.
 
-The map is fitted once for a VAE by least squares, so a preview costs a small matrix product.
+The map is fitted once per VAE by least squares, so a preview costs a small matrix product.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from core.models.point_model import draw_points
 
 
 def fit(latents: Tensor, pictures: Tensor) -> Tensor:
-    """The (C + 1, 3) map that turns latents (B, C, h, w) into pictures (B, 3, h * f, w * f) best.
+    """The (C + 1, 3) map from latents (B, C, h, w) to images (B, 3, h * f, w * f) by least squares.
 
-    The last row is the constant. Pictures are averaged over each cell first.
+    The last row is the constant. Images are averaged over each cell first.
     """
     cell = pictures.shape[-1] // latents.shape[-1]
     wanted = torch.nn.functional.avg_pool2d(pictures, cell).permute(0, 2, 3, 1).reshape(-1, 3)
@@ -29,16 +29,16 @@ def fit(latents: Tensor, pictures: Tensor) -> Tensor:
 
 
 class Previewer:
-    """Latents (B, C, h, w), scaled, to one small picture each, `cell` times enlarged.
+    """Scaled latents (B, C, h, w) to one small image each, enlarged `cell` times.
 
-    A map of nothing but zeros is that of points in the plane: they are drawn.
+    A map of zeros is that of points in the plane, which are drawn.
     """
 
     def __init__(self, rows: Sequence[Sequence[float]], cell: int) -> None:
         self.map, self.cell = torch.tensor(rows, dtype=torch.float32), cell
 
     def __call__(self, latents: Tensor, *, constant: bool = True) -> list[Image.Image]:
-        """Without the constant, of a difference of latents: where they are equal it is grey."""
+        """Preview images. Use `constant=False` for a difference of latents: grey where it is 0."""
         x = latents.detach().float().cpu()
         if not self.map.any():
             return to_images(draw_points(x, self.cell))

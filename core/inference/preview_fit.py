@@ -1,8 +1,8 @@
-"""The linear map behind previews, for a model that brings none: fitted to its VAE once, and kept.
+"""The preview map of a model that has none: fitted to its VAE once, and cached.
 
-It is fitted to what the encoder makes of pictures: drawn scenes, and fields of colour whose spectrum is that
-of photographs (power falls with the square of the frequency; Field 1987). It is kept beside the model, or in
-the user's cache folder where that cannot be written.
+It is fitted to encoded images: drawn scenes, and fields of colour with the spectrum of photographs (power
+falls with the square of the frequency; Field 1987). It is saved next to the model, or in the user's cache
+folder if that cannot be written.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from core.weights.model_files import ModelFiles
 
 FORMAT = 1
 NAME = "latentcanvas-preview.json"
-COUNT, SIZE = 8, 128  # pictures of each kind, and their side: together as many pixels as one of 512x512
+COUNT, SIZE = 8, 128  # images of each kind, and their side: in total as many pixels as one of 512x512
 
 Rows = list[list[float]]
 Coded = Callable[[Tensor], Tensor]
 
 
 def preview_map(files: ModelFiles, encode: Coded, decode: Coded) -> Rows:
-    """(C + 1) rows of red, green, blue for a model's VAE: from the cache, or fitted and kept there.
+    """(C + 1) rows of red, green, blue for a model's VAE: from the cache, or fitted and cached.
 
-    encode: pictures to scaled latents, which may raise UserError. decode: the way back, whatever the numbers.
+    encode: images to scaled latents; may raise UserError. decode: the inverse, without a check for NaN.
     """
     mark = _mark(files)
     places = (_beside(files), cache_folder() / "previews" / f"{mark}.json")
@@ -58,18 +58,18 @@ def preview_map(files: ModelFiles, encode: Coded, decode: Coded) -> Rows:
 
 @torch.no_grad()
 def fitted(encode: Coded, decode: Coded, channels: int) -> Tensor:
-    """The map that fits best, (C + 1, 3)."""
+    """The map with the least squared error, (C + 1, 3)."""
     pictures = torch.cat([scenes(COUNT, SIZE), fields(COUNT, SIZE)])
     try:
         return fit(encode(pictures).cpu(), pictures)
-    except UserError:  # the encoder overflows, as some do in float16: what the decoder makes of noise must do
+    except UserError:  # the encoder overflows, as some do in float16: fit to decoded noise instead
         latents = start_noise(0, 4, (channels, 16, 16))
         made = decode(latents).float().cpu()
         return fit(latents, made.nan_to_num(0.0, 1.0, -1.0).clamp(-1, 1))
 
 
 def scenes(count: int, size: int) -> Tensor:
-    """Drawn pictures (count, 3, size, size) in [-1, 1]: the flat colours that fields do not have."""
+    """Drawn images (count, 3, size, size) in [-1, 1], with the flat colours that `fields` lack."""
     pool = Pool(5, "seen", count, size)
     return to_tensor(np.stack([pool.picture(i) for i in range(count)])).contiguous()
 
@@ -77,8 +77,8 @@ def scenes(count: int, size: int) -> Tensor:
 def fields(count: int, size: int) -> Tensor:
     """Clouds of colour (count, 3, size, size) in [-1, 1] with the spectrum of photographs.
 
-    Bright and dark differ most, then orange and blue, then green and magenta, as in photographs (Ruderman et
-    al. 1998).
+    Variance is largest from dark to bright, then from blue to orange, then from green to magenta, as in
+    photographs (Ruderman et al. 1998).
     """
     generator = torch.Generator().manual_seed(0)
     rows, columns = torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size)[None]
@@ -91,13 +91,13 @@ def fields(count: int, size: int) -> Tensor:
 
 
 def _beside(files: ModelFiles) -> Path:
-    """Beside what holds the VAE: in a model's folder, or next to a file under its name."""
+    """The cache next to the VAE: in a model's folder, or next to a file with its name."""
     path = files.vae_path or files.path
     return path / NAME if path.is_dir() else path.with_name(f"{path.name}.{NAME}")
 
 
 def _mark(files: ModelFiles) -> str:
-    """What tells one VAE from another without reading it all: sizes and times of its files, its scale."""
+    """Identifies a VAE without reading it all: sizes and times of its files, and its scaling factor."""
     seen = [f"{FORMAT} {files.config.vae.scaling_factor}"]
     for path in files.vae.files:
         stat = path.stat()
@@ -106,7 +106,7 @@ def _mark(files: ModelFiles) -> str:
 
 
 def _read(path: Path, mark: str, channels: int) -> Rows | None:
-    """The rows in a file of the cache; None where it has none for this VAE."""
+    """The rows in a cache file; None if it has none for this VAE."""
     try:
         values = json.loads(path.read_bytes())
         if values["vae"] != mark:

@@ -1,4 +1,4 @@
-"""What is kept of a run: from its steps to tensors and numbers."""
+"""The steps of a run as the tensors and numbers that a trajectory stores."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from core.inference.start import Start
 from core.inference.trajectory_file import StepNote
 from core.sampling.guidance import guide
 
-# How far a clean estimate made of the two others may be from the sampler's own, in parts of its largest
-# value, and the noise that follows from it from its own, of unit variance: a preview shows less than this.
+# Tolerances for a clean estimate recomputed by guidance instead of stored: in parts of its largest value,
+# and of the unit noise that follows from it. A preview shows less than this.
 _NEAR, _NEAR_NOISE = 2.0**-6, 2.0**-3
 _LARGEST = 65504.0  # of float16
 
@@ -21,7 +21,7 @@ _LARGEST = 65504.0  # of float16
 def gathered(
     start: Tensor, steps: Sequence[RunStep], sigma: float
 ) -> tuple[dict[str, Tensor], list[StepNote]]:
-    """The tensors and the notes of some steps from `start` at `sigma`."""
+    """The tensors and the notes of `steps` from `start` at `sigma`."""
     kept: dict[str, list[Tensor]] = {"state": [start.cpu()], "conditional": []}
     notes = []
     for step in steps:
@@ -41,7 +41,7 @@ def gathered(
 
 
 def known_of(start: Start) -> dict[str, Tensor]:
-    """What of the start is needed again. A picture without a mask is in the state alone."""
+    """The tensors of the start that a branch needs. Without a mask, the state already has the init image."""
     wanted = {"extra": start.extra}
     if start.blend is not None:
         wanted |= {"known": start.known, "mask": start.mask}
@@ -49,11 +49,11 @@ def known_of(start: Start) -> dict[str, Tensor]:
 
 
 def _near(made: Tensor, wanted: Tensor, sigma: float) -> bool:
-    """Whether one clean estimate can stand for another, in a step from `sigma`."""
+    """Whether `made` can replace the clean estimate `wanted` in a step from `sigma`."""
     error, largest = float((made - wanted).abs().max()), float(wanted.abs().max())
     return error <= min(_NEAR * max(1.0, largest), _NEAR_NOISE * sigma)
 
 
 def _half(x: Tensor) -> Tensor:
-    """In float16, on the CPU; what is too large for it at its end."""
+    """In float16, on the CPU, clamped to its range."""
     return x.clamp(-_LARGEST, _LARGEST).half().cpu()

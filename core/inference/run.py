@@ -1,4 +1,4 @@
-"""One run of a model: its steps as they are made, and what is left of it at the end."""
+"""One run of a model: an iterator of its steps, and its result."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ from core.sampling.noise import noise_source, start_noise
 
 @dataclass(frozen=True, eq=False)
 class RunStep(Step):
-    """A sampler's step with what the pipeline adds: both estimates, the count of evaluations, pictures."""
+    """A sampler's step, with both estimates, counts of evaluations, and previews."""
 
     conditional: Tensor  # (B, C, h, w) clean estimate from the prompt
     unconditional: Tensor | None  # the same from the negative prompt; None without guidance
-    evals: int  # evaluations until now
-    passes: int  # of the network an image until now: an evaluation with guidance is two, one without is one
-    scale: float | None  # of the guidance; None where there is no unconditional estimate
+    evals: int  # evaluations so far
+    passes: int  # passes of the network per image so far: two per evaluation with guidance, one without
+    scale: float | None  # guidance scale; None without an unconditional estimate
     model: Model
-    reused: int = 0  # of the passes until now: those that took deep features from an earlier one
+    reused: int = 0  # passes so far that reused deep features
 
     def preview(self, image: int = 0, view: Literal["denoised", "noisy"] = "denoised") -> Image.Image:
-        """A quick picture of the clean estimate, or of the noisy state as the network sees it."""
+        """A preview of the clean estimate, or of the noisy state as the network sees it."""
         return self.model.preview(self._latents(image, view))[0]
 
     def decode(self, image: int = 0, view: Literal["denoised", "noisy"] = "denoised") -> Image.Image:
-        """The same by the VAE."""
+        """The same, decoded by the VAE."""
         return self.model.decode(self._latents(image, view))[0]
 
     def _latents(self, image: int, view: str) -> Tensor:
@@ -60,7 +60,7 @@ class RunStep(Step):
 
 
 class Origin(Protocol):
-    """The steps of the run that a branch comes from: a `Trajectory`."""
+    """The steps of a branch's parent run: a `Trajectory`."""
 
     @property
     def paste(self) -> Paste | None: ...
@@ -71,14 +71,14 @@ class Origin(Protocol):
 
 
 class Run:
-    """One run: an iterator of RunSteps. `settings` says what runs, `total` how many steps are due.
+    """One run: an iterator of RunSteps, `total` of them.
 
-    `sigmas` is the part of the grid that it takes, and `words` says so where that is not all of it:
-    "strength 0.6 x 20 = 12 steps, from sigma 3.4". `start` is the state that it begins with, None until it
-    does, and `paste` how its pictures go back where they came from, if they do. With `origin` the steps
-    before the branch are not run but taken from there: `before` of them; `picture` is one that the origin
-    made. What comes after a sampler that chooses its own steps is a guess until these are made. Raises
-    UserError for an empty mask, and for a branch or an end that the steps do not have.
+    `sigmas` is the part of the grid that it runs, and `words` a message about it if it is not the whole grid:
+    "strength 0.6 x 20 = 12 steps, from sigma 3.4". `start` is the start state, None before the first step;
+    `paste` pastes its images into the original, if needed. With `origin` the `before` steps before the
+    branch are taken from there and not run; `picture` is an image that the origin made. What comes after an
+    adaptive sampler is an estimate until its steps are made. Raises UserError for an empty mask, and for a
+    branch or an end that the steps do not have.
     """
 
     def __init__(
@@ -105,10 +105,10 @@ class Run:
         self._legs, self._end = plan.legs, plan.end
         self._count(plan.legs[-1])
         self.start: Tensor | None = None
-        self.given = Start()  # what it knows of pictures, from its first step on
+        self.given = Start()  # the latents of the init image and mask, set at the first step
         self.steps: list[RunStep] = []
         self.seconds = {"encode": 0.0, "denoise": 0.0, "decode": 0.0}
-        self._evals = self._passes = self._reused = 0  # of the parts before
+        self._evals = self._passes = self._reused = 0  # of the legs before
         self._running = self._run()
         self._complete = False
 
@@ -123,41 +123,41 @@ class Run:
         return step
 
     def close(self) -> None:
-        """End the run; the steps made so far stay."""
+        """End the run. Its steps so far stay."""
         self._running.close()
 
     @property
     def stopped(self) -> bool:
-        """Whether its last step until now is not the last one of the grid."""
+        """Whether its last step so far is not the last one of the grid."""
         return not self.steps or self.steps[-1].sigma > 0
 
     @property
     def settings_so_far(self) -> Settings:
-        """The settings that make again what was made until now."""
+        """The settings that reproduce the run up to its last step so far."""
         if not self.stopped:
             return replace(self.settings, stop_after=None)
         return replace(self.settings, stop_after=self.steps[-1].index + 1) if self.steps else self.settings
 
     def result(self) -> Result:
-        """Take the steps that are left, decode the last one, and give everything.
+        """Run the remaining steps, decode the last one, and return the result.
 
-        Raises RuntimeError for a run that was ended early, whose last state is no picture of its settings
-        (see `so_far`); and Cancelled where it was stopped before its pictures were decoded.
+        Raises RuntimeError for a run that was ended early, whose last state is not the image of its settings
+        (see `so_far`); and Cancelled if it was stopped before its images were decoded.
         """
         with contextlib.closing(self._running):
             for _ in self:
                 pass
         if not self._complete:
-            raise RuntimeError("the run was ended early: what it made is in its steps")
+            raise RuntimeError("the run ended early: its steps so far are in `steps`")
         return self._result(self._cancel)
 
     def so_far(self) -> Result:
-        """What a run made that was stopped: the clean estimate of its last step as a picture, whose recipe
-        says after how many steps it is. Ends the run. Raises UserError when there is no step yet.
+        """The result of a stopped run: the clean estimate of its last step as an image, with the number of
+        steps in its recipe. Ends the run. Raises UserError before the first step.
         """
         self.close()
         if not self.steps:
-            raise UserError("the run was stopped before its first step: there is no picture of it")
+            raise UserError("the run was stopped before its first step: it has no image")
         return self._result(None)
 
     def _result(self, cancel: threading.Event | None) -> Result:
@@ -181,7 +181,7 @@ class Run:
         )
 
     def _image(self, step: RunStep, image: int, cancel: threading.Event | None) -> Image.Image:
-        """One picture of the batch, pasted back where it came from."""
+        """One image of the batch, pasted into the original if needed."""
         if cancel is not None and cancel.is_set():
             raise Cancelled("the run was stopped")
         latents = step.denoised if step.sigma > 0 else step.x
@@ -198,10 +198,10 @@ class Run:
         for i, leg in enumerate(self._legs):
             last = i + 1 == len(self._legs)
             end = self._end if last else self._legs[i + 1].first
-            if end == leg.first:  # a branch from the start: nothing of what it comes from is run
+            if end == leg.first:  # a branch from the start: no step of its parent is run
                 continue
             if self.steps:
-                leg = self._going_on(leg)
+                leg = self._continued(leg)
             self.seconds["encode"] += time.perf_counter() - began
             for step in self._run_leg(leg, x, end):
                 x = step.x
@@ -209,29 +209,29 @@ class Run:
             began = time.perf_counter()
         self._complete = True
 
-    def _going_on(self, leg: Leg) -> Leg:
-        """The leg from where the one before has left the state: after a sampler that chooses its steps that
-        is known only now. Raises UserError when nothing is left.
+    def _continued(self, leg: Leg) -> Leg:
+        """The leg from the level where the one before left the state; after an adaptive sampler it is known
+        only now. Raises UserError when nothing is left.
         """
         last = self.steps[-1]
         if last.sigma == 0:
             raise UserError(
-                f"branch after step {leg.first}: the run before it ended after {last.index + 1} here; "
-                "choose one before"
+                f"branch after step {leg.first}: here the parent run ended after step {last.index + 1}; "
+                "choose an earlier step"
             )
         leg = leg.beginning_at(last.sigma)
         self._count(leg)
         return leg
 
     def _count(self, last: Leg) -> None:
-        """How many steps there are when this is the last leg: `whole` is of a run to the end, with those
-        before the branch; `total` are those that are run.
+        """Set the numbers of steps for this last leg: `whole` of a run to the end, with those before the
+        branch; `total` of those that are run.
         """
         self.whole = last.total
         self.total = (self.whole if self._end is None else min(self.whole, self._end)) - self.before
 
     def _first_state(self) -> Tensor:
-        """The state to start from, (B, C, h, w) float32; what is known of pictures is in `given` then."""
+        """The start state (B, C, h, w) float32; also sets `given`."""
         device = self.model.device
         if self.origin is not None:
             self.given = self.origin.given(device)
@@ -245,7 +245,7 @@ class Run:
         return x
 
     def _run_leg(self, leg: Leg, x: Tensor, end: int | None) -> Generator[RunStep, None, None]:
-        """The steps of one set of settings from `x`, until `end` steps of the run are made."""
+        """The steps of one leg from `x`, until `end` steps of the run are made."""
         began = time.perf_counter()
         settings, device = leg.settings, self.model.device
         denoiser = build_denoiser(self.model, settings, self.given, grid=leg.grid, cancel=self._cancel)
@@ -263,7 +263,7 @@ class Run:
                 return
             made = self._run_step(step, denoiser, leg)
             yield made
-            if made.index + 1 == end and made.sigma > 0:  # after the last one the sampler is still checked
+            if made.index + 1 == end and made.sigma > 0:  # at sigma 0 the sampler must still return
                 self._evals, self._passes, self._reused = made.evals, made.passes, made.reused
                 return
 
@@ -272,10 +272,10 @@ class Run:
         return self.model.latent_shape(self.settings.width, self.settings.height)
 
     def _run_step(self, step: Step, denoiser: Denoiser, leg: Leg) -> RunStep:
-        """The step with the estimates of the evaluation that gave `step.denoised`, or of the last one."""
+        """The step with the estimates of the evaluation that returned `step.denoised`, or of the last one."""
         made = [*denoiser.estimates] or [Estimate(step.denoised, None, step.denoised)]
         denoiser.estimates.clear()
-        # At the end what is known is itself again, whatever the sampler's arithmetic made of it.
+        # At the end the unmasked part is exactly the init latents, whatever the sampler's rounding.
         x = denoiser.blend(step.x) if denoiser.blend is not None and step.sigma == 0 else step.x
         estimate = next((e for e in reversed(made) if e.guided is step.denoised), made[-1])
         return RunStep(
@@ -295,11 +295,11 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What a run made that has ended. `recipe` is that of the first image; `seconds` is by part.
+    """The result of a run. `recipe` is that of the first image; `seconds` is by part.
 
-    `evals`, `passes`, `reused` and `words` are those of the last step and of the run; the words also say
-    where memory was short. Where it `stopped` before its last step, the pictures are clean estimates, and
-    `settings` say after how many steps.
+    `evals`, `passes` and `reused` are those of the last step; `words` is the run's message, also about memory
+    that ran out. If the run `stopped` before its last step, the images are clean estimates, and `settings`
+    have the number of steps.
     """
 
     images: list[Image.Image]
@@ -315,10 +315,10 @@ class Result:
     reused: int = 0
 
     def pngs(self) -> list[bytes]:
-        """Each picture as a PNG file with its own recipe inside."""
+        """Each image as a PNG file with its own recipe inside."""
         recipes = [replace(self.recipe, settings=self.settings.for_image(i)) for i in range(len(self.images))]
         return [png_bytes(image, recipe) for image, recipe in zip(self.images, recipes, strict=True)]
 
     def save(self, folder: Path) -> list[Path]:
-        """Write them under the folder's next free numbers. Raises UserError."""
+        """Save the images under the folder's next free numbers. Raises UserError."""
         return [write_numbered(folder, png) for png in self.pngs()]

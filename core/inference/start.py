@@ -1,4 +1,4 @@
-"""What a run starts from, as latents: noise alone, or a picture and what its mask leaves of it."""
+"""The start of a run: noise only, or the latents of an init image and mask."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """The latents behind a run; all None for a run from noise alone.
+    """The init latents and mask of a run; all None for a run from noise only.
 
-    known: clean latents (1, C, h, w) of the picture. mask: (1, 1, h, w), 1 where all is new.
-    content: what the run starts from in the mask: "original", "fill", "noise" or "nothing".
-    extra: (1, 1 + C, h, w), what an inpainting network reads beside the noisy latents.
+    known: clean latents (1, C, h, w) of the init image. mask: (1, 1, h, w), 1 where all is new.
+    content: the start inside the mask: "original", "fill", "noise" or "nothing".
+    extra: (1, 1 + C, h, w), the additional channels of an inpainting network.
     """
 
     known: Tensor | None = None
@@ -35,15 +35,16 @@ class Start:
 
     @property
     def blend(self) -> Blend | None:
-        """What to put into every clean estimate; nothing for an inpainting network, which sees it itself."""
+        """What to blend into every clean estimate; None for an inpainting network, which reads the mask."""
         if self.known is None or self.mask is None or self.extra is not None:
             return None
         return Blend(self.known, self.mask)
 
     def state(self, noise: Tensor, sigma: float) -> Tensor:
-        """The state (B, C, h, w) to start from at `sigma`, out of unit noise: x0 + sigma * noise.
+        """The start state (B, C, h, w) at `sigma` from unit noise: x0 + sigma * noise.
 
-        Without a picture the DDPM's prior: N(0, I) in its coordinates is sqrt(1 + sigma^2) N(0, I) in ours.
+        Without an init image it is DDPM's prior: N(0, I) in its coordinates is sqrt(1 + sigma^2) N(0, I) in
+        these.
         """
         prior = noise * math.sqrt(1 + sigma**2)
         if self.known is None:
@@ -59,8 +60,8 @@ class Start:
 
 @torch.no_grad()
 def start_of(model: Model, prepared: Prepared | None, settings: Settings) -> Start:
-    """Encode what the settings ask for, in one call. The VAE's mean is taken, not a draw from its posterior:
-    the picture of a seed does not depend on the order of draws, and nothing is added to what is kept.
+    """The Start of a run, with everything encoded in one call. It uses the VAE's mean, not a draw from its
+    posterior: this adds no noise to the unmasked part, and a seed's image does not depend on earlier draws.
     """
     inpaints = model.config.unet.in_channels != model.config.vae.latent_channels
     if prepared is None:
@@ -79,12 +80,12 @@ def start_of(model: Model, prepared: Prepared | None, settings: Settings) -> Sta
     extra = _extra(model, new, others[0]) if inpaints else None
     if prepared.mask is None:
         return Start(known, extra=extra)
-    # A cell of the latent is as new as the newest of its pixels: thin strokes are not lost.
+    # A latent cell has the largest mask value of its pixels, so thin strokes are not lost.
     mask = F.max_pool2d(new, model.config.vae.reduction).to(model.device)
     return Start(known, mask, settings.masked_content, extra)
 
 
 def _extra(model: Model, mask: Tensor, kept: Tensor) -> Tensor:
-    """What a network with 1 + C more channels reads: its mask, 0 or 1, and the latents of what is kept."""
+    """The 1 + C more channels of an inpainting network: a mask of 0 and 1, and the masked image's latents."""
     cells = F.max_pool2d((mask >= 0.5).float(), model.config.vae.reduction).to(model.device)
     return torch.cat([cells, kept], dim=1)

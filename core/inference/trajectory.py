@@ -1,10 +1,9 @@
-"""The steps of a run, kept: in memory when it has ended, in one small safetensors file, readable without the
-model.
+"""The saved steps of a run: in memory, or in one small safetensors file that is readable without the model.
 
-Of every step the state is kept in float32, so that a run can go on from it exactly, and the estimates in
-float16. All views of a step are linear in these. The clean estimate follows from the two others by guidance;
-where that is not near enough it is kept too: with rescaled guidance, with samplers that show another one, and
-in the last steps, where a small error of it is a large one of the noise.
+The state of every step is stored in float32, so that a run can continue from it exactly, and the estimates in
+float16. All views of a step are linear in these. The clean estimate follows from the other two by guidance;
+if that is not accurate enough it is stored too: with rescaled guidance, with samplers that yield another
+estimate, and in the last steps, where a small error of it is a large error of the noise.
 
 Steps are counted from 1: step k leads from state k - 1 to state k, and state 0 is the start.
 """
@@ -36,23 +35,22 @@ from core.sampling.guidance import guide
 __all__ = ["VIEWS", "StepNote", "Trajectory"]
 
 VIEWS = ("clean", "noisy", "noise", "conditional", "unconditional", "difference")
-# The difference is small beside the estimates, and is shown enlarged.
+# The difference is small compared to the estimates, so its preview is amplified.
 DIFFERENCE_GAIN = 4.0
 
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """The steps of a run, those of its first steps' run too where it was branched.
+    """The steps of a run; for a branch, also those of its parent before it.
 
-    recipe: of the first image. settings: of the whole batch; of a run that was stopped they say after how
-    many steps, and so make again what was made. total: the steps that were due, which a sampler that chooses
-    its own may miss. words: what the run says of the part of the grid that it took. seconds: by part.
-    notes: the steps in numbers. sigma_start: the level of state 0. preview_map, cell:
-    core/inference/preview.py. paste: how a decoded step goes back into the picture the run started from, if
-    it does. tensors: "state" (N + 1, B, C, h, w) float32; in float16 "conditional" (N, B, C, h, w),
-    "unconditional" of the steps with guidance, and "clean" of those where it does not follow from them.
-    known: what a run with a mask, or of an inpainting network, goes on with (core/inference/start.py):
-    "known" (1, C, h, w), "mask" (1, 1, h, w), "extra" (1, 1 + C, h, w), float32.
+    recipe: of the first image. settings: of the whole batch; for a stopped run they have its number of steps,
+    so they reproduce it. total: the planned number of steps; an adaptive sampler may take another. words: the
+    run's message about its part of the grid. seconds: by part. steps: the steps in numbers. sigma_start: the
+    level of state 0. preview_map, cell: core/inference/preview.py. paste: pastes a decoded step into the
+    original image, if needed. tensors: "state" (N + 1, B, C, h, w) float32; in float16 "conditional"
+    (N, B, C, h, w), "unconditional" of the steps with guidance, and "clean" of the steps where it does not
+    follow from these. known: the init latents and mask for a branch (core/inference/start.py): "known"
+    (1, C, h, w), "mask" (1, 1, h, w), "extra" (1, 1 + C, h, w), float32.
     """
 
     recipe: Recipe
@@ -71,13 +69,13 @@ class Trajectory:
 
     @classmethod
     def of(cls, run: Run) -> Trajectory:
-        """Of a run that has ended, or of what it made until it was stopped.
+        """The trajectory of a run that has ended or was stopped.
 
-        Raises ValueError for a run whose steps were not all kept, or that has not begun.
+        Raises ValueError for a run that did not keep all its steps or has not started.
         """
         made = run.steps
         if run.start is None or not made or made[0].index != run.before:
-            raise ValueError("there are no steps to keep: run it with keep_steps, and begin it first")
+            raise ValueError("there are no steps to save: run it with keep_steps first")
         settings, previewer = run.settings_so_far, run.model.previewer
         tensors, notes = gathered(run.start, made, run.sigmas[0])
         own = cls(
@@ -98,7 +96,7 @@ class Trajectory:
         return own._after(run.origin, run.before) if isinstance(run.origin, Trajectory) else own
 
     def _after(self, origin: Trajectory, count: int) -> Trajectory:
-        """The first `count` steps of another one, and then these."""
+        """The first `count` steps of `origin`, then these."""
         if count == 0:
             return self
         first, evals, passes = (
@@ -119,21 +117,21 @@ class Trajectory:
         )
 
     def save(self, path: Path) -> int:
-        """Write the file, whole or not at all, and give its size in bytes. Raises UserError."""
+        """Write the file atomically and return its size in bytes. Raises UserError."""
         return write_stream(path, blocks({f.name: getattr(self, f.name) for f in fields(self)}))
 
     @classmethod
     def open(cls, path: Path) -> Trajectory:
-        """The steps in a file, which stay there until they are wanted. Raises UserError for a damaged one."""
+        """The steps in a file, read on demand. Raises UserError for a damaged one."""
         return cls(**read_fields(path))
 
     @property
     def nbytes(self) -> int:
-        """The bytes of the tensors, in memory or mapped."""
+        """The size of the tensors in bytes, in memory or mapped."""
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
     def given(self, device: torch.device) -> Start:
-        """What a run that goes on from here knows of pictures."""
+        """The init latents and mask for a branch of this run."""
         known = {name: tensor.clone().to(device) for name, tensor in self.known.items()}
         return Start(known.get("known"), known.get("mask"), None, known.get("extra"))
 
@@ -143,7 +141,7 @@ class Trajectory:
         return self.settings.batch
 
     def alone(self, image: int) -> Trajectory:
-        """The steps of one image, as a run of its own. Nothing is copied."""
+        """The steps of one image, as its own run. Nothing is copied."""
         settings = self.settings.for_image(image)
         tensors = {name: tensor[:, image : image + 1] for name, tensor in self.tensors.items()}
         return replace(
@@ -159,16 +157,16 @@ class Trajectory:
         return self.tensors["state"][k]
 
     def views(self) -> list[str]:
-        """The views that there are: without guidance there is nothing unconditional, and no difference."""
+        """The available views: without guidance there is no unconditional view and no difference."""
         return list(VIEWS if self._guided else VIEWS[:4])
 
     def latents(self, k: int, view: str = "clean", image: int = 0) -> Tensor:
         """Step `k`, from 1, of an image in one of VIEWS: (1, C, h, w) float32.
 
-        noisy: the state after the step as the network sees it, of unit variance. noise: what the clean
-        estimate leaves of the state before the step, of unit variance; of a step with several evaluations
-        it is the noise as seen from its beginning. A step without guidance in a run that has some shows the
-        conditional estimate as the unconditional one, and a difference of 0.
+        noisy: the state after the step as the network sees it, of unit variance. noise: the predicted noise,
+        of unit variance, from the clean estimate and the state before the step (also for a step with several
+        evaluations). In a run with guidance, a step without it shows the conditional estimate as the
+        unconditional one, and a difference of 0.
         """
         if not 1 <= k <= len(self.steps):
             raise IndexError(f"step {k} of {len(self.steps)}")
@@ -188,17 +186,17 @@ class Trajectory:
         raise ValueError(f"a view is one of {', '.join(VIEWS)}, not {view!r}")
 
     def preview(self, k: int, view: str = "clean", image: int = 0) -> Image.Image:
-        """A quick picture of that, of the run's size. The difference is enlarged, grey where it is 0."""
+        """A preview of a view, of the run's size. The difference is amplified, and grey where it is 0."""
         latents = self.latents(k, view, image)
         if view == "difference":
             return self._previewer(latents * DIFFERENCE_GAIN, constant=False)[0]
         return self._previewer(latents)[0]
 
     def curves(self, image: int = 0) -> dict[str, list[float]]:
-        """Numbers a step, for plots.
+        """One number per step, for plots.
 
         sigma: the level after the step. guidance: the root mean square of the difference, 0 without one.
-        distance: the same of the clean estimate's way to the last one, which is the picture.
+        distance: the root mean square of clean estimate minus final latent.
         """
         last = self._clean(len(self.steps), image) if self.stopped else self._state(-1, image)
         count = range(1, len(self.steps) + 1)
@@ -209,9 +207,9 @@ class Trajectory:
         }
 
     def finish(self, made: Image.Image, picture: Image.Image | None = None) -> Image.Image:
-        """A decoded step as the run shows it: pasted back into the picture that it started from, if it is.
+        """A decoded step as the run shows it: pasted into the original image, if needed.
 
-        picture: one that the run has made. Without it a run that painted a part shows that part alone.
+        picture: an image that the run made. Without it a run that painted a part shows only that part.
         """
         return made if self.paste is None else self.paste.finish(made, picture)
 
@@ -221,7 +219,7 @@ class Trajectory:
 
     @cached_property
     def _rows(self) -> dict[str, list[int]]:
-        """How many estimates there are until each step, of those that not every step has."""
+        """The number of estimates up to each step, for those that not every step has."""
         guided, own = (step.scale is not None for step in self.steps), (step.own for step in self.steps)
         return {"unconditional": list(accumulate(guided)), "clean": list(accumulate(own))}
 

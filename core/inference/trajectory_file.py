@@ -1,6 +1,6 @@
-"""The file that the steps of a run are kept in: written in blocks, and read as one that anyone may have made.
+"""The steps file of a run: written in blocks, and read as untrusted input.
 
-It is a safetensors file: the tensors of core/inference/trajectory.py, the picture around a mask as the bytes
+It is a safetensors file: the tensors of core/inference/trajectory.py, the image around a mask as the bytes
 of a PNG, and everything else as JSON in its metadata.
 """
 
@@ -44,8 +44,8 @@ _FIELDS = (
 class StepNote:
     """One step in numbers.
 
-    index: from 0. sigma: the level after it. evals, passes: until then, as in `RunStep`. scale: of the
-    guidance; None for a step without an unconditional estimate. own: whether the clean estimate is kept too.
+    index: from 0. sigma: the level after it. evals, passes: so far, as in `RunStep`. scale: of the guidance;
+    None for a step without an unconditional estimate. own: whether its clean estimate is stored.
     """
 
     index: int
@@ -57,12 +57,12 @@ class StepNote:
 
 
 def steps_path(picture: Path) -> Path:
-    """Where the steps of a picture are kept: beside it."""
+    """The path of an image's steps file, next to the image."""
     return picture.with_suffix(SUFFIX)
 
 
 def blocks(fields: Mapping[str, Any]) -> Iterator[bytes | memoryview]:
-    """The file of a Trajectory's fields: the length of the table, the table, and the numbers, the widest
+    """The file of a Trajectory's fields: the header's length, the header, and the tensors, the widest dtype
     first.
     """
     tensors: dict[str, Tensor] = {**fields["tensors"], **fields["known"]}
@@ -83,7 +83,7 @@ def blocks(fields: Mapping[str, Any]) -> Iterator[bytes | memoryview]:
 
 
 def _notes(fields: Mapping[str, Any]) -> str:
-    """Everything but the tensors."""
+    """Everything but the tensors, as JSON."""
     values = {
         "format": FORMAT,
         "recipe": fields["recipe"].to_dict(),
@@ -102,27 +102,24 @@ def _notes(fields: Mapping[str, Any]) -> str:
 
 
 def read_fields(path: Path) -> dict[str, Any]:
-    """The fields of the Trajectory in a file; its tensors stay there until they are wanted.
-
-    What is wrong with it is one sentence: UserError.
-    """
+    """The fields of the Trajectory in a file; tensors are read on demand. Raises UserError."""
     if not path.is_file():
-        raise UserError(f"{path}: there is no such file of steps; choose another")
+        raise UserError(f"{path}: there is no such steps file; choose another")
     try:
         return _read(MappedFile(path))
     except Damaged as error:
-        raise UserError(f"{path} {error}; choose another file, or make the picture again") from None
+        raise UserError(f"{path} {error}; choose another file, or run the recipe again") from None
 
 
 def _read(file: MappedFile) -> dict[str, Any]:
     if not looks_like(file):
-        raise Damaged("is damaged, or no file of steps")
+        raise Damaged("is damaged or not a steps file")
     entries, metadata = read_safetensors(file)
     if KEY not in metadata or "state" not in entries:
-        raise Damaged("is no file of steps: LatentCanvas did not write it")
+        raise Damaged("is not a steps file: LatentCanvas did not write it")
     for name, entry in entries.items():
         if _KINDS.get(name) != entry.dtype:
-            raise Damaged(f"is damaged: there is {name!r} in {entry.dtype} in it")
+            raise Damaged(f"is damaged: it has an unexpected tensor {name!r} in {entry.dtype}")
     tensors = {name: entry.tensor() for name, entry in entries.items()}
     fields = _fields(metadata[KEY], tensors.pop(_PASTE, None))
     fields["known"] = {name: tensors.pop(name) for name in _KNOWN if name in tensors}
@@ -131,14 +128,14 @@ def _read(file: MappedFile) -> dict[str, Any]:
 
 
 def _fields(text: str, paste: Tensor | None) -> dict[str, Any]:
-    """What the notes say, checked."""
+    """The fields in the metadata, checked."""
     try:
         values = json.loads(text)
         check_whole("format", values.get("format"), 1, 2**31)
         if values["format"] > FORMAT:
-            raise Damaged("is of a newer format than this program's: update LatentCanvas")
+            raise Damaged("has a newer format than this version reads: update LatentCanvas")
         if set(values) != set(_FIELDS) or (paste is None) != (values["paste"] is None):
-            raise Damaged("is damaged: its notes are not complete")
+            raise Damaged("is damaged: its metadata is incomplete")
         fields = _checked(values)
         fields["paste"] = None if paste is None else Paste.read(values["paste"], paste.numpy().tobytes())
         return fields
@@ -147,7 +144,7 @@ def _fields(text: str, paste: Tensor | None) -> dict[str, Any]:
     except Damaged:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise Damaged("is damaged: its notes cannot be read") from None
+        raise Damaged("is damaged: its metadata cannot be read") from None
 
 
 def _checked(values: dict[str, Any]) -> dict[str, Any]:
@@ -172,7 +169,7 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _steps(rows: Sequence[Sequence[Any]]) -> tuple[StepNote, ...]:
-    """At least one; the level is above 0 in all but the last one, as it is divided by."""
+    """At least one step; all levels but the last are above 0, because views divide by them."""
     check_whole("number of steps", len(rows), 1, MOST_STEPS)
     steps = []
     for i, (index, sigma, evals, passes, scale, own) in enumerate(rows):
@@ -189,12 +186,12 @@ def _steps(rows: Sequence[Sequence[Any]]) -> tuple[StepNote, ...]:
 def _map(rows: Sequence[Sequence[Any]]) -> tuple[tuple[float, ...], ...]:
     found = tuple(tuple(check_number("preview map", v, -1e6, 1e6) for v in row) for row in rows)
     if not 2 <= len(found) <= 65 or any(len(row) != 3 for row in found):
-        raise Damaged("is damaged: its preview map is none")
+        raise Damaged("is damaged: its preview map is invalid")
     return found
 
 
 def _check_shapes(tensors: Mapping[str, Tensor], fields: Mapping[str, Any]) -> None:
-    """Refuse tensors that do not belong to the notes."""
+    """Refuse tensors that do not match the metadata."""
     steps: Sequence[StepNote] = fields["steps"]
     settings, cell, channels = fields["settings"], fields["cell"], len(fields["preview_map"]) - 1
     place = (settings.height // cell, settings.width // cell)
@@ -206,9 +203,9 @@ def _check_shapes(tensors: Mapping[str, Tensor], fields: Mapping[str, Any]) -> N
     }
     due = {name: (count, settings.batch, channels, *place) for name, count in counts.items() if count}
     if set(tensors) != set(due):
-        raise Damaged("is damaged: it does not hold what its notes say")
+        raise Damaged("is damaged: its tensors do not match its metadata")
     depths = {"known": channels, "mask": 1, "extra": 1 + channels}
     due |= {name: (1, depths[name], *place) for name in fields["known"]}
     for name, tensor in {**tensors, **fields["known"]}.items():
         if tuple(tensor.shape) != due[name]:
-            raise Damaged(f"is damaged: {name} has not the shape that its notes say")
+            raise Damaged(f"is damaged: the shape of {name} does not match its metadata")

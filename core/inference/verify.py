@@ -1,4 +1,4 @@
-"""Whether a run comes out again as it was: step by step where its steps are kept, else by its picture."""
+"""Verify that a run can be reproduced: step by step if its steps are saved, else by its image."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 class StepCheck:
     """One step that was run again, counted from 1; 0 is the start.
 
-    difference: the largest absolute one between the states, 0 where they are the same to the bit; None where
-    no steps were kept.
+    difference: the largest absolute one of the states, 0 if bit-identical; None if no steps were saved.
     """
 
     step: int
@@ -38,7 +37,7 @@ class StepCheck:
 
 @dataclass(frozen=True)
 class SetUp:
-    """Something about the set-up that is not as it was."""
+    """A change in the set-up since the run."""
 
     name: str
     then: str
@@ -50,11 +49,11 @@ class SetUp:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of running a recipe again.
+    """The result of running a recipe again.
 
-    steps: how many were compared, 0 where none were kept. first: the first of them that differs, by at most
-    `difference`; `last` is the largest difference in the end. pixels: how many of the picture differ, by at
-    most `levels` of 255; None where it was not compared. setup: what is not as it was.
+    steps: how many were compared, 0 if none were saved. first: the first one that differs. last: the largest
+    difference in the last step. pixels: how many pixels of the image differ, by at most `levels` of 255; None
+    if it was not compared. setup: what changed since the run.
     """
 
     steps: int
@@ -66,7 +65,7 @@ class Verdict:
 
     @property
     def identical(self) -> bool:
-        """Whether everything that was compared is the same to the bit."""
+        """Whether everything that was compared is bit-identical."""
         return self.first is None and not self.pixels
 
     @property
@@ -74,12 +73,12 @@ class Verdict:
         """The verdict in a sentence or two."""
         if self.identical:
             what = [_count(self.steps, "step")] if self.steps else []
-            what += [] if self.pixels is None else ["the picture"]
+            what += [] if self.pixels is None else ["the image"]
             return f"identical: {' and '.join(what)}, to the bit."
         reasons = "; ".join(map(str, self.setup)) or (
-            "nothing that is written down: another processor or number of threads may do it"
+            "nothing recorded; another processor or number of threads may be the cause"
         )
-        return f"{'; '.join(self._differences())}. Not as it was: {reasons}."
+        return f"{'; '.join(self._differences())}. Changed since: {reasons}."
 
     def _differences(self) -> Iterator[str]:
         if self.first is not None:
@@ -87,10 +86,10 @@ class Verdict:
             by = f"by {_by(self.first.difference or 0.0)}; in the end by {_by(self.last)}"
             yield f"differs from {where} on (sigma {self.first.sigma:.3g}, {by})"
         if self.pixels == 0:
-            yield "every pixel of the picture is the same"
+            yield "every pixel of the image is the same"
         elif self.pixels is not None:
             verb = "differs" if self.pixels == 1 else "differ"
-            yield f"{_count(self.pixels, 'pixel')} of the picture {verb}, by at most {self.levels} of 255"
+            yield f"{_count(self.pixels, 'pixel')} of the image {verb}, by at most {self.levels} of 255"
 
     def to_dict(self) -> dict[str, Any]:
         """Everything by name, ready for JSON."""
@@ -110,9 +109,9 @@ class Verdict:
 
 
 class Verification:
-    """A run made again beside what was kept: an iterator of StepChecks; `verdict` takes what is left.
+    """A run repeated and compared with the saved one: an iterator of StepChecks; `verdict` runs the rest.
 
-    total: the checks that are due. Raises what the run raises: Cancelled, and UserError.
+    total: the number of checks. Raises what the run raises: Cancelled and UserError.
     """
 
     def __init__(
@@ -137,7 +136,7 @@ class Verification:
         return check
 
     def verdict(self) -> Verdict:
-        """Run what is left, and say what came of it."""
+        """Run the remaining steps and return the verdict."""
         for _ in self:
             pass
         pixels, levels = (None, 0) if self._picture is None else self._pixels(self._picture)
@@ -165,7 +164,7 @@ class Verification:
         if made.equal(wanted):
             return 0.0
         largest = float((made - wanted).abs().max())
-        # Not the same, even where what is not a number hides by how much.
+        # They differ, even if NaN hides by how much.
         return largest if largest > 0 else math.inf
 
     def _pixels(self, picture: Image.Image) -> tuple[int, int]:
@@ -190,9 +189,9 @@ def verify(
     mask: ImageSource | None = None,
     cancel: threading.Event | None = None,
 ) -> Verification:
-    """Run a recipe again beside its steps, all pictures of its batch; beside its first `picture`, too.
+    """Run a recipe again, all images of its batch, and compare its steps, and its first image to `picture`.
 
-    image, mask: what the run started from. Raises UserError where they are missing, and for a recipe that
+    image, mask: the run's init image and mask. Raises UserError if they are missing, and for a recipe that
     cannot be run here.
     """
     trajectory, recipe = (None, kept) if isinstance(kept, Recipe) else (kept, kept.recipe)
@@ -204,7 +203,7 @@ def verify(
 
 
 def differences(then: Recipe, now: Recipe) -> Iterator[SetUp]:
-    """What of the set-up two recipes do not share."""
+    """The differences between the set-ups of two recipes."""
     pairs = {
         "model": (then.model.name, now.model.name) if then.model.sha256 != now.model.sha256 else ("", ""),
         "model hash": (then.model.sha256[:10], now.model.sha256[:10]),
@@ -227,7 +226,7 @@ def _plugin(plugin: PluginRef) -> str:
 
 
 def _by(difference: float) -> str:
-    return f"{difference:.2g}" if math.isfinite(difference) else "more than a number says"
+    return f"{difference:.2g}" if math.isfinite(difference) else "an infinite amount"
 
 
 def _count(number: int, noun: str) -> str:

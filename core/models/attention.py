@@ -1,8 +1,8 @@
-"""Attention: torch's own kernel, or on a CPU in bfloat16 products by chunks of queries where they are faster.
+"""Attention: torch's kernel, or on a CPU in bfloat16 chunks of queries if these are faster.
 
-Which is faster depends on the processor: with AMX torch's kernel is, without it the chunks can be. So both
-are timed when a shape is first met, and what was found is kept in the user's cache: the last digits of a
-picture depend on it, and one seed shall give one picture.
+Which is faster depends on the processor: torch's kernel with AMX, possibly the chunks without. So both are
+timed once for each shape, and the result is stored in the user's cache: the last digits of an image depend
+on it, and one seed must give one image.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from torch import Tensor
 from core import cache_folder
 from core.device import has_bfloat16
 
-LEAST = 1024  # positions: where there are fewer, attention is a small part of a step
-CHUNK = 512  # queries at a time: their scores stay in the processor's cache
-HEADS = 2  # that are timed, in turns, so many times
-ROUNDS = 3
-CLEARLY = 0.9  # what the chunks' time must be below, as a part of the kernel's
+LEAST = 1024  # positions; with fewer, attention is a small part of a step
+CHUNK = 512  # queries at a time, so that their scores stay in the processor's cache
+HEADS = 2  # heads to time
+ROUNDS = 3  # timings of each way, in turns
+CLEARLY = 0.9  # the chunks are used if they take less than this share of the kernel's time
 FILE = "attention.json"
 
-_chosen: dict[str, bool] = {}  # whether a shape goes by chunks
+_chosen: dict[str, bool] = {}  # whether a shape is computed in chunks
 _choosing = threading.Lock()
 
 
@@ -39,9 +39,9 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def chunked(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """The same, head by head and `CHUNK` queries at a time; the scores are rounded to q's dtype."""
+    """`attention` head by head and `CHUNK` queries at a time; the scores are rounded to q's dtype."""
     b, heads, n, width = q.shape
-    out = q.new_empty(b, n, heads, width).transpose(1, 2)  # as callers read it next
+    out = q.new_empty(b, n, heads, width).transpose(1, 2)  # the layout that callers read
     nothing = q.new_zeros(1)
     for i in range(b):
         for head in range(heads):
@@ -54,7 +54,7 @@ def chunked(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def by_chunks(q: Tensor, k: Tensor, v: Tensor) -> bool:
-    """Whether `chunked` is the faster one for this shape, on this machine with so many threads."""
+    """Whether `chunked` is faster for this shape, on this machine with this number of threads."""
     if not has_bfloat16(q.device):
         return False
     name = f"{q.shape[2]}x{k.shape[2]}x{q.shape[3]}, {torch.get_num_threads()} threads"
@@ -79,7 +79,7 @@ def _is_faster(q: Tensor, k: Tensor, v: Tensor) -> bool:
 
 
 def _found(name: str, measure: Callable[[], bool]) -> bool:
-    """What the cache says, or what is measured, which is then kept there if that can be."""
+    """The cached result, or a new measurement, which is then cached if possible."""
     here = f"{platform.node()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
     known = cache_folder.read(FILE)
     shapes = known.get(here)

@@ -1,4 +1,4 @@
-"""Which classes the parts of a model are: what its configuration says."""
+"""The classes of a model's parts, by its configuration."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from core.models.point_model import Points, PointwiseUNet
 from core.models.unet import UNet
 from core.models.vae import AutoencoderKL
 
-# Whatever turns pictures into latents and back: `config`, `encode` and `decode`.
+# Images to latents and back: each has `config`, `encode` and `decode`.
 Coder = AutoencoderKL | Pixels | Points
 
 
 def make_coder(config: CoderConfig) -> Coder:
-    """The VAE, or what stands in its place."""
+    """The VAE, or what replaces it in a model of pixels or points."""
     if isinstance(config, PixelsConfig):
         return Pixels(config)
     return Points(config) if isinstance(config, PointsConfig) else AutoencoderKL(config)
 
 
 def unet_class(config: CoderConfig) -> type[UNet]:
-    """The UNet, which for points sees each of them alone; its weights have the same names."""
+    """The class of the UNet; that for points treats each point alone, with the same weight names."""
     return PointwiseUNet if isinstance(config, PointsConfig) else UNet

@@ -1,7 +1,8 @@
-"""CLIP's text encoder: token ids to one vector a token (Radford et al. 2021, arXiv:2103.00020, section 2.4).
+"""CLIP's text encoder: token ids to one vector per token (Radford et al. 2021, arXiv:2103.00020, section
+2.4).
 
-A transformer whose layers normalise first and look only backwards. The module names are those of the
-transformers files. Shapes are for SD 1.5: T = 77 tokens, D = 768.
+A pre-norm transformer with causal attention. The module names are those of the transformers files. Shapes are
+for SD 1.5: T = 77 tokens, D = 768.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class MLP(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention and MLP, each normalised first and added."""
+    """Attention and MLP, each pre-norm and residual."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -68,7 +69,7 @@ class Layer(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """What the token is plus where it stands: ids (B, T) -> (B, T, D)."""
+    """Token plus position embeddings: ids (B, T) -> (B, T, D)."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -82,7 +83,7 @@ class Embeddings(nn.Module):
 
 
 class Layers(nn.Module):
-    """The stack; a module of its own because the files say `encoder.layers.0`."""
+    """The stack; its own module because the files say `encoder.layers.0`."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -112,7 +113,7 @@ class TextTransformer(nn.Module):
 class CLIPTextEncoder(nn.Module):
     """Token ids (B, T) -> hidden states (B, T, D), the context that the UNet attends to.
 
-    `skip` leaves out so many of the last layers, and the final norm follows all the same. It is diffusers'
+    `skip` leaves out that many of the last layers; the final norm is still applied. It is diffusers'
     `clip_skip`, and one less than A1111's and a request's clip skip, which is the layer to stop at.
     """
 
@@ -127,11 +128,11 @@ class CLIPTextEncoder(nn.Module):
 
 
 def weigh(states: Tensor, weights: Tensor) -> Tensor:
-    """Text states (B, T, D) of B chunks times the weight (B, T) of each token, as A1111 does it.
+    """Prompt embeddings (B, T, D) of B chunks times the weight (B, T) of each token, as in A1111.
 
-    Each chunk keeps the mean over all its numbers: the weighted states are scaled by old mean / new mean.
-    Where that is no sensible factor (not in 0.1 to 10, for the mean of some models is next to 0), they are
-    left unscaled, which A1111 calls "No norm". Weights of 1 change nothing, to the bit.
+    Each chunk keeps the mean over all its numbers: the weighted embeddings are scaled by old mean / new mean.
+    A factor outside 0.1 to 10 is not applied (the mean of some models is close to 0), which A1111 calls "No
+    norm". Weights of 1 change no bit.
     """
     whole = states.float()
     weighted = whole * weights.to(whole).unsqueeze(-1)

@@ -1,7 +1,7 @@
-"""The numbers that make one architecture SD 1.5, SD 2.x, the embedded model or a model of pixels or points.
+"""The configurations that make one architecture SD 1.5, SD 2.x, `tiny` or a model of pixels or points.
 
-Each dataclass reads the keys that diffusers and transformers write in a model folder's `config.json`, so a
-folder of this project is a folder of theirs, and the other way round.
+Each dataclass reads the keys that diffusers and transformers write in a model folder's `config.json`, so
+model folders work in both directions.
 """
 
 from __future__ import annotations
@@ -56,16 +56,16 @@ class VAEConfig:
 
     @property
     def reduction(self) -> int:
-        """Picture pixels along one side of a latent cell: each level but the last halves the side."""
+        """Image pixels along one side of a latent cell: each level but the last halves the side."""
         return 1 << (len(self.block_out_channels) - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PixelsConfig:
-    """No VAE: the latents are the pictures' own pixels, in grey (1 channel a pixel) or colours (3).
+    """No VAE: the latents are the images' pixels, in grey (1 channel per pixel) or colour (3).
 
-    patch: a latent cell is so many pixels a side, one after the other in its channels. Nothing is lost, and
-    the network works on a smaller map with more channels (Hoogeboom et al. 2023, arXiv:2301.11093).
+    patch: a latent cell is patch x patch pixels, stacked in its channels. This is lossless, and the network
+    works on a smaller map with more channels (Hoogeboom et al. 2023, arXiv:2301.11093).
     """
 
     latent_channels: int = 1
@@ -83,7 +83,7 @@ class PixelsConfig:
 
     @property
     def scaling_factor(self) -> float:
-        """Pixels are taken as they are, in [-1, 1]."""
+        """Pixels are not scaled; they are in [-1, 1]."""
         return 1.0
 
 
@@ -95,12 +95,12 @@ class PointsConfig:
 
     @property
     def reduction(self) -> int:
-        """So many pixels a side for one point: 1024 points are drawn on 256x256."""
+        """Pixels per side for one point: 1024 points are drawn on 256x256."""
         return 8
 
     @property
     def scaling_factor(self) -> float:
-        """Points are taken as they are, about 1 from the middle."""
+        """Points are not scaled; they are about 1 from the middle."""
         return 1.0
 
 
@@ -111,8 +111,8 @@ CoderConfig = VAEConfig | PixelsConfig | PointsConfig
 class UNetConfig:
     """The denoising UNet with cross-attention (arXiv:2112.10752). The defaults are SD 1.5's.
 
-    `attention_head_dim` keeps the name that the files use for it, but it is the *number* of heads: one for
-    all levels (SD 1.x) or one a level (SD 2.x).
+    `attention_head_dim` is named as in the files, but it is the *number* of heads: one for all levels (SD
+    1.x) or one per level (SD 2.x).
     """
 
     in_channels: int = 4
@@ -143,7 +143,7 @@ class UNetConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseConfig:
-    """What the network was trained to undo: `scheduler_config.json`."""
+    """The noise that the network was trained with: `scheduler_config.json`."""
 
     beta_schedule: BetaSchedule = "scaled_linear"
     beta_start: float = 0.00085
@@ -155,12 +155,12 @@ class NoiseConfig:
 
     @property
     def prediction(self) -> Prediction:
-        """What the network predicts, as the denoiser calls it."""
+        """The prediction type by the denoiser's name."""
         return _PREDICTIONS[self.prediction_type]
 
     def schedule(self) -> NoiseSchedule:
-        """The table of noise levels. Raises UserError for betas that make none, and for zero-terminal SNR
-        with a network that predicts the noise: of noise alone that says nothing about the picture.
+        """The table of noise levels. Raises UserError for invalid betas, and for zero-terminal SNR with a
+        network that predicts the noise: at pure noise that says nothing about the image.
         """
         if self.rescale_betas_zero_snr and self.prediction_type == "epsilon":
             raise UserError(
@@ -176,7 +176,7 @@ class NoiseConfig:
                 self.rescale_betas_zero_snr,
             )
         except (ValueError, ZeroDivisionError) as error:
-            raise UserError(f"this model's noise schedule cannot work: {error}.") from None
+            raise UserError(f"this model's noise schedule is invalid: {error}.") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,19 +190,19 @@ class ModelConfig:
 
     @property
     def inpaints(self) -> bool:
-        """Whether the UNet also reads a mask and the masked picture's latents, as SD's inpainting ones do."""
+        """Whether the UNet also reads a mask and the masked image's latents, as SD's inpainting ones do."""
         return self.unet.in_channels == 2 * self.vae.latent_channels + 1
 
     def __post_init__(self) -> None:
-        """Raises UserError unless each part can be built and the parts fit each other."""
+        """Raises UserError unless each part is valid and the parts fit each other."""
         text, vae, unet = self.text, self.vae, self.unet
         levels = len(unet.block_out_channels)
         mirrored = tuple(kind.replace("Up", "Down") for kind in reversed(unet.up_block_types))
         rules = {
             "the text encoder's heads must divide its width": text.hidden_size % text.num_attention_heads
             == 0,
-            "a chunk of text needs room for more than its two marks": text.max_position_embeddings > 2,
-            "the VAE must reduce pictures by 8, 4, 2 or 1": vae.reduction in (1, 2, 4, 8),
+            "the text encoder's length must be above 2": text.max_position_embeddings > 2,
+            "the VAE must downsample images by 8, 4, 2 or 1": vae.reduction in (1, 2, 4, 8),
             "the VAE's groups must divide its widths": not isinstance(vae, VAEConfig)
             or _divides(vae.norm_num_groups, vae.block_out_channels),
             "pixels have 1 channel or 3": not isinstance(vae, PixelsConfig)
@@ -218,16 +218,16 @@ class ModelConfig:
             "the UNet's heads must divide its widths": all(
                 width % heads == 0 for width, heads in zip(unet.block_out_channels, unet.heads, strict=False)
             ),
-            "the UNet must attend to what the text encoder gives": unet.cross_attention_dim
+            "the UNet's cross-attention must have the text encoder's width": unet.cross_attention_dim
             == text.hidden_size,
             "the UNet must predict the VAE's latents": unet.out_channels == vae.latent_channels,
-            "the UNet must read latents, alone or with a mask and a masked picture's": unet.in_channels
+            "the UNet must read latents, alone or with a mask and a masked image's": unet.in_channels
             == vae.latent_channels
             or self.inpaints,
         }
         broken = [rule for rule, holds in rules.items() if not holds]
         if broken:
-            raise UserError(f"this model's parts cannot work: {broken[0]}.")
+            raise UserError(f"this model's configuration is invalid: {broken[0]}.")
 
 
 def _divides(groups: int, widths: tuple[int, ...]) -> bool:

@@ -10,13 +10,13 @@ from core.models.fast import winograd
 
 
 def silu(x: Tensor) -> Tensor:
-    """SiLU of what nobody else has: in its place, where no gradient needs what was there."""
+    """SiLU, in place when x is not needed for gradients. Nothing else may use x."""
     return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
 def add(x: Tensor, own: Tensor) -> Tensor:
-    """The sum with `own`, which nobody else has: in its place, where no gradient needs it and x lies as it
-    does, or is spread over it; else as x lies.
+    """X + own. In place in `own`, which nothing else may use, unless gradients are needed or x has another
+    memory layout (a broadcast x is fine); the sum then has the layout of x.
     """
     if torch.is_grad_enabled() or (x.shape == own.shape and x.stride() != own.stride()):
         return x + own
@@ -24,8 +24,8 @@ def add(x: Tensor, own: Tensor) -> Tensor:
 
 
 class Conv3x3(nn.Conv2d):
-    """A convolution that keeps the size. Where the map is one cell, the padding is all that the kernel's
-    sides would see, so its middle alone is used: a ninth of the work.
+    """A 3x3 convolution that keeps the size. On a map of one cell the rest of the kernel only sees padding,
+    so only its centre is used: a ninth of the work.
     """
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
@@ -40,7 +40,7 @@ class Conv3x3(nn.Conv2d):
 
 
 class ResnetBlock(nn.Module):
-    """Norm, SiLU, convolution, twice, beside a shortcut; the timestep is added between the two.
+    """Norm, SiLU, convolution, twice, with a residual connection; the timestep is added in between.
 
     (B, in, H, W) -> (B, out, H, W), `time` (B, time_channels) or None where there is no time (the VAE).
     """
@@ -70,7 +70,7 @@ class ResnetBlock(nn.Module):
 class Upsample(nn.Module):
     """Nearest neighbour to `size` (twice the side when None), then a convolution.
 
-    (B, C, H, W) -> (B, C, 2H, 2W), or one row or column less where halving had rounded up.
+    (B, C, H, W) -> (B, C, 2H, 2W), or one row or column less if halving had rounded up.
     """
 
     def __init__(self, channels: int) -> None:
@@ -86,7 +86,7 @@ class Upsample(nn.Module):
 class Downsample(nn.Module):
     """A convolution of stride 2: (B, C, H, W) -> (B, C, H/2, W/2).
 
-    The UNet pads both sides; the VAE's encoder pads the right and bottom only (`one_sided`), as its weights
+    The UNet pads all sides; the VAE's encoder pads only right and bottom (`one_sided`), as its weights
     expect.
     """
 

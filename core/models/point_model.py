@@ -1,7 +1,7 @@
-"""Clouds of points in the plane, as latents: the smallest thing that diffusion can be watched on.
+"""Points in the plane as latents: the smallest example of diffusion.
 
-A "latent" (2, h, w) is h * w points that know nothing of each other, x to the right and y upwards. Decoding
-draws them; there is no encoding.
+A "latent" (2, h, w) is h * w independent points, x to the right and y upwards. Decoding draws them; there is
+no encoding.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from core.models.unet import UNet
 EXTENT = 3.0
 _INK, _PAPER = (-0.75, -0.45, 0.35), (1.0, 1.0, 1.0)  # a dark blue on white
 _DOT = (0.2, 0.6, 0.2)  # a point's ink over three pixels, across and down
-# A map of nothing but zeros, which shows no colours: core/inference/preview.py draws a cloud instead.
+# A preview map of zeros: core/inference/preview.py then draws the points instead.
 NO_COLOURS = [[0.0, 0.0, 0.0]] * 3
 
 
 class Points(nn.Module):
-    """Draws clouds (B, 2, h, w) as pictures (B, 3, 8h, 8w). It has no weights."""
+    """Draws clouds (B, 2, h, w) as images (B, 3, 8h, 8w). It has no weights."""
 
     def __init__(self, config: PointsConfig) -> None:
         super().__init__()
         self.config = config
 
     def encode(self, pictures: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Raises UserError: no picture is a cloud of points."""
+        """Raises UserError: an image cannot be encoded as points."""
         raise UserError(
-            "this model makes points in the plane, which no picture can be turned into: leave it out."
+            "this model makes points in the plane and cannot encode an image: leave the image out."
         )
 
     def decode(self, latents: Tensor) -> Tensor:
-        """(B, 2, h, w) -> (B, 3, 8h, 8w) in [-1, 1]; what lies beyond EXTENT is not to be seen."""
+        """(B, 2, h, w) -> (B, 3, 8h, 8w) in [-1, 1]; points beyond EXTENT are not drawn."""
         return draw_points(latents, self.config.reduction)
 
 
@@ -53,14 +53,14 @@ def draw_points(clouds: Tensor, cell: int) -> Tensor:
     dot = torch.tensor(_DOT, device=clouds.device)
     dots = torch.outer(dot, dot)[None, None] / max(_DOT) ** 2
     ink = F.conv2d(counts.view(b, 1, height, width), dots, padding=1)
-    amount = 1 - torch.exp(-ink)  # where points lie on each other the ink gets darker, never more than full
+    amount = 1 - torch.exp(-ink)  # overlapping points get darker, up to full ink
     colours = torch.tensor([_INK, _PAPER], device=clouds.device).view(2, 1, 3, 1, 1)
     drawn: Tensor = amount * colours[0] + (1 - amount) * colours[1]
     return drawn.to(clouds.dtype)
 
 
 class PointwiseUNet(UNet):
-    """The UNet on each cell of a cloud as a picture of its own: (B, 2, h, w) -> (B, 2, h, w)."""
+    """The UNet on each point as its own image of one cell: (B, 2, h, w) -> (B, 2, h, w)."""
 
     def evaluate(
         self,

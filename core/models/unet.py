@@ -1,9 +1,8 @@
 """The denoising UNet of latent diffusion (Rombach et al. 2022, arXiv:2112.10752, section 3.3 and appendix E).
 
-A noisy latent goes down through levels of residual and transformer blocks, through the middle, and up
-again, each level of the way up also reading what the way down left. The text enters through
-cross-attention, the timestep through every residual block. Module names are those of the diffusers files.
-Shapes are for SD 1.5 at 512x512.
+Down blocks, a middle block and up blocks of residual and transformer layers, with skip connections from the
+down blocks to the up blocks. The text enters through cross-attention, the timestep through every residual
+block. Module names are those of the diffusers files. Shapes are for SD 1.5 at 512x512.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from core.models.config import UNetConfig
 from core.models.fast.token_merging import Merge
 from core.models.layers import Conv3x3, Downsample, ResnetBlock, Upsample, add, silu
 
-# Of the finest level: the layers of the way up that read no deeper than the first one of the way down.
+# The last layers of the finest up block, whose skip connections need only the first layer of the down blocks.
 SHALLOW = 2
 
 
@@ -50,7 +49,7 @@ class TimestepMLP(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention of `x` (B, N, C) to `context` (B, T, D); to itself when there is none."""
+    """Multi-head attention of `x` (B, N, C) to `context` (B, T, D); self-attention when it is None."""
 
     def __init__(self, channels: int, context_width: int, heads: int) -> None:
         super().__init__()
@@ -86,7 +85,7 @@ class GEGLU(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """C -> 4C -> C. The list has a hole at 1, where the files have a dropout without weights."""
+    """C -> 4C -> C. Layer 1 is empty: the files have a dropout without weights there."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -101,10 +100,10 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Positions look at each other, then at the text, then think: (B, N, C) -> (B, N, C).
+    """Self-attention, cross-attention to the text, feed-forward: (B, N, C) -> (B, N, C).
 
-    size: the map (H, W) that the N positions are. merging: the share of them that is merged while they look
-    at each other (see core/models/fast/token_merging.py).
+    size: the map (H, W) of the N positions. merging: the share of them that is merged in self-attention (see
+    core/models/fast/token_merging.py).
     """
 
     def __init__(self, channels: int, context_width: int, heads: int) -> None:
@@ -127,7 +126,7 @@ class TransformerBlock(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """A transformer block over the positions of a map, beside a shortcut: (B, C, H, W) -> the same."""
+    """A transformer block over the positions of a map, with a residual connection: (B, C, H, W) -> same."""
 
     def __init__(self, channels: int, heads: int, config: UNetConfig) -> None:
         super().__init__()
@@ -160,7 +159,7 @@ class SpatialTransformer(nn.Module):
 
 
 class DownBlock(nn.Module):
-    """One level on the way down; returns its output and all that the way up will read."""
+    """One level down; returns its output and its skip connections."""
 
     def __init__(
         self,
@@ -182,7 +181,7 @@ class DownBlock(nn.Module):
         self.downsamplers = nn.ModuleList([] if last else [Downsample(channels_out, one_sided=False)])
 
     def layer(self, i: int, x: Tensor, time: Tensor, context: Tensor, merging: float = 0.0) -> Tensor:
-        """Layer `i` alone."""
+        """The output of layer `i`."""
         x = self.resnets[i](x, time)
         return self.attentions[i](x, context, merging) if self.attentions else x
 
@@ -200,7 +199,7 @@ class DownBlock(nn.Module):
 
 
 class MidBlock(nn.Module):
-    """Residual block, transformer, residual block, at the coarsest level; or the first of them alone."""
+    """Residual block, transformer, residual block at the coarsest level; or the first one only."""
 
     def __init__(self, channels: int, heads: int, config: UNetConfig) -> None:
         super().__init__()
@@ -217,9 +216,9 @@ class MidBlock(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """One level on the way up: each residual block also reads a map that the way down left.
+    """One level up: each residual block also reads a skip connection from the down blocks.
 
-    layers: which of its layers to run; all when None.
+    layers: the layers to run; all when None.
     """
 
     def __init__(
@@ -303,12 +302,12 @@ class UNet(nn.Module):
         deep: Tensor | None = None,
         merging: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
-        """The prediction, and the deep features behind it: what enters the last two layers of the way up.
+        """The prediction and its deep features: the input of the last two layers of the up blocks.
 
-        deep: those of another evaluation. All that is deeper is then left out, and only the first layer of
-        the way down and the last two of the way up are run (Ma et al. 2023, arXiv:2312.00858, section 3.2).
-        merging: the share of positions that is merged in the self-attention of the finest level that has
-        some; see core/models/fast/token_merging.py.
+        deep: features of another evaluation. Only the first layer of the down blocks and the last two of the
+        up blocks are then run (DeepCache, Ma et al. 2023, arXiv:2312.00858, section 3.2). merging: the share
+        of positions that is merged in self-attention at the finest level that has attention; see
+        core/models/fast/token_merging.py.
         """
         time = self.time_embedding(
             timestep_embedding(timesteps, self.config.block_out_channels[0]).to(x.dtype)

@@ -1,7 +1,7 @@
-"""AutoencoderKL: pictures to latents and back (Rombach et al. 2022, arXiv:2112.10752, section 3.1).
+"""AutoencoderKL: images to latents and back (Rombach et al. 2022, arXiv:2112.10752, section 3.1).
 
 The module names are those of the diffusers files, so weights load without a map. Shapes below are for SD
-1.5 and a picture of 512x512; `f` is the reduction, 8.
+1.5 and an image of 512x512; `f` is the reduction, 8.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from core.models.fast import exact_tiling
 from core.models.layers import Downsample, ResnetBlock, Upsample, silu
 
 EPS = 1e-6
-# A picture whose largest map has more numbers than this is computed by strips
-# (core/models/fast/exact_tiling.py). For SD 1.5 that is one above 768x768, the largest that such models are
+# An image whose largest map has more numbers than this is computed with exact tiling
+# (core/models/fast/exact_tiling.py). For SD 1.5 that is any above 768x768, the largest size such models are
 # made for.
 LARGEST_WHOLE = 256 * 768 * 768
 
@@ -56,7 +56,7 @@ class MidBlock(nn.Module):
 
 
 class DownEncoderBlock(nn.Module):
-    """One level of the encoder: residual blocks, then half the side (except at the last level)."""
+    """One level of the encoder: residual blocks, then downsampling (except at the last level)."""
 
     def __init__(self, channels_in: int, channels_out: int, config: VAEConfig, *, last: bool) -> None:
         super().__init__()
@@ -73,8 +73,8 @@ class DownEncoderBlock(nn.Module):
 
 
 class UpDecoderBlock(nn.Module):
-    """One level of the decoder: one residual block more than the encoder's, then twice the side (except at
-    the last).
+    """One level of the decoder: one residual block more than the encoder's, then upsampling (except at the
+    last level).
     """
 
     def __init__(self, channels_in: int, channels_out: int, config: VAEConfig, *, last: bool) -> None:
@@ -139,7 +139,7 @@ class Decoder(nn.Module):
 
 
 class AutoencoderKL(nn.Module):
-    """The VAE. Pictures are in [-1, 1]; latents are scaled by `scaling_factor` to about unit variance."""
+    """The VAE. Images are in [-1, 1]; latents are scaled by `scaling_factor` to about unit variance."""
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
@@ -150,17 +150,17 @@ class AutoencoderKL(nn.Module):
         self.quant_conv = nn.Conv2d(2 * channels, 2 * channels, 1)
         self.post_quant_conv = nn.Conv2d(channels, channels, 1)
 
-    def by_strips(self, height: int, width: int) -> bool:
-        """Whether pictures of this size are computed by strips: above LARGEST_WHOLE, never in training."""
+    def tiled(self, height: int, width: int) -> bool:
+        """Whether images of this size use exact tiling: above LARGEST_WHOLE, never with gradients."""
         return self._largest_map(height, width) > LARGEST_WHOLE and not torch.is_grad_enabled()
 
     def _largest_map(self, height: int, width: int) -> int:
-        """The numbers in it, for one picture: all its pixels, in the width that the level below has."""
+        """The size of the largest map of one image: its pixels times the channels of the level below."""
         return height * width * max(self.config.block_out_channels[:2])
 
     def moments(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of q(z | picture), unscaled: (B, 3, H, W) -> twice (B, C, H/f, W/f)."""
-        if self.by_strips(*pictures.shape[2:]):
+        """Mean and log-variance of q(z | image), unscaled: (B, 3, H, W) -> twice (B, C, H/f, W/f)."""
+        if self.tiled(*pictures.shape[2:]):
             h = torch.cat([exact_tiling.encode(self.encoder, one[None]) for one in pictures])
         else:
             h = self.encoder(pictures)
@@ -168,18 +168,16 @@ class AutoencoderKL(nn.Module):
         return mean, log_variance.clamp(-30.0, 20.0)
 
     def encode(self, pictures: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Scaled latents (B, C, H/f, W/f): the mean, or a draw from q when unit `noise` of that shape is
-        given.
-        """
+        """Scaled latents (B, C, H/f, W/f): the mean of q, or a draw from it with unit `noise`."""
         mean, log_variance = self.moments(pictures)
         z = mean if noise is None else mean + torch.exp(0.5 * log_variance) * noise
         return z * self.config.scaling_factor
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents (B, C, H/f, W/f) -> pictures (B, 3, H, W), about [-1, 1], not clamped."""
+        """Scaled latents (B, C, H/f, W/f) -> images (B, 3, H, W), about [-1, 1], not clamped."""
         z = self.post_quant_conv(latents / self.config.scaling_factor)
         height, width = (self.config.reduction * side for side in z.shape[2:])
-        if self.by_strips(height, width):
+        if self.tiled(height, width):
             largest = self._largest_map(height, width)
             return torch.cat([exact_tiling.decode(self.decoder, one[None], largest) for one in z])
         out: Tensor = self.decoder(z)

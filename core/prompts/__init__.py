@@ -1,1 +1,1 @@
-"""Prompts as text: emphasis and tokens."""
+"""Prompts: weights and tokens."""

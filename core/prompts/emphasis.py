@@ -1,13 +1,13 @@
-r"""How strongly each part of a prompt counts: A1111's notation, read into spans of text with a weight.
+r"""Prompt weights in A1111's notation, parsed to spans of text with a weight.
 
     (word)  1.1     (word:1.3)  1.3     [word]  1 / 1.1     \( \) \[ \] \\  the character itself
-    BREAK   what follows starts a chunk of its own
+    BREAK   what follows starts a new chunk
 
-Brackets nest, and their weights multiply. As in A1111, one that is never closed reaches to the prompt's end,
-one that closes nothing is text, so is a weight outside round brackets, and a backslash before anything else
-vanishes. Unlike there, `:1.2.3)` is text, as it is no number, and BREAK works inside brackets too.
+Brackets nest, and their weights multiply. As in A1111, an unclosed bracket extends to the prompt's end, an
+unopened one is text, so is a weight outside round brackets, and a backslash before anything else is removed.
+Unlike in A1111, `:1.2.3)` is text, as it is not a number, and BREAK also works inside brackets.
 
-This module never imports torch: a request checks its prompts by it.
+This module never imports torch: a request checks its prompts with it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import NamedTuple
 from core.errors import UserError
 
 STRONGER, WEAKER = 1.1, 1 / 1.1
-MAX_WEIGHT = 100.0  # a text state of float16 has room for this and no more
+MAX_WEIGHT = 100.0  # larger weights overflow prompt embeddings in float16
 MAX_DEPTH = 100  # keeps the time linear in the prompt's length
 _OPENED_BY = {")": "(", "]": "["}
 
@@ -36,23 +36,23 @@ _BREAK = re.compile(r"\bBREAK\b")
 
 
 class Span(NamedTuple):
-    """Text that is read as one, and how strongly it counts; 1 is plain."""
+    """A piece of text and its weight; 1 is neutral."""
 
     text: str
     weight: float
 
 
 class _Piece:
-    """Text between two marks; None instead of text where a BREAK stands."""
+    """Text between two marks; its text is None for a BREAK."""
 
     def __init__(self, text: str | None) -> None:
         self.text, self.weight = text, 1.0
 
 
 def read_prompt(prompt: str) -> list[list[Span]]:
-    """The spans of each part between BREAKs, neighbours of one weight joined; always one part at least.
+    """The spans of each part between BREAKs, neighbours of equal weight joined; at least one part.
 
-    Raises UserError for a weight beyond -100 to 100, and for brackets nested more than 100 deep.
+    Raises UserError for a weight outside -100 to 100, and for brackets nested more than 100 deep.
     """
     parts: list[list[_Piece]] = [[]]
     for piece in _pieces(prompt):
@@ -67,7 +67,7 @@ def read_prompt(prompt: str) -> list[list[Span]]:
 
 
 def check_prompt(name: str, prompt: str) -> None:
-    """Raises UserError, with the name of the prompt, where its weights cannot be used."""
+    """Raises UserError, with the name of the prompt, if its weights are invalid."""
     try:
         read_prompt(prompt)
     except UserError as error:
@@ -76,7 +76,7 @@ def check_prompt(name: str, prompt: str) -> None:
 
 def _pieces(prompt: str) -> list[_Piece]:
     pieces: list[_Piece] = []
-    opened: dict[str, list[int]] = {"(": [], "[": []}  # how many pieces precede each bracket that is open
+    opened: dict[str, list[int]] = {"(": [], "[": []}  # the number of pieces before each open bracket
 
     def close(bracket: str, factor: float) -> None:
         for piece in pieces[opened[bracket].pop() :]:
@@ -103,7 +103,7 @@ def _pieces(prompt: str) -> list[_Piece]:
 
 
 def _at_breaks(text: str) -> list[_Piece]:
-    """The text between BREAKs, without white space beside them. A pattern that took it would be slow."""
+    """The text between BREAKs, without the white space next to them (a regex for it would be slow)."""
     first, *others = _BREAK.split(text)
     if not others:
         return [_Piece(text)]
@@ -122,6 +122,6 @@ def _checked(text: str, weight: float) -> Span:
     if not abs(weight) <= MAX_WEIGHT:
         limits = f"-{MAX_WEIGHT:g} to {MAX_WEIGHT:g}"
         raise UserError(
-            f"the weight {weight:g} of {text.strip()[:40]!r} is beyond {limits}; write a smaller one"
+            f"the weight {weight:g} of {text.strip()[:40]!r} is outside {limits}; choose one inside"
         )
     return Span(text, weight)

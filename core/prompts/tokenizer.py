@@ -1,9 +1,9 @@
-"""From words to token ids: CLIP's byte-pair encoding (Radford et al. 2021, arXiv:2103.00020), in chunks.
+"""Prompts to token ids: CLIP's byte-pair encoding (Radford et al. 2021, arXiv:2103.00020), in chunks.
 
 The rules (lower case, one token per digit, `</w>` at a word's end) are CLIP's, so a folder's `vocab.json` and
-`merges.txt` give the ids that its text encoder was trained with. The reference, for any text, is the one
-class `CLIPTokenizer` of transformers 5. The slow class of earlier versions, which A1111 has, also drops
-control characters and sets Chinese characters apart.
+`merges.txt` give the ids that its text encoder was trained with. The reference for any text is the class
+`CLIPTokenizer` of transformers 5. The slow class of earlier versions, which A1111 uses, also drops control
+characters and separates Chinese characters.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from core.prompts.emphasis import read_prompt
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
-OPENCLIP_PAD = "!"  # of SD 2.x, whose text encoder saw token 0 behind the end mark
-SINGLE_TOKENS = 2 * 256 + 2  # what no merge makes: each byte, also at a word's end, and the two marks
+OPENCLIP_PAD = "!"  # of SD 2.x, whose text encoder was trained with token 0 after the end token
+SINGLE_TOKENS = 2 * 256 + 2  # tokens without a merge: each byte, also at a word's end; start and end
 PIECES = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 COMMA = "," + WORD_END
-COMMA_REACH = 20  # tokens that a chunk gives to the next one rather than end between two commas, as in A1111
+COMMA_REACH = 20  # a chunk may end this many tokens early, after a comma, as in A1111
 
 
 class Chunk(NamedTuple):
-    """What the text encoder reads at once: ids and the weight of each, both of the tokenizer's length."""
+    """One input of the text encoder: ids and the weight of each, both of the tokenizer's length."""
 
     ids: list[int]
     weights: list[float]
@@ -40,10 +40,10 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True)
 class TokenCount:
-    """How much of the text encoder's room a prompt takes.
+    """The token count of a prompt.
 
     used: tokens of the prompt; limit: tokens of one chunk; chunks: how many are run; unknown: words that the
-    model has never met in training, in the prompt's order (empty for a model that does not list its words).
+    model was not trained on, in the prompt's order (empty for a model that does not list its words).
     """
 
     used: int
@@ -55,9 +55,9 @@ class TokenCount:
 class Tokenizer:
     """Prompts to chunks, each `length` long: start, up to `length - 2` tokens, end, and padding.
 
-    words: the words that the model was trained on, where it lists them; then others are reported as unknown.
-    special: the tokens that are found whole in a text, before it is split; start and end if none are given.
-    pad: the token that fills a chunk, which is the end for SD 1.x and "!" for SD 2.x.
+    words: the words that the model was trained on, if it lists them; others are then reported as unknown.
+    special: tokens that are matched whole, before a text is split; start and end if empty. pad: the token
+    that fills a chunk: the end token for SD 1.x and "!" for SD 2.x.
     """
 
     def __init__(
@@ -82,13 +82,13 @@ class Tokenizer:
     ) -> Tokenizer:
         """From a folder with `vocab.json` and `merges.txt`, also without their suffixes, or `tokenizer.json`.
 
-        `tokenizer_config.json` says more where there is one, the padding too, which is `pad` otherwise.
-        Raises UserError when a file is missing or damaged.
+        If there is a `tokenizer_config.json`, its special tokens and padding are used; else the padding is
+        `pad`. Raises UserError when a file is missing or damaged.
         """
         try:
             vocab, merges = _vocabulary(folder)
             if len(vocab) != len(merges) + SINGLE_TOKENS:
-                raise ValueError(f"{len(vocab)} tokens do not go with {len(merges)} merges")
+                raise ValueError(f"{len(vocab)} tokens do not match {len(merges)} merges")
             special, pad = _special(folder / "tokenizer_config.json", vocab, pad)
             return cls(vocab, merges, length, words, special=special, pad=pad)
         except FileNotFoundError as error:
@@ -100,21 +100,21 @@ class Tokenizer:
             raise UserError(f"{files} is damaged ({error}): copy the model again.") from None
 
     def ids(self, text: str) -> list[int]:
-        """The text's tokens as they stand, without start and end; no mark has a meaning here."""
+        """The text's tokens without start and end; weights and BREAK are not interpreted."""
         found: list[int] = self.engine.encode(text, add_special_tokens=False).ids
         return found
 
     def chunks(self, prompt: str) -> list[Chunk]:
-        """The prompt's tokens with their weights, one chunk at least. Raises UserError for bad weights."""
+        """The prompt's tokens with their weights, at least one chunk. Raises UserError for bad weights."""
         return [self._chunk(piece) for piece in self._pieces(prompt)]
 
     def count(self, prompt: str) -> TokenCount:
-        """How many tokens the prompt takes, and its words that the model does not know. Raises UserError."""
+        """The token count of the prompt, with the words that the model does not know. Raises UserError."""
         pieces = self._pieces(prompt)
         return TokenCount(sum(map(len, pieces)), self.length - 2, len(pieces), self._unknown(prompt))
 
     def _pieces(self, prompt: str) -> list[list[tuple[int, float]]]:
-        """(id, weight) of the tokens of each chunk. An empty part after the last BREAK makes none."""
+        """(id, weight) of the tokens of each chunk. An empty part after the last BREAK adds no chunk."""
         parts = [
             [(token, span.weight) for span in spans for token in self.ids(span.text)]
             for spans in read_prompt(prompt)
@@ -124,7 +124,7 @@ class Tokenizer:
         return [piece for part in parts for piece in self._cut(part)]
 
     def _cut(self, part: list[tuple[int, float]]) -> list[list[tuple[int, float]]]:
-        """The part in pieces that fit a chunk. A border moves back behind a comma that is near."""
+        """The part in pieces that fit a chunk, ending after a comma if one is near."""
         room, pieces = self.length - 2, []
         while len(part) > room:
             end = room
@@ -153,7 +153,7 @@ class Tokenizer:
 def engine(
     vocab: dict[str, int], merges: list[tuple[str, str]], special: Iterable[AddedToken] = ()
 ) -> Engine:
-    """CLIP's normalising, splitting and merging, with this vocabulary."""
+    """CLIP's normalisation, splitting and merging, with this vocabulary."""
     tokenizer = Engine(
         BPE(vocab, merges, continuing_subword_prefix="", end_of_word_suffix=WORD_END, unk_token=END)
     )
@@ -166,13 +166,13 @@ def engine(
             pre_tokenizers.ByteLevel(add_prefix_space=False),
         ]
     )
-    # Typed in a prompt they count as the marks they are.
+    # Typed in a prompt, they become the special tokens.
     tokenizer.add_special_tokens(list(special) or [START, END])
     return tokenizer
 
 
 def _vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Ids and merges, from CLIP's own two files or from the one that newer transformers write."""
+    """Ids and merges, from CLIP's two files or from the single file of newer transformers."""
     whole, ids = folder / "tokenizer.json", _either(folder, "vocab.json", "vocab")
     if whole.is_file() and not ids.is_file():
         model = json.loads(whole.read_text(encoding="utf-8"))["model"]
@@ -186,14 +186,14 @@ def _vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
 
 
 def _either(folder: Path, name: str, other: str) -> Path:
-    """The file that is there; the first one when none is."""
+    """The file that exists; the first one if neither does."""
     return folder / (other if (folder / other).is_file() and not (folder / name).is_file() else name)
 
 
 def _special(path: Path, vocab: Mapping[str, int], pad: str) -> tuple[list[AddedToken], str]:
-    """What `tokenizer_config.json` says: the special tokens that the vocabulary has, and the one for padding.
+    """From `tokenizer_config.json`: the special tokens that the vocabulary has, and the padding token.
 
-    A token is written there as its text, or as an object with its text and how it is found in a text.
+    A token is its text there, or an object with its text and matching flags.
     """
     if not path.exists():
         return [], pad

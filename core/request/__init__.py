@@ -1,1 +1,1 @@
-"""What is asked for, checked and resolved to the settings that a picture is a function of."""
+"""Requests, and the settings that they resolve to; these determine an image."""

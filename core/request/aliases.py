@@ -1,7 +1,7 @@
-"""Names that A1111, ComfyUI, Forge, InvokeAI and diffusers have for what is registered here.
+"""Names of samplers and schedules in A1111, ComfyUI, Forge, InvokeAI and diffusers.
 
-So that a recipe can be pasted as it is: "DPM++ 2M Karras", "dpmpp_2m_sde_gpu", "UniPCMultistepScheduler". A
-name that is registered always wins. Case does not count, nor does how words are joined.
+They let a recipe be pasted as it is: "DPM++ 2M Karras", "dpmpp_2m_sde_gpu", "UniPCMultistepScheduler". A
+registered name always wins. Case and the joining of words are ignored.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from core.checks import OptionValue
 if TYPE_CHECKING:
     from core.sampling.registry import Registry
 
-# What they say, to what is meant here: a sampler, and options where theirs is a variant of it. The titles of
-# what is registered need no entry.
+# Their names to a sampler here, with options if theirs is a variant of it. Titles of registered samplers need
+# no entry.
 SAMPLERS: dict[str, str | tuple[str, dict[str, OptionValue]]] = {
     # A1111 and Forge, by title and by their short names.
     "dpm++ 2m sde heun": ("dpmpp_2m_sde", {"solver": "heun"}),
@@ -76,7 +76,7 @@ SAMPLERS: dict[str, str | tuple[str, dict[str, OptionValue]]] = {
     "sasolverscheduler": "sa_solver",
 }
 
-# None: whatever the sampler or the model prefers.
+# None: the preferred schedule of the sampler or the model.
 SCHEDULES: dict[str, str | None] = {
     "automatic": None,
     "uniform": "normal",
@@ -87,7 +87,7 @@ SCHEDULES: dict[str, str | None] = {
     "discrete": "normal",
 }
 
-# What old A1111 recipes, and InvokeAI's names, end with.
+# Suffixes of sampler names in old A1111 recipes and in InvokeAI.
 _SUFFIXES = {
     "karras": "karras",
     "exponential": "exponential",
@@ -97,14 +97,14 @@ _SUFFIXES = {
     "k": "karras",
 }
 
-# What infotexts call a variant that has a name of its own there.
+# Titles in infotexts of variants that have their own name there.
 _TITLES: dict[tuple[str, str, OptionValue], str] = {
     ("dpmpp_2m_sde", "solver", "heun"): "DPM++ 2M SDE Heun",
 }
 
 
 class Named(NamedTuple):
-    """What a pair of names means here. `options` are those of the sampler that its name stands for."""
+    """The registered names for a pair of names. `options` are those that the sampler's name implies."""
 
     sampler: str | None
     schedule: str | None
@@ -112,9 +112,9 @@ class Named(NamedTuple):
 
 
 def resolve(sampler: str | None, schedule: str | None, registry: Registry) -> Named:
-    """The registered names that are meant; a name that nobody knows comes back as it is.
+    """The registered names that are meant; an unknown name is returned as it is.
 
-    A sampler's name may end with a schedule, which a `schedule` of its own wins over.
+    A sampler's name may end with a schedule; a given `schedule` has priority.
     """
     name, options, suffix = (None, {}, None) if sampler is None else _sampler(sampler, registry)
     asked = None if schedule is None else _schedule(schedule, registry)
@@ -122,7 +122,7 @@ def resolve(sampler: str | None, schedule: str | None, registry: Registry) -> Na
 
 
 def title(sampler: str, title: str, options: Mapping[str, OptionValue]) -> str:
-    """What A1111 calls the sampler with these options: its title, unless there is one for the variant."""
+    """A1111's title of the sampler with these options: its title, unless the variant has its own."""
     for (name, option, value), theirs in _TITLES.items():
         if name == sampler and options.get(option) == value:
             return theirs
@@ -168,5 +168,5 @@ def _schedule(name: str, registry: Registry) -> str | None:
 
 
 def _key(name: str) -> str:
-    """A name as it is compared: small letters, its words one space apart."""
+    """A name for comparison: lower case, words separated by one space."""
     return " ".join(re.split(r"[\s_-]+", name.strip().casefold()))

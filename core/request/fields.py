@@ -1,4 +1,4 @@
-"""The fields that a request has in common with the settings it resolves to."""
+"""The fields that a request shares with the settings it resolves to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NO_OUTPAINT = (0, 0, 0, 0)
 
 @dataclass(frozen=True, kw_only=True)
 class RequestFields:
-    """`Request` says what each is. A recipe that lacks one with a default here was made with the default."""
+    """`Request` documents the fields. A recipe without a field that has a default here used the default."""
 
     clip_skip: int = 1
     sigmas: Sequence[float] | None = None
@@ -34,7 +34,7 @@ class RequestFields:
     image_sha256: str | None = None
     mask_sha256: str | None = None
     stop_after: int | None = None
-    branch: Any = None  # a Branch, which holds settings itself: core/request/settings.py
+    branch: Any = None  # a Branch, which contains settings: core/request/settings.py
     prompt: str
     negative: str
     sampler: str | None
@@ -48,7 +48,7 @@ class RequestFields:
     options: Mapping[str, OptionValue] = field(hash=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields by name, ready for JSON, without those at their default above: as in old recipes."""
+        """The fields by name, ready for JSON, without those at the defaults above, as in old recipes."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         said = {
             name: value for name, value in values.items() if name not in OPTIONAL or value != OPTIONAL[name]
@@ -58,7 +58,7 @@ class RequestFields:
         return {**said, **lists, **branch, "options": dict(self.options)}
 
 
-# What most runs leave as it is, by name: the defaults that a request and its settings share.
+# The defaults that a request and its settings share, by name; most runs do not change them.
 OPTIONAL: Mapping[str, Any] = {
     f.name: f.default for f in dataclasses.fields(RequestFields) if f.default is not dataclasses.MISSING
 }

@@ -1,7 +1,7 @@
-"""The settings of a request that starts from a picture: their checks, their text forms, and what fills gaps.
+"""The settings of a request with an init image or mask: checks, text forms and defaults.
 
-Like core/request/request.py, which uses it, this module never imports torch, and knows of pictures only their
-size and hash.
+Like core/request/request.py, which uses it, this module never imports torch, and sees only the size and hash
+of images.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ SIDES = ("left", "right", "up", "down")
 MAX_OUTPAINT = 1024
 MAX_BLUR = 64
 MAX_PADDING = 1024
-STRENGTH = 0.75  # where none is asked for; 1 with outpainting, whose borders hold nothing to keep
+STRENGTH = 0.75  # the default; 1 with outpainting, whose borders have no content to keep
 BLUR = 4
-# A picture that is larger than what the model likes, by more than this a side, is made smaller.
+# An image is made smaller if its sides are more than this times the model's default.
 LARGEST = 1.5
 _PICTURE = (
     *("strength", "resize", "outpaint", "mask_blur", "masked_content", "only_masked"),
@@ -49,7 +49,7 @@ _MASK = ("mask_blur", "masked_content", "only_masked", "keep_unmasked")
 
 @dataclass(frozen=True)
 class InputInfo:
-    """The pictures given beside a request: size of the one to start from, and hashes of their pixels."""
+    """The images that come with a request: the init image's size, and hashes of the pixels."""
 
     width: int
     height: int
@@ -58,7 +58,7 @@ class InputInfo:
 
 
 def check_image_settings(record: RequestFields) -> None:
-    """Refuse bad values, and sizes and step counts that leave nothing to do. Raises UserError."""
+    """Refuse bad values, and sizes and step counts that leave nothing to run. Raises UserError."""
     if record.strength is not None:
         _check_strength(record)
     if record.resize is not None:
@@ -80,22 +80,22 @@ def check_image_settings(record: RequestFields) -> None:
 
 
 def check_given(request: RequestFields, given: InputInfo | None) -> None:
-    """Refuse a request whose pictures are not there, and settings that have nothing to work on."""
+    """Refuse a request without its images, and settings without an effect. Raises UserError."""
     if given is None:
         if request.image_sha256 is not None:
-            raise UserError(_missing("the recipe starts from a picture", request.image_sha256, "--image"))
-        _refuse(request, _PICTURE, "a picture to start from (--image)")
+            raise UserError(_missing("the recipe needs an init image", request.image_sha256, "--image"))
+        _refuse(request, _PICTURE, "an init image (--image)")
         return
     if given.mask_sha256 is None:
         if request.mask_sha256 is not None:
-            raise UserError(_missing("the recipe has a mask", request.mask_sha256, "--mask"))
+            raise UserError(_missing("the recipe needs a mask", request.mask_sha256, "--mask"))
         _refuse(request, ("invert_mask",), "a mask (--mask)")
         if not any(request.outpaint):
             _refuse(request, _MASK, "a mask (--mask) or outpainting (--outpaint)")
 
 
 def picture_values(request: RequestFields, defaults: Defaults, given: InputInfo) -> dict[str, Any]:
-    """What Settings say about size and pictures when there is one: everything filled in that has a use."""
+    """The fields of Settings about size and images when there is an init image, with defaults filled in."""
     grows = any(request.outpaint)
     width, height = _size(request, defaults, given)
     values: dict[str, Any] = {
@@ -134,10 +134,10 @@ def parse_outpaint(text: str) -> tuple[int, int, int, int]:
 
 
 def _size(request: RequestFields, defaults: Defaults, given: InputInfo) -> tuple[int, int]:
-    """The size to run at when none is asked for.
+    """The default size of a run.
 
-    The picture's own, made smaller where the model could not cope with it, plus what is painted around it;
-    or the model's, for a part that is cut out around the mask.
+    The init image's own, made smaller if it is too large for the model, plus the outpainting; or the model's
+    default with `only_masked`.
     """
     if request.only_masked is not None:
         return defaults.width, defaults.height
@@ -153,7 +153,7 @@ def _size(request: RequestFields, defaults: Defaults, given: InputInfo) -> tuple
 
 
 def _side(pixels: float, defaults: Defaults) -> int:
-    """The nearest side that the model can make."""
+    """The nearest side that the model supports."""
     multiple = defaults.multiple
     largest, least = MAX_SIDE // multiple * multiple, -(-defaults.smallest // multiple) * multiple
     return min(max(multiple * round(pixels / multiple), least), largest)
@@ -162,12 +162,10 @@ def _side(pixels: float, defaults: Defaults) -> int:
 def _check_strength(record: RequestFields) -> None:
     strength = check_number("strength", record.strength, 0.0, 1.0)
     if strength == 0:
-        raise UserError("strength 0: would leave the picture as it is; must be above 0 and at most 1")
+        raise UserError("strength 0: would change nothing; must be above 0 and at most 1")
     if record.steps is not None and int(record.steps * strength) < 1:
         least = math.ceil(1000 / record.steps) / 1000
-        raise UserError(
-            f"strength {strength:g}: of {record.steps} steps it leaves none to run; raise it to {least:g}"
-        )
+        raise UserError(f"strength {strength:g}: runs none of {record.steps} steps; raise it to {least:g}")
     object.__setattr__(record, "strength", strength)
 
 
@@ -179,22 +177,22 @@ def _checked_outpaint(sides: object) -> tuple[int, int, int, int]:
     left, right, up, down = sides
     for names, pixels in (("left and right", left + right), ("up and down", up + down)):
         if pixels > MAX_SIDE - MIN_SIDE:
-            raise UserError(f"outpaint {names} {pixels}: must be at most {MAX_SIDE - MIN_SIDE} together")
+            raise UserError(f"outpaint {names} {pixels}: must be at most {MAX_SIDE - MIN_SIDE} in total")
     return left, right, up, down
 
 
 def _check_room(record: RequestFields) -> None:
-    """The asked size must have room for the picture inside what is painted around it."""
+    """The requested size must have room for the image inside the outpainting."""
     left, right, up, down = record.outpaint
     for name, side, around in (("width", record.width, left + right), ("height", record.height, up + down)):
         if side is not None and around and side - around < SIDE_MULTIPLE:
             raise UserError(
-                f"{name} {side}: outpainting takes {around} of it, which leaves the picture no room"
+                f"{name} {side}: outpainting takes {around} of it and leaves no room for the image; raise it"
             )
 
 
 def _missing(what: str, sha256: str, option: str) -> str:
-    return f"{what} (SHA-256 of its pixels {sha256[:12]}...) that is not given; give it with {option}"
+    return f"{what} (SHA-256 of its pixels {sha256[:12]}...); give it with {option}"
 
 
 def _refuse(request: RequestFields, names: Sequence[str], need: str) -> None:

@@ -1,4 +1,4 @@
-"""What a model chooses where a request leaves it open, and the ranges of those settings."""
+"""A model's defaults for fields that a request leaves open, and the ranges of these fields."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ MAX_MERGING = 0.75  # three tokens of four: core/models/fast/token_merging.py
 
 @dataclass(frozen=True, kw_only=True)
 class Defaults:
-    """What a model chooses where the request leaves it open, and what sizes it can make: sides are multiples
-    of `multiple`, from `smallest` to 2048.
+    """A model's defaults, and the sizes it supports: sides are multiples of `multiple`, from `smallest` to
+    2048.
     """
 
     sampler: str
@@ -47,12 +47,12 @@ class Defaults:
         self.check_size(self.width, self.height)
 
     def check_size(self, width: int | None, height: int | None) -> None:
-        """Refuse sides that the model cannot make. Raises UserError."""
+        """Refuse sides that the model does not support. Raises UserError."""
         check_size(width, height, self.multiple, self.smallest)
 
 
 def check_choices(record: Defaults | RequestFields) -> None:
-    """Refuse bad values of the fields that a model can choose. Raises UserError."""
+    """Refuse bad values of the fields that have model defaults. Raises UserError."""
     for name in ("sampler", "schedule"):
         if getattr(record, name) is not None:
             check_text(name, getattr(record, name), empty=False)

@@ -11,14 +11,12 @@ from core.request.settings import max_seed
 
 
 def parse_seed(text: str) -> int | None:
-    """A seed as typed. Nothing, "random" and -1 (what A1111 calls random) give None. Raises UserError."""
+    """A seed as typed. Empty, "random" and -1 (random in A1111) give None. Raises UserError."""
     text = text.strip()
     if text.lower() in ("", "random", "-1"):
         return None
     if not re.fullmatch(r"[0-9]{1,19}", text) or int(text) > max_seed(1):
-        raise UserError(
-            f"seed {shown(text)}: must be a whole number between 0 and {max_seed(1)}, or the word random"
-        )
+        raise UserError(f"seed {shown(text)}: must be a whole number between 0 and {max_seed(1)}, or random")
     return int(text)
 
 
@@ -42,7 +40,7 @@ def parse_interval(text: str) -> tuple[float, float]:
 
 
 def parse_option(text: str) -> tuple[str, str]:
-    """(name, value) from "eta=0.5". The value stays text: only the sampler knows what it should be."""
+    """(name, value) from "eta=0.5". The value stays text: only the sampler knows its type."""
     name, equals, written = text.partition("=")
     name, written = name.strip(), written.strip()
     if not equals or not written or not name.isidentifier():

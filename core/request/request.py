@@ -1,10 +1,10 @@
-"""Everything that determines a picture: what is asked (`Request`), what runs (`Settings`); as text and back.
+"""What determines an image: the `Request` that a user makes, resolved to the `Settings` that run.
 
-A `Request` leaves open what the model or the sampler should choose; `Request.resolve` fills that in and gives
-`Settings`, in which nothing is optional. Both refuse a bad value when they are made, so one that exists is
-good. Every refusal is a `UserError` with the field, the value and what is allowed.
+A `Request` may leave fields open for the model or the sampler to choose; `Request.resolve` fills them in and
+returns `Settings`, where nothing is open. Both check their values when they are made. Every error is a
+`UserError` with the field, the value and what is allowed.
 
-This module never imports torch: listing commands and the page's form use it before the engine is loaded.
+This module never imports torch: listing commands and the page's form use it before torch is loaded.
 """
 
 from __future__ import annotations
@@ -43,30 +43,30 @@ _CHOICES = ("sampler", "schedule", "steps", "cfg_scale", "seed")
 
 @dataclass(frozen=True, kw_only=True)
 class Request(RequestFields):
-    """What was asked for. None leaves the choice to the model (the seed: to chance).
+    """What a user asks for. None leaves a field to the model's default (the seed: random).
 
     Ranges: steps 1 to 1000, cfg_scale 0 to 100, width and height 1 to 2048 and as the model's `Defaults` say
     (Stable Diffusion: multiples of 8 from 64), batch 1 to 64, seed 0 to 2**63 - 1 - batch. `sigmas` are noise
-    levels in place of a schedule; steps follow from them. `clip_skip`, 1 to 100, is the layer of the text
-    encoder to stop at, counted from the last. Prompts hold weights (core/prompts/emphasis.py). Samplers and
-    schedules may be named as other programs do (core/request/aliases.py). `options` are the sampler's own,
-    checked against it in `resolve`. Raises UserError.
+    levels in place of a schedule; they set the number of steps. `clip_skip`, 1 to 100, is the layer of the
+    text encoder to stop at, counted from the last. Prompts may have weights (core/prompts/emphasis.py).
+    Samplers and schedules may have the names of other programs (core/request/aliases.py). `options` are the
+    sampler's own, checked in `resolve`. Raises UserError.
 
-    Guidance: `cfg_rescale` 0 (off) to 1 takes back the contrast that it adds; it acts from `cfg_from` to
-    `cfg_to`, fractions of the steps.
+    Guidance: `cfg_rescale`, 0 (off) to 1, reduces the contrast that guidance adds; guidance is on from
+    `cfg_from` to `cfg_to`, fractions of the steps.
 
-    Approximations that save time (docs/savings.md): with `feature_reuse`, 1 (off) to 20, only one of so many
-    evaluations runs the whole network; `token_merging`, 0 (off) to 0.75, is the share of positions that the
-    finest self-attention merges.
+    Approximations that save time (docs/savings.md): with `feature_reuse`, 1 (off) to 20, only one in that
+    many evaluations runs the whole network; `token_merging`, 0 (off) to 0.75, is the share of positions that
+    the finest self-attention merges.
 
-    The rest is for a run that starts from a picture, which is given beside the request: docs/pictures-in.md
-    says what each does. `strength` is above 0 and at most 1; `outpaint` pixels left, right, up and down;
-    `mask_blur` pixels; `only_masked` pixels around the mask, None for the whole picture; the hashes are those
-    of the pictures' pixels, and are found, not asked for.
+    The rest is for a run with an init image, which comes with the request: see docs/pictures-in.md.
+    `strength`: denoising strength in (0, 1]. `outpaint`: pixels left, right, up and down. `mask_blur`:
+    pixels. `only_masked`: pixels around the mask, None for the whole image. The hashes are those of the
+    images' pixels; they are set by `resolve`.
 
-    `stop_after`, 1 to 10,000, ends the run after so many steps, and its picture is the clean estimate of the
-    last one. With `branch` the first steps are another run's (core/request/settings.py), and what is left
-    open is as it was there.
+    `stop_after`, 1 to 10,000, ends the run after that many steps; its image is the clean estimate of the last
+    one. With `branch` the first steps are those of another run (core/request/settings.py), and fields left
+    open are taken from it.
     """
 
     prompt: str = ""
@@ -89,7 +89,7 @@ class Request(RequestFields):
 
     @classmethod
     def from_mapping(cls, mapping: object) -> Request:
-        """A request from names and values, such as a form, a JSON body or `to_dict`. Raises UserError."""
+        """A request from a mapping, such as a form, a JSON body or `to_dict`. Raises UserError."""
         return cls(**check_keys("request", mapping, cls))
 
     @classmethod
@@ -98,11 +98,11 @@ class Request(RequestFields):
         return cls(**settings.to_dict())
 
     def resolve(self, defaults: Defaults, registry: Registry, given: InputInfo | None = None) -> Settings:
-        """What will run: names looked up, gaps filled, the options checked and complete, a seed drawn.
+        """The settings to run: names looked up, defaults filled in, options checked, a seed drawn.
 
-        A schedule that is not asked for is the sampler's own preference if it has one, else the model's.
-        `given` is about the pictures that come beside the request. Raises UserError for a name that is not
-        registered, for options that the sampler does not take, and for pictures that are not there.
+        The default schedule is the sampler's preferred one if it has one, else the model's. `given` describes
+        the images that come with the request. Raises UserError for a name that is not registered, for options
+        that the sampler does not have, and for missing images.
         """
         if self.branch is not None:
             filled = _filled(dataclasses.replace(self, branch=None), self.branch.settings, self.branch)
@@ -145,16 +145,16 @@ class Request(RequestFields):
 
 
 def random_seed() -> int:
-    """A seed from the system's randomness: 32 bits, so it can be read out and is exact in a browser."""
+    """A random seed from the system: 32 bits, so it is short and exact in a browser."""
     return secrets.randbelow(2**32)
 
 
 def _check_alone(sampler: SamplerInfo, batch: int) -> None:
-    """A sampler that chooses its steps would choose them by all pictures, and none could be repeated."""
+    """An adaptive sampler would choose its steps by all images of a batch; none could be reproduced alone."""
     if sampler.adaptive and batch > 1:
         raise UserError(
-            f"sampler {sampler.name} chooses its steps by the picture, so it makes one at a time: "
-            "set batch to 1, and run it for each seed"
+            f"sampler {sampler.name} adapts its steps to the image, so it cannot run a batch: "
+            "set batch to 1 and run each seed"
         )
 
 
@@ -165,8 +165,9 @@ def _either(asked: Any, default: Any) -> Any:
 def branch_request(
     branch: Branch, known: Settings, request: Request | None, changes: Mapping[str, Any]
 ) -> Request:
-    """The request of a run that goes on at `branch`: that of `known`, the settings of the run before, with
-    `changes`, or `request` with its gaps filled from there. Raises UserError for changes that it cannot make.
+    """The request of a run that continues at `branch`: that of `known`, the parent's settings, with
+    `changes`; or `request` with its open fields from `known`. Raises UserError for changes that a branch
+    cannot make.
     """
     if request is not None:
         return dataclasses.replace(_filled(request, known, branch), branch=branch)
@@ -183,7 +184,7 @@ def branch_request(
 
 
 def _filled(request: Request, known: Settings, branch: Branch) -> Request:
-    """The request with what it leaves open from `known`, and what a branch shares with its parent."""
+    """The request with its open fields from `known`, and the fields that a branch shares with its parent."""
     gaps = branch.shared
     for name in _CHOICES:
         if getattr(request, name) is None:

@@ -1,4 +1,4 @@
-"""What runs: settings in which nothing is open, and the branches they may hold."""
+"""The resolved settings of a run, and the branches they may have."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from core.request.image_settings import InputInfo, check_image_settings
 from core.request.model_defaults import MAX_BATCH, MAX_CLIP_SKIP, MAX_MERGING, MAX_REUSE, check_choices
 from core.request.sigmas import check_sigmas
 
-MOST_STEPS = 10_000  # of a run, those that adaptive samplers choose included
-MOST_BRANCHES = 50  # one out of the other
-_TOO_DEEP = f"branch: more than {MOST_BRANCHES} out of each other; begin again from a picture"
-# What a branch cannot change, for its state is made of it.
+MOST_STEPS = 10_000  # of a run, also with adaptive samplers
+MOST_BRANCHES = 50  # nested
+_TOO_DEEP = f"branch: more than {MOST_BRANCHES} nested branches; start again from an init image"
+# The fields that a branch cannot change, because its state depends on them.
 SHARED = (
     *("width", "height", "batch", "strength", "resize", "outpaint", "mask_blur", "masked_content"),
     *("only_masked", "keep_unmasked", "invert_mask", "image_sha256", "mask_sha256"),
@@ -42,8 +42,8 @@ def max_seed(batch: int) -> int:
 class Settings(RequestFields):
     """What runs: a request with nothing left open. The ranges are those of `Request`.
 
-    None only for what has no use: everything about pictures when there is none, about masks without a mask.
-    `sigmas` are None where the noise levels are the schedule's; where they are given, it has no say.
+    None only for fields without an effect: those of the init image without one, those of the mask without
+    one. `sigmas` replace the levels of the schedule unless None.
     """
 
     sampler: str
@@ -61,7 +61,7 @@ class Settings(RequestFields):
         check_fields(self, complete=True)
 
     def for_image(self, index: int) -> Settings:
-        """The settings that give image `index` of this batch alone."""
+        """The settings of image `index` of this batch alone."""
         if not 0 <= index < self.batch:
             raise IndexError(f"image {index} of a batch of {self.batch}")
         branch = None if self.branch is None else self.branch.for_image(index)
@@ -77,7 +77,7 @@ class Settings(RequestFields):
 class Branch:
     """The first `step` steps are those of a run of `settings`.
 
-    Where these are a branch that begins no earlier, they are those of its parent, and are said so.
+    If `settings` are a branch that starts at `step` or later, they are replaced by those of its parent.
     """
 
     step: int
@@ -96,13 +96,13 @@ class Branch:
 
     @property
     def depth(self) -> int:
-        """How many branches there are out of each other."""
+        """The number of nested branches."""
         before = self.settings.branch
         return 1 if before is None else 1 + before.depth
 
     @classmethod
     def read(cls, value: object) -> Branch:
-        """A branch, or what `to_dict` made of one. Raises UserError for anything else."""
+        """A branch, or one from its `to_dict`. Raises UserError for anything else."""
         if isinstance(value, Branch):
             return value
         fields = check_keys("branch", value, cls)
@@ -116,11 +116,11 @@ class Branch:
         return {"step": self.step, "settings": self.settings.to_dict()}
 
     def for_image(self, index: int) -> Branch:
-        """That of image `index` of the batch alone."""
+        """The branch of image `index` of the batch alone."""
         return Branch(self.step, self.settings.for_image(index))
 
     def with_pictures(self, given: InputInfo | None) -> Branch:
-        """The same with the pictures that are there: other ones are welcome, and make another picture."""
+        """The same branch with the hashes of the given images, which may differ from the original ones."""
         if given is None:
             return self
         before = self.settings.branch
@@ -134,7 +134,7 @@ class Branch:
 
     @property
     def given(self) -> InputInfo | None:
-        """What was known of the pictures of the parent; None without any."""
+        """The images of the parent; None without any."""
         settings = self.settings
         if settings.image_sha256 is None:
             return None
@@ -142,20 +142,20 @@ class Branch:
 
     @property
     def shared(self) -> dict[str, Any]:
-        """What the run has in common with its parent, by name."""
+        """The fields that the run shares with its parent, by name."""
         return {name: getattr(self.settings, name) for name in SHARED}
 
     def check_unchanged(self, changes: Mapping[str, Any]) -> None:
-        """Refuse changes of what is shared with the parent. Raises UserError."""
+        """Refuse changes of fields shared with the parent. Raises UserError."""
         for name, wanted in self.shared.items():
             if name in changes and changes[name] != wanted:
                 raise _unlike(name, changes[name], wanted)
 
 
 def check_fields(record: RequestFields, *, complete: bool) -> None:
-    """Refuse bad values of the fields that only a person chooses, and normalise good ones. Raises UserError.
+    """Refuse bad values of the fields without model defaults, and normalise good ones. Raises UserError.
 
-    complete: of settings, where nothing that a branch shares with its parent may be left open.
+    complete: for Settings, where the fields that a branch shares with its parent may not be open.
     """
     check_prompt("prompt", check_text("prompt", record.prompt))
     check_prompt("negative prompt", check_text("negative prompt", record.negative))
@@ -168,7 +168,7 @@ def check_fields(record: RequestFields, *, complete: bool) -> None:
     _check_savings(record)
     check_image_settings(record)
     _check_branch(record, complete=complete)
-    # A copy of its own, and a plain one: it is pickled, compared and written as JSON.
+    # Its own plain dict, which can be pickled, compared and written as JSON.
     object.__setattr__(record, "options", check_options(record.options))
 
 
@@ -178,7 +178,7 @@ def _check_guidance(record: RequestFields) -> None:
         object.__setattr__(record, name, value)
     if not record.cfg_from < record.cfg_to:
         raise UserError(
-            f"cfg from {record.cfg_from:g} to {record.cfg_to:g}: must rise; cfg scale 1 is no guidance"
+            f"cfg from {record.cfg_from:g} to {record.cfg_to:g}: must rise; cfg scale 1 turns guidance off"
         )
 
 
@@ -189,7 +189,7 @@ def _check_savings(record: RequestFields) -> None:
 
 
 def _check_levels(record: RequestFields) -> None:
-    """Typed noise levels, and that the number of steps is theirs."""
+    """Check typed noise levels, and set the number of steps from them."""
     if record.sigmas is None:
         return
     sigmas = check_sigmas(record.sigmas)
@@ -200,7 +200,7 @@ def _check_levels(record: RequestFields) -> None:
 
 
 def _check_branch(record: RequestFields, *, complete: bool) -> None:
-    """Refuse a branch that does not fit what it is in; make one out of a mapping. Raises UserError."""
+    """Refuse a branch that does not fit `record`; convert one from a mapping. Raises UserError."""
     if record.stop_after is not None:
         check_whole("stop after", record.stop_after, 1, MOST_STEPS)
     if record.branch is None:
@@ -208,7 +208,7 @@ def _check_branch(record: RequestFields, *, complete: bool) -> None:
     branch = Branch.read(record.branch)
     object.__setattr__(record, "branch", branch)
     if record.stop_after is not None and record.stop_after <= branch.step:
-        raise UserError(f"stop after {record.stop_after}: the branch begins after step {branch.step}")
+        raise UserError(f"stop after {record.stop_after}: the branch starts after step {branch.step}")
     open_values = {} if complete else {f.name: f.default for f in dataclasses.fields(record)}
     for name in SHARED:
         value, wanted = getattr(record, name), getattr(branch.settings, name)
@@ -218,4 +218,4 @@ def _check_branch(record: RequestFields, *, complete: bool) -> None:
 
 def _unlike(name: str, value: object, wanted: object) -> UserError:
     spoken = name.replace("_", " ")
-    return UserError(f"{spoken} {shown(value)}: a branch has that of the run it comes from, {shown(wanted)}")
+    return UserError(f"{spoken} {shown(value)}: a branch must use its parent's, {shown(wanted)}")

@@ -1,4 +1,4 @@
-"""Noise levels that a person types in place of a schedule: "14.6, 7, 3, 1, 0.3"."""
+"""Noise levels typed in place of a schedule: "14.6, 7, 3, 1, 0.3"."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HIGHEST = 100_000.0
 
 
 def parse_sigmas(text: str) -> tuple[float, ...]:
-    """The levels in "14.6, 7, 3", with the 0 that they end in. Raises UserError."""
+    """The levels in "14.6, 7, 3", with a 0 at the end. Raises UserError."""
     words = [word for word in re.split(r"[\s,;]+", text.strip()) if word]
     try:
         levels = [float(word) for word in words]
@@ -24,9 +24,9 @@ def parse_sigmas(text: str) -> tuple[float, ...]:
 
 
 def check_sigmas(levels: object) -> tuple[float, ...]:
-    """The levels as a tuple that ends with 0, which is added where it is missing. Raises UserError.
+    """The levels as a tuple that ends with 0, which is added if missing. Raises UserError.
 
-    They fall strictly from at most 100,000; there are 1 to 1000 of them above 0, each the start of a step.
+    They must fall strictly from at most 100,000; 1 to 1000 of them are above 0, each the start of a step.
     """
     if not isinstance(levels, Sequence) or isinstance(levels, str):
         raise UserError("sigmas: must be a list of falling numbers, for example 14.6, 7, 3, 1, 0.3")
@@ -40,5 +40,5 @@ def check_sigmas(levels: object) -> tuple[float, ...]:
         if high <= low:
             raise UserError(f"sigmas: {low:g} after {high:g}: each must be below the one before it")
     if not 2 <= len(found) <= MOST + 1:
-        raise UserError(f"sigmas: {len(found) - 1} levels above 0 are not 1 to {MOST}")
+        raise UserError(f"sigmas: {len(found) - 1} levels above 0; there must be 1 to {MOST}")
     return found

@@ -1,1 +1,1 @@
-"""What a diffusion paper describes: noise, schedules, guidance, the denoiser, and how a sampler is run."""
+"""Sampling: noise, schedules, guidance, the denoiser, and the loop that runs a sampler."""

@@ -1,8 +1,8 @@
-"""The sampler contract: what a sampler is given, and what it yields.
+"""The sampler contract: what a sampler receives and what it yields.
 
 A sampler is a generator function `sampler(denoise, x, sigmas, noise, *, options)` that yields one `Step` for
 each interval of `sigmas`. State is in the coordinates of Karras et al. 2022 (arXiv:2206.00364): x = x0 +
-sigma * noise. Nothing here imports torch at run time, so that samplers can be listed at once.
+sigma * noise. Nothing here imports torch at run time, so listing samplers is fast.
 """
 
 from __future__ import annotations
@@ -17,45 +17,44 @@ if TYPE_CHECKING:
 
 
 class Denoise(Protocol):
-    """The network as a sampler sees it: the best guess of the clean latent in a noisy one."""
+    """The network as a sampler sees it: it estimates the clean latent from a noisy one."""
 
     def __call__(self, x: Tensor, sigma: float, /) -> Tensor:
-        """`x` (B, C, h, w) at noise level `sigma` > 0 to the clean estimate (B, C, h, w), both float32."""
+        """The clean estimate (B, C, h, w) of `x` (B, C, h, w) at noise level `sigma` > 0, both float32."""
         ...
 
 
 class GuidedDenoise(Denoise, Protocol):
-    """A `Denoise` that also shows what guidance steered away from, for solvers such as CFG++.
+    """A `Denoise` that also has the unconditional estimate, for solvers such as CFG++.
 
-    Every sampler that is run by `core.sampling.loop.run_sampler` is handed one; a bare function in a test
-    need not be one.
+    `core.sampling.loop.run_sampler` passes one to every sampler; a bare function in a test need not be one.
     """
 
     @property
     def unconditional(self) -> Tensor:
-        """The unconditional clean estimate (B, C, h, w) of the last call; there is none before the first.
+        """The unconditional clean estimate (B, C, h, w) of the last call; not set before the first call.
 
-        Where that call had no guidance it is what the call returned. Never changed afterwards.
+        If that call had no guidance, it is what the call returned. Never changed afterwards.
         """
         ...
 
 
 class Noise(Protocol):
-    """Where a sampler's randomness comes from. A sampler draws only what it uses, and has no other source."""
+    """A sampler's only source of randomness. A sampler draws only what it uses."""
 
     def __call__(self, sigma: float, target: float, /) -> Tensor:
-        """A draw (B, C, h, w) of unit variance for the step from `sigma` down to `target`.
+        """Noise (B, C, h, w) of unit variance for the step from `sigma` down to `target`.
 
-        A fresh one each call, or with `noise="brownian"` at registration the increment of a path over the
+        Fresh at each call; with `noise="brownian"` at registration the increment of a Brownian path over the
         interval, in time log sigma, which is the same for the same interval.
         """
         ...
 
 
-# Every draw is new; or the increments of a Brownian path (core/sampling/noise.py).
+# A fresh draw each call, or the increments of a Brownian path (core/sampling/noise.py).
 NoiseKind = Literal["fresh", "brownian"]
 
-# (denoise, x, sigmas, noise, **options) -> steps. The options differ from sampler to sampler, hence the dots.
+# (denoise, x, sigmas, noise, **options) -> steps. The options differ between samplers, hence the dots.
 Sampler = Callable[..., Iterator["Step"]]
 
 
@@ -63,7 +62,7 @@ Sampler = Callable[..., Iterator["Step"]]
 class Range:
     """The bounds of a sampler's option: `eta: Annotated[float, Range(0, 1)] = 1.0`.
 
-    Both ends are allowed values. `step` is how finely a slider moves; it does not restrict typed values.
+    Both ends are allowed values. `step` is that of a slider; it does not restrict typed values.
     """
 
     low: float
@@ -86,11 +85,11 @@ class Step:
     index: int  # counts from 0
     sigma: float  # the noise level that x is at now
     x: Tensor  # (B, C, h, w) state after the step
-    denoised: Tensor  # (B, C, h, w) clean estimate that the step was computed from
+    denoised: Tensor  # (B, C, h, w) clean estimate that the step used
 
 
 class RegisterSampler(Protocol):
-    """What the hook `register_samplers` is handed."""
+    """The function that the hook `register_samplers` receives."""
 
     def __call__(
         self,
@@ -107,17 +106,16 @@ class RegisterSampler(Protocol):
         noise: NoiseKind = "fresh",
         distilled: bool = False,
     ) -> Any:
-        """Offer a sampler under `name`, the word that goes into commands and pictures.
+        """Register a sampler under `name`, which commands and saved images use.
 
-        title: how menus call it; the first line of the function's docstring becomes its description.
+        title: its name in menus; the first line of the function's docstring becomes its description.
         order: of convergence, for the error at a given time. evals: calls of `denoise` in a usual step.
-        paper: where it comes from, such as "arXiv:2006.11239". schedule: the schedule it works best with.
+        paper: such as "arXiv:2006.11239". schedule: the schedule it works best with.
         adaptive: chooses its own steps, so it may yield any number of them.
-        stochastic: it draws noise; or the name of the option that has to be above zero for it to draw any.
-        noise: what its `noise` is. "fresh": every draw is new. "brownian": the increments of one path a
-        seed, so that a sampler of a diffusion SDE converges to one picture as the steps get smaller; there
-        two draws for one interval are the same.
-        distilled: made for models that were distilled to jump to the clean picture (LCM, TCD), and right for
-        these alone.
+        stochastic: it draws noise; or the name of the option that must be above zero for it to draw noise.
+        noise: the kind of its `noise`. "fresh": every draw is new. "brownian": the increments of one path per
+        seed, so that a sampler of a diffusion SDE converges to one image as the steps get smaller; two draws
+        for one interval are then the same.
+        distilled: only correct for models distilled to predict the clean image directly (LCM, TCD).
         """
         ...

@@ -35,31 +35,31 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Blend:
-    """What an inpainting run knows: latents (1, C, h, w), and a mask (1, 1, h, w), 1 where all is new."""
+    """The init latents (1, C, h, w) of an inpainting run and its mask (1, 1, h, w), 1 where all is new."""
 
     known: Tensor
     mask: Tensor
 
     def __call__(self, clean: Tensor) -> Tensor:
-        """Clean latents (B, C, h, w) with what is known put in: to the bit where the mask is 0."""
+        """Clean latents (B, C, h, w) with the init latents blended in: exactly these where the mask is 0."""
         return torch.lerp(self.known.expand_as(clean), clean, self.mask)
 
 
 class Denoiser:
-    """Turns a network into `denoise(x, sigma) -> x0` and keeps count.
+    """A network as `denoise(x, sigma) -> x0`, with counts of its evaluations.
 
-    conditional, unconditional: text states (B, T, D), or (1, T, D) for one text over the whole batch. The
-    unconditional ones are not needed when `cfg_scale` is 1: then the network runs on the conditional half
-    alone. `unconditional` is afterwards that of the last call, or what the call returned where it had none.
-    cfg_rescale, cfg_interval: see core/sampling/guidance.py. Outside of the interval (low, high], in noise
-    levels, the network runs on the conditional half alone, too. `passes` counts the halves, `evals` the
-    calls; `reused` says how many of the passes ran in part. blend: puts what is known into every estimate.
-    extra: channels (1, E, h, w) that the network reads beside the latents: an inpainting network's mask and
-    masked picture. savings: what the network may leave out; it stands in its place. cancel: when this event
-    is set, the next evaluation raises Cancelled. dtype: of the network; the sampler's state stays as it is.
-    together: a batch in one call on a CPU too, which is faster for small networks. The kernels, and with them
-    the last bits, change with the batch size there, so by default images are evaluated one at a time: image i
-    of a batch is then the picture that its seed gives alone.
+    conditional, unconditional: prompt embeddings (B, T, D), or (1, T, D) for the whole batch. The
+    unconditional ones are not needed when `cfg_scale` is 1: the network then runs on the conditional half
+    alone. The attribute `unconditional` is the unconditional estimate of the last call, or what the call
+    returned if it had no guidance. cfg_rescale, cfg_interval: see core/sampling/guidance.py. Outside of the
+    interval (low, high], in noise levels, the network also runs on the conditional half alone. `evals` counts
+    the calls, `passes` the halves, `reused` the passes that ran in part. blend: blends the init latents into
+    every estimate. extra: channels (1, E, h, w) that the network reads with the latents: an inpainting
+    network's mask and masked image. savings: runs the network approximately in place of `network`. cancel:
+    when this event is set, the next evaluation raises Cancelled. dtype: of the network; the sampler's state
+    keeps its own. batched: evaluate a batch in one call on a CPU too, which is faster for small networks.
+    There the kernels, and with them the last bits, depend on the batch size, so by default images are
+    evaluated one at a time: image i of a batch is then the image that its seed gives alone.
     """
 
     def __init__(
@@ -78,19 +78,19 @@ class Denoiser:
         savings: Savings | None = None,
         cancel: threading.Event | None = None,
         dtype: torch.dtype = torch.float32,
-        together: bool = False,
+        batched: bool = False,
     ) -> None:
         if prediction not in ("epsilon", "v", "x0"):
             raise ValueError(f"a network predicts epsilon, v or x0, not {prediction!r}")
         self.contexts = [conditional.to(dtype)]
         if cfg_scale != 1:
             if unconditional is None or unconditional.shape[1:] != conditional.shape[1:]:
-                raise ValueError("guidance needs unconditional text states shaped like the conditional ones")
+                raise ValueError("guidance needs unconditional prompt embeddings shaped like the conditional")
             self.contexts.append(unconditional.to(dtype))
         self.network, self.noise_schedule, self.prediction = network, noise_schedule, prediction
         self.cfg_scale, self.cfg_rescale, self.cfg_interval = cfg_scale, cfg_rescale, cfg_interval
         self.blend, self.extra = blend, None if extra is None else extra.to(dtype)
-        self.savings, self.cancel, self.dtype, self.together = savings, cancel, dtype, together
+        self.savings, self.cancel, self.dtype, self.batched = savings, cancel, dtype, batched
         self.evals = self.passes = self.reused = 0
         self.estimates: list[Estimate] = []  # since the caller last cleared it
         self.unconditional: Tensor  # from the first call on
@@ -110,18 +110,18 @@ class Denoiser:
         return estimate.guided
 
     def _estimate(self, x: Tensor, sigma: float, output: Tensor, other: Tensor | None) -> Estimate:
-        """The clean estimates behind two predictions (B, C, h, w), the other one without the text."""
+        """The clean estimates of two predictions (B, C, h, w): `output` is conditional, `other` not."""
         conditional = self._clean(x, output, sigma)
         if other is None:
             return Estimate(conditional, None, conditional)
         unconditional = self._clean(x, other, sigma)
-        if self.cfg_rescale == 0:  # guiding clean estimates is guiding predictions, and what is known stays
+        if self.cfg_rescale == 0:  # guiding clean estimates is the same, and keeps the init latents
             return Estimate(conditional, unconditional, guide(conditional, unconditional, self.cfg_scale))
         guided = rescale(guide(output, other, self.cfg_scale), output, self.cfg_rescale)
         return Estimate(conditional, unconditional, self._clean(x, guided, sigma))
 
     def _outputs(self, x: Tensor, sigma: float) -> list[Tensor]:
-        """What the network says: conditional (B, C, h, w), and unconditional when there is guidance."""
+        """The network's predictions (B, C, h, w): conditional, and unconditional with guidance."""
         batch = x.shape[0]
         low, high = self.cfg_interval
         count = 2 if low < sigma <= high else 1
@@ -130,14 +130,14 @@ class Denoiser:
         scaled = (x / math.sqrt(1 + sigma**2)).to(self.dtype)  # the DDPM state, of unit variance
         timestep = self.noise_schedule.timestep(sigma)
         contexts = [context.expand(batch, -1, -1) for context in self.contexts[:count]]
-        size = 1 if x.device.type == "cpu" and not self.together else batch
+        size = 1 if x.device.type == "cpu" and not self.batched else batch
         pieces = [self._evaluate(scaled, timestep, contexts, i, i + size) for i in range(0, batch, size)]
         return [torch.cat(outputs) for outputs in zip(*pieces, strict=True)]
 
     def _evaluate(
         self, scaled: Tensor, timestep: float, contexts: list[Tensor], first: int, end: int
     ) -> tuple[Tensor, ...]:
-        """Images `first` to `end` under every context, in one call of the network."""
+        """Predictions for images `first` to `end` with every context, in one call of the network."""
         count = len(contexts)
         x = torch.cat([scaled[first:end]] * count)  # (count * images, C, h, w)
         if self.extra is not None:
@@ -148,11 +148,11 @@ class Denoiser:
             output = self.network(x, times, context)
         else:
             output = self.savings(first, x, times, context)
-        # Contiguous, however the network lays its maps out: samplers and plugins see one layout only.
+        # Contiguous, whatever memory format the network uses: samplers and plugins see one layout only.
         return output.contiguous().chunk(count)
 
     def _clean(self, x: Tensor, output: Tensor, sigma: float) -> Tensor:
-        """The clean estimate that a prediction stands for, with what is known put in."""
+        """The clean estimate of a prediction, with the init latents blended in."""
         if self.prediction == "epsilon":
             output = x - sigma * output
         elif (

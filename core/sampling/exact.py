@@ -1,4 +1,4 @@
-"""Denoisers that are known exactly, and where the probability-flow ODE leads when they are its denoiser."""
+"""Exact denoisers, and the exact solutions of their probability-flow ODEs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 class Exact:
-    """A `denoise` that is a formula. Its `unconditional` is what the call returned: there is no guidance."""
+    """A `denoise` in closed form. Without guidance, `unconditional` is what the last call returned."""
 
-    unconditional: Tensor  # (B, C, h, w) of the last call; there is none before the first
+    unconditional: Tensor  # (B, C, h, w) of the last call; not set before the first
 
     def __init__(
         self,
@@ -23,14 +23,14 @@ class Exact:
         self._estimate, self._flow = estimate, flow
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
-        """The mean of the clean latents that x (B, C, h, w) at noise level `sigma` may have come from."""
+        """The posterior mean of the clean latents given x (B, C, h, w) at noise level `sigma`."""
         self.unconditional = self._estimate(x, sigma)
         return self.unconditional
 
     def flow(self, x: Tensor, sigma: float, target: float = 0.0) -> Tensor:
-        """Where the probability-flow ODE through x (B, C, h, w) at `sigma` is at `target`.
+        """The solution at `target` of the probability-flow ODE through x (B, C, h, w) at `sigma`.
 
-        A deterministic sampler's exact result. Raises NotImplementedError where there is no formula.
+        The exact result of a deterministic sampler. Raises NotImplementedError if there is no formula.
         """
         if self._flow is None:
             raise NotImplementedError("there is no formula for this denoiser's flow")
@@ -38,10 +38,10 @@ class Exact:
 
 
 def gaussian(mean: float | Tensor = 0.0, std: float = 1.0) -> Exact:
-    """The exact denoiser for clean latents that are N(mean, std^2), every number by itself.
+    """The exact denoiser for clean latents whose values are independent N(mean, std^2).
 
     `mean` is a number or a tensor that broadcasts to (B, C, h, w). Along the probability-flow ODE
-    (x - mean) / sqrt(std^2 + sigma^2) stays what it was.
+    (x - mean) / sqrt(std^2 + sigma^2) is constant.
     """
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
@@ -55,11 +55,12 @@ def gaussian(mean: float | Tensor = 0.0, std: float = 1.0) -> Exact:
 
 
 def mixture(means: Sequence[float], std: float = 1.0) -> Exact:
-    """The exact denoiser for numbers that are each N(m, std^2), m one of `means`, as likely as the others.
+    """The exact denoiser for independent values from a mixture of N(m, std^2), each m in `means` equally
+    likely.
 
-    Unlike for one Gaussian it is not linear in x. Along the probability-flow ODE the share of all numbers
-    that are smaller stays what it was (in one dimension there is no other way to carry one density into the
-    next), and that is solved for x here, to float64's precision.
+    Unlike for one Gaussian it is not linear in x. Along the probability-flow ODE the quantile of a value is
+    constant (in one dimension no other map carries one density into the next); this is solved for x to
+    float64's precision.
     """
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
@@ -94,9 +95,9 @@ def mixture(means: Sequence[float], std: float = 1.0) -> Exact:
 
 
 def points(clean: Tensor) -> Exact:
-    """The exact denoiser for latents that are one of `clean` (K, C, h, w), each as likely as the others.
+    """The exact denoiser for latents that are one of `clean` (K, C, h, w), each equally likely.
 
-    It is their mean, weighted by how well each explains x: Karras et al. 2022, arXiv:2206.00364, eq. 57.
+    Their mean, weighted by the likelihood of x: Karras et al. 2022, arXiv:2206.00364, eq. 57.
     """
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
@@ -109,8 +110,8 @@ def points(clean: Tensor) -> Exact:
 
 
 def consistency(exact: Exact) -> Exact:
-    """What a model that was distilled from `exact` knows: not the mean, but where the flow ends.
+    """The exact consistency model distilled from `exact`: it returns the end of the flow, not the mean.
 
-    Song et al. 2023, arXiv:2303.01469. Samplers for such models, as LCM, are right with this denoiser alone.
+    Song et al. 2023, arXiv:2303.01469. Samplers for such models, as LCM, are correct with this one only.
     """
     return Exact(lambda x, sigma: exact.flow(x, sigma, 0.0), exact.flow)

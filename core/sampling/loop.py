@@ -1,4 +1,4 @@
-"""Runs a sampler that anyone may have written, and checks what it asks and what it yields."""
+"""Runs a sampler from any plugin, and checks its calls of `denoise` and the steps it yields."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from core.memory import is_out_of_memory
 from core.sampling.contract import Denoise, Noise, Step
 from core.sampling.registry import SamplerInfo
 
-# A sampler that goes on without an end is stopped by these; what is sane stays far below.
+# Limits that stop a sampler which would never end; sane samplers stay far below.
 MOST_EVALS_A_STEP = 1000
 MOST_ADAPTIVE_STEPS = 10_000
 
@@ -24,11 +24,11 @@ Steps = Generator[Step, None, None]
 
 
 class _ContractError(Exception):
-    """The sampler broke the contract; the message ends a sentence that begins with its name."""
+    """The sampler broke the contract; the message completes a sentence that starts with its name."""
 
 
 class _Stop(BaseException):
-    """For a sampler that swallowed an error of `denoise` and calls again; `except Exception` lets it pass."""
+    """Stops a sampler that swallowed an error of `denoise` and calls again; passes `except Exception`."""
 
 
 def run_sampler(
@@ -39,21 +39,20 @@ def run_sampler(
     noise: Noise,
     options: Mapping[str, object],
 ) -> Iterator[Step]:
-    """The steps of `info` from `x` (B, C, h, w) at `sigmas[0]`, each checked before it is handed on.
+    """The steps of `info` from `x` (B, C, h, w) at `sigmas[0]`, each checked before it is yielded.
 
-    Raises UserError for options that the sampler does not have, and, naming plugin and version, as soon as it
-    does what the contract forbids. What `denoise` raises passes through untouched. Closing the iterator
-    closes the sampler.
+    Raises UserError for options that the sampler does not have, and, with plugin and version, as soon as it
+    breaks the contract. Errors of `denoise` pass through. Closing the iterator closes the sampler.
     """
     watch = _Watch(denoise, x)
-    # A decorator sets the mode anew at each resume; a `with` inside a generator leaks it to the consumer.
+    # A decorator sets the mode again at each resume; a `with` inside a generator leaks it to the consumer.
     function = torch.no_grad()(info.function)
     steps = function(watch, x, [float(sigma) for sigma in sigmas], noise, **info.check_options(options))
     return _blamed(info, watch, _checked(info, watch, steps, sigmas))
 
 
 def _blamed(info: SamplerInfo, watch: _Watch, steps: Steps) -> Steps:
-    """The same steps, with what goes wrong in the sampler said in one sentence."""
+    """The same steps; an error in the sampler becomes one sentence with its name."""
     done = 0
     try:
         with contextlib.closing(steps):
@@ -78,7 +77,7 @@ def _checked(info: SamplerInfo, watch: _Watch, steps: Iterator[Step], sigmas: Se
         for step in steps:
             watch.insist()
             if count == most:
-                raise _ContractError(f"does not stop: it went on after {most} steps")
+                raise _ContractError(f"does not stop: it continued after {most} steps")
             watch.look_at(step, count)
             if not info.adaptive and not math.isclose(
                 step.sigma, sigmas[count + 1], rel_tol=1e-5, abs_tol=1e-9
@@ -94,15 +93,15 @@ def _checked(info: SamplerInfo, watch: _Watch, steps: Iterator[Step], sigmas: Se
     if info.adaptive and due > 0 and (last is None or last.sigma != sigmas[-1]):
         raise _ContractError("stopped before it reached sigma 0")
     if last is not None and not bool(last.x.isfinite().all()):
-        raise _ContractError("ended in values that are not numbers; if others do too, try dtype float32")
+        raise _ContractError("ended with NaN or infinite values; if other samplers do too, try dtype float32")
 
 
 class _Watch:
-    """Stands between a sampler and `denoise`: knows whose error it is, and looks at shapes and values.
+    """Wraps `denoise` for a sampler: checks shapes and values, and tells the sampler's errors from its own.
 
     `unconditional` is the denoiser's own of the last call, or what a denoiser without one returned.
-    Values are looked at on the CPU alone. On another device that would stall it at every step, so there only
-    the end of the run is looked at.
+    Values are checked on the CPU only. On another device that would stall every step, so there only the end
+    of the run is checked.
     """
 
     def __init__(self, denoise: Denoise, x: Tensor) -> None:
@@ -118,7 +117,7 @@ class _Watch:
             self._check_call(x, sigma)
             clean = self.denoise(x, sigma)
             if not self._finite(clean):
-                reason = f"values that are not numbers at sigma {sigma:g}"
+                reason = f"NaN or infinite values at sigma {sigma:g}"
                 raise UserError(f"The model gave {reason}; try dtype float32.")
         except BaseException as error:
             self.raised = error
@@ -132,40 +131,40 @@ class _Watch:
             raise _ContractError(f"does not stop: it called denoise {MOST_EVALS_A_STEP} times without a step")
         self._check_shape("called denoise with", x)
         if not _is_level(sigma) or sigma == 0:
-            raise _ContractError(f"called denoise at sigma {sigma!r}, where a float above 0 was due")
+            raise _ContractError(f"called denoise at sigma {sigma!r} instead of a float above 0")
         if not self._finite(x):
-            raise _ContractError("called denoise with values that are not numbers")
+            raise _ContractError("called denoise with NaN or infinite values")
 
     def insist(self) -> None:
-        """Raise again what `denoise` raised, for a sampler that has swallowed it."""
+        """Raise again an error of `denoise` that the sampler swallowed."""
         if self.raised is not None:
             raise self.raised
 
     def look_at(self, step: object, index: int) -> None:
-        """Raise _ContractError unless this is a sound step number `index`."""
+        """Raise _ContractError unless this is a valid step number `index`."""
         if not isinstance(step, Step):
-            raise _ContractError(f"yielded a {type(step).__name__} where a Step was due")
+            raise _ContractError(f"yielded a {type(step).__name__} instead of a Step")
         if step.index != index:
-            raise _ContractError(f"numbered a step {step.index} where {index} was due")
+            raise _ContractError(f"yielded step index {step.index} instead of {index}")
         if not _is_level(step.sigma):
             raise _ContractError(f"yielded a step at sigma {step.sigma!r}")
         self._check_shape("yielded x:", step.x)
         self._check_shape("yielded denoised:", step.denoised)
         if not (self._finite(step.x) and self._finite(step.denoised)):
-            raise _ContractError(f"yielded values that are not numbers in step {index + 1}")
+            raise _ContractError(f"yielded NaN or infinite values in step {index + 1}")
 
     def _check_shape(self, what: str, x: object) -> None:
         if not isinstance(x, Tensor):
-            raise _ContractError(f"{what} a {type(x).__name__} where a tensor was due")
+            raise _ContractError(f"{what} a {type(x).__name__} instead of a tensor")
         if x.shape != self.start.shape or x.dtype != self.start.dtype or x.device != self.start.device:
-            raise _ContractError(f"{what} {_describe(x)} where {_describe(self.start)} was due")
+            raise _ContractError(f"{what} {_describe(x)} instead of {_describe(self.start)}")
 
     def _finite(self, x: Tensor) -> bool:
         return x.device.type != "cpu" or bool(x.isfinite().all())
 
 
 def in_sampler(frame: FrameType | None) -> bool:
-    """Whether a thread at `frame` is in a sampler's own code: called from here, and not calling `denoise`."""
+    """Whether a thread at `frame` is in a sampler's own code: called from here, and not inside `denoise`."""
     while frame is not None:
         if frame.f_code is _checked.__code__:
             return True
@@ -181,7 +180,7 @@ def _is_level(sigma: object) -> bool:
 
 @contextlib.contextmanager
 def _closing(steps: Iterator[Step]) -> Generator[None]:
-    """Ends the sampler whatever happens. It cannot object: one that goes on yielding is left behind."""
+    """Close the sampler in any case; one that keeps yielding when closed is abandoned."""
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""A sampler's options, read from its signature: keyword-only parameters that have defaults.
+"""A sampler's options, read from its signature: its keyword-only parameters, which need defaults.
 
     def churned(denoise, x, sigmas, noise, *, eta: Annotated[float, Range(0, 1), "what it does"] = 1.0): ...
 
@@ -26,12 +26,12 @@ _KINDS: dict[Any, OptionKind] = {float: "float", int: "int", bool: "bool"}
 
 
 class RegistrationError(Exception):
-    """A plugin offers something that breaks the contract. The message is for the plugin's author."""
+    """A plugin registers something that breaks the contract. The message is for the plugin's author."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a sampler. `low` and `high` are both allowed values; None is no bound."""
+    """One option of a sampler. `low` and `high` are both allowed values; None means no bound."""
 
     name: str
     kind: OptionKind
@@ -43,14 +43,14 @@ class Option:
     help: str = ""
 
     def check(self, value: object) -> OptionValue:
-        """`value` as this option's type, read from text where it is text. UserError where not allowed."""
+        """`value` as this option's type, parsed if it is text. Raises UserError if not allowed."""
         found = self._read(value)
         if found is None or not self._inside(found):
             raise UserError(f"Option {self.name} must be {self.describe()}, not {reprlib.repr(value)}.")
         return found
 
     def describe(self) -> str:
-        """What values are allowed, as the end of "must be"."""
+        """The allowed values, as the end of "must be"."""
         if self.kind == "choice":
             return "one of " + ", ".join(self.choices)
         if self.kind == "bool":
@@ -75,7 +75,7 @@ class Option:
 def check_options(
     owner: str, options: Iterable[Option], given: Mapping[str, object]
 ) -> dict[str, OptionValue]:
-    """A value for every option, defaults for those not given. UserError names what is wrong."""
+    """A value for every option, with defaults for those not given. Raises UserError."""
     known = {option.name: option for option in options}
     for name in given:
         if name not in known:
@@ -86,7 +86,7 @@ def check_options(
 
 
 def read_options(function: Callable[..., object]) -> tuple[Option, ...]:
-    """The options of a sampler. RegistrationError when it is no sampler: the message shows its signature."""
+    """The options of a sampler. Raises RegistrationError, which shows the signature, if it is not one."""
     parameters, shown = _signature(function)
     if not inspect.isgeneratorfunction(function):
         raise RegistrationError(
@@ -109,7 +109,7 @@ def read_options(function: Callable[..., object]) -> tuple[Option, ...]:
 
 
 def check_positional(function: Callable[..., object], count: int, names: str) -> None:
-    """RegistrationError unless `function` is called with exactly `count` positional arguments."""
+    """Raise RegistrationError unless `function` takes exactly `count` positional arguments."""
     parameters, shown = _signature(function)
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
@@ -133,9 +133,9 @@ def _signature(function: Callable[..., object]) -> tuple[list[inspect.Parameter]
 
 
 def _types(function: Callable[..., object], options: list[inspect.Parameter]) -> dict[str, Any]:
-    """Option types, evaluated where the function was written.
+    """Option types, evaluated in the function's own module.
 
-    Only the options: the other annotations may name what is imported for type checkers alone.
+    Only of the options: the other annotations may name imports under TYPE_CHECKING.
     """
 
     def holder() -> None: ...
@@ -188,7 +188,7 @@ def _bool(value: object) -> bool | None:
 
 
 def _number(value: object, *, whole: bool) -> float | int | None:
-    """A finite number; None when `value` is not one, or not whole where it should be."""
+    """A finite number; None if `value` is not one, or not whole when `whole`."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:

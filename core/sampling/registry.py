@@ -1,4 +1,4 @@
-"""What plugins have registered: samplers, schedules, and how each plugin fared."""
+"""The registered samplers and schedules, and the status of each plugin."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from core.sampling.schedule import NoiseSchedule, Schedule
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerInfo:
-    """A registered sampler. What each field says is documented at `RegisterSampler`."""
+    """A registered sampler. `RegisterSampler` documents the fields."""
 
     name: str
     function: Sampler
@@ -31,26 +31,26 @@ class SamplerInfo:
     noise: NoiseKind = "fresh"
     distilled: bool = False
     options: tuple[Option, ...] = ()
-    plugin: str = ""  # the distribution that it came in, or the file
+    plugin: str = ""  # its distribution or file
     version: str = ""
     summary: str = ""  # the first line of the function's docstring
 
     @property
     def kind(self) -> Literal["deterministic", "stochastic", "adaptive"]:
-        """How it behaves as it comes, with every option at its default."""
+        """Its kind with every option at its default."""
         if self.adaptive:
             return "adaptive"
         return "stochastic" if self.draws_noise({}) else "deterministic"
 
     def draws_noise(self, options: Mapping[str, OptionValue]) -> bool:
-        """Whether, with these options, a run depends on more chance than its start."""
+        """Whether a run with these options draws noise after its start noise."""
         if isinstance(self.stochastic, bool):
             return self.stochastic
         value = self.check_options(options)[self.stochastic]
         return not isinstance(value, str) and value > 0
 
     def check_options(self, given: Mapping[str, object]) -> dict[str, OptionValue]:
-        """A value for every option, defaults for those not given. UserError names what is wrong."""
+        """A value for every option, with defaults for those not given. Raises UserError."""
         return check_options(f"Sampler {self.name}", self.options, given)
 
     def __str__(self) -> str:
@@ -70,7 +70,7 @@ class ScheduleInfo:
     summary: str = ""
 
     def sigmas(self, model: NoiseSchedule, steps: int) -> tuple[float, ...]:
-        """Steps + 1 noise levels, strictly falling, the last 0.0. UserError when the plugin gives others."""
+        """Steps + 1 noise levels, strictly falling, the last 0.0. UserError if the plugin returns others."""
         try:
             levels = tuple(float(level) for level in self.function(model, steps))
         except UserError:
@@ -93,11 +93,10 @@ class ScheduleInfo:
 
 @dataclass(frozen=True)
 class PluginStatus:
-    """One plugin and how it fared.
+    """One plugin and whether it loaded.
 
-    `samplers` and `schedules` are the names that it is reachable under. With an `error` there are none,
-    except when the error is only that a name was taken, or that a sampler asks for a schedule that nobody
-    has.
+    `samplers` and `schedules` are the names it registered. With an `error` there are none, unless the error
+    is only that a name was taken, or that a sampler prefers a schedule that is not registered.
     """
 
     name: str
@@ -111,7 +110,7 @@ class PluginStatus:
     traceback: str | None = None
 
     def summary(self) -> str:
-        """Who it is, and what it gave or what is wrong, in a line."""
+        """One line: its name, and what it registered or its error."""
         who = f"{self.name} ({' '.join(filter(None, (self.distribution, self.version)))})"
         return f"{who}: {self.error or ', '.join(self.samplers + self.schedules) or 'nothing'}"
 
@@ -121,18 +120,18 @@ Info = TypeVar("Info", SamplerInfo, ScheduleInfo)
 
 @dataclass(frozen=True)
 class Registry:
-    """Everything that is registered, by name, and the status of every plugin, failed ones too."""
+    """Everything registered, by name, and the status of every plugin, including failed ones."""
 
     samplers: dict[str, SamplerInfo] = field(default_factory=dict)
     schedules: dict[str, ScheduleInfo] = field(default_factory=dict)
     plugins: list[PluginStatus] = field(default_factory=list)
 
     def sampler(self, name: str) -> SamplerInfo:
-        """UserError with the nearest known name when there is none of this one."""
+        """The sampler of that name. Raises UserError with the nearest known name."""
         return _named("sampler", name, self.samplers)
 
     def schedule(self, name: str) -> ScheduleInfo:
-        """UserError with the nearest known name when there is none of this one."""
+        """The schedule of that name. Raises UserError with the nearest known name."""
         return _named("schedule", name, self.schedules)
 
     @property
@@ -140,7 +139,7 @@ class Registry:
         return [plugin for plugin in self.plugins if plugin.error is not None]
 
     def summary(self) -> str:
-        """One line for the start: how much there is, which plugins gave some of it, and what failed."""
+        """One line for the start: the counts, the third-party plugins, and what failed."""
         others = [p for p in self.plugins if not p.builtin and p.error is None]
         parts = [f"{_count(self.samplers, 'sampler')}, {_count(self.schedules, 'schedule')}"]
         if others:

@@ -1,4 +1,4 @@
-"""Noise levels: a model's betas as a table of sigmas, and what a schedule is.
+"""Noise levels: a model's betas as a table of sigmas, and the type of a schedule.
 
 In x = x0 + sigma * noise, the DDPM state is x * sqrt(alpha_bar) with alpha_bar = 1 / (1 + sigma^2). Pure
 Python floats: schedules run without torch, and every table is in double precision.
@@ -17,15 +17,15 @@ from typing import Any, Literal, Protocol
 
 # Names as diffusers writes them in scheduler_config.json; squaredcos_cap_v2 is the cosine schedule.
 BetaSchedule = Literal["scaled_linear", "linear", "squaredcos_cap_v2", "sigmoid"]
-# What alpha_bar is where zero-terminal SNR makes it 0: so little signal that float16 could not hold less of
-# it, and a sigma (4096) that every sampler can divide by.
+# Stands for the alpha_bar of 0 of zero-terminal SNR: the least signal that float16 can hold, and a sigma
+# (4096) that every sampler can divide by.
 _LEAST_ALPHA_BAR = 2.0**-24
 _MOST_BETA = 0.999
 
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """How much noise each timestep of a model's training had.
+    """The noise level of each timestep of a model's training.
 
     alphas_cumprod: alpha_bar (Ho et al. 2020, arXiv:2006.11239) for t = 0, 1, ...: strictly falling, inside
         (0, 1).
@@ -55,12 +55,12 @@ class NoiseSchedule:
         steps_offset: int = 1,
         zero_terminal_snr: bool = False,
     ) -> NoiseSchedule:
-        """The table for `count` betas from `start` to `end`: evenly spaced, or their square roots are, or
-        along a sigmoid; the cosine schedule (arXiv:2102.09672, eq. 17) has ends of its own.
+        """The table for `count` betas from `start` to `end`: evenly spaced, evenly spaced square roots, or
+        along a sigmoid; the cosine schedule (arXiv:2102.09672, eq. 17) has its own ends.
 
-        zero_terminal_snr: rescaled so that at the last timestep nothing of the picture is left (Lin et al.
-        2023, arXiv:2305.08891, algorithm 1), as far as numbers can say that: there alpha_bar is 2**-24, or
-        half of the one before it where that is less.
+        zero_terminal_snr: rescaled so that nothing of the image is left at the last timestep (Lin et al.
+        2023, arXiv:2305.08891, algorithm 1). Its alpha_bar is 2**-24 instead of 0, or half of the one before
+        it if that is less.
         """
         betas = _betas(kind, start, end, count)
         alphas: tuple[float, ...] = tuple(accumulate((1 - beta for beta in betas), mul))
@@ -87,7 +87,7 @@ class NoiseSchedule:
         return tuple(math.log(sigma) for sigma in self.sigmas)
 
     def sigma(self, t: float) -> float:
-        """Noise level at timestep `t`; between two timesteps linear in log sigma, clamped at the ends."""
+        """Noise level at timestep `t`, interpolated linearly in log sigma and clamped at the ends."""
         t = min(max(t, 0.0), len(self) - 1.0)
         below = int(t)
         if below == t:
@@ -113,21 +113,21 @@ Schedule = Callable[[NoiseSchedule, int], Sequence[float]]
 
 
 class RegisterSchedule(Protocol):
-    """What the hook `register_schedules` is handed."""
+    """The function that the hook `register_schedules` receives."""
 
     def __call__(self, name: str, function: Schedule, *, title: str, paper: str | None = None) -> Any:
-        """Offer a schedule under `name`, described by the first line of the function's docstring."""
+        """Register a schedule under `name`, described by the first line of the function's docstring."""
         ...
 
 
 def last_part(sigmas: Sequence[float], strength: float) -> tuple[float, ...]:
-    """The part of a grid that a run from a picture takes: its last int(steps * strength) intervals."""
+    """The part of a grid that an img2img run uses: its last int(steps * strength) intervals."""
     steps = len(sigmas) - 1
     return tuple(sigmas[steps - int(steps * strength) :])
 
 
 def strength_words(sigmas: Sequence[float], strength: float) -> str:
-    """What a strength comes to on this grid: "strength 0.6 x 20 = 12 steps, from sigma 3.4"."""
+    """The steps that a denoising strength runs: "strength 0.6 x 20 = 12 steps, from sigma 3.4"."""
     part = last_part(sigmas, strength)
     count = len(part) - 1
     steps = f"{count} step{'' if count == 1 else 's'}"
@@ -148,7 +148,7 @@ def _betas(kind: BetaSchedule, start: float, end: float, count: int) -> list[flo
 
 
 def _without_end(alphas: Sequence[float]) -> tuple[float, ...]:
-    """Square roots of alpha_bar, shifted and stretched to end in 0 and to begin as before."""
+    """Square roots of alpha_bar, shifted and scaled to end in 0 and start as before."""
     roots = [math.sqrt(alpha) for alpha in alphas]
     first, last = roots[0], roots[-1]
     *rescaled, _ = (((root - last) * first / (first - last)) ** 2 for root in roots)

@@ -1,7 +1,6 @@
-"""What several samplers share, as `latentcanvas.maths`: splitting noise, and weights that integrate history.
+"""Maths that samplers share, as `latentcanvas.maths`: ancestral noise, churn, and multistep weights.
 
-Everything is about noise levels, in plain floats; tensors pass through untouched. numpy and torch are not
-imported before a sampler runs.
+Noise levels are plain floats. numpy and torch are not imported before a sampler runs.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def ancestral(sigma: float, target: float, eta: float = 1.0) -> tuple[float, float]:
-    """(down, up): go down to the level `down`, then `up` times fresh noise brings the state to `target`.
+    """(down, up): step down to the level `down`, then add `up` times fresh noise to reach `target`.
 
     down^2 + up^2 = target^2. With eta 1 this is DDPM's posterior (Ho et al. 2020, arXiv:2006.11239, eq. 7) in
     x = x0 + sigma * noise, with eta 0 there is no noise; as in k-diffusion, eta scales `up`.
@@ -39,7 +38,7 @@ def churned(
     """(x, sigma) with noise added before the step over `interval`: lines 4 to 6 of algorithm 2.
 
     Karras et al. 2022, arXiv:2206.00364: gamma = min(S_churn / N, sqrt(2) - 1) for sigma in [S_tmin, S_tmax],
-    here `churn`, `steps` and `window`; `scale` is S_noise. Nothing is drawn where gamma is 0.
+    here `churn`, `steps` and `window`; `scale` is S_noise. No noise is drawn if gamma is 0.
     """
     sigma = interval[0]
     gamma = min(churn / steps, math.sqrt(2) - 1) if window[0] <= sigma <= window[1] else 0.0
@@ -54,10 +53,10 @@ def history_weights(
 ) -> list[float]:
     """For each node j the integral from `start` to `end` of weight(u) L_j(u) du.
 
-    L_j is the Lagrange polynomial that is 1 at node j and 0 at the others. So the sum of these weights times
-    values at the nodes integrates the polynomial through the values: all of a linear multistep method
+    L_j is the Lagrange polynomial that is 1 at node j and 0 at the others, so the sum of these weights times
+    values at the nodes integrates the polynomial through the values: a linear multistep method
     (Adams-Bashforth without `weight`, an exponential integrator with one). By Gauss-Legendre quadrature,
-    which does not cancel as the closed forms do when the steps are short.
+    without the cancellation that the closed forms have for short steps.
     """
     middle, half = (start + end) / 2, (end - start) / 2
     totals = [0.0] * len(nodes)
@@ -89,7 +88,7 @@ def weighted(weights: Sequence[float], values: Sequence[Tensor]) -> Tensor:
 
 @cache
 def _legendre() -> list[tuple[float, float]]:
-    """Points and weights on [-1, 1], enough for a weight that falls by a factor of 50 in a step."""
+    """Points and weights on [-1, 1]; enough of them for a weight that falls by a factor of 50 in a step."""
     from numpy.polynomial.legendre import leggauss
 
     points, weights = leggauss(32)

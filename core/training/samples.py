@@ -50,7 +50,7 @@ def draw_samples(
         conditional=conditional,
         unconditional=unconditional.expand_as(conditional),
         cfg_scale=defaults.cfg_scale,
-        together=True,
+        batched=True,
     )
     cell, count = coder.config.reduction, len(conditional)
     shape = (coder.config.latent_channels, defaults.height // cell, defaults.width // cell)

@@ -250,7 +250,7 @@ def test_a_branch_of_a_run_that_was_stopped(pipe: Pipeline, parent: Trajectory) 
     assert torch.equal(result.steps[-1].x, parent.state(6))
     assert Trajectory.of(onward).steps == parent.steps
     assert same(pipe.generate(Request.from_settings(result.settings)).images[0], result.images[0])
-    with pytest.raises(UserError, match="4 were made"):
+    with pytest.raises(UserError, match="the run has 4 steps"):
         pipe.branch(stopped, 5)
 
 
@@ -297,7 +297,7 @@ def test_a_branch_later_than_an_adaptive_sampler_comes(pipe: Pipeline) -> None:
     whole = kept(pipe, sampler="dpm_adaptive")
     count = len(whole.steps)
     run = pipe.stream(Request(branch=Branch(count, whole.settings)))
-    with pytest.raises(UserError, match=f"ended after {count} here; choose one before"):
+    with pytest.raises(UserError, match=f"ended after step {count}; choose an earlier step"):
         run.result()
 
 
@@ -346,7 +346,7 @@ def test_a_part_needs_the_picture_around_it(pipe: Pipeline) -> None:
     )
     wanted = run.result().images[0]
     steps = Trajectory.of(run)
-    with pytest.raises(UserError, match="give the picture that it made"):
+    with pytest.raises(UserError, match="give the image that it saved"):
         pipe.branch(steps, 2)
     with pytest.raises(UserError, match="the run's is 96x80"):
         steps.finish(noise((64, 64)), noise((64, 64)))
@@ -378,15 +378,15 @@ def test_an_inpainting_network_goes_on(tmp_path: Path) -> None:
 
 def test_a_branch_that_leaves_nothing_to_run(pipe: Pipeline, parent: Trajectory) -> None:
     for step in (6, 7):
-        with pytest.raises(UserError, match="choose one before"):
+        with pytest.raises(UserError, match="choose an earlier step"):
             pipe.branch(parent, step)
         with pytest.raises(UserError, match="nothing is left"):
             pipe.stream(Request(branch=Branch(step, parent.settings)))
-    with pytest.raises(UserError, match="the branch begins after step 3"):
+    with pytest.raises(UserError, match="the branch starts after step 3"):
         pipe.branch(parent, 3, stop_after=3)
     with pytest.raises(TypeError):
         pipe.branch(parent, 3, Request(), prompt="both")
-    with pytest.raises(UserError, match="width 128: a branch has that of the run it comes from"):
+    with pytest.raises(UserError, match="width 128: a branch must use its parent"):
         pipe.branch(parent, 3, width=128)
 
 
@@ -411,9 +411,9 @@ def test_what_a_branch_cannot_change() -> None:
     branch = Branch(1, SETTINGS)
     changes: dict[str, Any]
     for changes in ({"width": 64}, {"batch": 2}, {"strength": 0.5}, {"image_sha256": "0" * 64}):
-        with pytest.raises(UserError, match="a branch has that of the run it comes from"):
+        with pytest.raises(UserError, match="a branch must use its parent"):
             dataclasses.replace(SETTINGS, branch=branch, **changes)
-        with pytest.raises(UserError, match="a branch has that of the run it comes from"):
+        with pytest.raises(UserError, match="a branch must use its parent"):
             Request(branch=branch, **changes)
 
 

@@ -71,10 +71,10 @@ def test_a_batch_is_its_images_bit_for_bit(cfg_scale: float, dtype: torch.dtype)
 def test_a_batch_may_be_one_call() -> None:
     x, conditional, unconditional = tensors(4)
     network = TinyNet()
-    together = make(network, conditional, unconditional, together=True)(x, SIGMA)
+    batched = make(network, conditional, unconditional, batched=True)(x, SIGMA)
     assert [count for count, _ in network.seen] == [8]
     alone = make(TinyNet(), conditional, unconditional)(x, SIGMA)
-    assert torch.allclose(together, alone, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(batched, alone, rtol=1e-4, atol=1e-4)
 
 
 def test_one_text_serves_the_whole_batch() -> None:

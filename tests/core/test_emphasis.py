@@ -79,7 +79,7 @@ def test_a_weight_reaches_over_a_break() -> None:
         ("(a:-100.5)", "weight -100.5"),
         ("(a:" + "9" * 400 + ")", "weight inf"),
         ("((a:0):" + "9" * 400 + ")", "weight nan"),
-        ("(" * 60 + "a", "beyond -100 to 100"),
+        ("(" * 60 + "a", "outside -100 to 100"),
         ("([" * 51 + "a", "more than 100 deep"),
     ],
 )

@@ -118,16 +118,16 @@ def test_a_grid_without_intervals_is_no_steps() -> None:
 
 
 BAD_STEPS: dict[str, tuple[Callable[[Step], object], str]] = {
-    "nan": (lambda s: Step(s.index, s.sigma, s.x * math.nan, s.denoised), "not numbers in step 2"),
-    "nan estimate": (lambda s: Step(s.index, s.sigma, s.x, s.denoised / 0), "not numbers in step 2"),
+    "nan": (lambda s: Step(s.index, s.sigma, s.x * math.nan, s.denoised), "infinite values in step 2"),
+    "nan estimate": (lambda s: Step(s.index, s.sigma, s.x, s.denoised / 0), "infinite values in step 2"),
     "shape": (lambda s: Step(s.index, s.sigma, s.x[:1], s.denoised), r"yielded x: \(1, 4, 3, 3\)"),
     "estimate's shape": (lambda s: Step(s.index, s.sigma, s.x, s.denoised[0]), "yielded denoised"),
-    "dtype": (lambda s: Step(s.index, s.sigma, s.x.double(), s.denoised), "float64 on cpu where .* float32"),
-    "index": (lambda s: Step(7, s.sigma, s.x, s.denoised), "numbered a step 7 where 1"),
+    "dtype": (lambda s: Step(s.index, s.sigma, s.x.double(), s.denoised), "float64 on cpu instead of"),
+    "index": (lambda s: Step(7, s.sigma, s.x, s.denoised), "yielded step index 7 instead of 1"),
     "sigma": (lambda s: Step(s.index, 3.0, s.x, s.denoised), "at sigma 3, not 2"),
     "nan sigma": (lambda s: Step(s.index, math.nan, s.x, s.denoised), "at sigma nan"),
-    "no step": (lambda s: s.x, "a Tensor where a Step"),
-    "no tensor": (lambda s: Step(s.index, s.sigma, 3, s.denoised), "a int where a tensor"),  # pyrefly: ignore[bad-argument-type]
+    "no step": (lambda s: s.x, "a Tensor instead of a Step"),
+    "no tensor": (lambda s: Step(s.index, s.sigma, 3, s.denoised), "a int instead of a tensor"),  # pyrefly: ignore[bad-argument-type]
 }
 
 
@@ -180,7 +180,7 @@ def one_image(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
-        (forever, "does not stop: it went on after 4 steps"),
+        (forever, "does not stop: it continued after 4 steps"),
         (endless_step, "does not stop: it called denoise 1000 times without a step"),
         (short, "stopped after 2 of 4 steps"),
         (crashing, "failed at step 2 with KeyError: 'slope'"),
@@ -238,7 +238,7 @@ def test_what_denoise_raises_is_not_blamed_on_the_sampler() -> None:
 
 
 def test_a_network_that_gives_nan_is_not_blamed_on_the_sampler() -> None:
-    with pytest.raises(UserError, match="The model gave values that are not numbers at sigma 8"):
+    with pytest.raises(UserError, match="The model gave NaN or infinite values at sigma 8"):
         list(run(good, denoise=lambda x, sigma: x / 0))
 
 

@@ -134,7 +134,7 @@ def test_what_is_done_to_an_answer_reaches_nobody(pipe: Pipeline) -> None:
 def test_an_overflow_is_said_each_time(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipe.vae, "encode", lambda x: torch.full((1, 4, 8, 8), torch.inf))
     for _ in range(2):
-        with pytest.raises(UserError, match="not numbers"):
+        with pytest.raises(UserError, match="NaN or infinite"):
             pipe.encode(torch.zeros(1, 3, 64, 64))
 
 

@@ -119,11 +119,11 @@ def test_runs_in_several_threads_wait_for_each_other(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("free", "mode", "why"),
     [
-        (None, "full", "as there is room"),
-        (300, "full", "as there is room"),
-        (299, "offload", "would be wanted"),
-        (150, "offload", "would be wanted"),
-        (149, "sequential", "would be wanted"),
+        (None, "full", "as enough memory is free"),
+        (300, "full", "as enough memory is free"),
+        (299, "offload", "would be needed"),
+        (150, "offload", "would be needed"),
+        (149, "sequential", "would be needed"),
     ],
 )
 def test_the_room_decides(free: int | None, mode: str, why: str) -> None:
@@ -131,14 +131,14 @@ def test_the_room_decides(free: int | None, mode: str, why: str) -> None:
     assert chosen == mode
     assert words.startswith(f"{mode}, ")
     assert why in words
-    assert offload._choice("full", 200, 100, 1) == ("full", "full, as asked")
+    assert offload._choice("full", 200, 100, 1) == ("full", "full, as requested")
 
 
 def test_the_pipeline_says_its_mode(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "; memory full, as there is room; runs in float32" in load(folder).about
+    assert "; memory full, as enough memory is free; runs in float32" in load(folder).about
     monkeypatch.setattr(offload, "free_memory", lambda _device: 1000)
     assert load(folder).model.networks.mode == "sequential"
-    assert "; memory offload, as asked; " in load(folder, "offload").about
+    assert "; memory offload, as requested; " in load(folder, "offload").about
     with pytest.raises(UserError, match="memory 'half' is not known; known are full, offload, sequential"):
         load(folder, "half")
 
@@ -186,8 +186,8 @@ def test_where_memory_is_short_the_next_smaller_mode_goes_on(
     with caplog.at_level(logging.WARNING):
         result = pipe.generate(**RUN)
     assert result.images[0].tobytes() == wanted.tobytes()
-    assert result.words == "memory was short: made with memory offload"
-    assert caplog.messages == ["memory on cpu was short: going on with memory offload"]
+    assert result.words == "out of memory: continued with memory offload"
+    assert caplog.messages == ["out of memory on cpu: continuing with memory offload"]
     assert short.failed == 1
     pipe.forget()
     pipe.generate(**RUN)  # the next run begins as was chosen

@@ -249,9 +249,9 @@ def test_a_recipe_repeats_a_picture_with_the_same_inputs(pipe: Pipeline, tmp_pat
         Request.from_settings(recipe.settings), image=tmp_path / "in.bmp", mask=str(tmp_path / "mask.bmp")
     )
     assert again.pngs() == first.pngs()
-    with pytest.raises(UserError, match=r"^the recipe starts from a picture .*; give it with --image$"):
+    with pytest.raises(UserError, match=r"^the recipe needs an init image .*; give it with --image$"):
         pipe.generate(Request.from_settings(recipe.settings))
-    with pytest.raises(UserError, match=r"^the recipe has a mask .*; give it with --mask$"):
+    with pytest.raises(UserError, match=r"^the recipe needs a mask .*; give it with --mask$"):
         pipe.generate(Request.from_settings(recipe.settings), image=PICTURE)
     other = pipe.generate(Request.from_settings(recipe.settings), image=noise(SIZE, 1), mask=MASK)
     assert other.settings.image_sha256 != recipe.settings.image_sha256
@@ -293,14 +293,14 @@ def test_a_stop_is_honoured_before_the_pictures_are_decoded(
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"strength": 0.5}, "strength 0.5: has no effect without a picture"),
+        ({"strength": 0.5}, "strength 0.5: has no effect without an init image"),
         ({"image": PICTURE, "keep_unmasked": True}, "keep unmasked True: has no effect without a mask"),
         ({"image": PICTURE, "mask": Image.new("L", SIZE)}, "the mask is black all over"),
         ({"image": "nowhere.png"}, "nowhere.png: there is no such file"),
         ({"mask": MASK}, "without the picture"),
         (
             {"image": PICTURE, "strength": 0.1},
-            "of 5 steps it leaves none to run; raise it to 0.2",
+            "runs none of 5 steps; raise it to 0.2",
         ),
     ],
 )

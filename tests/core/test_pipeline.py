@@ -307,14 +307,14 @@ def test_the_processor_chooses_the_dtype_and_says_why(
 ) -> None:
     monkeypatch.setattr(device, "has_bfloat16", lambda _device: own)
     chosen = Pipeline.load(folder, device="cpu")
-    wanted, why = ("bfloat16", "by itself") if own else ("float32", "only imitates bfloat16")
+    wanted, why = ("bfloat16", "native on this processor") if own else ("float32", "only emulates bfloat16")
     assert str(chosen.dtype) == f"torch.{wanted}"
     assert {str(weight.dtype) for weight in chosen.unet.parameters()} == {f"torch.{wanted}"}
     assert wanted in chosen.about
     assert why in chosen.about
     asked = Pipeline.load(folder, device="cpu", dtype="float16")
     assert asked.dtype == torch.float16
-    assert asked.about.endswith("float16, as asked")
+    assert asked.about.endswith("float16, as requested")
 
 
 def test_the_dtype_of_an_accelerator_is_float16() -> None:

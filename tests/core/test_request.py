@@ -77,10 +77,10 @@ BAD = [
     ({"seed": False}, f"seed False: must be a whole number between 0 and {2**63 - 2}"),
     ({"prompt": None}, "prompt: must be given"),
     ({"prompt": 7}, "prompt 7: must be text"),
-    ({"prompt": "a\0b"}, "prompt: character 2 ('\\x00') is no text; remove it"),
-    ({"negative": "\udc80"}, "negative prompt: character 1 ('\\udc80') is no text; remove it"),
+    ({"prompt": "a\0b"}, "prompt: character 2 ('\\x00') is not allowed; remove it"),
+    ({"negative": "\udc80"}, "negative prompt: character 1 ('\\udc80') is not allowed; remove it"),
     ({"prompt": "x" * 20_001}, "prompt of 20001 characters: must have at most 20000"),
-    ({"prompt": "a (cat:101)"}, "prompt: the weight 101 of 'cat' is beyond -100 to 100; write a smaller one"),
+    ({"prompt": "a (cat:101)"}, "prompt: the weight 101 of 'cat' is outside -100 to 100; choose one inside"),
     ({"negative": "([" * 51}, "negative prompt: brackets are nested more than 100 deep; remove some"),
     ({"clip_skip": 0}, "clip skip 0: must be a whole number between 1 and 100"),
     ({"clip_skip": None}, "clip skip: must be given"),
@@ -100,11 +100,11 @@ BAD = [
     ({"token_merging": 0.8}, "token merging 0.8: must be a number between 0 and 0.75"),
     ({"token_merging": None}, "token merging None: must be a number between 0 and 0.75"),
     ({"cfg_from": -0.1}, "cfg from -0.1: must be a number between 0 and 1"),
-    ({"cfg_from": 0.5, "cfg_to": 0.5}, "cfg from 0.5 to 0.5: must rise; cfg scale 1 is no guidance"),
-    ({"strength": 0}, "strength 0: would leave the picture as it is; must be above 0 and at most 1"),
+    ({"cfg_from": 0.5, "cfg_to": 0.5}, "cfg from 0.5 to 0.5: must rise; cfg scale 1 turns guidance off"),
+    ({"strength": 0}, "strength 0: would change nothing; must be above 0 and at most 1"),
     ({"strength": 1.01}, "strength 1.01: must be a number between 0 and 1"),
     ({"strength": math.nan}, "strength nan: must be a number between 0 and 1"),
-    ({"strength": 0.01, "steps": 30}, "strength 0.01: of 30 steps it leaves none to run; raise it to 0.034"),
+    ({"strength": 0.01, "steps": 30}, "strength 0.01: runs none of 30 steps; raise it to 0.034"),
     ({"resize": "fit"}, "resize 'fit': must be stretch, crop or pad"),
     ({"masked_content": "latent"}, "masked content 'latent': must be original, fill, noise or nothing"),
     ({"mask_blur": 65}, "mask blur 65: must be a whole number between 0 and 64"),
@@ -116,10 +116,10 @@ BAD = [
     ({"outpaint": (1, 2)}, "outpaint (1, 2): must be four numbers of pixels: left, right, up, down"),
     ({"outpaint": "left"}, "outpaint 'left': must be four numbers of pixels: left, right, up, down"),
     ({"outpaint": (0, 0, -8, 0)}, "outpaint up -8: must be a whole number between 0 and 1024"),
-    ({"outpaint": (1024, 961, 0, 0)}, "outpaint left and right 1985: must be at most 1984 together"),
+    ({"outpaint": (1024, 961, 0, 0)}, "outpaint left and right 1985: must be at most 1984 in total"),
     (
         {"outpaint": (64, 60, 0, 0), "width": 128},
-        "width 128: outpainting takes 124 of it, which leaves the picture no room",
+        "width 128: outpainting takes 124 of it and leaves no room for the image; raise it",
     ),
     ({"image_sha256": "AB"}, "image sha256 'AB': must be 64 hexadecimal digits"),
     ({"mask_sha256": 7}, "mask sha256 7: must be text"),
@@ -296,7 +296,7 @@ def test_a_seed_as_typed(text: str, seed: int | None) -> None:
 
 @pytest.mark.parametrize("text", ["abc", "1.5", "-2", "1e3", "1_000", "٣", str(2**63), "9" * 5000])
 def test_a_seed_that_is_none(text: str) -> None:
-    with pytest.raises(UserError, match=r"^seed '.*': must be a whole number between 0 and \d+, or the word"):
+    with pytest.raises(UserError, match=r"^seed '.*': must be a whole number between 0 and \d+, or random"):
         parse_seed(text)
 
 

@@ -68,10 +68,10 @@ FULL = Inputs(noise((64, 64)), Image.new("L", (64, 64), 255))
 @pytest.mark.parametrize(
     ("fields", "inputs", "words"),
     [
-        ({"strength": 0.5}, None, r"^strength 0.5: has no effect without a picture to start from"),
-        ({"outpaint": (8, 0, 0, 0)}, None, r"^outpaint \(8, 0, 0, 0\): has no effect without a picture"),
-        ({"image_sha256": "ab" * 32}, None, r"^the recipe starts from a picture .*abababababab.* --image$"),
-        ({"mask_sha256": "ab" * 32}, PICTURE, r"^the recipe has a mask .*abababababab.* --mask$"),
+        ({"strength": 0.5}, None, r"^strength 0.5: has no effect without an init image"),
+        ({"outpaint": (8, 0, 0, 0)}, None, r"^outpaint \(8, 0, 0, 0\): has no effect without an init image"),
+        ({"image_sha256": "ab" * 32}, None, r"^the recipe needs an init image .*abababababab.* --image$"),
+        ({"mask_sha256": "ab" * 32}, PICTURE, r"^the recipe needs a mask .*abababababab.* --mask$"),
         ({"mask_blur": 0}, PICTURE, r"^mask blur 0: has no effect without a mask"),
         ({"only_masked": 0}, PICTURE, r"^only masked 0: has no effect without a mask"),
         ({"keep_unmasked": True}, PICTURE, r"^keep unmasked True: has no effect without a mask"),

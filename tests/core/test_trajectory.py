@@ -164,7 +164,7 @@ def test_samplers_of_every_kind(pipe: Pipeline, tmp_path: Path, sampler: str) ->
 
 def test_what_was_made_until_a_run_was_closed(pipe: Pipeline) -> None:
     run = pipe.stream(**FIELDS)
-    with pytest.raises(ValueError, match="begin it first"):
+    with pytest.raises(ValueError, match="no steps to save"):
         Trajectory.of(run)
     next(run), next(run)
     run.close()
@@ -201,7 +201,7 @@ def test_a_file_that_is_cut_short_anywhere(path: Path) -> None:
 
 
 def test_another_file_and_none(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no such file of steps"):
+    with pytest.raises(UserError, match="there is no such steps file"):
         Trajectory.open(tmp_path / "none")
     other = tmp_path / "other.safetensors"
     save_file({"a": torch.zeros(2)}, other)

@@ -46,7 +46,7 @@ def test_identical(pipe: Pipeline, tmp_path: Path, changes: dict[str, Any]) -> N
     assert {check.difference for check in checks} == {0.0}
     verdict = verification.verdict()
     assert verdict.identical
-    assert verdict.words == f"identical: {len(trajectory.steps)} steps and the picture, to the bit."
+    assert verdict.words == f"identical: {len(trajectory.steps)} steps and the image, to the bit."
     assert (verdict.steps, verdict.pixels, verdict.setup) == (len(trajectory.steps), 0, ())
 
 
@@ -67,8 +67,8 @@ def test_the_first_step_that_differs(pipe: Pipeline) -> None:
     assert verdict.first.difference == pytest.approx(0.25)
     assert (verdict.last, verdict.pixels) == (0.0, 0)
     assert "differs from step 3 on" in verdict.words
-    assert "every pixel of the picture is the same" in verdict.words
-    assert "nothing that is written down" in verdict.words
+    assert "every pixel of the image is the same" in verdict.words
+    assert "nothing recorded" in verdict.words
     assert json.loads(json.dumps(verdict.to_dict()))["first_difference"]["step"] == 3
 
 
@@ -92,7 +92,7 @@ def test_numbers_that_are_none_are_a_difference(pipe: Pipeline) -> None:
     assert verdict.first is not None
     assert verdict.first.difference == math.inf
     assert verdict.to_dict()["first_difference"]["difference"] is None
-    assert "by more than a number says" in verdict.words
+    assert "by an infinite amount" in verdict.words
 
 
 @pytest.mark.parametrize("steps", [2, 5])
@@ -111,11 +111,11 @@ def test_a_picture_alone(pipe: Pipeline, tmp_path: Path) -> None:
     [path] = pipe.generate(**FIELDS).save(tmp_path)
     recipe, image = read_recipe(path), Image.open(path)
     verdict = verify(pipe, recipe, picture=image).verdict()
-    assert verdict.words == "identical: the picture, to the bit."
+    assert verdict.words == "identical: the image, to the bit."
     image.putpixel((3, 4), (1, 2, 3))
     verdict = verify(pipe, recipe, picture=image).verdict()
     assert (verdict.identical, verdict.pixels, verdict.steps) == (False, 1, 0)
-    assert "1 pixel of the picture differs, by at most" in verdict.words
+    assert "1 pixel of the image differs, by at most" in verdict.words
     assert verify(pipe, recipe, picture=noise((8, 8))).verdict().pixels == 64
 
 

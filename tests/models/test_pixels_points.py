@@ -142,7 +142,7 @@ def test_a_cell_of_several_pixels_is_its_pixels(colors: int) -> None:
 
 @pytest.mark.parametrize(("channels", "patch"), [(2, 1), (4, 1), (1, 2), (3, 2), (1, 0)])
 def test_channels_that_are_no_pixels_are_refused(channels: int, patch: int) -> None:
-    with pytest.raises(UserError, match=r"pixels have 1 channel or 3|reduce pictures by"):
+    with pytest.raises(UserError, match=r"pixels have 1 channel or 3|downsample images by"):
         ModelConfig(vae=PixelsConfig(latent_channels=channels, patch=patch))
 
 

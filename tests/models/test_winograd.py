@@ -36,7 +36,7 @@ side = st.integers(1, 21)
 def test_every_size_is_a_convolution(h: int, w: int, b: int, c: int, o: int, block: int) -> None:
     given = case(c, o, (h, w), b)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(winograd, "CHUNK", 6)  # so that pictures go by strips, and several at a time
+        patch.setattr(winograd, "CHUNK", 6)  # so that pictures go in groups of rows, and several at a time
         patch.setattr(winograd, "BLOCK", block)
         made = winograd.convolve(*given)
     assert torch.allclose(made.double(), exact(*given), atol=3e-5)

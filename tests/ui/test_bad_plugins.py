@@ -24,10 +24,10 @@ from ui.service.styles import Styles
 
 # What each sampler does at its second step -> the sentence's end.
 BAD_SAMPLERS = {
-    "nan": ("x = x * float('nan')", "yielded values that are not numbers in step 2"),
-    "shapely": ("x = x[..., :1]", "yielded x: (1, 4, 8, 1) float32 on cpu where (1, 4, 8, 8)"),
+    "nan": ("x = x * float('nan')", "yielded NaN or infinite values in step 2"),
+    "shapely": ("x = x[..., :1]", "yielded x: (1, 4, 8, 1) float32 on cpu instead of (1, 4, 8, 8)"),
     "few": ("return", "stopped after 1 of 4 steps"),
-    "endless": ("sigmas.append(target)", "does not stop: it went on after 4 steps"),
+    "endless": ("sigmas.append(target)", "does not stop: it continued after 4 steps"),
     "stuck": ("while True: denoise(x, sigma)", "does not stop: it called denoise 60 times"),
 }
 PLUGIN = """

@@ -326,9 +326,9 @@ def test_from_needs_the_recipes_pictures(
     first, loaded = "outputs/000001.png", len(pipeline.loaded)
 
     sentence = failure(capsys, "generate", "--from", first)
-    assert sentence.startswith("the recipe starts from a picture")
+    assert sentence.startswith("the recipe needs an init image")
     assert sentence.endswith("give it with --image")
-    assert "the recipe has a mask" in failure(capsys, "generate", "--from", first, "--image", "in.png")
+    assert "the recipe needs a mask" in failure(capsys, "generate", "--from", first, "--image", "in.png")
     assert len(pipeline.loaded) == loaded
 
     code, out, err = run(capsys, "generate", "--from", first, *pictures)
@@ -347,7 +347,7 @@ def test_from_needs_the_recipes_pictures(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--strength", "0.5"], "strength 0.5: has no effect without a picture to start from"),
+        (["--strength", "0.5"], "strength 0.5: has no effect without an init image"),
         (["--image", "in.png", "--strength", "0"], "strength 0"),
         (["--image", "in.png", "--strength", "0.01", "--steps", "20"], "raise it to 0.05"),
         (["--image", "nowhere.png"], "nowhere.png: there is no such file"),
@@ -366,7 +366,7 @@ def test_from_needs_the_recipes_pictures(
         (["--image", "in.png", "--resize", "fit"], "must be stretch, crop or pad"),
         (["--image", "in.png", "--outpaint", "lft=8"], "did you mean 'left'"),
         (["--image", "in.png", "--outpaint", "left=8,left=9"], "left is given twice"),
-        (["--outpaint", "left=8"], "has no effect without a picture"),
+        (["--outpaint", "left=8"], "has no effect without an init image"),
         (["--cfg-rescale", "2"], "cfg rescale 2"),
         (["--feature-reuse", "0"], "feature reuse 0: must be a whole number between 1 and 20"),
         (["--token-merging", "0.8"], "token merging 0.8: must be a number between 0 and 0.75"),

@@ -67,7 +67,7 @@ def test_a_run_without_memory_fails_in_one_sentence_and_the_next_one_works(tmp_p
     job = jobs.submit_run("ann", Request(prompt="a red circle", steps=2))
     assert job.ended.wait(60)
     assert job.state == "failed"
-    assert job.error.startswith("There is not enough memory on cpu for this, with memory offload: try a")
+    assert job.error.startswith("There is not enough memory on cpu for this with memory offload: try a")
     handle.remove()
     job = jobs.submit_run("ann", Request(prompt="a red circle", steps=2))
     assert job.ended.wait(60)

@@ -140,7 +140,7 @@ def test_a_run_without_steps_is_verified_by_its_picture(
     path.write_bytes(run.png(0))
     bare = replace(run, trajectory=None, paths=[path])
     verdict = verdict_of(Viewer(kept.FakeEngine(pipeline), kept.FakeRuns([bare])), pipeline)
-    assert (verdict["text"], verdict["trouble"]) == ("Identical: the picture, to the bit.", False)
+    assert (verdict["text"], verdict["trouble"]) == ("Identical: the image, to the bit.", False)
 
 
 def test_a_run_that_was_changed_is_found_out(pipeline: Pipeline, run: kept.FakeKept) -> None:

@@ -73,19 +73,19 @@ def test_what_there_is_not(capsys: Capture, options: tuple[str, ...]) -> None:
     assert "must be one of" in failure(capsys, "steps", str(file), "--view", "blue")
     assert "had no guidance" in failure(capsys, "steps", str(file), "--view", "difference")
     assert "the run made 1" in failure(capsys, "steps", str(file), "--image", "2")
-    assert "there is no such file of steps" in failure(capsys, "steps", "none.steps.safetensors")
+    assert "there is no such steps file" in failure(capsys, "steps", "none.steps.safetensors")
 
 
 def test_verify_with_and_without_steps(capsys: Capture, options: tuple[str, ...], model: Path) -> None:
     picture, file = made(capsys, "a house", *options, "--keep-steps")
     place = ("--model", str(model))
     code, out, _ = run(capsys, "verify", str(picture), *place)
-    assert (code, out) == (0, "identical: 4 steps and the picture, to the bit.\n")
+    assert (code, out) == (0, "identical: 4 steps and the image, to the bit.\n")
     code, out, _ = run(capsys, "verify", str(file), *place, "--json")
     assert (code, json.loads(out)["identical"]) == (0, True)
     file.rename("elsewhere")
     code, out, _ = run(capsys, "verify", str(picture), *place)
-    assert (code, out) == (0, "identical: the picture, to the bit.\n")
+    assert (code, out) == (0, "identical: the image, to the bit.\n")
     [other] = made(capsys, "a red circle", *options)
     Path("elsewhere").rename(other.with_suffix(".steps.safetensors"))
     assert "is of another picture" in failure(capsys, "verify", str(other), *place)
@@ -97,7 +97,7 @@ def test_verify_says_what_differs(capsys: Capture, options: tuple[str, ...], tmp
     code, out, err = run(capsys, "verify", str(picture), "--model", str(other))
     assert code == 1
     assert out.startswith("differs from step 1 on (sigma ")
-    assert "Not as it was: model hash " in out
+    assert "Changed since: model hash " in out
     assert "other weights" in err
 
 
@@ -129,7 +129,7 @@ def test_a_branch_from_a_picture(capsys: Capture, options: tuple[str, ...]) -> N
     assert "give a picture with --from" in failure(capsys, "generate", "a house", *options, "--branch", "2")
     assert "nothing is left" in failure(capsys, "generate", "--from", str(parent), "--branch", "4", *place)
     wide = failure(capsys, "generate", "--from", str(parent), "--branch", "2", "--size", "128x64", *place)
-    assert "width 128: a branch has that of the run it comes from, 64" in wide
+    assert "width 128: a branch must use its parent's, 64" in wide
 
 
 def test_verify_of_a_run_from_a_picture(capsys: Capture, options: tuple[str, ...]) -> None:
@@ -137,7 +137,7 @@ def test_verify_of_a_run_from_a_picture(capsys: Capture, options: tuple[str, ...
     picture, _ = made(capsys, "a house", *options, "--image", "in.png", "--keep-steps")
     assert "give it with --image" in failure(capsys, "verify", str(picture), *options[:2])
     code, out, _ = run(capsys, "verify", str(picture), *options[:2], "--image", "in.png")
-    assert (code, out) == (0, "identical: 3 steps and the picture, to the bit.\n")
+    assert (code, out) == (0, "identical: 3 steps and the image, to the bit.\n")
 
 
 def test_what_the_page_kept_of_the_pictures_need_not_be_given(
@@ -149,6 +149,6 @@ def test_what_the_page_kept_of_the_pictures_need_not_be_given(
     assert inputs is not None
     keep_inputs(picture.parent, inputs)
     code, out, _ = run(capsys, "verify", str(picture), *options[:2])
-    assert (code, out) == (0, "identical: the picture, to the bit.\n")
+    assert (code, out) == (0, "identical: the image, to the bit.\n")
     [again] = made(capsys, "--from", str(picture), *options[:2])
     assert same(Image.open(again), Image.open(picture))

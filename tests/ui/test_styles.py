@@ -95,7 +95,7 @@ def test_any_words_survive_the_file(
         (lambda: Style("  ", "x"), "needs a name"),
         (lambda: Style("x" * 101, "x"), "1 to 100"),
         (lambda: Style("empty", " "), "no words"),
-        (lambda: Style("bad", "a\0b"), "is no text"),
+        (lambda: Style("bad", "a\0b"), "is not allowed"),
         (lambda: apply_styles("(a", "", [Style("b", "{prompt} [c:")]), None),
     ],
 )

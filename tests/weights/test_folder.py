@@ -176,7 +176,7 @@ def test_a_tokenizer_is_found_beside_the_model_or_in_data(
 def test_a_tokenizer_of_another_model_is_refused(folder: Path) -> None:
     shutil.rmtree(folder / "tokenizer")
     shutil.copytree(find.EMBEDDED / "tokenizer", folder / "tokenizer")
-    with pytest.raises(UserError, match="knows more tokens"):
+    with pytest.raises(UserError, match="has more tokens"):
         Pipeline.load(folder)
 
 

@@ -1,10 +1,9 @@
-"""The VAE of a large picture by strips of rows: the numbers of the whole in a fraction of the memory.
+"""Exact tiling: the VAE of a large image in tiles of full rows, with the same result in less memory.
 
-Tiles that know nothing of each other differ in tone, because every group norm looks at the whole map. Here
-each norm's mean and variance are gathered over all strips first, so that no strip can be told from another
-and what is left is the rounding. Of the large maps only one is held at a time, which a residual block's
-result overwrites; another one that is needed twice is computed twice. The small maps, and with them the
-attention, are computed whole.
+Tiles computed independently differ in tone, because a group norm needs the whole map. Here each norm's mean
+and variance are gathered over all tiles first, so there are no seams and only rounding differs. Of the large
+maps only one is in memory at a time, which a residual block's result overwrites; another one that is needed
+twice is computed twice. The small maps, and with them the attention, are computed whole.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ from torch import Tensor, nn
 
 from core.models.layers import Downsample, ResnetBlock, Upsample, silu
 
-# Numbers in a map, of one picture. A residual block on a map of at most WHOLE is computed at once: SD 1.5's
-# levels up to 256x256. A strip has about STRIP.
+# Numbers in a map of one image. A residual block on a map of at most WHOLE is computed at once (SD 1.5's
+# levels up to 256x256). A tile has about TILE.
 WHOLE = 512 * 256 * 256
-STRIP = 256 * 1024 * 32
+TILE = 256 * 1024 * 32
 
 Shape = tuple[int, int, int, int]
 Affine = Callable[[Tensor], Tensor]
 
 
 class _Half(Protocol):
-    """What the VAE's encoder and decoder (core/models/vae.py) have in common."""
+    """What the VAE's encoder and decoder (core/models/vae.py) share."""
 
     conv_in: nn.Conv2d
     conv_norm_out: nn.GroupNorm
@@ -41,42 +40,42 @@ class _Half(Protocol):
 
 
 class TiledEncoder(_Half, Protocol):
-    """An encoder, as far as it is computed here."""
+    """The parts of an encoder that are used here."""
 
     down_blocks: nn.ModuleList
 
 
 class TiledDecoder(_Half, Protocol):
-    """A decoder, as far as it is computed here."""
+    """The parts of a decoder that are used here."""
 
     up_blocks: nn.ModuleList
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """A map (1, C, H, W) whose rows are computed when they are wanted.
+    """A map (1, C, H, W) whose rows are computed on demand.
 
-    take: rows from the first to before the last. strip: how many to take at a time. held: how many numbers
-    are in memory for it. map: the whole of it, where that is what is in memory.
+    take: the rows from a start to before an end. tile: the rows of one tile. held: how many numbers are in
+    memory for it. map: the whole map, if it is in memory.
     """
 
     shape: Shape
     take: Callable[[int, int], Tensor]
-    strip: int
+    tile: int
     held: int
     map: Tensor | None = None
 
-    def strips(self) -> Iterator[tuple[int, int]]:
-        """First and last row of each strip, from top to bottom."""
+    def tiles(self) -> Iterator[tuple[int, int]]:
+        """Start and end row of each tile, from top to bottom."""
         height = self.shape[2]
-        return ((start, min(start + self.strip, height)) for start in range(0, height, self.strip))
+        return ((start, min(start + self.tile, height)) for start in range(0, height, self.tile))
 
 
 @torch.no_grad()
 def decode(decoder: TiledDecoder, z: Tensor, largest: int) -> Tensor:
-    """What `decoder` makes of z (1, C, h, w): (1, 3, H, W). largest: the numbers in its largest map."""
+    """`decoder(z)` of z (1, C, h, w): (1, 3, H, W). largest: the numbers in its largest map."""
     x = _held(decoder.mid_block(decoder.conv_in(z)))
-    most = 3 * largest // 4  # SD 1.5: the picture's map of 128 channels, and that of 256 at half its side
+    most = 3 * largest // 4  # SD 1.5: the image's map of 128 channels, and that of 256 at half its side
     for layer in decoder.up_blocks.modules():
         if isinstance(layer, ResnetBlock):
             x = _residual(layer, x, most)
@@ -87,7 +86,7 @@ def decode(decoder: TiledDecoder, z: Tensor, largest: int) -> Tensor:
 
 @torch.no_grad()
 def encode(encoder: TiledEncoder, picture: Tensor) -> Tensor:
-    """What `encoder` makes of a picture (1, 3, H, W): (1, 2C, h, w)."""
+    """`encoder(picture)` of an image (1, 3, H, W): (1, 2C, h, w)."""
     x = _held(_filled(_convolved(_held(picture), encoder.conv_in)))
     most = x.held
     for layer in encoder.down_blocks.modules():
@@ -101,7 +100,7 @@ def encode(encoder: TiledEncoder, picture: Tensor) -> Tensor:
 
 
 def _residual(block: ResnetBlock, x: Rows, most: int) -> Rows:
-    """The residual block's result, in memory: over x's own map, or over that inside, as it has its shape."""
+    """The residual block's result, in memory: written over x's map, or the inner one if the width changes."""
     if prod(x.shape) <= WHOLE:
         return _held(block(x.take(0, x.shape[2])))
     h = _kept(_convolved(x, block.conv1, _normalised(x, block.norm1)), most)
@@ -111,34 +110,34 @@ def _residual(block: ResnetBlock, x: Rows, most: int) -> Rows:
         left = x.take(start, end)
         return h2.take(start, end).add_(block.conv_shortcut(left) if block.changes_width else left)
 
-    out = Rows(h2.shape, take, min(x.strip, h2.strip), h2.held)
+    out = Rows(h2.shape, take, min(x.tile, h2.tile), h2.held)
     return _held(_filled(out, h.map if block.changes_width else x.map))
 
 
 def _kept(x: Rows, most: int) -> Rows:
-    """The same map, in memory where then no more than `most` numbers are."""
+    """The same map, brought into memory if no more than `most` numbers are then there."""
     return _held(_filled(x)) if x.held + prod(x.shape) <= most else x
 
 
 def _held(x: Tensor) -> Rows:
     """A map that is in memory."""
     shape = (x.shape[0], x.shape[1], x.shape[2], x.shape[3])
-    return Rows(shape, lambda start, end: x[:, :, start:end], _strip(shape), prod(shape), x)
+    return Rows(shape, lambda start, end: x[:, :, start:end], _tile(shape), prod(shape), x)
 
 
 def _convolved(x: Rows, conv: nn.Conv2d, norm: Affine | None = None) -> Rows:
-    """A 3x3 convolution of x, after its norm and SiLU where one is given."""
+    """A 3x3 convolution of x, after norm and SiLU if a norm is given."""
     height = x.shape[2]
 
     def take(start: int, end: int) -> Tensor:
         first, last = max(start - 1, 0), min(end + 1, height)
         h = x.take(first, last)
         out: Tensor = conv(h if norm is None else F.silu(norm(h), inplace=True))
-        # Rows of padding are the map's own at its ends, and are cut off elsewhere.
+        # The padding is only right at the map's own edges; elsewhere its rows are cut off.
         return out[:, :, start - first : end - first]
 
     shape = (1, conv.out_channels, *x.shape[2:])
-    return Rows(shape, take, min(x.strip, _strip(shape)), x.held)
+    return Rows(shape, take, min(x.tile, _tile(shape)), x.held)
 
 
 def _upsampled(x: Rows, layer: Upsample) -> Rows:
@@ -150,7 +149,7 @@ def _upsampled(x: Rows, layer: Upsample) -> Rows:
         return out[:, :, start - 2 * first : end - 2 * first]
 
     shape = (1, x.shape[1], 2 * height, 2 * x.shape[3])
-    return Rows(shape, take, _strip(shape), x.held)
+    return Rows(shape, take, _tile(shape), x.held)
 
 
 def _downsampled(x: Rows, layer: Downsample) -> Rows:
@@ -161,17 +160,17 @@ def _downsampled(x: Rows, layer: Downsample) -> Rows:
         return out
 
     shape = (1, x.shape[1], height // 2, x.shape[3] // 2)
-    return Rows(shape, take, max(x.strip // 2, 1), x.held)
+    return Rows(shape, take, max(x.tile // 2, 1), x.held)
 
 
 def _normalised(x: Rows, norm: nn.GroupNorm) -> Affine:
     """The group norm of x as a function of its rows, with the mean and the variance of the whole map.
 
-    A strip's own are joined as Chan et al. 1983 do it: no sum of squares is ever large.
+    The statistics of the tiles are merged as in Chan et al. 1983, which needs no large sum of squares.
     """
     groups, shares, means, variances = norm.num_groups, [], [], []
-    for start, end in x.strips():
-        # In float32, and by the kernel of the norm itself, which is the fastest there is for its sums.
+    for start, end in x.tiles():
+        # In float32, by the kernel of the norm itself, the fastest for these sums.
         rows = x.take(start, end).float()
         rows = rows.contiguous(memory_format=_layout(rows))
         _, mean, rstd = torch.native_group_norm(
@@ -191,11 +190,11 @@ def _normalised(x: Rows, norm: nn.GroupNorm) -> Affine:
 
 
 def _filled(x: Rows, room: Tensor | None = None) -> Tensor:
-    """All rows of x, in `room`, which x may be computed from: a strip is written when the next one, which
-    still needs the rows above it, is computed.
+    """All rows of x, in `room`, which x may be computed from: a tile is written only after the next one,
+    which still needs the rows above it, is computed.
     """
     waiting: tuple[int, int, Tensor] | None = None
-    for start, end in x.strips():
+    for start, end in x.tiles():
         rows = x.take(start, end)
         if room is None:
             room = torch.empty(x.shape, dtype=rows.dtype, device=rows.device, memory_format=_layout(rows))
@@ -208,9 +207,9 @@ def _filled(x: Rows, room: Tensor | None = None) -> Tensor:
     return room
 
 
-def _strip(shape: Shape) -> int:
-    """How many rows of such a map make a strip: at least as many as a residual block looks beyond its own."""
-    return min(max(STRIP // (shape[1] * shape[3]), 4), shape[2])
+def _tile(shape: Shape) -> int:
+    """The rows of a tile of such a map: at least as many as a residual block reads beyond its own."""
+    return min(max(TILE // (shape[1] * shape[3]), 4), shape[2])
 
 
 def _layout(x: Tensor) -> torch.memory_format:

@@ -1,10 +1,10 @@
-"""Merging tokens that are alike before self-attention, and taking them apart after it.
+"""Token merging: similar tokens are merged before self-attention and unmerged after it.
 
-Token merging (Bolya et al. 2022, arXiv:2210.09461), as Bolya and Hoffman 2023, arXiv:2303.17604, do it for
-latent diffusion: of every 2x2 cells of the map one is a destination and three are sources. The sources that
-are most like a destination are averaged into it; afterwards each takes back what its destination became.
-Attention over N tokens costs N^2, so half of them merged leaves a quarter of it. In the paper the destination
-is drawn at random; here it is the upper left one, always, so that a seed means one picture.
+Bolya et al. 2022, arXiv:2210.09461, as in Bolya and Hoffman 2023, arXiv:2303.17604, for latent diffusion: of
+every 2x2 cells of the map one is a destination and three are sources. The sources most similar to a
+destination are averaged into it; afterwards each gets the result of its destination. Attention over N tokens
+costs N^2, so merging half of them leaves a quarter. The paper draws the destination at random; here it is
+always the upper left one, so that a seed gives one image.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from torch import Tensor
 
 
 class Merge:
-    """Which of the tokens x (B, H * W, C) of a map (H, W) are merged: `share` of them, at most the sources.
+    """Selects the tokens of x (B, H * W, C), a map (H, W), to merge: `share` of them, at most the sources.
 
-    How much two are alike is the cosine of their angle. Of equally good pairs the first are taken.
+    Similarity is the cosine. Of equally good pairs the first are taken.
     """
 
     def __init__(self, x: Tensor, size: tuple[int, int], share: float) -> None:
@@ -33,17 +33,17 @@ class Merge:
         self.into = into.gather(1, self.merged)  # numbers of destinations
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, N, C) -> (B, N - merged, C): the sources that stay, then the destinations."""
+        """(B, N, C) -> (B, N - merged, C): the unmerged sources, then the destinations."""
         sources, destinations = x[:, self.sources], x[:, self.destinations]
-        # The mean as a product of matrices: adding up by index has no fixed order on a GPU.
+        # The mean as a product of matrices: a scatter-add has no fixed order on a GPU.
         numbers = torch.arange(len(self.destinations), device=x.device)
         chosen = (self.into[:, None] == numbers[:, None]).to(x)  # (B, dest., merged)
         total = destinations + chosen @ _rows(sources, self.merged)
-        mean = total / (1 + chosen.sum(dim=-1, keepdim=True))  # each destination itself counts, too
+        mean = total / (1 + chosen.sum(dim=-1, keepdim=True))  # each destination counts itself
         return torch.cat([_rows(sources, self.kept), mean], dim=1)
 
     def undone(self, x: Tensor) -> Tensor:
-        """(B, N - merged, C) -> (B, N, C): every token in its place, the merged ones as their destination."""
+        """(B, N - merged, C) -> (B, N, C): each token at its position, merged ones as their destination."""
         count = self.kept.shape[1]
         kept, destinations = x[:, :count], x[:, count:]
         out = x.new_empty(x.shape[0], len(self.sources) + len(self.destinations), x.shape[2])

@@ -1,9 +1,9 @@
 """3x3 convolutions by Winograd's minimal filtering, F(4x4, 3x3): Lavin and Gray 2015, arXiv:1509.09308.
 
-A cell of 4x4 results is computed from the 6x6 inputs that it sees. Inputs and filters are brought to where a
-convolution is a product, number by number, so that a cell costs 36 of them a pair of channels instead of 144.
-Over all cells and channels these are 36 products of matrices, which processors are best at; the way forth and
-back is little beside them where channels are many.
+A cell of 4x4 outputs is computed from 6x6 inputs. Inputs and filters are transformed so that the convolution
+is an elementwise product: 36 multiplications for a cell and a pair of channels instead of 144. Over all cells
+and channels these are 36 matrix products, which processors are fast at; with many channels the transforms
+cost little.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from torch import Tensor
 
 CELL, TAPS = 4, 3
 SEEN = CELL + TAPS - 1
-# Where polynomials are evaluated, and at infinity. Each with its negative inverse, as Alam et al. 2022 advise
-# (arXiv:2201.10369): two thirds of the error that the 0, +-1, +-2 of Lavin and Gray have.
+# The interpolation points, and infinity. Each with its negative inverse, as in Alam et al. 2022
+# (arXiv:2201.10369): two thirds of the error of Lavin and Gray's 0, +-1, +-2.
 POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
-# Cells at a time, and pairs of channels: what is in between then stays in the processor's cache.
+# Cells and pairs of channels at a time, so that intermediate results stay in the processor's cache.
 CHUNK, BLOCK = 128, 1 << 17
-# Where channels, in or out, or the cells of a picture are fewer, the direct way is as fast.
+# With fewer channels (in or out) or cells in an image, direct convolution is as fast.
 CHANNELS, CELLS = 256, 64
 
 
 def suits(x: Tensor, weight: Tensor) -> bool:
-    """Whether `convolve` is the way for these: in float32 on a CPU where no gradient is wanted."""
+    """Whether to use `convolve` for these: in float32 on a CPU without gradients."""
     if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_grad_enabled():
         return False
     rows, columns = _cells(x)
@@ -36,22 +36,22 @@ def suits(x: Tensor, weight: Tensor) -> bool:
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The convolution of x (B, C, H, W), zeros around it, by weight (O, C, 3, 3), plus bias (O,):
-    (B, O, H, W), channels last.
+    """The zero-padded convolution of x (B, C, H, W) with weight (O, C, 3, 3) and bias (O,): (B, O, H, W),
+    channels last.
     """
     (b, _, h, w), (rows, columns) = x.shape, _cells(x)
     forth, _, back = _matrices()
-    images = max(CHUNK // (rows * columns), 1)  # at a time; of one that is larger, so many rows of cells:
-    strip = min(max(CHUNK // columns, 1), rows)
+    images = max(CHUNK // (rows * columns), 1)  # at a time; a larger image in groups of rows of cells:
+    group = min(max(CHUNK // columns, 1), rows)
     out = x.new_empty(b, rows, CELL, columns, CELL, len(weight))
     blocks = -(-weight.shape[0] * weight.shape[1] // BLOCK)
     filters: Iterable[Tensor] = map(_transformed, weight.chunk(blocks))
-    if b > images or rows > strip:
-        filters = list(filters)  # else one block at a time: all take four times the memory of the weights
+    if b > images or rows > group:
+        filters = list(filters)  # else one block at a time: all take four times the weights' memory
     for i in range(0, b, images):
-        for top in range(0, rows, strip):
-            some, lines = slice(i, i + images), slice(top, top + strip)
-            seen = _seen(x[some], top, min(top + strip, rows), columns)  # (36, cells, C)
+        for top in range(0, rows, group):
+            some, lines = slice(i, i + images), slice(top, top + group)
+            seen = _seen(x[some], top, min(top + group, rows), columns)  # (36, cells, C)
             given = _along_both(forth, seen).view_as(seen)
             to = out[some, lines]
             for block, its, plus in zip(filters, to.chunk(blocks, -1), bias.chunk(blocks), strict=True):
@@ -63,12 +63,12 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def _cells(x: Tensor) -> tuple[int, int]:
-    """How many there are, down and across."""
+    """The number of cells, down and across."""
     return -(-x.shape[2] // CELL), -(-x.shape[3] // CELL)
 
 
 def _seen(x: Tensor, top: int, end: int, columns: int) -> Tensor:
-    """What the cells of these rows of cells see: (36, cells, C)."""
+    """The inputs of the cells in these rows of cells: (36, cells, C)."""
     h, w = x.shape[2:]
     first, last = CELL * top - 1, CELL * end + 1
     border = (1, CELL * columns + 1 - w, max(-first, 0), max(last - h, 0))
@@ -78,13 +78,13 @@ def _seen(x: Tensor, top: int, end: int, columns: int) -> Tensor:
 
 
 def _transformed(weight: Tensor) -> Tensor:
-    """The filters: (O, C, 3, 3) -> (36, C, O)."""
+    """The transformed filters: (O, C, 3, 3) -> (36, C, O)."""
     taps = weight.permute(0, 2, 3, 1).flatten(1, 2)  # (O, 9, C)
     return torch.matmul(_matrices()[1], taps).permute(1, 2, 0)
 
 
 def _along_both(matrix: Tensor, x: Tensor) -> Tensor:
-    """A matrix (M, N) along both sides of cells x (N * N, ...): (M, M, the rest as one)."""
+    """A matrix (M, N) applied to both sides of cells x (N * N, ...): (M, M, the rest flattened)."""
     m, n = matrix.shape
     return torch.matmul(matrix, (matrix @ x.reshape(n, -1)).view(m, n, -1))
 
@@ -92,7 +92,7 @@ def _along_both(matrix: Tensor, x: Tensor) -> Tensor:
 @cache
 def _matrices() -> tuple[Tensor, Tensor, Tensor]:
     """The paper's Bᵀ (6, 6) for inputs, G for filters, for both sides at once (36, 9), and Aᵀ (4, 6) for
-    results, as Toom and Cook make them.
+    outputs, by the Toom-Cook construction.
     """
     others = [[q for q in POINTS if q != p] for p in POINTS]
     scales = [float(np.prod([p - q for q in rest])) for p, rest in zip(POINTS, others, strict=True)]

@@ -1,4 +1,4 @@
-"""The VAE by strips: the numbers of the whole picture, no seam, and a fraction of the memory."""
+"""The VAE in exact tiles: the numbers of the whole picture, no seam, and a fraction of the memory."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def network(dtype: torch.dtype = torch.float32, *, channels_last: bool = False) 
 
 
 @pytest.fixture
-def small_strips(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So small that pictures of these tests take dozens of strips, of 4 to 10 rows."""
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So small that pictures of these tests take dozens of tiles, of 4 to 10 rows."""
     monkeypatch.setattr(vae, "LARGEST_WHOLE", 0)
     monkeypatch.setattr(exact_tiling, "WHOLE", 24 * 30 * 30)
-    monkeypatch.setattr(exact_tiling, "STRIP", 16 * 216 * 7)
+    monkeypatch.setattr(exact_tiling, "TILE", 16 * 216 * 7)
 
 
 def given(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -44,11 +44,11 @@ def given(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("channels_last", [False, True])
 @torch.no_grad()
-def test_strips_give_the_whole_picture(channels_last: bool, request: pytest.FixtureRequest) -> None:
+def test_tiles_give_the_whole_picture(channels_last: bool, request: pytest.FixtureRequest) -> None:
     net = network(channels_last=channels_last)
     latent, picture = given(torch.float32)
     whole, latents = net.decode(latent), net.encode(picture)
-    request.getfixturevalue("small_strips")
+    request.getfixturevalue("small_tiles")
     torch.testing.assert_close(net.decode(latent), whole, rtol=0, atol=2e-4)
     torch.testing.assert_close(net.encode(picture), latents, rtol=0, atol=2e-5)
     assert whole.std() > 0.5
@@ -60,7 +60,7 @@ def test_in_half_precision_they_round_no_worse(dtype: torch.dtype, request: pyte
     latent, _ = given(torch.float32)
     exact, net = network().decode(latent), network(dtype, channels_last=True)
     whole = (net.decode(latent.to(dtype)) - exact).abs().mean()
-    request.getfixturevalue("small_strips")
+    request.getfixturevalue("small_tiles")
     assert (net.decode(latent.to(dtype)) - exact).abs().mean() < 1.1 * whole
 
 
@@ -70,14 +70,14 @@ def test_no_seam_in_a_picture_of_the_embedded_model(dtype: str, request: pytest.
     pipe = Pipeline.load("tiny", device="cpu", dtype=dtype)
     latent = pipe.generate(prompt="a red house", steps=2, seed=1).steps[-1].x
     whole = pipe.vae.decode(latent.to(pipe.dtype)).float()
-    request.getfixturevalue("small_strips")
+    request.getfixturevalue("small_tiles")
     error = 127.5 * (pipe.vae.decode(latent.to(pipe.dtype)).float() - whole).abs()  # in levels of 255
     assert error.mean() < 0.5
     rows = error.mean(dim=(0, 1, 3))  # a seam is a row that differs more than the others
     assert float(rows.max()) <= max(3 * float(rows.mean()), 1e-2)
 
 
-@pytest.mark.usefixtures("small_strips")
+@pytest.mark.usefixtures("small_tiles")
 @torch.no_grad()
 def test_a_batch_is_its_pictures() -> None:
     net, (latent, picture) = network(), given(torch.float32)
@@ -89,12 +89,12 @@ def test_the_size_decides() -> None:
     with torch.device("meta"):
         large, small = AutoencoderKL(VAEConfig()), AutoencoderKL(SMALL)
     with torch.no_grad():
-        assert not large.by_strips(512, 512)
-        assert not large.by_strips(768, 768)
-        assert large.by_strips(1024, 1024)
-        assert large.by_strips(768, 776)
-        assert not small.by_strips(1024, 1024)
-    assert not large.by_strips(1024, 1024)  # gradients need every map
+        assert not large.tiled(512, 512)
+        assert not large.tiled(768, 768)
+        assert large.tiled(1024, 1024)
+        assert large.tiled(768, 776)
+        assert not small.tiled(1024, 1024)
+    assert not large.tiled(1024, 1024)  # gradients need every map
 
 
 @pytest.mark.parametrize(
@@ -104,6 +104,6 @@ def test_the_size_decides() -> None:
 def test_stable_diffusion_at_1024_takes_a_fraction_of_the_memory(
     call: str, shape: tuple[int, ...], most: float
 ) -> None:
-    by_strips, whole = both(call, shape)
-    assert by_strips.peak < most * whole.peak
-    assert by_strips.operations < 1.5 * whole.operations
+    tiled, whole = both(call, shape)
+    assert tiled.peak < most * whole.peak
+    assert tiled.operations < 1.5 * whole.operations
