@@ -1,4 +1,4 @@
-"""LatentCanvas for scripts, notebooks and plugins: latent diffusion that you can look inside.
+"""LatentCanvas for scripts, notebooks and plugins: latent diffusion that can be inspected.
 
     from latentcanvas import Pipeline
     pipe = Pipeline.load("tiny")
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from core.inference.trajectory import Trajectory
     from core.plugins.current import samplers, schedules
     from core.plugins.hookspecs import hookimpl
+    from core.recipes.reader import read_any
     from core.request.request import Request
     from core.sampling.contract import Denoise, GuidedDenoise, Noise, Range, RegisterSampler, Sampler, Step
     from core.sampling.schedule import NoiseSchedule, RegisterSchedule, Schedule
@@ -44,6 +45,7 @@ __all__ = [
     "UserError",
     "hookimpl",
     "maths",
+    "read_any",
     "samplers",
     "schedules",
     "testing",
@@ -54,6 +56,7 @@ _HOMES = {
     "core.plugins.hookspecs": ("hookimpl",),
     "core.inference.pipeline": ("Pipeline",),
     "core.plugins.current": ("samplers", "schedules"),
+    "core.recipes.reader": ("read_any",),
     "core.request.request": ("Request",),
     "core.sampling.contract": (
         "Denoise",

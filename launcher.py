@@ -1,9 +1,9 @@
-"""Starts everything: makes the environment when it is missing, then hands over to the command line.
+"""Starts LatentCanvas: makes the environment when it is missing, then runs the command line.
 
-Only the standard library is used here until an environment with the project exists. The environment is the
-one this interpreter runs in, if that has the project installed from this checkout with all that it requires;
-otherwise it is `.venv` beside this file, made and filled on the first start. A stamp, written last, says what
-`.venv` was filled from; whatever has no valid stamp is examined, and completed or made anew.
+Only the standard library is used here until an environment with the project exists. That is the environment
+of this interpreter, if the project and all its requirements are installed there from this checkout;
+otherwise it is `.venv` next to this file, made and filled on the first start. A stamp, written last, says
+what `.venv` was filled from; an environment without a valid stamp is checked, then completed or made again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LOCK = CHECKOUT / ".venv.lock"
 OLDEST, NEWEST = (3, 10), (3, 13)
 PROJECT = "latentcanvas"
 
-# Run by the environment's own Python: whether an interrupted installation left something half there. pip
+# Run by the environment's own Python: whether an interrupted installation left a broken package. pip
 # writes a distribution's RECORD last, so one without it, or with files of it missing, is broken, though pip
 # would call it installed; and pip itself is broken when it has files but no RECORD.
 PROBE = f"""
@@ -54,11 +54,11 @@ def say(text: str) -> None:
     print(f"{PROJECT}: {text}", file=sys.stderr, flush=True)
 
 
-# --- Is there an environment that will do? ---
+# --- Find a usable environment ---
 
 
 def source_key() -> str:
-    """What an environment is filled from, as one short text: a change of it means installing again."""
+    """A hash of what an environment is filled from: when it changes, install again."""
     digest = hashlib.sha256(str(CHECKOUT).encode())
     for name in ("pyproject.toml", "constraints.txt"):
         digest.update((CHECKOUT / name).read_bytes())
@@ -66,7 +66,7 @@ def source_key() -> str:
 
 
 def venv_python() -> Path:
-    """The interpreter inside `.venv`, whether or not it is there yet."""
+    """The interpreter inside `.venv`, whether or not it exists yet."""
     return VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
@@ -76,7 +76,7 @@ def command_beside(python: Path) -> Path:
 
 
 def read_stamp() -> dict[str, Any]:
-    """What the last finished installation wrote; empty when there was none."""
+    """The stamp of the last finished installation; empty when there was none."""
     try:
         stamp = json.loads(STAMP.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -85,7 +85,7 @@ def read_stamp() -> dict[str, Any]:
 
 
 def stamp_is_good(extras: Sequence[str]) -> bool:
-    """True when `.venv` was filled from today's files with these extras and its interpreter is there."""
+    """True when `.venv` was filled from the current files with these extras and its interpreter exists."""
     stamp, python = read_stamp(), venv_python()
     return (
         stamp.get("key") == source_key()
@@ -97,7 +97,7 @@ def stamp_is_good(extras: Sequence[str]) -> bool:
 
 
 def write_stamp(extras: Sequence[str]) -> None:
-    """Written last, and whole: from here on the environment counts as made."""
+    """Written last, atomically: it marks the environment as complete."""
     content = {"key": source_key(), "extras": sorted(extras), "python": os.path.realpath(venv_python())}
     part = STAMP.with_suffix(".part")
     part.write_text(json.dumps(content), encoding="utf-8")
@@ -108,7 +108,7 @@ def running_environment_has_project(extras: Sequence[str]) -> bool:
     """True when this interpreter has the project, installed from this checkout, and all it now requires."""
     if os.path.realpath(sys.prefix) == os.path.realpath(VENV) and stamp_is_good(extras):
         return True
-    if sys.version_info < OLDEST:  # and so without what is imported next, perhaps
+    if sys.version_info < OLDEST:  # may lack the next import
         return False
     from importlib.metadata import distributions
 
@@ -130,7 +130,7 @@ def _origin(direct_url: str | None) -> Path | None:
 
 
 def _requirements_met(extras: Sequence[str]) -> bool:
-    """Compare what pyproject.toml asks for now with what is installed; both readers come with the project."""
+    """Compare what pyproject.toml asks for now with what is installed; both parsers come with the project."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -152,15 +152,15 @@ def _requirements_met(extras: Sequence[str]) -> bool:
         return False
 
 
-# --- Making one ---
+# --- Make an environment ---
 
 
 @contextmanager
 def only_one_at_a_time() -> Generator[IO[str]]:
-    """Hold the lock of this checkout's `.venv`; the system lets go of it however the process ends."""
+    """Hold the lock of this checkout's `.venv`; the system releases it however the process ends."""
     with open(LOCK, "a", encoding="utf-8") as lock:
         if not _lock(lock, wait=False):
-            say("another start is filling .venv: waiting for it")
+            say("another process is filling .venv: waiting for it")
             _lock(lock, wait=True)
         yield lock
 
@@ -170,7 +170,7 @@ if sys.platform == "win32":
     import time
 
     def _lock(file: IO[str], *, wait: bool) -> bool:
-        """Lock the first byte; Windows itself gives up after ten seconds, so go on asking."""
+        """Lock the first byte; Windows itself gives up after ten seconds, so keep trying."""
         while True:
             try:
                 file.seek(0)
@@ -186,7 +186,7 @@ else:
     import fcntl
 
     def _lock(file: IO[str], *, wait: bool) -> bool:
-        """Take the lock; False when someone else has it and `wait` is not asked for."""
+        """Take the lock; False when another process has it and `wait` is False."""
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
@@ -206,11 +206,11 @@ def check_python() -> None:
 
 
 def ensure_environment(extras: Sequence[str]) -> Path:
-    """The interpreter of `.venv`, which is made or brought up to date first if need be."""
+    """The interpreter of `.venv`, which is made or updated first if necessary."""
     if stamp_is_good(extras):
         return venv_python()
     with only_one_at_a_time() as lock:
-        if not stamp_is_good(extras):  # the start that we waited for may have done it
+        if not stamp_is_good(extras):  # the process that we waited for may have done it
             _fill(sorted({*extras, *read_stamp().get("extras", ())}), lock)
     return venv_python()
 
@@ -227,19 +227,19 @@ def _fill(extras: Sequence[str], lock: IO[str]) -> None:
         say(f"making .venv with Python {sys.version_info[0]}.{sys.version_info[1]}")
         _run(make, lock, "the environment could not be made")
     say(
-        "bringing .venv up to date by pip"
+        "updating .venv with pip"
         if known
-        else "filling .venv by pip (the first time this fetches PyTorch and takes minutes)"
+        else "filling .venv with pip (the first time this downloads PyTorch and takes minutes)"
     )
     _run([*_pip(), *_install_arguments(extras)], lock, "pip could not install the project")
-    say("compiling what was installed")
+    say("compiling the installed packages")
     _compile()
     write_stamp(extras)
     say("the environment is ready")
 
 
 def _is_whole() -> bool:
-    """True when `.venv` holds a Python that runs and every package in it is there in full."""
+    """True when `.venv` holds a working Python and only complete packages."""
     python = venv_python()
     if not python.exists():
         return False
@@ -248,7 +248,7 @@ def _is_whole() -> bool:
 
 
 def _check_not_in_the_way() -> None:
-    """Raise a LauncherError when `.venv` is something else than an environment, whole or half-made."""
+    """Raise a LauncherError when `.venv` is not an environment, complete or unfinished."""
     if not os.path.lexists(VENV):
         return
     parts = {"bin", "include", "lib", "lib64", "scripts", "share", "etc", "pyvenv.cfg", ".gitignore"}
@@ -256,9 +256,7 @@ def _check_not_in_the_way() -> None:
         (VENV / "pyvenv.cfg").exists() or {p.name.lower() for p in VENV.iterdir()} <= parts
     )
     if not ours:
-        raise LauncherError(
-            f"{VENV} is in the way and is no Python environment: move it elsewhere and start again."
-        )
+        raise LauncherError(f"{VENV} is not a Python environment: move it elsewhere and start again.")
 
 
 def _remove_remains() -> None:
@@ -270,11 +268,11 @@ def _remove_remains() -> None:
 
 
 def _venv_command() -> list[str]:
-    """How to make `.venv`: with its own pip, or, where ensurepip was split off, for the pip that is here."""
+    """The command that makes `.venv`: with its own pip, or, without ensurepip, for this interpreter's pip."""
     if not _has("venv") or not (_has("ensurepip") or _pip_can_work_elsewhere()):
         package = f"python3.{sys.version_info[1]}-venv"
         raise LauncherError(
-            f"this Python cannot make environments: install its venv module (on Debian and Ubuntu: "
+            f"this Python has no venv module: install it (on Debian and Ubuntu: "
             f"`apt install {package}`) and start again."
         )
     base = getattr(sys, "_base_executable", None) or sys.executable
@@ -306,7 +304,7 @@ def _has_own_pip() -> bool:
 
 
 def _pip() -> list[str]:
-    """The environment's own pip, or this interpreter's, told to work there."""
+    """The environment's own pip, or this interpreter's with --python."""
     if _has_own_pip():
         return [str(venv_python()), "-m", "pip"]
     return [sys.executable, "-m", "pip", "--python", str(venv_python())]
@@ -321,39 +319,39 @@ def _install_arguments(extras: Sequence[str]) -> list[str]:
 
 
 def _compile() -> None:
-    """To bytecode, on all cores; pip would take one. What fails is compiled when it is first imported."""
+    """Compile to bytecode on all cores; pip would use one. Failed files are compiled when first imported."""
     packages = VENV / ("Lib" if os.name == "nt" else "lib")
     command = [str(venv_python()), "-m", "compileall", "-q", "-j", "0", str(packages)]
     subprocess.run(command, capture_output=True, check=False)
 
 
 def _run(command: Sequence[str], lock: IO[str], failure: str) -> None:
-    """Run a command with its words on standard error.
+    """Run a command with its output on standard error.
 
-    On POSIX the child holds the lock too: should this process be killed, nobody starts beside the orphan.
+    On POSIX the child also holds the lock: if this process is killed, no other runs at the same time as it.
     """
     inherited = (lock.fileno(),) if os.name == "posix" else ()
     done = subprocess.run(list(command), stdout=sys.stderr, check=False, pass_fds=inherited, cwd=CHECKOUT)
     if done.returncode:
         raise LauncherError(
-            f"{failure} (exit code {done.returncode}, reason above): put that right and start again, "
+            f"{failure} (exit code {done.returncode}, reason above): fix the cause and start again; "
             "nothing needs to be cleaned up."
         )
 
 
-# --- Handing over ---
+# --- Hand over ---
 
 
 def hand_over(python: Path, arguments: Sequence[str]) -> NoReturn:
-    """Become the `latentcanvas` command of that environment."""
+    """Replace this process by the `latentcanvas` command of that environment."""
     command = str(command_beside(python))
-    if os.name == "nt":  # there exec returns to the shell before the command ends
+    if os.name == "nt":  # on Windows exec returns to the shell before the command ends
         sys.exit(subprocess.run([command, *arguments], check=False).returncode)
     os.execv(python, [str(python), command, *arguments])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Find or make the environment and hand over; returns the exit code when it comes back."""
+    """Find or make the environment and hand over; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     extras = ("test",) if arguments[:1] == ["test"] else ()
     try:
@@ -363,10 +361,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"error: {error}")
         return 1
     except OSError as error:
-        say(f"error: the environment could not be made ready: {error}.")
+        say(f"error: the environment could not be prepared: {error}.")
         return 1
     except KeyboardInterrupt:
-        say("interrupted; the next start goes on from here")
+        say("interrupted; the next start continues from here")
         return 130
     from ui.cli import main as command_line
 

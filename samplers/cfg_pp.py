@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from latentcanvas import Denoise, Noise, RegisterSampler
 
 
-Divisor = Annotated[float, Range(1, 20, 0.5), "what the cfg scale is divided by; A1111 divides by 12.5"]
+Divisor = Annotated[float, Range(1, 20, 0.5), "divisor of the cfg scale; 12.5 in A1111"]
 
 
 def euler_cfg_pp(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Step]:
-    """Euler whose direction is the unguided one: natural colours; set the cfg scale to 1 to 2.
+    """Euler with the noise of the unguided estimate: natural colours; use a cfg scale of 1 to 2.
 
     CFG++: Chung et al. 2024, arXiv:2406.08070, algorithm 2, in sigma. Its lambda is our cfg scale. The
     unguided estimate is `denoise.unconditional`; without guidance this is Euler.
@@ -40,10 +40,10 @@ def ddim_cfg_pp(
     eta: Eta = 0.0,
     divisor: Divisor = 12.5,
 ) -> Iterator[Step]:
-    """DDIM whose direction is the unguided one, with the usual cfg scales of 5 to 12.
+    """DDIM with the noise of the unguided estimate, for the usual cfg scales of 5 to 12.
 
     CFG++: Chung et al. 2024, arXiv:2406.08070, algorithm 2 (and its stochastic form for eta above 0), with
-    lambda = cfg scale / `divisor`, which is what A1111's "DDIM CFG++" does. Without guidance this is DDIM
+    lambda = cfg scale / `divisor`, as A1111's "DDIM CFG++". Without guidance this is DDIM
     (Song et al. 2020, arXiv:2010.02502, eq. 12).
     """
     for i, (sigma, target) in enumerate(pairwise(sigmas)):

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
     from latentcanvas import Denoise, Noise, RegisterSampler
 
-Eta = Annotated[float, Range(0, 1, 0.05), "fresh noise at each step: 0 is DDIM proper, 1 is DDPM"]
+Eta = Annotated[float, Range(0, 1, 0.05), "fresh noise at each step: 0 is DDIM, 1 is DDPM"]
 
 
 def ddim(
     denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise, *, eta: Eta = 0.0
 ) -> Iterator[Step]:
-    """Keeps the noise it finds and only rescales it: few steps are enough, and a seed is a picture.
+    """Only rescales the predicted noise: few steps are enough, and one seed gives one image.
 
     Song et al. 2020, arXiv:2010.02502, eq. 12 with the sigma of eq. 16 (s here, as sigma is our noise level).
     In the paper the state is sqrt(alpha_bar) * x, with alpha for alpha_bar; here eq. 12 is divided by

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def ddpm(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Step]:
-    """Draws each step from the forward process's posterior: slow, and different noise at every step.
+    """Draws each step from the posterior of the forward process: slow, with fresh noise at every step.
 
     Ho et al. 2020, arXiv:2006.11239, eq. 6 and 7, with the posterior's own variance (there: the second choice
     of section 3.2, "fixed small" in the authors' code), between any two levels of the grid. In the paper the

@@ -1,4 +1,4 @@
-"""DEIS: an exponential integrator with the memory of its slopes."""
+"""DEIS: an exponential integrator with a history of slopes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from latentcanvas import Denoise, Noise, RegisterSampler
 
 
-Order = Annotated[int, Range(1, 3, 1), "how many slopes are remembered"]
+Order = Annotated[int, Range(1, 3, 1), "number of slopes in the history"]
 
 
 def deis(
     denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise, *, order: Order = 3
 ) -> Iterator[Step]:
-    """A curve through the last slopes, in the logarithm of the noise level: good at few steps.
+    """Extrapolates the last slopes in log sigma: good at few steps.
 
     DEIS, log-rho-AB: Zhang and Chen 2022, arXiv:2204.13902, with rho = sigma and a polynomial in log rho, as
-    diffusers has it. The step to 0 is Euler's.
+    in diffusers. The step to 0 is Euler's.
     """
     slopes: list[Tensor] = []
     for i, (sigma, target) in enumerate(pairwise(sigmas)):

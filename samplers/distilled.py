@@ -1,4 +1,4 @@
-"""Samplers for models that were distilled to jump to the clean picture: LCM and TCD."""
+"""Samplers for models distilled to predict the clean image in one step: LCM and TCD."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from latentcanvas import Denoise, Noise, RegisterSampler
 
 
-Gamma = Annotated[float, Range(0, 1, 0.05), "share of each jump that is noised anew: 1 is LCM, 0 is DDIM"]
+Gamma = Annotated[float, Range(0, 1, 0.05), "fresh noise in each step: 1 is LCM, 0 is DDIM"]
 
 
 def lcm(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Step]:
-    """Jumps to the clean picture and adds noise for the next jump: 2 to 8 steps of a distilled model.
+    """Jumps to the clean image and adds noise for the next step: 2 to 8 steps with a distilled model.
 
     Multistep consistency sampling: Song et al. 2023, arXiv:2303.01469, algorithm 1; Luo et al. 2023,
-    arXiv:2310.04378. The clean estimate is taken for the consistency function itself: the boundary scalings
-    c_skip and c_out differ from 0 and 1 by less than 1e-5 at the levels that are visited.
+    arXiv:2310.04378. The clean estimate is used as the consistency function: the boundary scalings
+    c_skip and c_out differ from 0 and 1 by less than 1e-5 at the visited levels.
     """
     for i, (sigma, target) in enumerate(pairwise(sigmas)):
         x0 = denoise(x, sigma)
@@ -34,10 +34,10 @@ def lcm(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> I
 def tcd(
     denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise, *, gamma: Gamma = 0.3
 ) -> Iterator[Step]:
-    """Jumps below the next level and adds noise up to it: less loss over several steps than LCM.
+    """Jumps below the next level and adds noise up to it: keeps more detail over several steps than LCM.
 
     Strategic stochastic sampling: Zheng et al. 2024, arXiv:2402.19159, where the jump goes to
-    the time s = (1 - gamma) t. Time here is that of a process whose beta grows from 0 in a line, for which
+    the time s = (1 - gamma) t. Time here is that of a process whose beta grows linearly from 0, for which
     log(1 + sigma^2) is proportional to t^2; the timesteps of Stable Diffusion are within 5% of this.
     """
     for i, (sigma, target) in enumerate(pairwise(sigmas)):

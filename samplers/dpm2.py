@@ -1,4 +1,4 @@
-"""DPM-Solver-2, as it is and ancestral."""
+"""DPM-Solver-2, plain and ancestral."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def dpm2(
     s_tmax: ChurnHigh = 1000.0,
     s_noise: NoiseScale = 1.0,
 ) -> Iterator[Step]:
-    """Takes the slope half-way through each step, in log sigma: accurate, at two evaluations a step.
+    """Uses the slope at the middle of each step, in log sigma: accurate, with two evaluations per step.
 
     DPM-Solver-2 (Lu et al. 2022, arXiv:2206.00927, algorithm 1) with r1 = 1/2 in k-diffusion's form, where
     the slope at the middle is used over the whole step, with the churn of Karras et al. 2022

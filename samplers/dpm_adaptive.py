@@ -1,4 +1,4 @@
-"""DPM-Solver with steps that it chooses."""
+"""DPM-Solver with adaptive steps."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from latentcanvas import Denoise, Noise, RegisterSampler
 
 
-Tolerance = Annotated[float, Range(0.0001, 1, 0.001), "error allowed in a step, as a share of the state"]
-Floor = Annotated[float, Range(0.0001, 1, 0.0001), "error allowed where the state is near 0"]
+Tolerance = Annotated[float, Range(0.0001, 1, 0.001), "relative error allowed in a step"]
+Floor = Annotated[float, Range(0.0001, 1, 0.0001), "absolute error allowed where the latents are near 0"]
 
 
 def dpm_adaptive(
@@ -28,12 +28,12 @@ def dpm_adaptive(
     rtol: Tolerance = 0.05,
     atol: Floor = 0.0078,
 ) -> Iterator[Step]:
-    """Chooses its own steps, short where the picture changes and long where it does not; one picture a run.
+    """Chooses its own steps, short where the image changes and long where it does not; batch size 1.
 
     DPM-Solver-23: Lu et al. 2022, arXiv:2206.00927, with k-diffusion's step control: the length
-    changes by a limited function of error^(-1/3). From the grid it takes only its ends: it goes from the
-    first level to the last above 0, or 0.03 if that is lower, and in the same step to 0. The error is looked
-    at, so each try waits for the device.
+    changes by a limited function of error^(-1/3). It uses only the ends of the grid: from the first level to
+    the last above 0, or 0.03 if that is lower, and from there to 0. Reading the error synchronises the device
+    at each attempt.
     """
     i, sigma, end, h = 0, sigmas[0], min(sigmas[-2], 0.03), 0.05
     previous = x

@@ -1,4 +1,4 @@
-"""DPM-Solver of third order, by groups of three steps."""
+"""Third-order DPM-Solver in groups of three steps."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def dpm_fast(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Step]:
-    """Third order from groups of three steps, each of one evaluation; between groups it remembers nothing.
+    """Third order in groups of three steps, one evaluation per step; no history between groups.
 
     DPM-Solver-fast: Lu et al. 2022, arXiv:2206.00927, with DPM-Solver-3 (algorithm 2) over three
-    intervals, whose r1 and r2 are where the grid's levels lie, and DPM-Solver-2 (algorithm 1) over two; on
-    the `exponential` schedule r1 = 1/3 and r2 = 2/3, as in the paper. The step to 0 stands by itself. What is
-    left over makes groups of two (for one interval, two of them instead of one of three), and these come
-    first, where the solution is almost straight; in the paper last.
+    intervals, whose r1 and r2 follow from the grid's levels, and DPM-Solver-2 (algorithm 1) over two; on
+    the `exponential` schedule r1 = 1/3 and r2 = 2/3, as in the paper. The step to 0 is its own group. The
+    remaining intervals form groups of two (for one interval, two of them instead of one of three), which come
+    first, where the solution is almost straight; in the paper they come last.
     """
     start = 0
     for size in _groups(len(sigmas) - 1):
@@ -37,7 +37,7 @@ def dpm_fast(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise)
 
 
 def _groups(steps: int) -> list[int]:
-    """How many intervals each group has; the last group is the step to 0."""
+    """The number of intervals in each group; the last group is the step to 0."""
     whole, rest = divmod(steps - 1, 3)
     if rest == 1 and whole > 0:
         return [2, 2] + [3] * (whole - 1) + [1]
@@ -48,8 +48,8 @@ def solver_step(x: Tensor, slopes: Sequence[Tensor], levels: Sequence[float], ta
     """From x at levels[0] to `target`, with the slopes (x - x0) / sigma at one, two or three levels.
 
     In lambda = -log sigma with h the whole step and r h the part up to the last of the levels, the paper's
-    sigma_t (e^h - 1) is sigma_s - sigma_t. One level: DPM-Solver-1. More: what the slope at the last one
-    differs by from the first is the correction, with the weights of algorithm 2, also at the end of a group
+    sigma_t (e^h - 1) is sigma_s - sigma_t. One level: DPM-Solver-1. More: the difference of the last and
+    the first slope is the correction, with the weights of algorithm 2, also at the end of a group
     of two, where algorithm 1 has (e^h - 1) / 2 for (e^h - 1) / h - 1.
     """
     sigma, *others = levels

@@ -1,4 +1,4 @@
-"""DPM-Solver++ by single steps and by two steps: 2S ancestral, 2M."""
+"""DPM-Solver++, single-step and multistep: 2S ancestral, 2M."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def dpmpp_2s_a(
     eta: Eta = 1.0,
     s_noise: NoiseScale = 1.0,
 ) -> Iterator[Step]:
-    """Two evaluations and fresh noise each step; with eta 0 DPM-Solver++(2S).
+    """Two evaluations and fresh noise per step; DPM-Solver++(2S) with eta 0.
 
     Lu et al. 2022, arXiv:2211.01095, algorithm 1 with r = 1/2, to the lower level of k-diffusion's ancestral
     sampling. With alpha = 1 its exponentials are ratios of noise levels: exp(-h) = down / sigma.
@@ -44,7 +44,7 @@ def dpmpp_2s_a(
 
 
 def dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Step]:
-    """Carries the trend of the last clean estimate on: sharp in 15 to 25 steps of one evaluation each.
+    """Extrapolates the last two clean estimates: sharp in 15 to 25 steps of one evaluation each.
 
     DPM-Solver++(2M): Lu et al. 2022, arXiv:2211.01095, algorithm 2. The first step and the one to 0, which is
     infinitely long in lambda = -log sigma, are first order.

@@ -1,4 +1,4 @@
-"""DPM-Solver++ for the diffusion SDE, with the history of two or three steps."""
+"""DPM-Solver++ for the diffusion SDE, with a history of two or three steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from latentcanvas import Denoise, Noise, RegisterSampler
 
 
-Solver = Annotated[Literal["midpoint", "heun"], "how the trend is weighted"]
+Solver = Annotated[Literal["midpoint", "heun"], "weighting of the extrapolation"]
 
 
 def dpmpp_2m_sde(
@@ -29,10 +29,11 @@ def dpmpp_2m_sde(
     s_noise: NoiseScale = 1.0,
     solver: Solver = "midpoint",
 ) -> Iterator[Step]:
-    """Carries the trend of the last clean estimate on, with fresh noise: detailed in 20 to 30 steps.
+    """Extrapolates the last two clean estimates, with fresh noise: detailed in 20 to 30 steps.
 
     SDE-DPM-Solver++(2M): Lu et al. 2022, arXiv:2211.01095, appendix, in k-diffusion's form, where eta sets
-    the amount of noise (1: the paper's SDE, 0: DPM-Solver++(2M)) and `solver` how the trend is weighted.
+    the amount of noise (1: the paper's SDE, 0: DPM-Solver++(2M)) and `solver` the weighting of the
+    extrapolation.
     """
     old, h_last = None, 0.0
     for i, (sigma, target) in enumerate(pairwise(sigmas)):
@@ -62,10 +63,10 @@ def dpmpp_3m_sde(
     eta: Eta = 1.0,
     s_noise: NoiseScale = 1.0,
 ) -> Iterator[Step]:
-    """The same with a memory of three estimates: fine from about 30 steps on.
+    """Extrapolates the last three clean estimates, with fresh noise: good from about 30 steps.
 
     SDE-DPM-Solver++(3M), after k-diffusion. The parabola through the last three clean estimates is integrated
-    exactly; k-diffusion gives its second difference half of its weight, which costs it the third order.
+    exactly; k-diffusion halves the weight of its second difference, which loses the third order.
     """
     history: list[Tensor] = []
     for i, (sigma, target) in enumerate(pairwise(sigmas)):

@@ -1,4 +1,4 @@
-"""DPM-Solver++ for the diffusion SDE, by single steps."""
+"""DPM-Solver++ for the diffusion SDE, in single steps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def dpmpp_sde(
     eta: Eta = 1.0,
     s_noise: NoiseScale = 1.0,
 ) -> Iterator[Step]:
-    """Fresh noise at two evaluations a step: rich detail, slow.
+    """Fresh noise, two evaluations per step: rich detail, slow.
 
     k-diffusion's stochastic DPM-Solver++(2S) (Lu et al. 2022, arXiv:2211.01095) with r = 1/2: an ancestral
     step to the middle in log sigma, then one over the whole step with the clean estimate from there. The

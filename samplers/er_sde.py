@@ -1,4 +1,4 @@
-"""ER-SDE: an extended reverse-time diffusion SDE, with its own measure of noise."""
+"""ER-SDE: an extended reverse-time diffusion SDE, with its own noise scale."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from latentcanvas import Denoise, Noise, RegisterSampler
 
 
-Order = Annotated[int, Range(1, 3, 1), "how many clean estimates are remembered"]
+Order = Annotated[int, Range(1, 3, 1), "number of clean estimates in the history"]
 
 
 def er_sde(
@@ -28,7 +28,7 @@ def er_sde(
     order: Order = 3,
     s_noise: NoiseScale = 1.0,
 ) -> Iterator[Step]:
-    """Between an ODE and an SDE: fresh noise, yet good pictures in about 20 steps.
+    """Between an ODE and an SDE: fresh noise, yet good images in about 20 steps.
 
     ER-SDE-Solver: Cui et al. 2023, arXiv:2309.06169, for the variance-exploding process,
     which is ours, with the noise scale phi(x) = x (exp(x^0.3) + 10) that the paper calls ER SDE 5. The

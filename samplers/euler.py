@@ -1,4 +1,4 @@
-"""Euler's method, as it is and ancestral."""
+"""Euler's method, plain and ancestral."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def euler(
     s_tmax: ChurnHigh = 1000.0,
     s_noise: NoiseScale = 1.0,
 ) -> Iterator[Step]:
-    """One straight line a step: simple, predictable, the one to compare others with.
+    """One straight line per step: simple, predictable, the baseline for other samplers.
 
     Karras et al. 2022, arXiv:2206.00364, algorithm 2 without its second-order correction (lines 9 to 11).
     """
@@ -47,7 +47,7 @@ def euler_a(
     eta: Eta = 1.0,
     s_noise: NoiseScale = 1.0,
 ) -> Iterator[Step]:
-    """Euler with fresh noise at each step: lively pictures that go on changing with the number of steps.
+    """Euler with fresh noise at each step: varied images that keep changing with the number of steps.
 
     k-diffusion's ancestral sampling; with eta 1 it is DDPM (Ho et al. 2020, arXiv:2006.11239) in sigma.
     """

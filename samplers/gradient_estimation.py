@@ -1,4 +1,4 @@
-"""Gradient estimation: Euler with the errors of two estimates set against each other."""
+"""Gradient estimation: Euler with a slope extrapolated from the last two."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from latentcanvas import Denoise, Noise, RegisterSampler
 
 
-Gamma = Annotated[float, Range(1, 5, 0.1), "how far the change of the slope is carried on; 1 is Euler"]
+Gamma = Annotated[float, Range(1, 5, 0.1), "extrapolation of the slope; 1 is Euler"]
 
 
 def gradient_estimation(
     denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise, *, gamma: Gamma = 2.0
 ) -> Iterator[Step]:
-    """Euler with a slope that leads by the change since the last one: better than Euler at the same cost.
+    """Euler with an extrapolated slope: better than Euler at the same cost.
 
     Permenter and Yuan 2023, arXiv:2306.04848: epsilon_bar = gamma epsilon_t + (1 - gamma)
     epsilon_(t+1), with gamma 2. The first step and the one to 0 are Euler's, as in ComfyUI.

@@ -1,4 +1,4 @@
-"""Heun's method, the second-order one of the EDM paper."""
+"""Heun's method, the second-order sampler of the EDM paper."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def heun(
     s_tmax: ChurnHigh = 1000.0,
     s_noise: NoiseScale = 1.0,
 ) -> Iterator[Step]:
-    """Looks at both ends of each step and takes the mean slope: accurate, at two evaluations a step.
+    """Averages the slopes at both ends of each step: accurate, with two evaluations per step.
 
     Karras et al. 2022, arXiv:2206.00364, algorithm 2 (without churn: algorithm 1).
     """

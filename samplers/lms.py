@@ -1,4 +1,4 @@
-"""The linear multistep method of Katherine Crowson."""
+"""Katherine Crowson's linear multistep method."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from latentcanvas import Denoise, Noise, RegisterSampler
 
 
-Order = Annotated[int, Range(1, 4, 1), "how many slopes are remembered"]
+Order = Annotated[int, Range(1, 4, 1), "number of slopes in the history"]
 
 
 def lms(
     denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise, *, order: Order = 4
 ) -> Iterator[Step]:
-    """Draws a curve through the last four slopes: one evaluation a step, smooth, weak at few steps.
+    """Extrapolates the last four slopes: one evaluation per step, smooth, weak at few steps.
 
     Adams-Bashforth on a grid of any spacing, as in k-diffusion: the polynomial in sigma through the last
     `order` slopes, fewer at the start, is integrated over the step. Zhang and Chen 2022, arXiv:2204.13902,

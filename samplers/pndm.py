@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def plms(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Step]:
-    """The sampler of the first Stable Diffusion: mixes the last four slopes in fixed shares.
+    """The sampler of the first Stable Diffusion: combines the last four slopes with fixed weights.
 
     Pseudo linear multistep: Liu et al. 2022, arXiv:2202.09778, eq. 12 with the transfer of eq. 9, which is
     Euler's step in sigma. As CompVis and diffusers (`skip_prk_steps`) run it, it starts with the mean of two
-    slopes where the paper has Runge-Kutta steps, so the first step costs two evaluations. The shares are for
-    equal gaps in time; with any smooth grid it is second order.
+    slopes where the paper has Runge-Kutta steps, so the first step costs two evaluations. The weights
+    are for equal gaps in time; with any smooth grid it is second order.
     """
     slopes: list[Tensor] = []
     for i, (sigma, target) in enumerate(pairwise(sigmas)):
@@ -35,7 +35,7 @@ def plms(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> 
 
 
 def ipndm(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Step]:
-    """The same fixed shares, built up from Euler's step: one evaluation each step from the first on.
+    """PLMS that starts with Euler's step: one evaluation in every step.
 
     Improved PNDM: Zhang and Chen 2022, arXiv:2204.13902, with slopes and steps in sigma.
     """
@@ -47,7 +47,7 @@ def ipndm(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) ->
         yield Step(i, target, x, x0)
 
 
-# Adams-Bashforth with equal gaps, by how many slopes there are, the newest first.
+# Adams-Bashforth with equal gaps, by the number of slopes, the newest first.
 SHARES = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 
 

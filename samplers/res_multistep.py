@@ -1,4 +1,4 @@
-"""RES: a refined exponential integrator with the memory of one step."""
+"""RES: a refined exponential integrator with a history of one step."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def res_multistep(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Step]:
-    """Carries the trend of the last clean estimate on, weighted as the exact solution has it.
+    """Extrapolates the last two clean estimates with the exact solution's weights.
 
-    RES, multistep of order two: Zhang et al. 2023, arXiv:2308.02157, with phi_1 and phi_2 as the
-    integrals that they are. It is DPM-Solver++(2M) with the weight of its "heun" variant.
+    RES, multistep of order two: Zhang et al. 2023, arXiv:2308.02157, with phi_1 and phi_2
+    integrated exactly. It is DPM-Solver++(2M) with the weight of its "heun" variant.
     """
     history: list[Tensor] = []
     for i, (sigma, target) in enumerate(pairwise(sigmas)):

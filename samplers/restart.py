@@ -1,4 +1,4 @@
-"""Restart: goes back up in noise and comes down again."""
+"""Restart: adds noise back near the end and denoises again."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from latentcanvas import Denoise, Noise, RegisterSampler
 
 
-Times = Annotated[int, Range(0, 20, 1), "how often it goes back up (K)"]
-Inner = Annotated[int, Range(1, 50, 1), "steps of each way down (N_Restart)"]
-Low = Annotated[float, Range(0.01, 10, 0.01), "noise level from which it goes back up (t_min)"]
-High = Annotated[float, Range(0.02, 100, 0.01), "noise level that it goes up to (t_max)"]
+Times = Annotated[int, Range(0, 20, 1), "number of restarts (K)"]
+Inner = Annotated[int, Range(1, 50, 1), "steps of each restart (N_Restart)"]
+Low = Annotated[float, Range(0.01, 10, 0.01), "noise level at which it restarts (t_min)"]
+High = Annotated[float, Range(0.02, 100, 0.01), "noise level that it restarts from (t_max)"]
 
 
 def restart(
@@ -35,12 +35,12 @@ def restart(
     high: High = 2.0,
     s_noise: NoiseScale = 1.0,
 ) -> Iterator[Step]:
-    """Heun's method that, almost done, adds much noise and comes down anew, which mends earlier errors.
+    """Heun's method that adds noise near the end and denoises again, which corrects earlier errors.
 
     Xu et al. 2023, arXiv:2306.14878, with one interval [t_min, t_max]: on the first level of the
     grid at or below t_min, K times up to t_max and down to the same level in `inner` steps of Heun's method,
-    spaced as in Karras et al. 2022, eq. 5. All of it counts as the step that gets there. Where that step
-    itself starts at t_min or below, nothing happens, so a run from the middle goes on as the whole one did.
+    spaced as in Karras et al. 2022, eq. 5. All of it is part of the step that reaches that level. A
+    step that itself starts at t_min or below does not restart, so a resumed run equals the whole one.
     """
     for i, (sigma, target) in enumerate(pairwise(sigmas)):
         x, x0 = heun_step(denoise, x, sigma, target)

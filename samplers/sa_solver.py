@@ -1,4 +1,4 @@
-"""SA-Solver: stochastic Adams, a predictor and a corrector."""
+"""SA-Solver: stochastic Adams, predictor and corrector."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from latentcanvas import Denoise, Noise, RegisterSampler
 
 
-Tau = Annotated[float, Range(0, 2, 0.05), "how much fresh noise: 0 is none, 1 the usual SDE"]
+Tau = Annotated[float, Range(0, 2, 0.05), "amount of fresh noise: 0 is none, 1 is the usual SDE"]
 Low = Annotated[float, Range(0, 100, 0.01), "noise level at and below which no noise is added"]
 High = Annotated[float, Range(0, 1000, 0.01), "noise level above which no noise is added"]
 
@@ -30,7 +30,7 @@ def sa_solver(
     low: Low = 0.0,
     high: High = 1000.0,
 ) -> Iterator[Step]:
-    """Predicts, then corrects with the next estimate, with as much fresh noise as is asked for.
+    """Predicts, then corrects with the next estimate; the amount of fresh noise can be set.
 
     SA-Solver: Xue et al. 2023, arXiv:2309.05019, algorithm 1, two steps in predictor and corrector, with the
     authors' simplification for two (the slope's weight is taken where the exponential is 1). tau(t) is `tau`
@@ -48,7 +48,7 @@ def sa_solver(
         h = math.log(sigma / target)
         strength = tau if low < sigma <= high else 0.0
         rate = 1 + strength**2
-        # What is common to predictor and corrector: decay, the estimate held constant, and noise.
+        # Shared by predictor and corrector: decay, the estimate held constant, and noise.
         start = math.exp(-rate * h) * x - math.expm1(-rate * h) * m
         if strength > 0:
             start = start + target * math.sqrt(-math.expm1(-2 * strength**2 * h)) * noise(sigma, target)

@@ -1,6 +1,6 @@
-"""The built-in schedules: which noise levels N steps visit.
+"""The built-in schedules: the noise levels of N steps.
 
-Some pick timesteps of the model's training (leading, linspace, trailing: Lin et al. 2023, arXiv:2305.08891,
+Some choose timesteps of the model's training (leading, linspace, trailing: Lin et al. 2023, arXiv:2305.08891,
 table 2, with the rounding that diffusers uses), others are curves through the noise levels. All end with 0.
 """
 
@@ -21,12 +21,10 @@ STABLE_DIFFUSION_LEVELS = (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.6
 
 
 def leading(model: NoiseSchedule, steps: int) -> tuple[float, ...]:
-    """Equal gaps counted from the clean end, shifted by the model's offset; does not start at full noise."""
+    """Equal gaps counted from the clean end, shifted by steps_offset; does not start at full noise."""
     gap = _count(model) // _checked(model, steps)
     last = (steps - 1) * gap
-    offset = min(
-        model.steps_offset, _count(model) - 1 - last
-    )  # a step for every timestep leaves no room to shift
+    offset = min(model.steps_offset, _count(model) - 1 - last)  # with all timesteps there is no room to shift
     return _levels(model, (last + offset - i * gap for i in range(steps)))
 
 
@@ -34,7 +32,7 @@ def linspace(model: NoiseSchedule, steps: int) -> tuple[float, ...]:
     """Equal gaps from the noisiest timestep to the cleanest, both included."""
     top = _count(model) - 1
     if _checked(model, steps) == 1:
-        return _levels(model, [top])  # one step is of use only from the noisy end
+        return _levels(model, [top])  # a single step must start at the noisy end
     gap = top / (steps - 1)
     return _levels(model, (round(i * gap) for i in reversed(range(steps))))
 
@@ -44,7 +42,7 @@ def trailing(model: NoiseSchedule, steps: int) -> tuple[float, ...]:
     count = _count(model)
     gap = count - (
         count - count / _checked(model, steps)
-    )  # rounded as numpy.arange does it: ties then fall alike
+    )  # rounded like numpy.arange, so that ties are equal
     return _levels(model, (round(count - i * gap) - 1 for i in range(steps)))
 
 
@@ -61,7 +59,7 @@ def exponential(model: NoiseSchedule, steps: int) -> tuple[float, ...]:
 
 
 def polyexponential(model: NoiseSchedule, steps: int, *, rho: float = 1.0) -> tuple[float, ...]:
-    """A power of equal steps in log sigma: rho 1, the default of all who have it, is exponential."""
+    """A power of equal steps in log sigma; rho 1, the default everywhere, is exponential."""
     high, low = math.log(model.sigma_max), math.log(model.sigma_min)
     return (*(math.exp(low + (1 - part) ** rho * (high - low)) for part in _parts(model, steps)), 0.0)
 
@@ -73,7 +71,7 @@ def sgm_uniform(model: NoiseSchedule, steps: int) -> tuple[float, ...]:
 
 
 def simple(model: NoiseSchedule, steps: int) -> tuple[float, ...]:
-    """Every so many rows of the model's own table, counted from the noisiest."""
+    """Every n-th sigma of the model, counted from the noisiest."""
     gap = _count(model) / _checked(model, steps)
     return _levels(model, (_count(model) - 1 - int(i * gap) for i in range(steps)))
 
@@ -87,7 +85,8 @@ def normal(model: NoiseSchedule, steps: int) -> tuple[float, ...]:
 def beta(model: NoiseSchedule, steps: int) -> tuple[float, ...]:
     """More steps at both ends: quantiles of a Beta distribution with alpha = beta = 0.6.
 
-    Lee et al. 2024, arXiv:2407.12173. Peers round to whole timesteps and so lose steps when these are many.
+    Lee et al. 2024, arXiv:2407.12173. Other programs round to whole timesteps, which loses steps when there
+    are many.
     """
     top = _count(model) - 1
     return (*(model.sigma(top * _beta_quantile(1 - i / steps)) for i in range(_checked(model, steps))), 0.0)
@@ -112,8 +111,8 @@ def align_your_steps(model: NoiseSchedule, steps: int) -> tuple[float, ...]:
 def laplace(model: NoiseSchedule, steps: int) -> tuple[float, ...]:
     """Most steps near sigma 1: quantiles of a Laplace distribution of log sigma, with mean 0 and scale 0.5.
 
-    Hang et al. 2024, arXiv:2407.03297. Here the distribution is cut at the model's ends, where ComfyUI's
-    levels pile up.
+    Hang et al. 2024, arXiv:2407.03297. Here the distribution is truncated at the model's limits, where
+    ComfyUI clamps its levels.
     """
     scale = 0.5
     high, low = (_laplace(math.log(s) / scale) for s in (model.sigma_max, model.sigma_min))
@@ -122,7 +121,7 @@ def laplace(model: NoiseSchedule, steps: int) -> tuple[float, ...]:
 
 
 def linear_quadratic(model: NoiseSchedule, steps: int) -> tuple[float, ...]:
-    """Half of the steps in the noisiest fortieth, evenly, then ever longer ones; made for video models.
+    """Half of the steps evenly in the noisiest 1/40, then growing ones; made for video models.
 
     Polyak et al. 2024, arXiv:2410.13720, in the form of Mochi's code, as ComfyUI scales it: by the model's
     largest sigma.
@@ -161,7 +160,7 @@ def _count(model: NoiseSchedule) -> int:
 
 def _checked(model: NoiseSchedule, steps: int) -> int:
     if not 1 <= steps <= _count(model):
-        raise UserError(f"{steps} steps do not fit this model; ask for 1 to {_count(model)} steps.")
+        raise UserError(f"{steps} steps do not fit this model; use 1 to {_count(model)} steps.")
     return steps
 
 
@@ -170,7 +169,7 @@ def _levels(model: NoiseSchedule, timesteps: Iterable[int]) -> tuple[float, ...]
 
 
 def _parts(model: NoiseSchedule, steps: int) -> Iterator[float]:
-    """`steps` numbers evenly from 0 to 1, both included; 0 alone for one step."""
+    """`steps` numbers evenly from 0 to 1, both included; only 0 for one step."""
     return (i / max(steps - 1, 1) for i in range(_checked(model, steps)))
 
 
@@ -181,7 +180,7 @@ def _between(values: Sequence[float], place: float) -> float:
 
 
 def _laplace(z: float) -> float:
-    """Share of the standard Laplace distribution that is below z."""
+    """The cumulative distribution function of the standard Laplace distribution."""
     return math.exp(z) / 2 if z < 0 else 1 - math.exp(-z) / 2
 
 
@@ -190,11 +189,11 @@ def _laplace_quantile(p: float) -> float:
 
 
 def _beta_quantile(p: float, a: float = 0.6) -> float:
-    """Where a share p of the distribution Beta(a, a) is below, by Newton's method; it is symmetric."""
+    """The quantile p of the distribution Beta(a, a), by Newton's method; it is symmetric."""
     if p > 0.5:
         return 1 - _beta_quantile(1 - p, a)
     scale = math.gamma(a) ** 2 / math.gamma(2 * a)  # B(a, a)
-    x = math.pow(p * a * scale, 1 / a)  # what the first term of the series gives
+    x = math.pow(p * a * scale, 1 / a)  # from the first term of the series
     for _ in range(20 if p > 0 else 0):
         density = math.pow(x * (1 - x), a - 1) / scale
         x -= (_beta_share(x, a) / scale - p) / density
@@ -202,7 +201,7 @@ def _beta_quantile(p: float, a: float = 0.6) -> float:
 
 
 def _beta_share(x: float, a: float) -> float:
-    """The integral of (u (1 - u))^(a - 1) from 0 to x <= 1/2: a binomial series, integrated."""
+    """The integral of (u (1 - u))^(a - 1) from 0 to x <= 1/2: an integrated binomial series."""
     total, factor, n = 0.0, 1.0, 0
     while factor > 1e-17:
         total += factor / (a + n)

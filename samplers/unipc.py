@@ -1,4 +1,4 @@
-"""UniPC: a predictor, and a corrector that costs nothing."""
+"""UniPC: a predictor, and a corrector without extra evaluations."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from latentcanvas import Denoise, Noise, RegisterSampler
 
 
-Order = Annotated[int, Range(1, 3, 1), "of the predictor: 2 with guidance, 3 without"]
-Variant = Annotated[Literal["bh1", "bh2"], "B(h) of the paper: h, or e^h - 1, the better one for few steps"]
+Order = Annotated[int, Range(1, 3, 1), "order of the predictor: 2 with guidance, 3 without"]
+Variant = Annotated[Literal["bh1", "bh2"], "B(h) of the paper: h, or e^h - 1, which is better for few steps"]
 
 
 def unipc(
@@ -28,13 +28,13 @@ def unipc(
     order: Order = 2,
     variant: Variant = "bh2",
 ) -> Iterator[Step]:
-    """Goes back and corrects each step with the estimate that the next one makes anyway.
+    """Corrects each step with the next one's clean estimate, at no extra cost.
 
     UniPC: Zhao et al. 2023, arXiv:2302.04867, algorithms 1 and 2, as multistep methods for the clean
-    estimate. Solving their system for the coefficients is integrating the polynomial through the estimates,
-    so B(h) drops out and is left only where the paper and its code simplify: in the second-order predictor
-    and in the corrector of the first step. `x` is yielded as predicted; its correction comes with the next
-    evaluation. The order falls towards the end, so that the step to 0 is first order.
+    estimate. Solving their system for the coefficients means integrating the polynomial through the
+    estimates, so B(h) cancels and remains only where the paper and its code simplify: in the second-order
+    predictor and in the corrector of the first step. `x` is yielded as predicted; its correction comes with
+    the next evaluation. The order falls towards the end, so that the step to 0 is first order.
     """
     history: list[tuple[float, Tensor]] = []  # (level, clean estimate), the newest first
     x_last, used = x, 0
@@ -63,7 +63,7 @@ def _predicted(x: Tensor, history: Sequence[tuple[float, Tensor]], target: float
 
 
 def _corrected(x: Tensor, history: Sequence[tuple[float, Tensor]], variant: str) -> Tensor:
-    """UniC: the last step anew, from x at the second level of `history` to the first, all of it known."""
+    """UniC: the last step again, from x at the second level of `history` to the first, with all estimates."""
     (target, m), (sigma, m0), *older = history
     if older:
         return _integrated(x, history, sigma, target)

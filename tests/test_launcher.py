@@ -231,7 +231,7 @@ def test_a_foreign_folder_in_the_way_is_left_alone(
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / "diary.txt").write_text("mine")
     assert launcher.main([]) == 1
-    assert "is in the way" in capsys.readouterr().err
+    assert "is not a Python environment" in capsys.readouterr().err
     assert (tmp_path / ".venv" / "diary.txt").read_text() == "mine"
 
 
@@ -240,7 +240,7 @@ def test_a_file_in_the_way_is_left_alone(
 ) -> None:
     (tmp_path / ".venv").write_text("mine")
     assert launcher.main([]) == 1
-    assert "is in the way" in capsys.readouterr().err
+    assert "is not a Python environment" in capsys.readouterr().err
     assert (tmp_path / ".venv").read_text() == "mine"
 
 
@@ -292,7 +292,7 @@ def test_a_system_error_is_one_sentence(
     assert launcher.main([]) == 1
     [*_, line] = capsys.readouterr().err.splitlines()
     assert line == (
-        "latentcanvas: error: the environment could not be made ready: [Errno 28] No space left on device."
+        "latentcanvas: error: the environment could not be prepared: [Errno 28] No space left on device."
     )
 
 

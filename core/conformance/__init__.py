@@ -1,10 +1,10 @@
-"""What plugin authors test with, as `latentcanvas.testing`: exact denoisers, noise, and `check_sampler`.
+"""`latentcanvas.testing`, for plugin authors' tests: exact denoisers, noise, and `check_sampler`.
 
     from latentcanvas.testing import check_sampler
     print(check_sampler(heun, order=2, evals=2))
 
-No network: for a simple distribution of clean latents the best denoiser is a formula, and so is the
-distribution that a right sampler must end in. torch is not imported before it is needed.
+No network: for a simple distribution of clean latents the optimal denoiser is a formula, and so is
+the distribution of a correct sampler's results. torch is only imported when needed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def seeded_noise(seed: int, count: int, shape: tuple[int, int, int]) -> Noise:
-    """The noise source that a run with this seed has, for `count` latents of `shape` (C, h, w)."""
+    """The noise source of a run with this seed, for `count` latents of `shape` (C, h, w)."""
     from core.sampling.noise import SeededNoise
 
     return SeededNoise(seed, count, shape)

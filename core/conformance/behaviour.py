@@ -1,4 +1,4 @@
-"""The rules about what a sampler leaves alone, and how it ends."""
+"""The rules about side effects and stopping."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from core.errors import Cancelled
 
 
 def memory(subject: Subject) -> tuple[float, str]:
-    """11: a copy of every tensor when it is first seen, compared at the end."""
+    """11: copy every tensor when it is first seen, and compare at the end."""
     kept: list[tuple[str, Tensor, Tensor]] = []
     exact, x, sigmas = subject.denoiser(), start(), grid(6)
 
@@ -26,7 +26,7 @@ def memory(subject: Subject) -> tuple[float, str]:
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         clean = exact(x, sigma)
-        keep("what denoise gave", clean)
+        keep("the result of denoise", clean)
         return clean
 
     keep("the start", x)
@@ -36,16 +36,19 @@ def memory(subject: Subject) -> tuple[float, str]:
         keep(f"denoised of step {step.index}", step.denoised)
     changed = [what for what, tensor, copy in kept if not same(tensor, copy)]
     if changed:
-        raise Wrong(f"of {len(kept)} tensors so many were changed later, first {changed[0]}", len(changed))
-    return 0, f"of {len(kept)} tensors that others hold are changed later"
+        raise Wrong(
+            f"of {len(kept)} tensors, {len(changed)} were changed later; the first is {changed[0]}",
+            len(changed),
+        )
+    return 0, f"of {len(kept)} yielded or given tensors are changed later"
 
 
 def stopping(subject: Subject) -> tuple[float, str]:
-    """12: closed after its first step; then a run that is cancelled in each of its first calls."""
+    """12: close after the first step; then cancel in each of the first calls of denoise."""
     _close(subject)
     for allowed in range(4):
         _cancel(subject, allowed)
-    return 4, "cancels and a close, after each of which it does nothing more"
+    return 4, "cancels and a close, and the sampler stops after each"
 
 
 def _close(subject: Subject) -> None:
@@ -56,20 +59,20 @@ def _close(subject: Subject) -> None:
     try:
         steps.close()
     except RuntimeError as error:
-        raise Wrong(f"goes on when it is closed ({error})") from error
+        raise Wrong(f"continues after it is closed ({error})") from error
     if counted.calls != before:
-        raise Wrong("calls denoise when it is closed", counted.calls - before)
+        raise Wrong("calls denoise after it is closed", counted.calls - before)
 
 
 def _cancel(subject: Subject, allowed: int) -> None:
-    """Cancel in the call of denoise after `allowed` of them."""
+    """Cancel in the call of denoise number `allowed` + 1."""
     exact, calls = subject.denoiser(), 0
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         nonlocal calls
         calls += 1
         if calls > 100:
-            raise KeyboardInterrupt  # a sampler that tries for ever
+            raise KeyboardInterrupt  # a sampler that retries forever
         if calls > allowed:
             raise Cancelled
         return exact(x, sigma)
@@ -83,7 +86,7 @@ def _cancel(subject: Subject, allowed: int) -> None:
             raise Wrong("calls denoise again after a cancel", calls - allowed - 1) from None
         return
     except KeyboardInterrupt:
-        raise Wrong("calls denoise again and again after a cancel", allowed) from None
+        raise Wrong("keeps calling denoise after a cancel", allowed) from None
     except Wrong:
         raise
     except Exception as error:
@@ -92,7 +95,7 @@ def _cancel(subject: Subject, allowed: int) -> None:
 
 
 def surroundings(subject: Subject) -> tuple[float, str]:
-    """13: looked at after each step of the bare function, without the engine's own precautions."""
+    """13: compare after each step of the bare function, without the engine's safeguards."""
     exact, sigmas = subject.denoiser(), grid(6)
     # States that no sampler would set by chance.
     torch.manual_seed(UNLIKELY)
@@ -105,7 +108,7 @@ def surroundings(subject: Subject) -> tuple[float, str]:
         for step in islice(bare, subject.most(sigmas)):
             _compare(before, _surroundings(), f"after step {step.index}")
         _compare(before, _surroundings(), "at the end")
-    return len(before), "states of the process, the same after every step"
+    return len(before), "global states, unchanged after every step"
 
 
 UNLIKELY = 2_718_281_828
@@ -114,11 +117,11 @@ UNLIKELY = 2_718_281_828
 def _compare(before: dict[str, Any], now: dict[str, Any], when: str) -> None:
     changed = [name for name in before if before[name] != now[name]]
     if changed:
-        raise Wrong(f"{changed[0]} is another {when}", len(changed))
+        raise Wrong(f"{changed[0]} is changed {when}", len(changed))
 
 
 def _surroundings() -> dict[str, Any]:
-    """Everything global that a sampler could be tempted to touch, comparable by ==."""
+    """All global state that a sampler might change, comparable by ==."""
     return {
         "the gradient mode": torch.is_grad_enabled(),
         "the inference mode": torch.is_inference_mode_enabled(),
@@ -139,7 +142,7 @@ def _numpys_state() -> list[Any]:
 
 @contextmanager
 def restored() -> Generator[None]:
-    """Afterwards everything is as it was, whatever the sampler did."""
+    """Restore all global state afterwards, whatever the sampler did."""
     grad, dtype, device = torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_default_device()
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     drawn, numpys, pythons = torch.get_rng_state(), np.random.get_state(), random.getstate()

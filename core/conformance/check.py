@@ -1,4 +1,4 @@
-"""`check_sampler`: whether a sampler keeps the contract and is numerically right, rule by rule."""
+"""`check_sampler`: checks that a sampler keeps the contract and is numerically correct, rule by rule."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def check_sampler(
     options: Mapping[str, object] | None = None,
     **declared: Any,
 ) -> Report:
-    """Judge a sampler by every rule of the contract, on denoisers that are known exactly. Takes seconds.
+    """Check a sampler by every rule of the contract, with exact denoisers. Takes seconds.
 
-    sampler: a function, or what is registered, by its name. declared: what `register` would be told of a
+    sampler: a function, or the name of a registered sampler. declared: the arguments of `register` for a
     function, such as order=2, evals=2, stochastic=True. options: as a user would set them; declared orders
-    and evaluations hold for the defaults. Raises UserError for a name or an option that is not known, and for
-    a function that is no sampler.
+    and evaluations are for the defaults. Raises UserError for an unknown name or option, and for a function
+    that is not a sampler.
     """
     info = _info(sampler, declared)
     from core.conformance.rules import judge
@@ -42,13 +42,13 @@ def _info(sampler: str | SamplerInfo | Sampler, declared: Mapping[str, Any]) -> 
 
     if isinstance(sampler, (str, SamplerInfo)):
         if declared:
-            raise TypeError(f"{sampler} is registered: {', '.join(declared)} cannot be declared anew")
+            raise TypeError(f"{sampler} is registered: {', '.join(declared)} cannot be declared again")
         return registry().sampler(sampler) if isinstance(sampler, str) else sampler
     return _declared(sampler, declared)
 
 
 def _declared(function: Sampler, declared: Mapping[str, Any]) -> SamplerInfo:
-    """A function as `register` would take it."""
+    """A function as `register` would register it."""
     from core.plugins.staging import FoundPlugin, Staged
     from core.sampling.options import RegistrationError
 

@@ -1,4 +1,4 @@
-"""What `check_sampler` says: a finding for each rule of the contract."""
+"""The result of `check_sampler`: a finding for each rule of the contract."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Finding:
-    """What one rule found. `passed` is None where it could not be judged, because another rule is broken."""
+    """The result of one rule. `passed` is None where it was not checked, because another rule is broken."""
 
     number: int
     name: str
     passed: bool | None
-    figure: float | None  # what was measured; the sentence says what it is
+    figure: float | None  # the measured value; the sentence describes it
     sentence: str
 
     def __str__(self) -> str:
@@ -24,7 +24,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What all rules found. `passed` is what a plugin's own test asserts; printed, it is a line a rule."""
+    """The results of all rules. A plugin's test asserts `passed`; printed, it is one line per rule."""
 
     sampler: str
     plugin: str

@@ -1,4 +1,4 @@
-"""The rules of the sampler contract, each with the measurement that judges it.
+"""The rules of the sampler contract, each with its measurement.
 
 docs/plugins/contract.md lists them by the same numbers, names and words, and a test compares the two.
 """
@@ -44,10 +44,10 @@ class Rule:
 
 
 def judge(subject: Subject) -> Iterator[Finding]:
-    """What every rule finds. Where the first is broken, the others have nothing to stand on."""
+    """Check every rule. Where the first is broken, the others are not checked."""
     sound: bool | None = True
     for rule in RULES:
-        with restored():  # whatever the sampler does to the process
+        with restored():  # whatever global state the sampler changes
             finding = _judged(rule, subject) if sound else _left_out(rule)
         sound = sound if rule.number > 1 else finding.passed
         yield finding
@@ -68,7 +68,7 @@ def _judged(rule: Rule, subject: Subject) -> Finding:
 
 
 def _left_out(rule: Rule) -> Finding:
-    return Finding(rule.number, rule.name, None, None, "rests on rule 1: the steps are not sound")
+    return Finding(rule.number, rule.name, None, None, "depends on rule 1, which is broken")
 
 
 def steps(subject: Subject) -> tuple[float, str]:
@@ -80,12 +80,12 @@ def steps(subject: Subject) -> tuple[float, str]:
         taken += len(made)
         if not subject.adaptive and len(made) != count:
             number = f"{len(made)}" if len(made) < count else "more"
-            raise Wrong(f"{number} steps where {count} intervals are", len(made))
+            raise Wrong(f"{number} steps for {count} intervals", len(made))
         for i, step in enumerate(made):
             _insist_on_step(step, i, x, None if subject.adaptive else sigmas[i + 1])
         if not made or made[-1].sigma != 0:
             raise Wrong("does not end at sigma 0", taken)
-    shown = "steps, down to" if subject.adaptive else "steps, one an interval, to"
+    shown = "steps, down to" if subject.adaptive else "steps, one per interval, to"
     return taken, f"{shown} sigma 0, each float32 {(2, *SHAPE)} and finite"
 
 
@@ -103,7 +103,7 @@ def _insist_on_step(step: Step, index: int, x: Tensor, sigma: float | None) -> N
 
 
 def evaluations(subject: Subject) -> tuple[float, str]:
-    """3: the most frequent count over a run's steps; an adaptive one's smallest, as it may try twice."""
+    """3: the most frequent count per step; of an adaptive sampler the smallest, as it may retry a step."""
     subject = subject.as_declared()
     counted, counts, before = Counted(subject.denoiser()), list[int](), 0
     sigmas = grid(12)
@@ -111,7 +111,7 @@ def evaluations(subject: Subject) -> tuple[float, str]:
     for _ in islice(made, subject.most(sigmas)):
         counts.append(counted.calls - before)
         before = counted.calls
-    # The last step, to sigma 0, is often a simple one.
+    # The last step, to sigma 0, often has fewer.
     usual = min(counts[:-1] or counts) if subject.adaptive else Counter(counts).most_common(1)[0][0]
     if usual != subject.info.evals:
         raise Wrong(f"{usual} evaluations in a usual step, {subject.info.evals} declared", usual)
@@ -119,7 +119,7 @@ def evaluations(subject: Subject) -> tuple[float, str]:
 
 
 def seeds(subject: Subject) -> tuple[float | None, str]:
-    """4: the same start with equal and with different noise."""
+    """4: the same initial latents with equal and with different noise."""
     if not subject.repeatable:
         raise Wrong("the same seed gives another result")
     if not subject.draws:
@@ -127,8 +127,8 @@ def seeds(subject: Subject) -> tuple[float | None, str]:
     x, sigmas = start(), grid(6)
     gap = rms(subject.run(sigmas, x=x, seed=0)[-1].x - subject.run(sigmas, x=x, seed=100)[-1].x)
     if gap == 0:
-        raise Wrong("registered as stochastic, but other noise gives the same result", gap)
-    return gap, "the same seed gives the same result; the root mean square to another seed's"
+        raise Wrong("registered as stochastic, but different noise gives the same result", gap)
+    return gap, "the same seed gives the same result; rms difference to another seed's result"
 
 
 def batches(subject: Subject) -> tuple[float, str]:
@@ -140,15 +140,18 @@ def batches(subject: Subject) -> tuple[float, str]:
     gap = largest(pair[-1].x - alone)
     if subject.adaptive:
         if gap > 0.05:
-            raise Wrong("two images together differ from each alone (an adaptive one may by 0.05)", gap)
-        return gap, "largest difference to each alone; an adaptive one, with steps in common, may by 0.05"
+            raise Wrong("two batched images differ from each alone (limit 0.05 for an adaptive sampler)", gap)
+        return (
+            gap,
+            "largest difference to each alone (limit 0.05 for an adaptive sampler, which shares its steps)",
+        )
     if not same(pair[-1].x, alone):
-        raise Wrong("two images together differ from each alone", gap)
-    return gap, "two images together are what each is alone, bit for bit"
+        raise Wrong("two batched images differ from each alone", gap)
+    return gap, "two batched images equal each alone, bit for bit"
 
 
 def interleaving(subject: Subject) -> tuple[float, str]:
-    """6: two runs advanced in turn, and one after the other."""
+    """6: two runs interleaved, and one after the other."""
     subject.insist_on_repeatable()
     sigmas = grid(6)
     apart = [subject.run(sigmas, seed=seed)[-1].x for seed in (0, 1)]
@@ -164,8 +167,8 @@ def interleaving(subject: Subject) -> tuple[float, str]:
                 last[i] = step.x.clone()
     gap = max(largest(a - b) for a, b in zip(apart, last, strict=True))
     if not all(same(a, b) for a, b in zip(apart, last, strict=True)):
-        raise Wrong("two runs that go on in turn change each other", gap)
-    return gap, "two runs that go on in turn are what each is alone, bit for bit"
+        raise Wrong("two interleaved runs change each other", gap)
+    return gap, "two interleaved runs equal each alone, bit for bit"
 
 
 class _Noted:
@@ -181,7 +184,7 @@ class _Noted:
 
 
 def draws(subject: Subject) -> tuple[float, str]:
-    """7: every draw is changed in turn; what it was used for changes then."""
+    """7: change every draw in turn; the result must change."""
     subject.insist_on_repeatable()
     sigmas = grid(5)
     noted = _Noted(subject.noise())
@@ -189,18 +192,18 @@ def draws(subject: Subject) -> tuple[float, str]:
     if not subject.draws:
         if noted.count:
             raise Wrong("draws noise, but is not registered as stochastic", noted.count)
-        return 0, "draws none"
+        return 0, "no draws"
     unused = 0
     for i in range(noted.count):
         other = subject.run(sigmas, noise=_Noted(subject.noise(), changed=i))[-1].x
         unused += same(plain, other)
     if unused:
-        raise Wrong(f"of {noted.count} draws so many are without effect", unused)
+        raise Wrong(f"of {noted.count} draws, {unused} have no effect", unused)
     return noted.count, "draws, each of which changes the result"
 
 
 def middle(subject: Subject) -> tuple[float, str]:
-    """9: a run that is taken up at one of its own steps, as resuming and branching do."""
+    """9: resume a run from one of its steps, as resuming and branching do."""
     subject.insist_on_repeatable()
     sigmas = grid(80)
     whole = subject.run(sigmas)
@@ -211,19 +214,19 @@ def middle(subject: Subject) -> tuple[float, str]:
         _insist_on_step(step, number, whole[0].x, None if subject.adaptive else rest[number + 1])
     gap = rms(resumed[-1].x - whole[-1].x)
     if not resumed or resumed[-1].sigma != 0:
-        raise Wrong(f"taken up at step {i} it does not reach sigma 0", gap)
+        raise Wrong(f"resumed at step {i}, it does not reach sigma 0", gap)
     if gap <= MIDDLE:
-        return gap, f"taken up at step {i} it ends where it did, to a root mean square of {MIDDLE}"
+        return gap, f"resumed at step {i}, it gives the same result, to an rms of {MIDDLE}"
     if subject.draws and not subject.info.distilled and near(*moments(subject, grid(400, high=rest[0]))):
-        return gap, f"taken up at step {i} it ends elsewhere, but with the right mean and variance"
-    raise Wrong(f"taken up at step {i} it ends elsewhere (bar {MIDDLE})", gap)
+        return gap, f"resumed at step {i}, the result differs, but has the right mean and variance"
+    raise Wrong(f"resumed at step {i}, the result differs (limit {MIDDLE})", gap)
 
 
-MIDDLE = 0.05  # a multistep method loses its history there; of latents whose spread is 0.7
+MIDDLE = 0.05  # rms; a multistep method loses its history there; the latents have std 0.7
 
 
 def masks(subject: Subject) -> tuple[float, str]:
-    """10: as inpainting has it: half of every clean estimate is what is known."""
+    """10: as in inpainting: half of every clean estimate has known values."""
     known = torch.linspace(-KNOWN, KNOWN, 8).expand(1, *SHAPE)
     inside = torch.zeros(1, *SHAPE)
     inside[..., :4, :] = 1
@@ -235,22 +238,21 @@ def masks(subject: Subject) -> tuple[float, str]:
     x = torch.where(inside > 0, start(), known + HIGH * normal(1))
     gap = largest((subject.run(grid(12), x=x, denoise=denoise)[-1].x - known) * (1 - inside))
     if not gap <= EXACT:
-        raise Wrong(f"what is known comes out changed (bar {EXACT:g})", gap)
-    return gap, f"what is known comes out as it was, to {EXACT:g}"
+        raise Wrong(f"known values are changed in the result (limit {EXACT:g})", gap)
+    return gap, f"known values are unchanged in the result, to {EXACT:g}"
 
 
-KNOWN = 10.0  # far outside what latents usually are: a sampler that clips shows it
+KNOWN = 10.0  # far outside the usual range of latents, to detect clipping
 EXACT = 1e-4  # float32 arithmetic around values of that size
 
 RULES = (
     Rule(
         1,
         "steps",
-        "One step an interval, numbered from 0, each finite and of the start's shape and dtype; the last at "
-        "sigma 0.",
+        "One step per interval, numbered from 0, finite, of the shape and dtype of `x`; the last at sigma 0.",
         steps,
     ),
-    Rule(2, "order", "The error falls with the step size as the declared order says.", order),
+    Rule(2, "order", "The error falls with the step size at the declared order.", order),
     Rule(3, "evaluations", "A usual step calls `denoise` as often as declared.", evaluations),
     Rule(
         4,
@@ -258,8 +260,8 @@ RULES = (
         "The same seed gives the same result; another seed gives another, if the sampler is stochastic.",
         seeds,
     ),
-    Rule(5, "batches", "Two images in a batch are what each is alone, bit for bit.", batches),
-    Rule(6, "interleaving", "Two runs that go on in turn are what each is alone, bit for bit.", interleaving),
+    Rule(5, "batches", "Two batched images equal each alone, bit for bit.", batches),
+    Rule(6, "interleaving", "Two interleaved runs equal each alone, bit for bit.", interleaving),
     Rule(7, "draws", "Every draw of noise has an effect; a deterministic sampler draws none.", draws),
     Rule(
         8,
@@ -270,18 +272,23 @@ RULES = (
     Rule(
         9,
         "middle",
-        "A run can start at any noise level: taken up at one of its own steps, it ends where it did.",
+        "A run can start at any noise level: resumed from one of its steps, it gives the same result.",
         middle,
     ),
     Rule(
-        10, "masks", "Where `denoise` gives what is known, as in inpainting, exactly that comes out.", masks
+        10,
+        "masks",
+        "Where `denoise` returns known values, as in inpainting, the result has exactly those.",
+        masks,
     ),
-    Rule(11, "memory", "What was yielded, the start, and what `denoise` gave are never changed.", memory),
+    Rule(
+        11, "memory", "Yielded tensors, `x`, and the results of `denoise` are never changed in place.", memory
+    ),
     Rule(12, "stopping", "Closing the generator ends it, and so does a cancel inside `denoise`.", stopping),
     Rule(
         13,
         "surroundings",
-        "Gradient mode, default dtype and device, autocast and every global random state stay as they were.",
+        "Gradient mode, default dtype and device, autocast and every global random state are unchanged.",
         surroundings,
     ),
 )

@@ -1,4 +1,4 @@
-"""The sampler under check, and the little worlds that it is run in."""
+"""The sampler under test, and the denoisers, grids and noise that it is run with."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from core.sampling.noise import noise_source, start_noise
 from core.sampling.registry import SamplerInfo
 
 SHAPE = (4, 8, 8)  # (C, h, w)
-HIGH = 14.6  # where Stable Diffusion's noise begins; all grids but one begin there
+HIGH = 14.6  # Stable Diffusion's largest sigma; all grids but one start there
 LOW = 0.03
 MEAN, STD = 0.5, 0.7  # of the clean latents
-MOST_EVALS = 100_000  # of a whole run; more is a sampler that does not stop
+MOST_EVALS = 100_000  # of a whole run; with more, the sampler does not stop
 MOST_STEPS = 10_000
 
 
 class Wrong(Exception):
-    """The rule is broken: how, and the figure if there is one."""
+    """The rule is broken: how, and the measured value if there is one."""
 
     def __init__(self, sentence: str, figure: float | None = None) -> None:
         super().__init__(sentence)
@@ -33,15 +33,15 @@ class Wrong(Exception):
 
 
 class NotJudged(Exception):
-    """The rule cannot be judged: why."""
+    """The rule cannot be checked: why."""
 
 
 class Endless(Exception):
-    """The sampler goes on and on."""
+    """The sampler does not stop."""
 
 
 def grid(steps: int, high: float = HIGH, low: float = LOW) -> list[float]:
-    """`steps` intervals from `high` to `low` as Karras et al. space them, the last of them to 0."""
+    """`steps` intervals from `high` to `low` spaced as by Karras et al., the last one to 0."""
     rho = 7.0
     roots = (high ** (1 / rho), low ** (1 / rho))
     between = max(steps - 1, 1)
@@ -49,17 +49,17 @@ def grid(steps: int, high: float = HIGH, low: float = LOW) -> list[float]:
 
 
 def normal(count: int, seed: int = 0, shape: tuple[int, int, int] = SHAPE) -> Tensor:
-    """(count, C, h, w) float32, as runs of these seeds start."""
+    """(count, C, h, w) float32, the initial noise of runs with these seeds."""
     return start_noise(seed, count, shape)
 
 
 def start(count: int = 1, seed: int = 0, sigma: float = HIGH) -> Tensor:
-    """Noisy latents (count, C, h, w): draws from what the clean ones are at noise level `sigma`."""
+    """Noisy latents (count, C, h, w): clean latents N(MEAN, STD^2) with noise of level `sigma`."""
     return MEAN + math.hypot(STD, sigma) * normal(count, seed)
 
 
 class Counted:
-    """A denoiser that counts its calls, and has an end for samplers that have none."""
+    """A denoiser that counts its calls and stops endless samplers."""
 
     def __init__(self, denoise: Denoise) -> None:
         self.denoise, self.calls = denoise, 0
@@ -87,32 +87,32 @@ class Subject:
 
     @cached_property
     def draws(self) -> bool:
-        """Whether it says that it draws noise with these options."""
+        """Whether it is declared to draw noise with these options."""
         return self.info.draws_noise(self.options)
 
     def as_declared(self) -> Subject:
-        """With the default options, where those given make a deterministic sampler draw noise.
+        """With the default options, where the given ones make a deterministic sampler draw noise.
 
-        Order and evaluations are declared for the sampler as it comes.
+        Order and evaluations are declared for the default options.
         """
         if self.draws and not self.info.draws_noise({}):
             return Subject(self.info, self.info.check_options({}))
         return self
 
     def knowing(self, exact: Exact) -> Exact:
-        """What the model that this sampler is made for would know of these latents."""
+        """The exact denoiser of the kind of model that this sampler is made for."""
         return consistency(exact) if self.info.distilled else exact
 
     def denoiser(self) -> Exact:
-        """The plain case: every number of a clean latent is N(MEAN, STD^2)."""
+        """The default denoiser: every value of a clean latent is N(MEAN, STD^2)."""
         return self.knowing(gaussian(MEAN, STD))
 
     def noise(self, seed: int = 0, count: int = 1, shape: tuple[int, int, int] = SHAPE) -> Noise:
-        """The source that a run with this seed would hand it."""
+        """The noise source of a run with this seed."""
         return noise_source(self.info.noise, seed, count, shape)
 
     def steps(self, denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Step]:
-        """The sampler at work, as the engine starts it, without the engine's own checks."""
+        """The running sampler, started as by the engine, without the engine's checks."""
         function: Callable[..., Iterator[Step]] = torch.no_grad()(self.info.function)
         return function(Counted(denoise), x, list(sigmas), noise, **self.options)
 
@@ -125,13 +125,13 @@ class Subject:
         noise: Noise | None = None,
         seed: int = 0,
     ) -> list[Step]:
-        """All steps, with copies of their tensors; of image `seed` unless something else is given."""
+        """All steps, with copies of their tensors; of image `seed` by default."""
         x = start(seed=seed, sigma=sigmas[0]) if x is None else x.clone()
         noise = noise or self.noise(seed, len(x))
         return collect(self.steps(denoise or self.denoiser(), x, sigmas, noise), self.most(sigmas))
 
     def most(self, sigmas: Sequence[float]) -> int:
-        """How many steps are taken at most: one more than is right, to see it."""
+        """The maximum number of steps: one too many, to detect it."""
         return MOST_STEPS if self.adaptive else len(sigmas)
 
     @cached_property
@@ -142,11 +142,11 @@ class Subject:
 
     def insist_on_repeatable(self) -> None:
         if not self.repeatable:
-            raise NotJudged("rests on rule 4: one seed does not give one result")
+            raise NotJudged("depends on rule 4: one seed does not give one result")
 
 
 def collect(steps: Iterator[Step], most: int) -> list[Step]:
-    """Up to `most` steps, each copied when it comes."""
+    """Up to `most` steps, each copied when it is yielded."""
     taken = []
     for step in steps:
         taken.append(Step(step.index, step.sigma, step.x.clone(), step.denoised.clone()))
@@ -156,7 +156,7 @@ def collect(steps: Iterator[Step], most: int) -> list[Step]:
 
 
 def same(a: Tensor, b: Tensor) -> bool:
-    """Bit for bit, also where both are not numbers."""
+    """Whether a and b are equal bit for bit, or both NaN."""
     return a.shape == b.shape and bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 

@@ -1,6 +1,6 @@
-"""The history of runs: a SQLite database beside the pictures, which hold all that matters themselves.
+"""The history of runs: a SQLite database next to the images, which themselves hold their recipes.
 
-`History` is what is used; it needs neither torch nor a screen.
+`History` is the interface; it does not need torch.
 """
 
 from core.history.rows import RunRow

@@ -1,8 +1,8 @@
-"""The file behind the history: SQLite, opened anew for each piece of work.
+"""The history's SQLite file, opened for each read or write.
 
 A connection lives as long as one read or one write does. So threads and processes share nothing, a file that
-was deleted or set aside is noticed at once, and whoever is killed leaves the file to SQLite's own recovery.
-Every error of SQLite becomes a `UserError` of one sentence; `DamagedError` is one that `History` can mend.
+was deleted or set aside is noticed at once, and a killed process leaves the file to SQLite's own recovery.
+Every error of SQLite becomes a `UserError` of one sentence; `History` can repair after a `DamagedError`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 FORMAT = 1
 WAIT_SECONDS = 3.0  # for another process that is writing
-# What is committed survives a kill; a power cut may cost the last rows, and `sync` finds their pictures.
+# Committed rows survive a kill; a power cut may lose the last ones, and `sync` finds their images again.
 PRAGMAS = ("foreign_keys = ON", "synchronous = NORMAL")
 
 # `words` indexes the text of `runs` without a copy of it (https://www.sqlite.org/fts5.html, section 4.4.3).
@@ -68,21 +68,21 @@ SCHEMA = (
 
 
 class DamagedError(UserError):
-    """The file is no database, or one whose content does not fit together."""
+    """The file is not a database, or its content is inconsistent."""
 
 
 class UnwritableError(UserError):
-    """The file or its folder may not be written."""
+    """The file or its folder is not writable."""
 
 
 class Database:
-    """One file. `read` works where nothing may be written, and finds nothing where there is no file."""
+    """One file. `read` also works where nothing is writable, and finds nothing where there is no file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def create(self) -> bool:
-        """Make the tables where there are none yet; True if that was so. Raises UserError."""
+        """Make the tables if there are none; True if they were made. Raises UserError."""
         with _Explained(self.path), closing(self._connect("rwc")) as connection:
             if _format(connection, self.path):
                 return False
@@ -95,12 +95,12 @@ class Database:
             return True
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What `work` finds. Raises UserError: locked for too long, damaged, made by a newer program."""
+        """The result of `work`. Raises UserError: locked for too long, damaged, made by a newer program."""
         with _Explained(self.path), closing(self._reader()) as connection:
             return work(connection)
 
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do all of `work` or nothing. Raises UserError as `read` does, and where nothing can be written."""
+        """Do all of `work` or nothing. Raises UserError as `read` does, or where the file is read-only."""
         self.create()
         with _Explained(self.path), closing(self._connect("rw")) as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -109,7 +109,7 @@ class Database:
             return result
 
     def check(self) -> None:
-        """Read all of the file. Raises DamagedError if it does not fit together."""
+        """Check the whole file. Raises DamagedError if it is inconsistent."""
 
         def sound(connection: sqlite3.Connection) -> None:
             [[verdict]] = connection.execute("PRAGMA quick_check(1)").fetchall()
@@ -121,8 +121,8 @@ class Database:
     def set_aside(self) -> Path | None:
         """Give a damaged file another name in its folder; None where the file is sound.
 
-        Then another process has made a new one already, or the damage is in the index of words alone: that is
-        made anew here. The log beside the file goes first: a new file must never find the log of an old one.
+        Then another process has already made a new one, or only the index of words is damaged and is rebuilt
+        here. The write-ahead log is moved first: a new file must never find the log of an old one.
         """
         with suppress(UserError):
             self.check()
@@ -135,11 +135,11 @@ class Database:
                 with suppress(FileNotFoundError):
                     self.path.with_name(self.path.name + ending).replace(aside.with_name(aside.name + ending))
         except OSError as error:
-            raise UnwritableError(f"{self.path}: is damaged, and may not be renamed; rename it") from error
+            raise UnwritableError(f"{self.path}: is damaged and cannot be renamed here; rename it") from error
         return aside
 
     def _reader(self) -> sqlite3.Connection:
-        """A connection that finds the tables; those of an empty database in memory where there is no file."""
+        """A connection to the tables; to an empty database in memory where there is no file."""
         connection = self._readable() if os.path.exists(self.path) else _empty()
         try:
             if _format(connection, self.path):
@@ -151,7 +151,7 @@ class Database:
         return _empty()
 
     def _readable(self) -> sqlite3.Connection:
-        """SQLite reads its own log only where it may write, unless it is told that nobody else is there."""
+        """Read-only files need immutable mode: SQLite reads its log only where it may write."""
         try:
             return self._probed("rw")
         except sqlite3.OperationalError as error:
@@ -181,7 +181,7 @@ class Database:
 
 
 class _Explained:
-    """What SQLite raises inside becomes a UserError."""
+    """Turns SQLite's errors inside into UserErrors."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -194,18 +194,18 @@ class _Explained:
 
 
 def explained(path: Path, error: sqlite3.Error) -> UserError:
-    """One sentence for what SQLite said. Its error codes are not there before Python 3.11; its words are."""
+    """One sentence for an error of SQLite, by its message: Python before 3.11 has no error codes."""
     said = str(error).lower()
     if "locked" in said or "busy" in said:
         return UserError(f"{path}: is locked by another program; close that, or try again in a moment")
     if "full" in said:
         return UserError(f"{path}: there is no space left on the disk; free some and try again")
     if "readonly" in said or "unable to open" in said:
-        return UnwritableError(f"{path}: may not be written; change its permissions or choose another folder")
+        return UnwritableError(f"{path}: is not writable; change its permissions or choose another folder")
     damaged = "malformed" in said or "no such" in said  # a table or column that this format has
     if isinstance(error, sqlite3.OperationalError) and not damaged:
-        return UserError(f"{path}: SQLite says {said!r}; try again, or look at its folder and disk")
-    return DamagedError(f"{path}: is damaged; rename it, and the history is made anew from the pictures")
+        return UserError(f"{path}: SQLite reports {said!r}; try again, or check its folder and disk")
+    return DamagedError(f"{path}: is damaged; rename it, and the history is rebuilt from the images")
 
 
 def _format(connection: sqlite3.Connection, path: Path) -> int:
@@ -228,7 +228,7 @@ def _make_tables(connection: sqlite3.Connection) -> None:
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
-    """Readers then never wait for a writer. Here SQLite does not wait by itself for who does the same."""
+    """Readers then never wait for a writer. SQLite itself does not wait for another process here."""
     until = time.monotonic() + WAIT_SECONDS
     while True:
         try:

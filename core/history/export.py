@@ -17,18 +17,18 @@ _BLOCK = 2**20
 
 
 def write_zip(folder: Path, rows: Sequence[RunRow], path: Path) -> int:
-    """The pictures of these runs byte for byte, and `runs.json`, which says what each is; the file's size.
+    """Write the runs' images byte for byte, and `runs.json`, which describes each; returns the file's size.
 
-    Pictures that are gone are left out. Raises UserError: there is none, or the file cannot be written.
+    Missing images are left out. Raises UserError: there is none, or the file cannot be written.
     """
     there = [(row, [name for name in row.names if (folder / name).is_file()]) for row in rows]
     if not any(names for _, names in there):
-        raise UserError("there is no picture to export; choose a run whose picture is still there")
+        raise UserError("there is no image to export; choose a run whose image still exists")
     return write_stream(path, zip_blocks(folder, there))
 
 
 def zip_blocks(folder: Path, runs: Sequence[tuple[RunRow, Sequence[str]]]) -> Iterator[bytes]:
-    """The zip file of each run's named pictures, a block after the other, never whole in memory."""
+    """The zip file of each run's named images, block by block, never whole in memory."""
     sink = _Sink()
     listed = [{**row.to_dict(), "names": list(names), "owner": "", "steps": None} for row, names in runs]
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
@@ -44,7 +44,7 @@ def zip_blocks(folder: Path, runs: Sequence[tuple[RunRow, Sequence[str]]]) -> It
 
 
 class _Sink(io.RawIOBase):
-    """What is written to it is taken out again. It cannot be sought, so zipfile writes in one pass."""
+    """A buffer to write to and take from. It is not seekable, so zipfile writes in one pass."""
 
     def __init__(self) -> None:
         self._data = bytearray()
@@ -58,7 +58,7 @@ class _Sink(io.RawIOBase):
         return len(block)
 
     def take(self) -> bytes:
-        """What was written since the last time."""
+        """The bytes written since the last call."""
         data = bytes(self._data)
         self._data.clear()
         return data

@@ -1,4 +1,4 @@
-"""How runs stand in the tables: what is put in, and what is taken out as `RunRow`."""
+"""Write and read runs in the tables, as `RunRow`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _INSERT = (
 
 
 def of_ids(runs: Iterable[str], owner: str | None) -> tuple[str, list[Any]]:
-    """(condition, values) for these ids, as one value: there may be more of them than SQL has room for."""
+    """(condition, values) for these ids, as one JSON value: SQL limits the number of values."""
     condition, values = Filter(owner=owner).sql()
     wanted = json.dumps([str(run) for run in runs])
     return f"id IN (SELECT value FROM json_each(?)) AND {condition}", [wanted, *values]
@@ -32,7 +32,7 @@ def of_ids(runs: Iterable[str], owner: str | None) -> tuple[str, list[Any]]:
 def rows_of(
     connection: sqlite3.Connection, query: str, values: Sequence[Any], *, strict: bool = False
 ) -> list[RunRow]:
-    """The runs of a query. One whose settings a newer program wrote is left out of a listing, or raised."""
+    """The runs of a query. One with settings of a newer program is left out, or raises with `strict`."""
     connection.row_factory = sqlite3.Row
     names = "SELECT name FROM pictures WHERE run = ? ORDER BY position"
     rows = []
@@ -48,7 +48,7 @@ def rows_of(
 
 
 def insert(connection: sqlite3.Connection, row: RunRow, thumbnails: Sequence[bytes | None] = ()) -> None:
-    """Add a run in place of whatever else had its pictures."""
+    """Add a run; it replaces any run that had its images."""
     connection.execute("DELETE FROM runs WHERE id = ?", [row.id])
     earlier: set[tuple[int]] = set()
     for name in row.names:
@@ -63,9 +63,9 @@ def insert(connection: sqlite3.Connection, row: RunRow, thumbnails: Sequence[byt
 
 
 def insert_found(connection: sqlite3.Connection, row: RunRow) -> bool:
-    """Add a run that `sync` found, unless someone has added its picture in the meantime.
+    """Add a run that `sync` found, unless its image has been added in the meantime.
 
-    What it branched from is told by its settings, which hold those of its parent.
+    Its parent is found by the settings it branched from.
     """
     known = "SELECT 1 FROM pictures WHERE name = ? UNION SELECT 1 FROM runs WHERE id = ?"
     if connection.execute(known, [row.names[0], row.id]).fetchone():

@@ -1,4 +1,4 @@
-"""Rows for what no row is known of: pictures in a folder, and a damaged database."""
+"""Recover rows: from images in a folder that have none, and from a damaged database."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _MOST = 10**9
 
 
 def found_pictures(folder: Path, known: set[str]) -> Iterator[RunRow]:
-    """A row for each run whose pictures have a recipe and are not in `known`, by name.
+    """A row for each run whose images have a recipe and are not in `known`, by name.
 
-    Pictures of one batch are one run where the steps beside the first of them say so, else each is its own.
+    Images of one batch are one run where the first one's steps file says so, else each is its own run.
     """
     try:
         names = sorted(path.name for path in folder.glob(f"*{PICTURE}") if not path.name.startswith("."))
@@ -34,7 +34,7 @@ def found_pictures(folder: Path, known: set[str]) -> Iterator[RunRow]:
     recipes: dict[str, Recipe] = {}
     for name in names:
         if name not in known:
-            with suppress(UserError, OSError):  # another program's picture, or one that is damaged
+            with suppress(UserError, OSError):  # another program's image, or one that is damaged
                 recipes[name] = read_recipe(folder / name)
     taken: set[str] = set()
     for name in recipes:
@@ -46,7 +46,7 @@ def found_pictures(folder: Path, known: set[str]) -> Iterator[RunRow]:
 
 
 def salvaged(database: Path) -> list[RunRow]:
-    """The rows that can still be read of a damaged database: stars, owners and branches are only there."""
+    """The rows that can still be read from a damaged database: only it holds stars, owners and branches."""
     rows: list[RunRow] = []
     with suppress(sqlite3.Error), closing(sqlite3.connect(database)) as connection:
         connection.row_factory = sqlite3.Row
@@ -59,7 +59,7 @@ def salvaged(database: Path) -> list[RunRow]:
 
 
 def _row(path: Path, recipes: Mapping[str, Recipe]) -> RunRow:
-    """The run of which this is the first picture."""
+    """The run whose first image this is."""
     recipe, steps = recipes[path.name], path.with_suffix(STEPS)
     more = _said(steps, recipe.settings)
     settings = more.get("settings", recipe.settings)
@@ -78,7 +78,7 @@ def _row(path: Path, recipes: Mapping[str, Recipe]) -> RunRow:
 
 
 def _batch(first: str, settings: Settings, recipes: Mapping[str, Recipe]) -> tuple[str, ...]:
-    """The pictures of a batch: those that follow, as far as they are of its settings."""
+    """The images of a batch: those that follow with its settings."""
     names = list(recipes)
     following = names[names.index(first) :][: settings.batch]
     same = [recipes[name].settings == settings.for_image(i) for i, name in enumerate(following)]
@@ -86,7 +86,7 @@ def _batch(first: str, settings: Settings, recipes: Mapping[str, Recipe]) -> tup
 
 
 def _said(steps: Path, settings: Settings) -> dict[str, Any]:
-    """What a file of steps says of its run, if it belongs to a picture of these settings."""
+    """The run's values in a steps file, if it belongs to an image of these settings."""
     try:
         values = json.loads(_notes(steps))
         whole = Settings.from_dict(values["settings"])
@@ -98,10 +98,10 @@ def _said(steps: Path, settings: Settings) -> dict[str, Any]:
         check_flag("stopped", values["stopped"])
         return {"settings": whole, "stopped": values["stopped"], "evals": evals, "seconds": float(seconds)}
     except (OSError, UserError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
-        return {}  # the picture is what counts; opening the steps will say what is wrong with them
+        return {}  # the image is enough; opening the steps file will report its error
 
 
 def _notes(steps: Path) -> str:
-    """The JSON in a file of steps (core/inference/trajectory_file.py): read here without torch."""
+    """The JSON in a steps file (core/inference/trajectory_file.py), read without torch."""
     _, metadata = read_safetensors(MappedFile(steps))
     return metadata[_KEY]

@@ -28,18 +28,18 @@ COLUMNS = (
     "parent",
     "parent_step",
 )
-PICTURE, STEPS = ".png", ".steps.safetensors"  # how the names of files end
+PICTURE, STEPS = ".png", ".steps.safetensors"  # file suffixes
 _LATEST, _MOST = 1e11, 2**53
-# What stands in a row apart from these, to be searched: taken from the settings.
+# Further columns, taken from the settings for searching.
 SEARCHED = ("prompt", "negative", "sampler")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRow:
-    """A run that was kept. `names` are its picture files, `steps` is that of its trajectory, in the folder.
+    """A saved run. `names` are its image files and `steps` its trajectory file, in the folder.
 
-    `created` is in seconds since 1970, `evals` and `seconds` what the run took (0 where only its picture was
-    found). `owner` is the token of whoever asked for it, empty for the one at this machine. `parent` is the
+    `created` is in seconds since 1970, `evals` and `seconds` what the run took (0 where only its image was
+    found). `owner` is the token of the client that asked for it, empty on this machine. `parent` is the
     id of the run that it branched from, after `parent_step` steps.
     """
 
@@ -60,7 +60,7 @@ class RunRow:
 
     def __post_init__(self) -> None:
         if not self.names:
-            raise UserError("a run without a picture cannot be kept in the history")
+            raise UserError("a run without an image cannot be saved in the history")
         for name in (*self.names, *([self.steps] if self.steps else [])):
             check_name(name)
         for name in ("id", "model", "model_sha256", "owner", *([] if self.parent is None else ["parent"])):
@@ -75,7 +75,7 @@ class RunRow:
         return {**vars(self), "names": list(self.names), "settings": self.settings.to_dict()}
 
     def values(self) -> dict[str, Any]:
-        """What stands in the database, by column."""
+        """The row's values, by column."""
         searched = {name: getattr(self.settings, name) for name in SEARCHED}
         return {
             **{name: getattr(self, name) for name in COLUMNS},
@@ -85,8 +85,8 @@ class RunRow:
 
     @classmethod
     def of(cls, row: sqlite3.Row, names: tuple[str, ...]) -> RunRow:
-        """The run in a row of the database, which anyone may have made. Raises UserError for one that is not
-        sound, or of settings that this program does not know.
+        """The run in a row of the database, which is not trusted. Raises UserError for damaged or unknown
+        settings.
         """
         values = {name: row[name] for name in COLUMNS}
         try:
@@ -98,23 +98,23 @@ class RunRow:
 
 
 def settings_text(settings: Settings) -> str:
-    """The same settings give the same text, so that a run can be found by them."""
+    """Settings as canonical text, so that a run can be found by them."""
     return json.dumps(settings.to_dict(), sort_keys=True, separators=(",", ":"))
 
 
 def run_id(name: str, content: bytes) -> str:
-    """The id of the run whose first picture this is.
+    """The id of the run whose first image this is.
 
-    It follows from the file alone, so that links and branches outlive a database that had to be made anew,
-    and it cannot be guessed without the picture.
+    It depends only on the file, so that links and branches survive a rebuilt database, and it cannot be
+    guessed without the image.
     """
     return hashlib.sha256(name.encode() + b"\0" + content).hexdigest()[:16]
 
 
 def check_name(name: object) -> str:
-    """The name of a picture or a file of steps in the folder itself, on any system. Raises UserError.
+    """The name of an image or a steps file directly in the folder, on any system. Raises UserError.
 
-    Whatever a database or a recipe says, nothing else is ever opened, handed out or deleted.
+    Whatever a database or a recipe says, no other file is ever opened, served or deleted.
     """
     named = isinstance(name, str) and name.endswith((PICTURE, STEPS)) and not name.startswith(".")
     if not named or re.search(r"[/\\:\0]", str(name)):

@@ -1,8 +1,8 @@
-"""What is looked for in the history, as conditions in SQL.
+"""Searches of the history, as SQL conditions.
 
-Typed text is never given to SQLite's query language: each word becomes a quoted prefix, so that quotes,
-operators and half-typed words mean themselves. What its index has no words for (emoji, and scripts that are
-written without spaces) is looked for letter by letter.
+Typed text never reaches SQLite's query syntax: each word becomes a quoted prefix, so that quotes, operators
+and half-typed words are taken literally. Text that its index does not split into words (emoji, and scripts
+without spaces) is searched as a substring.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _PIECES = re.compile(r'"(?P<phrase>[^"]*)(?P<end>"?)|(?P<word>[^\s"]+)')
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
-    """Which runs: all words of `text` in prompt or negative prompt, and what else is not None.
+    """Which runs: all words of `text` in prompt or negative prompt, and every filter that is not None.
 
-    A phrase in quotes stands as it is written. `since` and `until` are seconds since 1970, `until` not
-    included. An `owner` of None is everybody.
+    A phrase in quotes matches exactly. `since` and `until` are seconds since 1970, `until` not
+    included. An `owner` of None means all owners.
     """
 
     text: str = ""
@@ -53,12 +53,12 @@ class Filter:
 
 
 def clean(text: str) -> str:
-    """Text that SQLite can be given: without the halves of surrogate pairs."""
+    """Text that SQLite accepts: without lone surrogates."""
     return text.encode("utf-8", "replace").decode()
 
 
 def parsed(text: str) -> tuple[str, list[str]]:
-    """(query of FTS5, empty if there are no words in the text; what is to be looked for letter by letter)."""
+    """(FTS5 query, empty without words; texts to search as substrings)."""
     said = text[:MAX_TEXT].encode("utf-8", "ignore").decode().replace("\0", " ")
     words, literal = [], []
     for match in list(_PIECES.finditer(said))[:MAX_WORDS]:
@@ -71,6 +71,6 @@ def parsed(text: str) -> tuple[str, list[str]]:
 
 
 def _has_words(piece: str) -> bool:
-    """Whether the index has it as words: letters and digits, none of a rare script or one without spaces."""
+    """Whether the index splits it into words: letters and digits of common scripts with spaces."""
     letters = [c for c in piece if c.isalnum()]
     return bool(letters) and not any(unicodedata.category(c) == "Lo" or ord(c) > 0xFFFF for c in letters)

@@ -1,8 +1,8 @@
-"""The history itself: what is kept of each run, how it is found again, and how it goes.
+"""The history: save, find and delete runs.
 
-Files come first: a run's pictures and steps are written before its row, and go before it. So a process that
-is killed leaves at worst a picture without a row, and `sync` gives it one. The database can be lost
-altogether: it is made anew from the recipes in the pictures.
+Files come first: a run's images and steps are written before its row, and deleted before it. So a killed
+process leaves at worst an image without a row, and `sync` adds one. A lost database is rebuilt from the
+recipes in the images.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 FILE = "history.sqlite"
-_GONE = "this run is not in the history; it was deleted, or it is someone else's"
+_GONE = "this run is not in the history; it was deleted, or it belongs to someone else"
 
 
 class History:
-    """The runs whose pictures are in `folder`. Any number of threads and processes may use one at once.
+    """The runs whose images are in `folder`. Any number of threads and processes may use one at once.
 
-    Making one never fails. Where the folder may not be written, reading works all the same (of the pictures,
-    if there is no database), and `trouble` is the sentence that every writing raises. Who names an `owner`
-    finds, changes and deletes only that owner's runs; any other id is as good as none.
+    Making one never fails. Where the folder is not writable, reading still works (from the images if there is
+    no database), and `trouble` is the error that every write raises. A caller that names an `owner` finds,
+    changes and deletes only that owner's runs; other ids are treated as missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -69,7 +69,7 @@ class History:
         return rows[0]
 
     def named(self, name: str, owner: str | None = None) -> RunRow:
-        """The run that a person means: by its id, the beginning of it, or its picture's name or number.
+        """The run that a person means: by its id, the first characters of it, or its image's name or number.
 
         Raises UserError when there is none, or more than one.
         """
@@ -80,19 +80,19 @@ class History:
         values = [*values, max(len(name), 4), *[clean(name)] * 3, number]
         rows = self._read(lambda connection: rows_of(connection, query, values))
         if not rows:
-            raise UserError(f"run {shown(name)}: there is none of this id or picture in the history")
+            raise UserError(f"run {shown(name)}: the history has no run with this id or image")
         if len(rows) > 1:
-            raise UserError(f"run {shown(name)}: more than one id begins so; write more of it")
+            raise UserError(f"run {shown(name)}: several ids start like this; give more of the id")
         return rows[0]
 
     def search(self, text: str = "", *, limit: int = 60, offset: int = 0, **filters: Any) -> list[RunRow]:
-        """The runs that fit, newest first. Text and filters are those of `Filter`."""
+        """The matching runs, newest first. Text and filters are those of `Filter`."""
         condition, values = Filter(text=text, **filters).sql()
         query = f"{SELECT} WHERE {condition} ORDER BY created DESC, number DESC LIMIT ? OFFSET ?"
         return self._read(lambda connection: rows_of(connection, query, [*values, limit, offset]))
 
     def count(self, text: str = "", **filters: Any) -> int:
-        """How many fit."""
+        """How many runs match."""
         condition, values = Filter(text=text, **filters).sql()
         query = f"SELECT count(*) FROM runs WHERE {condition}"
         return int(self._read(lambda connection: connection.execute(query, values).fetchone()[0]))
@@ -112,7 +112,7 @@ class History:
         return self._read(lambda connection: rows_of(connection, query, [clean(run), *values]))
 
     def tree(self, run: str, owner: str | None = None) -> list[RunRow]:
-        """The whole family: everything that came from the first ancestor that is known, oldest first."""
+        """The whole tree: all branches of the first known ancestor, oldest first."""
         condition, values = Filter(owner=owner).sql()
         query = f"""
             WITH RECURSIVE
@@ -126,14 +126,14 @@ class History:
             {SELECT} WHERE id IN family AND {condition} ORDER BY created, number"""
         return self._read(lambda connection: rows_of(connection, query, [clean(run), *values]))
 
-    # Pictures.
+    # Images.
 
     def path(self, name: str) -> Path:
-        """Where a run's picture or its file of steps is. Raises UserError for any other name."""
+        """The path of a run's image or steps file. Raises UserError for any other name."""
         return self.folder / check_name(name)
 
     def thumbnails(self, run: str, owner: str | None = None) -> list[bytes]:
-        """A JPEG of each picture, 256 pixels at most; empty for one that is gone."""
+        """A JPEG of each image, 256 pixels at most; empty for a missing one."""
         condition, values = of_ids([run], owner)
         query = (
             "SELECT name, thumbnail FROM pictures JOIN runs ON run = number "
@@ -142,7 +142,7 @@ class History:
         return [small for _, small in self._thumbnails(query, values)]
 
     def covers(self, runs: Iterable[str], owner: str | None = None) -> dict[str, bytes]:
-        """The JPEG of each run's first picture, by the run's id; empty for one that is gone."""
+        """The JPEG of each run's first image, by the run's id; empty for a missing one."""
         condition, values = of_ids(runs, owner)
         query = (
             "SELECT name, thumbnail, id FROM pictures JOIN runs ON run = number "
@@ -167,10 +167,10 @@ class History:
         parent_step: int | None = None,
         created: float | None = None,
     ) -> RunRow:
-        """Keep a run whose files (names in the folder) are there. `RunRow` says what each is.
+        """Save a run whose files (names in the folder) exist. `RunRow` describes the fields.
 
-        A row that `sync` made of one of these pictures in the meantime gives way. Raises UserError, and then
-        nothing is kept.
+        It replaces a row that `sync` made for one of these images in the meantime. Raises UserError, and
+        then nothing is saved.
         """
         row = RunRow(
             id=self._id(names),
@@ -192,17 +192,16 @@ class History:
         return row
 
     def star(self, run: str, on: bool = True, owner: str | None = None) -> None:
-        """Mark a run, or take the mark away. Raises UserError."""
+        """Star or unstar a run. Raises UserError."""
         condition, values = of_ids([run], owner)
         query = f"UPDATE runs SET starred = ? WHERE {condition}"
         if not self._write(lambda connection: connection.execute(query, [on, *values]).rowcount):
             raise UserError(_GONE)
 
     def delete(self, runs: Iterable[str], owner: str | None = None) -> int:
-        """Delete runs with their pictures and steps, and what no other run started from; how many there were.
+        """Delete runs with their images, steps, and inputs that no other run uses; returns how many.
 
-        Branches of them stay. Raises UserError when a file cannot be deleted, and then the rows are all there
-        still.
+        Their branches stay. Raises UserError when a file cannot be deleted, and then all rows stay.
         """
         condition, values = of_ids(runs, owner)
         if self.trouble:
@@ -213,14 +212,14 @@ class History:
                 with plain_errors(self.path(name)):
                     self.path(name).unlink(missing_ok=True)
         forget_inputs(self.folder, self._inputs_of(rows))
-        condition, values = of_ids((row.id for row in rows), owner)  # not those that could not be read
+        condition, values = of_ids((row.id for row in rows), owner)  # without those that could not be read
         query = f"DELETE FROM runs WHERE {condition}"
         return int(self._write(lambda connection: connection.execute(query, values).rowcount))
 
     def export_zip(self, runs: Iterable[str], path: Path, owner: str | None = None) -> int:
-        """Write the runs' pictures, byte for byte, and a list of them into a zip file; its size.
+        """Write the runs' images, byte for byte, and a list of them into a zip file; returns its size.
 
-        The file is whole or not there at all. Raises UserError.
+        The file is complete or not written at all. Raises UserError.
         """
         condition, values = of_ids(runs, owner)
         query = f"{SELECT} WHERE {condition} ORDER BY created, number"
@@ -228,7 +227,7 @@ class History:
         return export.write_zip(self.folder, rows, path)
 
     def sync(self) -> int:
-        """Give pictures in the folder that have no row one; how many there were. Raises UserError."""
+        """Add a row for each image in the folder that has none; returns how many. Raises UserError."""
         known = self._read(
             lambda connection: {name for [name] in connection.execute("SELECT name FROM pictures")}
         )
@@ -251,11 +250,11 @@ class History:
             self._rebuild()
         except UnwritableError as error:
             self._read_only(str(error))
-        except UserError as error:  # locked, full or newer: whatever is asked of it next will say so
+        except UserError as error:  # locked, full or newer: the next call will report it
             log.warning("%s", error)
 
     def _read_only(self, trouble: str, *, damaged: bool = False) -> None:
-        """Go on without writing. A database that cannot be had here is made elsewhere, of the pictures."""
+        """Continue read-only. If the database is unusable, a temporary one is made from the images."""
         log.warning("the history can only be read: %s", trouble)
         self.trouble = trouble
         if damaged or not self._database.path.exists():
@@ -267,7 +266,7 @@ class History:
             self._database.write(lambda connection: sum(insert_found(connection, row) for row in rows))
 
     def _rebuild(self) -> None:
-        """Set a damaged database aside; what can be read of it, and the pictures, make the new one."""
+        """Set a damaged database aside; rebuild from its readable rows and the images."""
         try:
             aside = self._database.set_aside()
         except UnwritableError as error:
@@ -275,7 +274,7 @@ class History:
             return
         if aside is None:
             return
-        log.warning("%s was damaged: it is kept as %s and made anew", self._database.path, aside.name)
+        log.warning("%s was damaged: it is saved as %s and rebuilt", self._database.path, aside.name)
         rows = salvaged(aside)
         self._database.write(lambda connection: sum(insert_found(connection, row) for row in rows))
         self.sync()
@@ -300,10 +299,10 @@ class History:
         try:
             return run_id(names[0], self.path(names[0]).read_bytes()) if names else ""
         except OSError as error:
-            raise UserError(f"{self.path(names[0])}: is not there, so its run cannot be kept") from error
+            raise UserError(f"{self.path(names[0])}: does not exist, so its run cannot be saved") from error
 
     def _inputs_of(self, rows: Sequence[RunRow]) -> set[str]:
-        """The hashes of the pictures that these runs alone started from."""
+        """The hashes of the inputs that only these runs use."""
         settings = [row.settings for row in rows]
         hashes = {sha256 for one in settings for sha256 in (one.image_sha256, one.mask_sha256) if sha256}
         query = """SELECT DISTINCT value FROM runs, json_each(?) WHERE instr(settings, value)
@@ -317,7 +316,7 @@ class History:
         return self._read(lambda connection: [name for [name] in connection.execute(query, values)])
 
     def _thumbnails(self, query: str, values: Sequence[Any]) -> list[tuple[sqlite3.Row, bytes]]:
-        """Each row with its thumbnail; those that are missing are made, and kept if that is possible."""
+        """Each row with its thumbnail; missing ones are made, and saved if possible."""
 
         def work(connection: sqlite3.Connection) -> list[sqlite3.Row]:
             connection.row_factory = sqlite3.Row

@@ -1,4 +1,4 @@
-"""Small JPEGs of pictures, for the grid of the history."""
+"""Small JPEGs of images, for the grid of the history."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIDE, QUALITY = 256, 85
 
 
 def thumbnail(path: Path | BinaryIO) -> bytes | None:
-    """The picture as a JPEG of 256 pixels at most; None for a file that is gone or cannot be decoded."""
+    """The image as a JPEG of 256 pixels at most; None for a missing or damaged file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

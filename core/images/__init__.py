@@ -1,1 +1,1 @@
-"""Images that a run starts from and makes: read, brought to size, pasted back, turned to tensors."""
+"""Init images, masks and results: read, resize, paste back, convert to tensors."""

@@ -1,7 +1,7 @@
-"""How what a run makes goes back into the picture that it started from.
+"""Pastes a run's result back into its init image.
 
-It is kept small: the part around the mask alone. Everywhere else the run's finished picture is the one that
-it started from, to the bit.
+Only the part around the mask is stored. Everywhere else the finished image equals the init image, bit for
+bit.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _MOST = 2**16  # pixels a side
 
 @dataclass(frozen=True, eq=False)
 class Paste:
-    """What stands in `box` of a picture of `size`.
+    """The content of `box` in an image of `size`.
 
-    canvas: the picture there (RGB). mask: how much of what is made shows (L). inner: where in the whole
-    picture goes what is made; None for all over it.
+    canvas: the init image there (RGB). mask: the opacity of the result (L). inner: where the result goes in
+    the whole image; None for all of it.
     """
 
     canvas: Image.Image
@@ -38,7 +38,7 @@ class Paste:
 
     @classmethod
     def of(cls, prepared: Prepared) -> Paste | None:
-        """None where the result is shown as it is."""
+        """None where the result is shown without pasting."""
         box = None if prepared.paste is None else prepared.paste.getbbox()
         if box is None or prepared.paste is None:
             return None
@@ -47,13 +47,13 @@ class Paste:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is missing around it."""
+        """Whether `box` is the whole image."""
         return self.box == (0, 0, *self.size)
 
     def finish(self, made: Image.Image, picture: Image.Image | None = None) -> Image.Image:
-        """What was made, pasted back into `picture`: any one that the same run has made.
+        """The result, pasted back into `picture`: any image that the same run has made.
 
-        Without it, the part around the mask alone. Raises UserError for a picture of another size.
+        Without it, only the part around the mask. Raises UserError for an image of another size.
         """
         left, upper = (0, 0) if self.inner is None else self.inner[:2]
         if self.inner is not None:
@@ -66,8 +66,8 @@ class Paste:
             return part
         if picture.size != self.size:
             raise UserError(
-                f"the picture is {picture.width}x{picture.height}, and the run's is "
-                f"{self.size[0]}x{self.size[1]}: give that"
+                f"the image is {picture.width}x{picture.height}, but the run's is "
+                f"{self.size[0]}x{self.size[1]}: give the run's image"
             )
         whole = picture.convert("RGB")
         whole.paste(part, self.box[:2])
@@ -82,19 +82,19 @@ class Paste:
         return buffer.getvalue()
 
     def to_dict(self) -> dict[str, Any]:
-        """Sizes and places, ready for JSON."""
+        """Sizes and positions, ready for JSON."""
         return {"size": self.size, "box": self.box, "inner": self.inner}
 
     @classmethod
     def read(cls, values: Any, png: bytes) -> Paste:
-        """What `to_dict` and `to_png` made. Raises ValueError or UserError for anything else."""
+        """The object that `to_dict` and `to_png` wrote. Raises ValueError or UserError for anything else."""
         size, box = _numbers(values["size"], 2), _numbers(values["box"], 4)
         if size[0] * size[1] > MAX_PIXELS:
-            raise ValueError("a picture that is larger than any that a run starts from")
+            raise ValueError("the image is larger than any init image")
         inner = None if values["inner"] is None else _numbers(values["inner"], 4)
         for left, upper, right, lower in filter(None, (box, inner)):
             if not (0 <= left < right <= size[0] and 0 <= upper < lower <= size[1]):
-                raise ValueError("a box that is outside of its picture")
+                raise ValueError("a box is outside its image")
         image = _opened(png, (box[2] - box[0], box[3] - box[1]))
         return cls(image.convert("RGB"), image.getchannel("A"), size, box, inner)
 
@@ -109,14 +109,14 @@ def _opened(png: bytes, size: tuple[int, int]) -> Image.Image:
             image.load()
             return image
     except Exception as error:  # decoders raise almost anything on damaged files
-        raise ValueError("a picture that cannot be read") from error
-    raise ValueError("not the picture that its notes say")
+        raise ValueError("the image cannot be read") from error
+    raise ValueError("the image's mode or size is wrong")
 
 
 def _numbers(values: Any, count: int) -> Any:
     numbers = tuple(values)
     if len(numbers) != count:
-        raise ValueError("not so many numbers")
+        raise ValueError("wrong count of numbers")
     for number in numbers:
         check_whole("pixels", number, 0, _MOST)
     return numbers

@@ -1,7 +1,7 @@
-"""The pictures that runs started from, kept beside what came of them: each once, under its pixels' hash.
+"""Init images and masks, saved with the runs' results: each once, named by the hash of its pixels.
 
-They are lossless, in a folder of their own, so that a run of img2img can be opened, made again and verified
-later, when the picture it began with is long gone from where it was.
+They are lossless, in their own folder, so that an img2img run can be opened, repeated and verified after its
+original file is gone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FOLDER = "inputs"
 
 
 def keep_inputs(folder: Path, inputs: Inputs) -> None:
-    """Keep a picture and its mask among the runs of `folder`. Raises UserError."""
+    """Save an init image and its mask in `folder`. Raises UserError."""
     pictures = {inputs.given.image_sha256: inputs.image, inputs.given.mask_sha256: inputs.mask}
     for sha256, picture in pictures.items():
         path = _path(folder, str(sha256))
@@ -36,7 +36,7 @@ def keep_inputs(folder: Path, inputs: Inputs) -> None:
 
 
 def kept_inputs(folder: Path, settings: Settings) -> Inputs | None:
-    """What a run with these settings started from; None where it was nothing, or is not there as it was."""
+    """The init image and mask of a run with these settings; None without one, or where the files changed."""
     if settings.image_sha256 is None:
         return None
     mask = None if settings.mask_sha256 is None else _path(folder, settings.mask_sha256)
@@ -51,7 +51,7 @@ def kept_inputs(folder: Path, settings: Settings) -> Inputs | None:
 
 
 def forget_inputs(folder: Path, hashes: Iterable[str]) -> None:
-    """Delete the pictures with these hashes. Raises UserError."""
+    """Delete the images with these hashes. Raises UserError."""
     for sha256 in hashes:
         path = _path(folder, sha256)
         with plain_errors(path):

@@ -1,8 +1,8 @@
-"""Pictures that a run starts from: reading any file, bringing it to size, and pasting the result back.
+"""Init images and masks: read any file, resize it, and paste the result back.
 
-Everything here is pictures of 8 bits a channel, as PIL images; latents are made of them in
-core/inference/start.py. A mask is greyscale: white is painted anew, black is kept. This module never imports
-torch, so that bad input is found before the engine is loaded.
+All images are PIL images of 8 bits a channel; core/inference/start.py encodes them to latents. A mask is
+greyscale: white is repainted, black is kept. This module never imports torch, so that bad input is found
+before the engine is loaded.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from core.request.settings import Settings
 
 ImageSource = str | Path | Image.Image
 Box = tuple[int, int, int, int]  # left, upper, right, lower, as PIL counts
-_EMPTY = "the mask is black all over: paint white what is to change, or invert it"
+_EMPTY = "the mask is all black: paint the area to change white, or invert the mask"
 _WHITE = (255, 255, 255)
 _LANCZOS, _BILINEAR = Image.Resampling.LANCZOS, Image.Resampling.BILINEAR
 
 
 def read_picture(source: ImageSource) -> Image.Image:
-    """Any picture as RGB: turned as its EXIF says, on white where it is transparent, 8 bits a channel.
+    """Any image as RGB, 8 bits a channel: rotated by its EXIF, on white where it is transparent.
 
-    Of a moving picture the first one. Raises UserError: no such file, no picture, damaged or cut off, more
+    Of an animation the first frame. Raises UserError: no such file, not an image, damaged or cut off, more
     than 64 million pixels.
     """
     image = _read(source)
@@ -46,7 +46,7 @@ def read_picture(source: ImageSource) -> Image.Image:
 
 
 def read_mask(source: ImageSource) -> Image.Image:
-    """A mask, in 8 bits of grey: the opacity of a picture with transparent parts, else its lightness.
+    """A mask as 8-bit greyscale: the alpha of an image with transparent parts, else its lightness.
 
     Raises UserError as `read_picture` does.
     """
@@ -60,7 +60,7 @@ def read_mask(source: ImageSource) -> Image.Image:
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """The picture to start from (RGB), and the mask that belongs to it (L, of the same shape)."""
+    """The init image (RGB) and its mask (L, of the same aspect ratio)."""
 
     image: Image.Image
     mask: Image.Image | None = None
@@ -70,20 +70,20 @@ class Inputs:
         """Both from files or PIL images; None when neither is given. Raises UserError."""
         if image is None:
             if mask is not None:
-                raise UserError("a mask has no effect without the picture it belongs to (--image); give one")
+                raise UserError("a mask has no effect without an init image (--image); give one")
             return None
         picture = read_picture(image)
         return cls(picture, None if mask is None else _of_shape(read_mask(mask), picture.size))
 
     @cached_property
     def given(self) -> InputInfo:
-        """What a request has to know of them."""
+        """Sizes and hashes, for a request."""
         mask_sha256 = None if self.mask is None else _sha256(self.mask)
         return InputInfo(*self.image.size, _sha256(self.image), mask_sha256)
 
 
 def check_inputs(request: Request, inputs: Inputs | None) -> None:
-    """Find what is wrong with a request and its pictures before a model is there. Raises UserError."""
+    """Check a request and its images before a model is loaded. Raises UserError."""
     check_given(request, None if inputs is None else inputs.given)
     if inputs is not None and inputs.mask is not None and not any(request.outpaint):
         mask = ImageOps.invert(inputs.mask) if request.invert_mask else inputs.mask
@@ -93,11 +93,11 @@ def check_inputs(request: Request, inputs: Inputs | None) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A picture and mask at the size of a run, and how what comes out goes back where it came from.
+    """An init image and mask at the size of a run, and how to paste the result back.
 
-    mask: 255 is painted anew, 0 is kept, with the blur between; None without one.
-    canvas: the whole picture that the result is pasted on, at `box`, or all over it when that is None.
-    paste: how much of the result shows on the canvas; None to show the result alone.
+    mask: 255 is repainted, 0 is kept, with the blur between; None without one.
+    canvas: the whole image that the result is pasted on, at `box`, or over all of it when that is None.
+    paste: the opacity of the result on the canvas; None to show only the result.
     """
 
     image: Image.Image
@@ -107,7 +107,7 @@ class Prepared:
     paste: Image.Image | None = None
 
     def finish(self, made: Image.Image) -> Image.Image:
-        """What a run made of this, pasted back. Where `paste` is 0 the canvas stays as it is, to the bit."""
+        """The run's result, pasted back. Where `paste` is 0 the canvas is unchanged, bit for bit."""
         if self.paste is None:
             return made
         if self.box is not None:
@@ -119,7 +119,7 @@ class Prepared:
 
 
 def prepare(inputs: Inputs, settings: Settings) -> Prepared:
-    """Resize, extend, mask, blur and cut as the settings say. Raises UserError for a mask that is empty."""
+    """Resize, extend, mask, blur and crop by the settings. Raises UserError for an empty mask."""
     picture, mask = inputs.image, inputs.mask
     if mask is not None:
         mask = ImageOps.invert(mask) if settings.invert_mask else mask
@@ -136,13 +136,13 @@ def prepare(inputs: Inputs, settings: Settings) -> Prepared:
 
 
 def _masked(canvas: Image.Image, inside: Image.Image, settings: Settings) -> Prepared:
-    """`inside` is the mask of the picture without what is painted around it."""
+    """`inside` is the mask of the image before outpainting."""
     blur, sides = settings.mask_blur or 0, settings.outpaint
     around = _around(canvas.size, sides)
     hard = ImageChops.lighter(around, _extended(inside, sides))
     if hard.getbbox() is None:
         raise UserError(_EMPTY)
-    # What is new around the picture is blurred to the inside alone: there is nothing outside to keep.
+    # The outpainted border is blurred only inwards: there is nothing to keep outside.
     wider = ImageChops.lighter(hard, _around(canvas.size, [side and side + 2 * blur for side in sides]))
     soft = ImageChops.lighter(around, wider.filter(ImageFilter.GaussianBlur(blur)))
     whole = settings.only_masked is None
@@ -158,7 +158,7 @@ def _masked(canvas: Image.Image, inside: Image.Image, settings: Settings) -> Pre
 
 
 def _box(mask: Image.Image, padding: int, size: tuple[int, int]) -> Box:
-    """What is white with `padding` around it, made longer to the ratio of `size` as far as there is room."""
+    """The box of the white area with `padding`, extended to the aspect ratio of `size` if possible."""
     found = mask.getbbox()
     assert found is not None
     edges = []
@@ -175,11 +175,11 @@ def _box(mask: Image.Image, padding: int, size: tuple[int, int]) -> Box:
 
 
 def _feathered(mask: Image.Image, width: int) -> Image.Image:
-    """The mask, rising over `width` pixels from its edge inwards: what is black in it stays black."""
+    """The mask, feathered inwards over `width` pixels: black stays black."""
     found = mask.getbbox()
     if found is None:
         return mask
-    left, upper, right, lower = found  # a pixel more, where there is one: the black that the edge is to
+    left, upper, right, lower = found  # one pixel more, where possible: the black next to the edge
     box = (max(left - 1, 0), max(upper - 1, 0), min(right + 1, mask.width), min(lower + 1, mask.height))
     eroded = np.asarray(mask.crop(box))
     total = eroded.astype(np.uint16)
@@ -199,7 +199,7 @@ def _eroded(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _fitted(image: Image.Image, size: tuple[int, int], resize: str | None) -> Image.Image:
-    """The picture at another size: stretched, cut at two sides, or with its edges drawn out at two sides."""
+    """The image at another size: stretched, cropped, or filled by repeating its edges."""
     filtering = _BILINEAR if image.mode == "L" else _LANCZOS
     if image.size == size:
         return image
@@ -215,7 +215,7 @@ def _fitted(image: Image.Image, size: tuple[int, int], resize: str | None) -> Im
 
 
 def _extended(image: Image.Image, sides: Sequence[int], *, grow: bool = False) -> Image.Image:
-    """Larger by (left, right, up, down): with its edges drawn out, or a mask that does not grow in black."""
+    """Larger by (left, right, up, down): with repeated edges, or black for a mask without `grow`."""
     if not any(sides):
         return image
     left, right, up, down = sides
@@ -235,17 +235,17 @@ def _around(size: tuple[int, int], sides: Sequence[int]) -> Image.Image:
 
 
 def _of_shape(mask: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The mask, if it has the picture's shape. UserError when not: then it is of another picture."""
+    """The mask, if it has the image's aspect ratio. Raises UserError when not."""
     (width, height), (w, h) = mask.size, size
     if abs(width * h - height * w) > max(width * h, height * w) * 0.02:
         raise UserError(
-            f"the mask is {width}x{height} and the picture {w}x{h}; make the mask of the picture's size"
+            f"the mask is {width}x{height} and the image {w}x{h}; make the mask the size of the image"
         )
     return mask
 
 
 def _read(source: ImageSource) -> Image.Image:
-    name = "the picture" if isinstance(source, Image.Image) else str(source)
+    name = "the image" if isinstance(source, Image.Image) else str(source)
     try:
         if isinstance(source, Image.Image):
             return _decoded(source, name)
@@ -256,16 +256,16 @@ def _read(source: ImageSource) -> Image.Image:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise UserError(_too_large(name)) from None
     except UnidentifiedImageError:
-        raise UserError(f"{name}: is no picture of a known kind; save it as PNG or JPEG") from None
+        raise UserError(f"{name}: is not an image of a known format; save it as PNG or JPEG") from None
     except FileNotFoundError:
         raise UserError(f"{name}: there is no such file; choose another") from None
     except Exception as error:  # decoders raise almost anything on damaged files
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{name}: cannot be read as a picture ({reason}); choose another") from error
+        raise UserError(f"{name}: cannot be read as an image ({reason}); choose another") from error
 
 
 def _opened(path: str | Path) -> Image.Image:
-    """Its header is read, not its pixels. A warning of a very large picture is an error here."""
+    """Reads the header, not the pixels. Pillow's warning of a very large image is an error here."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         return Image.open(path)
@@ -278,7 +278,7 @@ def _decoded(image: Image.Image, name: str) -> Image.Image:
     image.load()
     try:
         upright = ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF is no reason to refuse a sound picture
+    except Exception:  # damaged EXIF does not make the image unusable
         upright = image.copy()
     return _eight_bits(upright)
 
@@ -297,6 +297,6 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _sha256(image: Image.Image) -> str:
-    """Of the decoded pixels, so that the same picture in another lossless file is the same."""
+    """Over the decoded pixels, so that the same image in another lossless file has the same hash."""
     head = f"{image.mode} {image.width}x{image.height}\n".encode()
     return hashlib.sha256(head + image.tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Between tensors and pictures."""
+"""Convert between tensors and PIL images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def to_images(pictures: Tensor) -> list[Image.Image]:
-    """Pictures (B, 3, H, W) in [-1, 1], clamped, to PIL images of 8 bits a channel."""
+    """Tensors (B, 3, H, W) in [-1, 1], clamped, to 8-bit PIL images."""
     levels = ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().byte()
     return [Image.fromarray(level.permute(1, 2, 0).cpu().numpy()) for level in levels]
 
@@ -24,10 +24,10 @@ def from_image(image: Image.Image) -> Tensor:
 
 
 def fill_in(picture: Tensor, known: Tensor) -> Tensor:
-    """The picture (1, 3, H, W), where `known` (1, 1, H, W) is 0 in the blurred colours of what is around.
+    """Fill the image (1, 3, H, W) where `known` (1, 1, H, W) is 0 with the blurred colours around it.
 
-    Halved again and again, each pixel the mean of what is known in it; then what is unknown is taken from the
-    next coarser picture, up to the finest. Where nothing is known at all: mid grey.
+    A pyramid: each coarser pixel is the mean of its known pixels; unknown pixels are then interpolated from
+    the next coarser level. Mid grey where nothing is known at all.
     """
     height, width = picture.shape[2:]
     if height == width == 1:

@@ -1,1 +1,1 @@
-"""Plugins: the hooks they implement, how they are found and loaded, and what is registered now."""
+"""Plugins: the hooks they implement, how they are found and loaded, and the current registry."""

@@ -11,7 +11,7 @@ from core.sampling.registry import Registry, SamplerInfo, ScheduleInfo
 
 
 class _Current:
-    """The registry of this process, made when it is first asked for: the one piece of module state."""
+    """The registry of this process, made when it is first used: the only module-level state."""
 
     lock = threading.Lock()
     directory: ClassVar[Path | None] = None
@@ -20,13 +20,13 @@ class _Current:
 
 
 def configure(*, directory: Path | None = None, enabled: bool = True) -> None:
-    """Say what `registry()` loads: before it is first used, or to load everything anew."""
+    """Set what `registry()` loads: before its first use, or to load everything again."""
     with _Current.lock:
         _Current.directory, _Current.enabled, _Current.registry = directory, enabled, None
 
 
 def registry() -> Registry:
-    """What is registered in this process; plugins are loaded by the first call."""
+    """The registry of this process; the first call loads the plugins."""
     with _Current.lock:
         if _Current.registry is None:
             _Current.registry = load_plugins(directory=_Current.directory, enabled=_Current.enabled)

@@ -1,9 +1,8 @@
-"""Finds plugins and loads them one at a time, so that a broken one never stops anything.
+"""Finds plugins and loads them one at a time, so that a broken one never stops the program.
 
 A plugin is a module with hooks (core/plugins/hookspecs.py), named by an entry point in the group
-`latentcanvas` or lying as a .py file in a folder. What it registers is staged first and counts only when all
-of it went well; what went wrong is kept in its status. The built-in samplers and schedules come in by the
-same door.
+`latentcanvas` or a .py file in a folder. What it registers is staged first, and committed only when all of it
+succeeds; errors are in its status. The built-in samplers and schedules are loaded in the same way.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class Loader:
         self.loaded: list[object] = []
 
     def add(self, source: FoundPlugin) -> None:
-        """Load a plugin and keep all that it registers, or none of it and the reason."""
+        """Load a plugin; commit all that it registers, or nothing and report the reason."""
         try:
             self._refuse_second(source)
             with contextlib.redirect_stdout(sys.stderr):  # a plugin that prints must not spoil --json
@@ -54,12 +53,12 @@ class Loader:
         self.registry.plugins.append(status)
 
     def finish(self) -> Registry:
-        """Let go of preferred schedules that no plugin brought, and say so."""
+        """Drop and report preferred schedules that are not registered."""
         for name, info in self.registry.samplers.items():
             if info.schedule is not None and info.schedule not in self.registry.schedules:
                 self.registry.samplers[name] = replace(info, schedule=None)
                 self._complain(
-                    name, f"sampler {name} prefers the schedule {info.schedule!r}, which nothing provides"
+                    name, f"sampler {name} prefers the schedule {info.schedule!r}, which is not registered"
                 )
         return self.registry
 
@@ -79,7 +78,7 @@ class Loader:
                 )
 
     def _collect(self, source: FoundPlugin) -> Staged:
-        """Import a plugin and call its hooks, and no other's: it has a plugin manager of its own."""
+        """Import a plugin and call only its hooks, with its own plugin manager."""
         plugin = source.load()
         if any(plugin is other for other in self.loaded):
             raise RegistrationError(f"{source.module} is already loaded under another entry point name")
@@ -96,7 +95,7 @@ class Loader:
         return staged
 
     def _commit(self, staged: Staged) -> PluginStatus:
-        """Everything under its name, or under `distribution/name` where another was first."""
+        """Register everything under its name, or under `distribution/name` where the name is taken."""
         samplers, taken = _placed("sampler", staged.source, staged.samplers, self.registry.samplers)
         schedules, taken_too = _placed("schedule", staged.source, staged.schedules, self.registry.schedules)
         self.registry.samplers.update(samplers)
@@ -111,8 +110,8 @@ def load_plugins(*, directory: Path | None = None, enabled: bool = True) -> Regi
     """Load the built-in plugins, and when `enabled` the installed ones and the .py files of `directory`.
 
     The environment variable LATENTCANVAS_LOAD_PLUGINS, if it is set, names the installed plugins (or their
-    distributions) to load. UserError when `directory` is no folder. A broken plugin is no error: see its
-    status.
+    distributions) to load. Raises UserError when `directory` is not a folder. A broken plugin does not raise:
+    see its status.
     """
     loader = Loader()
     wanted = _wanted()
@@ -123,7 +122,7 @@ def load_plugins(*, directory: Path | None = None, enabled: bool = True) -> Regi
             found |= names
             loader.add(source)
     for name in sorted((wanted or set()) - found) if enabled else ():
-        error = f"{CHOICE} names it, but no such plugin is installed"
+        error = f"{CHOICE} names it, but it is not installed"
         loader.registry.plugins.append(PluginStatus(name, "", name, "", False, error=error))
     if enabled and directory is not None:
         for source in _files(directory):
@@ -137,14 +136,14 @@ def _installed() -> list[FoundPlugin]:
     seen = set()
     for distribution in sorted(_with_our_group(), key=_left_by_a_build):
         name, version = distribution.metadata["Name"] or "?", distribution.metadata["Version"] or "?"
-        if _normal(name) not in seen:  # what comes later on the path is hidden by the first
+        if _normal(name) not in seen:  # the first on the path hides later ones
             seen.add(_normal(name))
             sources.extend(_entry_points(distribution, name, version))
     return sorted(sources, key=lambda source: (not source.builtin, source.name, source.distribution))
 
 
 def _with_our_group() -> Iterator[metadata.Distribution]:
-    """Read by hand, because metadata.entry_points() stops at the first broken file of any package."""
+    """Distributions with our entry points; metadata.entry_points() would stop at the first broken package."""
     for distribution in metadata.distributions():
         text = distribution.read_text("entry_points.txt") or ""
         if f"[{hookspecs.GROUP}]" in text.replace(" ", ""):
@@ -152,9 +151,9 @@ def _with_our_group() -> Iterator[metadata.Distribution]:
 
 
 def _left_by_a_build(distribution: metadata.Distribution) -> bool:
-    """Whether this is a .egg-info folder beside the source.
+    """Whether this is a .egg-info folder next to the source.
 
-    It is not renewed when the source is, and comes first on the path of whoever starts in that folder.
+    It can be out of date, and comes first on the path of anyone who starts in that folder.
     """
     return distribution.read_text("SOURCES.txt") is not None
 
@@ -170,14 +169,14 @@ def _entry_points(distribution: metadata.Distribution, name: str, version: str) 
 
 
 def _files(directory: Path) -> Iterator[FoundPlugin]:
-    """The single-file plugins of a folder. A file has no version, so a piece of its hash stands for one."""
+    """The single-file plugins of a folder. A file has no version, so the start of its hash is used."""
     if not directory.is_dir():
-        raise UserError(f"The plugins folder {directory} is not there; make it, or name another.")
+        raise UserError(f"The plugins folder {directory} does not exist; create it, or give another.")
     for path in sorted(directory.glob("*.py")):
         if path.is_file() and not path.name.startswith(("_", ".")):
             try:
                 version = hashlib.sha256(path.read_bytes()).hexdigest()[:10]
-            except OSError:  # loading it will say why
+            except OSError:  # loading it will report the error
                 version = ""
             yield FoundPlugin(path.stem, str(path), path.name, version, False, partial(_load_file, path))
 
@@ -200,7 +199,7 @@ def _load_file(path: Path) -> object:
 def _placed(
     kind: str, source: FoundPlugin, new: dict[str, Info], known: dict[str, Info]
 ) -> tuple[dict[str, Info], list[str]]:
-    """`new` under the names that it will be reachable by, and a sentence for each name that was taken."""
+    """`new` under its final names, and a message for each name that was taken."""
     placed, taken = {}, []
     for name, info in new.items():
         final = name
@@ -209,7 +208,7 @@ def _placed(
             if final in known:
                 raise RegistrationError(f"the names {name!r} and {final!r} are both taken")
             owner = known[name].plugin
-            taken.append(f"the {kind} name {name!r} is taken by {owner}; this one is reachable as {final!r}")
+            taken.append(f"the {kind} name {name!r} is taken by {owner}; this one is available as {final!r}")
         placed[final] = replace(info, name=final)
     return placed, taken
 
@@ -228,7 +227,7 @@ def _normal(distribution: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong, in one line."""
+    """The error in one line."""
     text = " ".join(str(error).split())
     if isinstance(error, RegistrationError):
         return text

@@ -18,9 +18,9 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 
 @hookspec
 def register_samplers(register: RegisterSampler) -> None:
-    """Offer samplers: call `register(name, function, title=...)` once for each."""
+    """Register samplers: call `register(name, function, title=...)` once for each."""
 
 
 @hookspec
 def register_schedules(register: RegisterSchedule) -> None:
-    """Offer schedules: call `register(name, function, title=...)` once for each."""
+    """Register schedules: call `register(name, function, title=...)` once for each."""

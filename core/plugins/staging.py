@@ -1,4 +1,4 @@
-"""What one plugin registers, checked, and kept apart until all of it went well."""
+"""Checks and stages what one plugin registers, until all of it has succeeded."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FoundPlugin:
 
 @dataclass
 class Staged:
-    """What one plugin registers, kept apart until all of it went well."""
+    """What one plugin registers, staged until all of it has succeeded."""
 
     source: FoundPlugin
     samplers: dict[str, SamplerInfo] = field(default_factory=dict)
@@ -101,7 +101,7 @@ class Staged:
 
 def _check_entry(name: object, title: object, staged: Iterable[str]) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise RegistrationError(f"{name!r} is no name: use small letters, digits and _ . + -")
+        raise RegistrationError(f"{name!r} is not a valid name: use lower-case letters, digits and _ . + -")
     if not isinstance(title, str) or not title.strip():
         raise RegistrationError(f"{name} needs a title")
     if name in staged:
@@ -110,7 +110,7 @@ def _check_entry(name: object, title: object, staged: Iterable[str]) -> None:
 
 def _check_texts(name: str, *texts: object) -> None:
     if not all(text is None or isinstance(text, str) for text in texts):
-        raise RegistrationError(f"{name}: paper and schedule are text or None")
+        raise RegistrationError(f"{name}: paper and schedule must be text or None")
 
 
 def _check_count(what: str, number: object) -> None:

@@ -1,12 +1,12 @@
-"""Anybody's picture, or the text that came with one, as a request that this program can run.
+"""Reads the recipe in any program's image or text, as a request that LatentCanvas can run.
 
     found = read_any(Path("theirs.png"))
-    found.request       # what can be asked for here
-    found.report        # every key of theirs: kept, mapped (to what, why) or ignored (why)
+    found.request       # what can be run here
+    found.report        # every key of the source: kept, mapped (to what, why) or ignored (why)
 
-Read are our own recipes, A1111's text (which Forge, Fooocus, Civitai and many more write too), ComfyUI's
-graphs, InvokeAI's metadata of all its ages, and Fooocus' JSON; from PNG, JPEG, WebP, AVIF and GIF files, text
-files, and pasted text. Nothing here imports torch, and no picture is decoded.
+Supported are our own recipes, A1111's text (which Forge, Fooocus, Civitai and many more also write),
+ComfyUI's graphs, every version of InvokeAI's metadata, and Fooocus' JSON; from PNG, JPEG, WebP, AVIF and GIF
+files, text files, and pasted text. Nothing here imports torch, and no image is decoded.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The few texts in a file's EXIF that hold recipes, read from its bytes; damage is never an error.
+"""The EXIF texts that may hold recipes, read from a file's bytes; damaged data is never an error.
 
-EXIF is a TIFF file of its own: a byte order, then tables of entries of twelve bytes (tag, type, count, value
-or where it is).
+EXIF is a TIFF file in itself: a byte order, then tables of 12-byte entries (tag, type, count, value or its
+offset).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CODES = {b"ASCII\0\0\0": "ascii", b"UNICODE\0": "utf-16", b"\0" * 8: "utf-8"}
 
 
 def exif_texts(data: bytes) -> dict[int, str]:
-    """The texts in EXIF data by tag; what is damaged is left out."""
+    """The texts in EXIF data by tag; damaged ones are left out."""
     data = data.removeprefix(b"Exif\0\0")
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
     if order is None:
@@ -46,9 +46,9 @@ def _texts(entries: Iterator[tuple[int, bytes]]) -> dict[int, str]:
 
 
 def _entries(data: bytes, order: str, start: int) -> Iterator[tuple[int, bytes]]:
-    """(tag, content) of one table: where another table is, and the texts that are wanted, each tag once.
+    """(tag, content) of one table: the pointer to another table and the wanted texts, each tag once.
 
-    Entries may all lead to one long text, so nothing else is copied.
+    All entries may point to one long text, so nothing else is copied.
     """
     seen: set[int] = set()
     if start + 2 > len(data):
@@ -81,7 +81,7 @@ def comment(content: bytes) -> str:
 
 
 def _utf16(content: bytes) -> str:
-    """In the byte order that leaves more characters of one byte: writers differ."""
+    """Decode in the byte order that gives more one-byte characters: writers differ."""
     content = content[: len(content) // 2 * 2]
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return content.decode("utf-16", "replace").strip("\0")

@@ -1,11 +1,11 @@
-"""The recipe as A1111 (AUTOMATIC1111's web UI) writes and reads it: the `parameters` chunk of a picture.
+"""The recipe as A1111 (AUTOMATIC1111's web UI) writes and reads it: the `parameters` chunk of an image.
 
     a red house
     Negative prompt: blurry
     Steps: 20, Sampler: DDIM, Schedule type: Karras, CFG scale: 7, Seed: 1, Size: 128x128, ..., RNG: CPU, ...
 
-The format, quirks included, is A1111's, so that other programs understand our pictures and we theirs. It
-cannot carry every text: see `parse_infotext`. What has to be exact is in the `latentcanvas` chunk
+The format, quirks included, is A1111's, so that other programs can read our images and we can read theirs.
+It cannot carry every text: see `parse_infotext`. The exact recipe is in the `latentcanvas` chunk
 (core/recipes/png.py).
 """
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from core.recipes.recipe import Recipe
     from core.request.settings import Settings
 
-MAX_CHARACTERS = 100_000  # two prompts of the longest that a request holds, and room for parameters
+MAX_CHARACTERS = 100_000  # two prompts of the maximum length, and the parameters
 _NEGATIVE = "Negative prompt:"
-# A1111's pattern: a key of two or more characters, then a JSON string or anything up to the next comma. Here
-# alone a key has an end: else a line of letters takes time that grows with the square of its length.
+# A1111's pattern: a key of two or more characters, then a JSON string or anything up to the next comma. Only
+# here a key has a maximum length: without it, a long line of letters takes quadratic time.
 _PAIR = re.compile(r'(\w[\w \-/]{1,100}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 _LEAST_PAIRS = 3
-# The samplers whose eta A1111 calls "Eta DDIM" (0 unless said); "Eta" is that of all others (1 unless said).
+# The samplers whose eta A1111 calls "Eta DDIM" (default 0); for all others it is "Eta" (default 1).
 _DDIM_FAMILY = {"DDIM", "DDIM CFG++", "PLMS", "UniPC"}
 _CONTENTS = {"fill": "fill", "noise": "latent noise", "nothing": "latent nothing"}
 _OPTION_KEYS = {
@@ -40,7 +40,7 @@ _OPTION_KEYS = {
 
 
 class Infotext(NamedTuple):
-    """What an infotext says: `params` as written there, unquoted, in its order."""
+    """A parsed infotext: `params` in its order, unquoted."""
 
     prompt: str
     negative: str
@@ -50,8 +50,8 @@ class Infotext(NamedTuple):
 def infotext(recipe: Recipe) -> str:
     """The recipe as A1111 writes one.
 
-    The titles of sampler and schedule are written, or their names where the recipe has no titles. `RNG: CPU`
-    is always there: our noise is drawn on the CPU, and a reader that misses the key would draw it on the GPU.
+    Sampler and schedule are written by title, or by name where the recipe has no title. `RNG: CPU` is always
+    written: our noise is drawn on the CPU, and a reader without the key would draw it on the GPU.
     """
     settings = recipe.settings
     sampler = title(settings.sampler, recipe.sampler_title or settings.sampler, settings.options)
@@ -85,10 +85,10 @@ def infotext(recipe: Recipe) -> str:
 
 
 def parse_infotext(text: str) -> Infotext:
-    """Read an infotext, anyone's, by the rules of A1111's parser. Text without parameters is all prompt.
+    """Parse any program's infotext by the rules of A1111's parser. Text without parameters is all prompt.
 
-    The last line holds the parameters if it has at least three pairs, else it belongs to the prompt. What the
-    format cannot carry comes back changed, here as in A1111: white space at the ends of a line, empty lines
+    The last line holds the parameters if it has at least three pairs, else it belongs to the prompt. The
+    format changes some texts, here as in A1111: white space at the ends of a line, empty lines
     at the start of either prompt, a line of either that starts with "Negative prompt:" (the words go, and the
     negative starts there at the latest), and a value that is empty, equals its key or already stands in
     double quotes.
@@ -110,7 +110,7 @@ def parse_infotext(text: str) -> Infotext:
 
 
 def _mask_params(settings: Settings) -> dict[str, OptionValue | None]:
-    """What A1111 says about a mask: only what is not as usual there."""
+    """A1111's mask parameters: only those that differ from its defaults."""
     only_masked = settings.only_masked is not None
     return {
         "Mask mode": "Inpaint not masked" if settings.invert_mask else None,

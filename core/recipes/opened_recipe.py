@@ -1,4 +1,4 @@
-"""What was found in a picture or text, and what became of each of its keys."""
+"""The recipe found in an image or text, and what became of each of its keys."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OF_MASKS = ("mask_blur", "masked_content", "only_masked", "mask_sha256")
 
 @dataclass(frozen=True)
 class ReportLine:
-    """One key of theirs. `to` is what it became where it was mapped, `note` why, or why it is ignored."""
+    """One key of the source. `to`: what it was mapped to. `note`: why it was mapped or ignored."""
 
     key: str
     value: str
@@ -46,8 +46,8 @@ class ReportLine:
 class OpenedRecipe:
     """A request, where it comes from, the model it was made with, and the report of every key.
 
-    `model_hash` is the SHA-256 of the model's weights or how it begins; `recipe` the exact one, where the
-    picture is ours. What the source does not say is open in the request, as in any other.
+    `model_hash` is the SHA-256 of the model's weights or its first digits; `recipe` the exact one, for our
+    own images. Fields that the source does not give are unset in the request.
     """
 
     source: Program
@@ -59,7 +59,7 @@ class OpenedRecipe:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What must be given beside the request: nothing, a picture, or a picture and a mask."""
+        """What must be given with the request: nothing, an init image, or an init image and a mask."""
         asked = self.request
         if asked.strength is None and asked.image_sha256 is None and asked.outpaint == NO_OUTPAINT:
             return ()
@@ -67,7 +67,7 @@ class OpenedRecipe:
         return ("picture", "mask") if masked or asked.mask_sha256 is not None else ("picture",)
 
     def to_dict(self, installed: Callable[[str | None], str | None]) -> dict[str, Any]:
-        """Ready for JSON. installed: the name here of a model by theirs (core/weights/find.py)."""
+        """Ready for JSON. installed: finds the local name of a model by its name (core/weights/find.py)."""
         here = installed(self.model)
         return {
             "source": self.source,
@@ -79,12 +79,12 @@ class OpenedRecipe:
 
 
 def written(value: object) -> str:
-    """A value of theirs as it is shown: text as it is, the rest as JSON, cut where it is endless."""
+    """A value of the source for the report: text as it is, others as JSON, cut at MAX_SHOWN."""
     if not isinstance(value, str):
         try:
             value = json.dumps(value, ensure_ascii=False)
-        except (TypeError, ValueError, RecursionError):  # what JSON cannot say, or integers without end
+        except (TypeError, ValueError, RecursionError):  # not JSON, or an endless integer
             return "(cannot be shown)"
-    # Halves of surrogate pairs, which JSON can hold, would stop whoever prints them.
+    # Halves of surrogate pairs, which JSON can hold, cannot be printed.
     value = value.encode("utf-8", "replace").decode("utf-8")
     return value if len(value) <= MAX_SHOWN else f"{value[:MAX_SHOWN]}…"

@@ -1,8 +1,8 @@
-"""PNG in and out, with the recipe inside: all that is needed to make the picture again.
+"""Write and read PNG files with their recipe inside: all that is needed to make the image again.
 
 Two text chunks are written: `parameters`, as A1111 writes it (core/recipes/infotext.py), for other programs;
-and `latentcanvas`, compact JSON, exact, which is what we read back. What comes from a file is never trusted:
-the chunks are read without decoding the picture, and every value passes the same checks as one typed in.
+and `latentcanvas`, compact JSON, exact, which is what we read back. A file's content is never trusted:
+the chunks are read without decoding the image, and every value passes the same checks as user input.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _WANTED = {b"IHDR", b"tEXt", b"zTXt", b"iTXt"}
 _MAX_TEXT_BYTES = 4 * 1024 * 1024
 _MAX_TEXTS = 1000
 _BLOCK = 64 * 1024
-_TOO_MUCH = "has more text in it than a recipe needs"
+_TOO_MUCH = "has more text than a recipe can have"
 
 
 def png_bytes(image: Image.Image, recipe: Recipe) -> bytes:
-    """The picture as a PNG file with its recipe in it. The same picture and recipe give the same bytes."""
+    """The image as a PNG file with its recipe in it. The same image and recipe give the same bytes."""
     chunks = PngInfo()
-    chunks.add_text(PARAMETERS_CHUNK, infotext(recipe))  # iTXt where Latin-1, and so tEXt, cannot hold it
+    chunks.add_text(PARAMETERS_CHUNK, infotext(recipe))  # iTXt for text beyond Latin-1, else tEXt
     chunks.add_text(RECIPE_CHUNK, json.dumps(recipe.to_dict(), separators=(",", ":")))
     buffer = io.BytesIO()
     image.save(buffer, "PNG", pnginfo=chunks)
@@ -46,25 +46,25 @@ def png_bytes(image: Image.Image, recipe: Recipe) -> bytes:
 
 
 def read_recipe(path: str | Path) -> Recipe:
-    """The recipe in a picture that we saved.
+    """The recipe in an image that we saved.
 
     Raises UserError: no such file, no PNG, cut off or damaged, no recipe in it, or a damaged or newer one.
     """
     text = read_text(path).get(RECIPE_CHUNK)
     if text is None:
-        raise UserError(f"{path}: has no LatentCanvas recipe in it; choose a picture that LatentCanvas saved")
+        raise UserError(f"{path}: has no LatentCanvas recipe; choose an image that LatentCanvas saved")
     try:
         return Recipe.from_dict(json.loads(text))
     except UserError as error:
         raise UserError(f"{path}: its recipe cannot be used ({error})") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: its recipe is damaged; choose another picture") from error
+        raise UserError(f"{path}: its recipe is damaged; choose another image") from error
 
 
 def read_text(path: str | Path) -> dict[str, str]:
     """The text chunks of a PNG file by keyword, wherever in the file they are.
 
-    The picture is not decoded and only text is held in memory, so a hostile file costs no more than reading
+    The image is not decoded and only text is held in memory, so a hostile file costs no more than reading
     it. Raises UserError: no such file, no PNG, cut off or damaged, more than 64 million pixels, 4 MiB of text
     or 1,000 texts.
     """
@@ -74,25 +74,25 @@ def read_text(path: str | Path) -> dict[str, str]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); choose another file") from error
     except _UnreadableError as error:
-        raise UserError(f"{path}: {error}; choose another picture") from error
+        raise UserError(f"{path}: {error}; choose another image") from error
     except ValueError as error:  # a NUL or a stray surrogate in the name
         raise UserError(f"{str(path)!r}: is not a possible file name; choose another") from error
 
 
 class _UnreadableError(Exception):
-    """What is wrong with the file, to follow its name."""
+    """The end of a message that starts with the file's name."""
 
 
 def _texts(file: BinaryIO) -> dict[str, str]:
     if file.read(len(SIGNATURE)) != SIGNATURE:
-        raise _UnreadableError("is not a PNG picture")
+        raise _UnreadableError("is not a PNG image")
     texts: dict[str, str] = {}
     room = _MAX_TEXT_BYTES
     for kind, data in _chunks(file):
         if kind == b"IHDR":
             _check_pixels(data)
             continue
-        # Another program's chunk that is not as the specification says is passed over, as all readers do.
+        # Like all readers, skip another program's chunk that breaks the specification.
         with suppress(ValueError, zlib.error):
             keyword, text = _keyword_and_text(kind, data, room)
             texts[keyword] = text
@@ -103,7 +103,7 @@ def _texts(file: BinaryIO) -> dict[str, str]:
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """(kind, data) of header and text chunks; every chunk's checksum is checked on the way to the end."""
+    """(kind, data) of header and text chunks; every chunk's checksum is checked."""
     room = _MAX_TEXT_BYTES
     while True:
         length, kind = struct.unpack(">I4s", _read(file, 8))
@@ -142,11 +142,11 @@ def _read(file: BinaryIO, length: int) -> bytes:
 def _check_pixels(header: bytes) -> None:
     width, height = struct.unpack(">II", header[:8].ljust(8, b"\0"))
     if not 0 < width * height <= MAX_PIXELS:
-        raise _UnreadableError(f"is a picture of {width}x{height} pixels, larger than this program opens")
+        raise _UnreadableError(f"is an image of {width}x{height} pixels, larger than this program opens")
 
 
 def _keyword_and_text(kind: bytes, data: bytes, room: int) -> tuple[str, str]:
-    """What a tEXt, zTXt or iTXt chunk says (PNG specification, section 11.3.3)."""
+    """Keyword and text of a tEXt, zTXt or iTXt chunk (PNG specification, section 11.3.3)."""
     keyword, _, rest = data.partition(b"\0")
     if kind == b"tEXt":
         return keyword.decode("latin-1"), rest.decode("latin-1")

@@ -1,4 +1,4 @@
-"""Who wrote it? `read_any` looks, and has it read by the reader of that program."""
+"""`read_any` finds out which program wrote a recipe, and calls the reader for that program."""
 
 from __future__ import annotations
 
@@ -17,16 +17,14 @@ from core.recipes.sources import MAX_TEXT_BYTES, PASTED, texts_of
 if TYPE_CHECKING:
     from core.sampling.registry import Registry
 
-_NOTHING = (
-    "has no recipe in it that LatentCanvas, A1111, ComfyUI, InvokeAI or Fooocus wrote; choose another file"
-)
-# By what a text goes in a file, in the order in which they are tried. A text that is of several programs is
-# taken as A1111's: that is what a person exports on purpose.
+_NOTHING = "has no recipe of LatentCanvas, A1111, ComfyUI, InvokeAI or Fooocus; choose another file"
+# The names of texts in a file, in the order in which they are tried. A1111's comes before ComfyUI's: in a
+# file with both, it is what a person exported on purpose.
 _ORDER = (
     *(RECIPE_CHUNK, "invokeai_metadata", "sd-metadata", PARAMETERS_CHUNK, PASTED, "UserComment", "comment"),
     *("Comment", "prompt", "workflow", "Model", "Make", "ImageDescription", "Dream"),
 )
-# Of these a text without parameters is somebody's words, not a prompt.
+# Under these names a text without parameters is a comment, not a prompt.
 _PERHAPS = {
     "UserComment",
     "comment",
@@ -43,8 +41,8 @@ _PERHAPS = {
 def read_any(source: Path | str, registry: Registry | None = None) -> OpenedRecipe:
     """The recipe in a file (a Path) or in pasted text (a str).
 
-    `registry` says which samplers and schedules are here; all that is registered if left out. Raises
-    UserError: no such file, damaged, no recipe in it, or one that nothing here can do anything with.
+    `registry` holds the samplers and schedules to match; all registered ones if left out. Raises UserError:
+    no such file, damaged, no recipe in it, or an unusable one.
     """
     if registry is None:
         from core.plugins.current import registry as registered
@@ -55,7 +53,7 @@ def read_any(source: Path | str, registry: Registry | None = None) -> OpenedReci
     if len(source) > MAX_TEXT_BYTES:
         raise UserError("the text is longer than any recipe; paste a shorter one")
     if not source.strip():
-        raise UserError("there is no text; paste a recipe, or choose a picture")
+        raise UserError("there is no text; paste a recipe, or choose an image")
     found = _read(source, registry, plain=True)
     assert found is not None
     return found
@@ -88,7 +86,7 @@ def _of_file(path: Path, registry: Registry) -> OpenedRecipe:
 
 
 def _read(text: str, registry: Registry, *, plain: bool) -> OpenedRecipe | None:
-    """What a text says. `plain`: one that is nothing else is a prompt; without it, it is None.
+    """The recipe in a text. `plain`: any other text is a prompt; without `plain` it gives None.
 
     Raises UserError.
     """
@@ -109,7 +107,7 @@ def _read(text: str, registry: Registry, *, plain: bool) -> OpenedRecipe | None:
 
 
 def _json(text: str) -> object:
-    """The JSON, or None where it is none: then it is a text that begins with a brace."""
+    """The parsed JSON; None for a text that merely starts with a brace."""
     try:
         return json.loads(text)
     except ValueError:
@@ -134,5 +132,5 @@ def _of_json(data: Mapping[str, Any], registry: Registry) -> OpenedRecipe:
         if fits:
             return read(data, registry)
     raise UserError(
-        "this is JSON of no program that is known here; choose what LatentCanvas, ComfyUI or InvokeAI wrote"
+        "this JSON is of no known program; choose a file that LatentCanvas, ComfyUI or InvokeAI wrote"
     )

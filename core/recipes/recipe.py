@@ -20,10 +20,10 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRef:
-    """Which model: its name, and the SHA-256 of its weights in 64 small hexadecimal digits.
+    """Which model: its name, and the SHA-256 of its weights in 64 lower-case hexadecimal digits.
 
-    vae_sha256: the same of a VAE that was put in place of the model's own, or empty. ema: whether the UNet is
-    the averaged copy that some files also hold.
+    vae_sha256: the same of a VAE that replaced the model's own, or empty. ema: whether the UNet is
+    the averaged (EMA) copy that some checkpoints also hold.
     """
 
     name: str
@@ -40,7 +40,7 @@ class ModelRef:
             raise UserError(f"model ema {self.ema!r}: must be true or false")
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields by name; those that say nothing unusual are left out."""
+        """The fields by name, without those at their defaults."""
         fields = dataclasses.asdict(self)
         return {name: value for name, value in fields.items() if value not in ("", False)}
 
@@ -59,11 +59,10 @@ class PluginRef:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that determines one picture, and what it was made with.
+    """Everything that determines one image, and what it was made with.
 
-    `settings` has batch 1. `plugin` and `schedule_plugin` are where sampler and schedule come from, the
-    titles what people call them. `versions` is by package; that of "latentcanvas" is the one other programs
-    are told.
+    `settings` has batch 1. `plugin` and `schedule_plugin` name the plugins of sampler and schedule, the
+    titles are their display names. `versions` is by package; other programs see only that of "latentcanvas".
     """
 
     settings: Settings
@@ -78,13 +77,13 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.settings.batch != 1:
-            raise UserError(f"recipe: batch {self.settings.batch} must be 1, for a recipe is of one picture")
+            raise UserError(f"recipe: batch {self.settings.batch} must be 1: a recipe describes one image")
         for name in ("device", "dtype"):
             check_text(name, getattr(self, name), empty=False)
         for name in ("sampler_title", "schedule_title"):
             check_text(name.replace("_", " "), getattr(self, name))
         if not isinstance(self.versions, Mapping):
-            raise UserError("versions: must be names and values")
+            raise UserError("versions: must be an object of names and values")
         for name, version in self.versions.items():
             check_text(f"version of {check_text('package', name, empty=False)}", version)
         object.__setattr__(self, "versions", dict(self.versions))
@@ -100,7 +99,7 @@ class Recipe:
         dtype: str,
         versions: Mapping[str, str],
     ) -> Recipe:
-        """The recipe for one image's settings, with plugins and titles out of the registry."""
+        """The recipe for one image's settings, with plugins and titles from the registry."""
         sampler, schedule = registry.sampler(settings.sampler), registry.schedule(settings.schedule)
         return cls(
             settings=settings,

@@ -1,4 +1,4 @@
-"""The sheet that a reader fills in: values for a request, and a line of the report for each key."""
+"""Collects the values of a request, and a report line for each key of the source."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from core.sampling.registry import Registry, SamplerInfo
 
 MAX_LINES = 2000
-CPU = "noise is drawn on the CPU here too: the same seed starts the same"
-GPU = "noise from a GPU cannot be had again: it is drawn on the CPU here, so the picture differs"
+CPU = "noise is drawn on the CPU here too: the same seed gives the same noise"
+GPU = "GPU noise cannot be reproduced: it is drawn on the CPU here, so the image differs"
 Key = tuple[str, object]  # a key and its value, as the source has them
-_NAME = 200  # characters; nothing that is longer is the name of anything
+_NAME = 200  # characters; no name is longer
 _LARGEST = float(10**9)
 
 
 class ReportBuilder:
-    """Readers call one method a key. What cannot be used is a line of the report, never an exception.
+    """Readers call one method per key. A value that cannot be used is reported, never an exception.
 
-    `request` alone may refuse: for a prompt that nothing here can hold, and for what does not fit together.
+    Only `prompt` and `request` raise: for a prompt that is too long, and for values that contradict.
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -60,23 +60,23 @@ class ReportBuilder:
         self.line(key, value, "ignored", note)
 
     def prompt(self, key: str, value: object, field: str, note: str = "") -> None:
-        """`prompt` or `negative`. Raises UserError for a text that is longer than any request's."""
+        """`prompt` or `negative`. Raises UserError for a text that is too long."""
         if not isinstance(value, str):
-            self.ignore(key, value, "is no text")
+            self.ignore(key, value, "is not text")
             return
         if len(value) > MAX_TEXT:
             raise UserError(
-                f"the {field} has {len(value)} characters, and a request at most {MAX_TEXT}; shorten it"
+                f"the {field} has {len(value)} characters, more than the {MAX_TEXT} allowed; shorten it"
             )
         self.keep(key, value, note, **{field: re.sub("[\0\ud800-\udfff]", "", value)})
 
     def whole(self, key: str, value: object, field: str, low: int, high: int) -> None:
-        """A whole number, brought into the range that is allowed here."""
-        self._ranged(key, value, field, as_whole(value), "is no whole number", low, high)
+        """A whole number, clamped to the allowed range."""
+        self._ranged(key, value, field, as_whole(value), "is not a whole number", low, high)
 
     def number(self, key: str, value: object, field: str, low: float, high: float) -> None:
-        """A number, brought into the range that is allowed here."""
-        self._ranged(key, value, field, as_number(value), "is no number", low, high)
+        """A number, clamped to the allowed range."""
+        self._ranged(key, value, field, as_number(value), "is not a number", low, high)
 
     def _ranged(
         self, key: str, value: object, field: str, number: float | None, none: str, low: float, high: float
@@ -89,38 +89,38 @@ class ReportBuilder:
             self.values[field] = number
             self.keep(key, value)
         else:
-            self.map(key, value, f"{near:g}", f"{low:g} to {high:g} are allowed here", **{field: near})
+            self.map(key, value, f"{near:g}", f"{low:g} to {high:g} is the allowed range", **{field: near})
 
     def steps(self, key: str, value: object) -> None:
-        """How many steps."""
+        """The inference steps."""
         self.whole(key, value, "steps", 1, MAX_STEPS)
 
     def cfg_scale(self, key: str, value: object) -> None:
-        """How strong the guidance is."""
+        """The cfg scale."""
         self.number(key, value, "cfg_scale", 0.0, MAX_CFG_SCALE)
 
     def seed(self, key: str, value: object) -> None:
-        """The seed; one that is out of range becomes the one of the same noise.
+        """The seed; one that is out of range is mapped to the seed with the same noise.
 
-        PyTorch's generator on the CPU, which draws the start here and in ComfyUI, takes 32 bits of it.
+        PyTorch's CPU generator, which draws the initial noise here and in ComfyUI, uses 32 bits of it.
         """
         number = as_whole(value)
         if number is None:
-            self.ignore(key, value, "is no whole number; a new seed is drawn")
+            self.ignore(key, value, "is not a whole number; a new seed is drawn")
         elif number < 0:
             self.ignore(key, value, "stands for a random seed; a new one is drawn")
         elif number <= max_seed(1):
             self.keep(key, value, seed=number)
         else:
             low = number % 2**32
-            note = "out of range here; its low 32 bits, which are all that noise on the CPU depends on"
+            note = "out of range here; its low 32 bits give the same CPU noise"
             self.map(key, value, low, note, seed=low)
 
     def size(self, key: str, value: object, width: object, height: object) -> None:
-        """Both sides, brought to multiples of 8 in the range that is allowed here."""
+        """Both sides, rounded to multiples of 8 in the allowed range."""
         wide, high = as_whole(width), as_whole(height)
         if wide is None or high is None or wide < 1 or high < 1:
-            self.ignore(key, value, "is no size in pixels")
+            self.ignore(key, value, "is not a size in pixels")
             return
         scale = min(1.0, MAX_SIDE / min(max(wide, high), 10**12))
         fitted = tuple(_side(min(side, 10**12) * scale) for side in (wide, high))
@@ -132,23 +132,23 @@ class ReportBuilder:
             self.map(key, value, f"{fitted[0]}x{fitted[1]}", note, **values)
 
     def strength(self, key: str, value: object) -> None:
-        """How much of the steps runs from a picture, which has to be given beside the request."""
+        """The denoising strength; the init image has to be given with the request."""
         number = as_number(value)
         if number is None or not 0 < number <= 1:
-            self.ignore(key, value, "is not above 0 and at most 1")
+            self.ignore(key, value, "must be in (0, 1]")
             return
         steps = self.values.get("steps")
-        note = "give the picture that it started from"
+        note = "give the init image"
         if steps is not None and int(steps * number) < 1:
             least = math.ceil(1000 / steps) / 1000
-            self.map(key, value, f"{least:g}", f"the least that runs a step; {note}", strength=least)
+            self.map(key, value, f"{least:g}", f"the smallest value that runs a step; {note}", strength=least)
         else:
             self.keep(key, value, note, strength=number)
 
     def clip_skip(self, key: str, value: object, layer: int | None, note: str = "") -> None:
         """The layer of the text encoder, counted from the last, which is 1."""
         if layer is None or not 1 <= layer <= 100:
-            self.ignore(key, value, "is no layer of a text encoder")
+            self.ignore(key, value, "is not a layer of a text encoder")
         elif note:
             self.map(key, value, layer, note, clip_skip=layer)
         else:
@@ -157,18 +157,18 @@ class ReportBuilder:
     def model(self, key: str, value: object) -> None:
         """The model's name."""
         if not isinstance(value, str) or not value.strip():
-            self.ignore(key, value, "is no name")
+            self.ignore(key, value, "is not a name")
             return
         self.model_name = bare_name(written(value.strip()))[:_NAME]
         self.keep(key, value, "the model it was made with")
 
     def hash(self, key: str, value: object) -> None:
-        """The SHA-256 of the model's weights, or how it begins."""
+        """The SHA-256 of the model's weights, or its first digits."""
         if isinstance(value, str) and re.fullmatch("[0-9a-fA-F]{8,64}", value):
             self.model_hash = value.lower()
-            self.keep(key, value, "by which the model can be recognised")
+            self.keep(key, value, "identifies the model")
         else:
-            self.ignore(key, value, "is no SHA-256")
+            self.ignore(key, value, "is not a SHA-256")
 
     def method(
         self,
@@ -178,7 +178,7 @@ class ReportBuilder:
     ) -> None:
         """Sampler and schedule, by any program's names.
 
-        `automatic` gives the schedule that the source takes by itself for a sampler registered here.
+        `automatic` gives the source program's default schedule for a sampler registered here.
         """
         asked = None if schedule is None else _name(schedule[1])
         theirs = None if sampler is None else _name(sampler[1])
@@ -190,14 +190,14 @@ class ReportBuilder:
         if with_suffix:
             self.values["schedule"] = named.schedule
         if schedule is not None and asked is None:
-            self.ignore(*schedule, "is no schedule's name")
+            self.ignore(*schedule, "is not a schedule's name")
         elif asked is not None and named.schedule is not None:
             self._schedule(schedule or ("", ""), named.schedule)
         elif info is not None and named.schedule is None:
             self._automatic(schedule, automatic(info.name))
 
     def option(self, key: str, value: object, name: str) -> None:
-        """An option of the sampler, if it has that one; the sampler must have been read."""
+        """An option of the sampler, if the sampler has it; read the sampler first."""
         info = self.registry.samplers.get(self.values.get("sampler", ""))
         option = None if info is None else next((o for o in info.options if o.name == name), None)
         if info is None or option is None:
@@ -213,14 +213,14 @@ class ReportBuilder:
         self.line(key, value, "kept", f"the sampler's option {name}")
 
     def request(self) -> Request:
-        """The request. Raises UserError where its values do not fit together."""
+        """The request. Raises UserError where its values contradict each other."""
         try:
             return Request(**self.values)
         except UserError as error:
             raise UserError(f"its recipe cannot be used ({error})") from error
 
     def found(self, source: Program) -> OpenedRecipe:
-        """Everything. Raises UserError as `request` does."""
+        """The request with its report. Raises UserError as `request` does."""
         return OpenedRecipe(
             source=source,
             request=self.request(),
@@ -236,7 +236,7 @@ class ReportBuilder:
             name = _name(key[1])
             known = (known.title for known in self.registry.samplers.values())
             end = hint(name, known).rstrip(".") if name else ""
-            self.ignore(*key, f"no sampler of that name is here, so the model's own choice is taken{end}")
+            self.ignore(*key, f"no sampler of this name is registered; the model's default is used{end}")
             return
         values: dict[str, Any] = {"sampler": info.name} | ({"options": dict(options)} if options else {})
         details = [f"{name} {value}" for name, value in options.items()]
@@ -244,29 +244,29 @@ class ReportBuilder:
         if not details and str(key[1]).strip().casefold() in (info.name.casefold(), info.title.casefold()):
             self.keep(*key, **values)
         else:
-            self.map(*key, ", ".join([info.name, *details]), "the same method by its name here", **values)
+            self.map(*key, ", ".join([info.name, *details]), "the same sampler under its name here", **values)
 
     def _schedule(self, key: Key, name: str) -> None:
         info = self.registry.schedules.get(name)
         if info is None:
             end = hint(name, (known.title for known in self.registry.schedules.values())).rstrip(".")
-            self.ignore(*key, f"no schedule of that name is here, so the sampler's choice is taken{end}")
+            self.ignore(*key, f"no schedule of this name is registered; the sampler's default is used{end}")
         elif str(key[1]).strip().casefold() in (info.name.casefold(), info.title.casefold()):
             self.keep(*key, schedule=name)
         else:
-            self.map(*key, name, "the same schedule by its name here", schedule=name)
+            self.map(*key, name, "the same schedule under its name here", schedule=name)
 
     def _automatic(self, key: Key | None, name: str | None) -> None:
-        """No schedule was named: take what the source takes then."""
-        key = key or ("schedule", "(not said)")
+        """No schedule was named: use the source program's default."""
+        key = key or ("schedule", "(not given)")
         if name is None or name not in self.registry.schedules:
-            self.map(*key, "automatic", "the sampler's own choice, or the model's")
+            self.map(*key, "automatic", "the default of the sampler or the model")
         else:
-            self.map(*key, name, "what that program takes for this sampler by itself", schedule=name)
+            self.map(*key, name, "the source program's default for this sampler", schedule=name)
 
 
 def as_whole(value: object) -> int | None:
-    """A whole number out of a number or its text; None for anything else."""
+    """A whole number from a number or its text; None for anything else."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
@@ -278,7 +278,7 @@ def as_whole(value: object) -> int | None:
 
 
 def as_number(value: object) -> float | None:
-    """A finite number out of a number or its text; None for anything else."""
+    """A finite number from a number or its text; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if isinstance(value, str) and not re.fullmatch(

@@ -1,4 +1,4 @@
-"""The texts in a file: a PNG's chunks, the EXIF and comments of other pictures, or the file itself."""
+"""The texts in a file: a PNG's chunks, the EXIF and comments of other images, or the file itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from core.recipes.png import SIGNATURE, read_text
 
 MAX_TEXT_BYTES = 4 * 1024 * 1024
 MAX_FILE_BYTES = 256 * 1024 * 1024
-PASTED = "text"  # what the content of a file of text goes by, as pasted text does
+PASTED = "text"  # the name of a text file's content, as of pasted text
 _NAMES = {
     USER_COMMENT: "UserComment",
     DESCRIPTION: "ImageDescription",
@@ -25,13 +25,13 @@ _NAMES = {
 
 
 def texts_of(path: Path) -> dict[str, str]:
-    """The texts in a file by name: PNG keywords, EXIF's names, "comment"; or the one of a file of text.
+    """The texts in a file by name: PNG keywords, EXIF's names, "comment"; or the content of a text file.
 
-    No picture is decoded. Raises UserError: no such file, damaged, too large, neither picture nor text.
+    No image is decoded. Raises UserError: no such file, damaged, too large, neither image nor text.
     """
     try:
         if path.is_dir():
-            raise UserError(f"{path}: is a folder; choose a picture in it")
+            raise UserError(f"{path}: is a folder; choose an image in it")
         with open(path, "rb") as file:
             start = file.read(MAX_TEXT_BYTES + 1)
             size = file.seek(0, 2)
@@ -60,18 +60,18 @@ def _with_exif(texts: dict[str, str], path: Path) -> dict[str, str]:
 
 
 def _of_picture(path: Path) -> dict[str, str]:
-    """What stands beside the pixels of a picture, by Pillow, which reads no more than its head."""
+    """The texts in an image's metadata, by Pillow, which reads only the header."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of sizes and odd heads: nothing is decoded
+            warnings.simplefilter("ignore")  # about sizes and odd headers: nothing is decoded
             with Image.open(path) as image:
                 info = dict(image.info)
     except UnidentifiedImageError:
         raise
     except Image.DecompressionBombError:
-        raise UserError(f"{path}: is a picture larger than this program opens; choose another") from None
+        raise UserError(f"{path}: is an image larger than this program opens; choose another") from None
     except Exception as error:  # decoders raise almost anything on damaged files
-        raise UserError(f"{path}: is damaged ({type(error).__name__}); choose another picture") from error
+        raise UserError(f"{path}: is damaged ({type(error).__name__}); choose another image") from error
     exif, comment = info.get("exif"), info.get("comment")
     found = exif_texts(exif) if isinstance(exif, bytes) and len(exif) <= MAX_TEXT_BYTES else {}
     texts = {_NAMES[tag]: text for tag, text in found.items() if text}
@@ -85,8 +85,8 @@ def _of_text(content: bytes, path: Path) -> str:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UserError(
-            f"{path}: is neither a picture of a known kind nor text; choose another file"
+            f"{path}: is neither an image of a known kind nor text; choose another file"
         ) from None
     if len(content) > MAX_TEXT_BYTES or "\0" in text:
-        raise UserError(f"{path}: is no recipe: it is not text, or too much of it; choose another file")
+        raise UserError(f"{path}: is not a recipe: it is not text, or too long; choose another file")
     return text

@@ -1,1 +1,1 @@
-"""Opening model files."""
+"""Opens model files."""

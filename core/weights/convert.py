@@ -1,6 +1,6 @@
-"""Writing safetensors: a file of another kind under its own names, or a model folder as a single file.
+"""Writes safetensors: a checkpoint of another format under its own names, or a model folder as a single file.
 
-Tensors go from the mapped file to the disk one after the other, so that no model is ever held in memory.
+Tensors go from the mapped file to the disk one by one, so that no model is ever held in memory.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Pieces = tuple[Callable[[], Tensor], ...]
 
 @dataclass(frozen=True)
 class Written:
-    """A tensor to be written: its pieces, which follow one another along the first side."""
+    """A tensor to be written: its pieces, concatenated along the first axis."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -48,12 +48,14 @@ class Written:
 def convert(source: Path, target: Path) -> int:
     """Write the weights in `source`, a file or a model folder, to the safetensors file `target`.
 
-    A file keeps its names and numbers, all of them: averaged copies too, and also when it is a LoRA, a VAE or
-    an embedding. A folder becomes a single file under CompVis' names. Returns the bytes written. Raises
-    UserError, and then `target` is as it was.
+    A file keeps all its names and values, averaged (EMA) copies too; it may also be a LoRA, a VAE or an
+    embedding. A folder becomes a single file under CompVis' names. Returns the bytes written. Raises
+    UserError, and then `target` is unchanged.
     """
     if target.suffix != ".safetensors":
-        raise UserError(f"{target}: only safetensors are written; end its name in .safetensors.")
+        raise UserError(
+            f"{target}: only safetensors can be written; choose a name that ends in .safetensors."
+        )
     if target.exists() and source.exists() and target.resolve() == source.resolve():
         raise UserError(f"{target} is the file to be converted: choose another name.")
     tensors = _folder(source) if source.is_dir() else _file(source)
@@ -66,7 +68,7 @@ def _file(path: Path) -> dict[str, Written]:
         raise UserError(f"{path} holds no tensors: there is nothing to convert.")
     for name, entry in entries.items():
         if entry.dtype not in NAMES:
-            raise UserError(f"{path}: {name} is of {entry.dtype}, which safetensors do not hold.")
+            raise UserError(f"{path}: {name} is of dtype {entry.dtype}, which safetensors cannot hold.")
     return {name: _whole(entry) for name, entry in entries.items()}
 
 
@@ -79,7 +81,7 @@ def _folder(path: Path) -> dict[str, Written]:
     model = open_model(path)
     config = model.config
     if not isinstance(config.vae, VAEConfig):
-        raise UserError(f"{path} has no VAE: single files hold models of Stable Diffusion's form alone.")
+        raise UserError(f"{path} has no VAE: a single file needs all three parts of Stable Diffusion.")
     for part, shapes in zip((model.text, model.vae, model.unet), expected_shapes(config), strict=True):
         check_part(shapes, part)
     tensors = _renamed(model.unet, UNET, compvis.unet_names(config.unet))
@@ -98,7 +100,7 @@ def _renamed(part: Part, prefix: str, names: Mapping[str, str]) -> dict[str, Wri
 
 
 def _open_clip(part: Part, config: ModelConfig) -> dict[str, Written]:
-    """OpenCLIP's tower: q, k and v in one, and a last layer of zeros, which is there for others to count."""
+    """OpenCLIP's tower: q, k and v in one tensor, and a last layer of zeros, which other programs expect."""
     text = config.text
     layers, names = text.num_hidden_layers, compvis.open_clip_names(text)
     merged: dict[str, Written] = {}
@@ -138,7 +140,7 @@ def _zeros(like: Written) -> Written:
 
 
 def safetensors_blocks(tensors: Mapping[str, Written]) -> Iterator[bytes | memoryview]:
-    """The file in blocks: the length of the table, the table, and the numbers, the widest first."""
+    """The file in blocks: the header's length, the header, and the tensors, the widest dtype first."""
     order = sorted(tensors, key=lambda name: (-ITEM_BYTES[tensors[name].dtype], name))
     table: dict[str, object] = {"__metadata__": {"format": "pt"}}
     at = 0

@@ -1,4 +1,4 @@
-"""Where models are: the embedded one, and the folders and files that a user puts into `data/models`."""
+"""Finds models: the embedded one, and the user's folders and files in `data/models`."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ DATA = Path(__file__).resolve().parents[2] / "data"
 EMBEDDED = DATA / "tiny"
 MODELS = DATA / "models"
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
-# The tokenizer's two files, and the names that some tools save them under.
+# The tokenizer's two files, and other names that some tools give them.
 _VOCABULARY, _MERGES = ("vocab.json", "vocab"), ("merges.txt", "merges")
 
 
 def installed() -> list[Path]:
-    """The models that can be named without a path, the embedded one first: folders, and files of weights."""
+    """The models that can be named without a path, the embedded one first: folders and checkpoints."""
     found = [path for path in (EMBEDDED, *sorted(MODELS.glob("*"))) if not path.name.startswith(".")]
     return [path for path in found if path.is_dir() or (path.is_file() and path.suffix in SUFFIXES)]
 
 
 def model_name(path: Path) -> str:
-    """What a model is called: its folder, or its file without the suffix."""
+    """A model's name: its folder's, or its file's without the suffix."""
     return path.name if path.is_dir() else path.stem
 
 
@@ -48,15 +48,15 @@ def find_model(source: str | Path) -> Path:
         return path
     there = ", ".join(dict.fromkeys(map(model_name, known))) or f"none in {DATA}"
     raise UserError(
-        f"Model {str(source)!r} is not there: name a model's folder or file, or one of those here: {there}."
+        f"Model {str(source)!r} was not found: give a model's folder or file, or one of: {there}."
     )
 
 
 def find_tokenizer(model: Path) -> Path:
     """The folder with the tokenizer's vocabulary and merges for a model, given its folder or file.
 
-    That is the folder's own `tokenizer`; without one, wherever the two files lie: beside the model or in
-    `data/`, in a folder `tokenizer` in either of them or not. Raises UserError when they are nowhere.
+    That is the folder's own `tokenizer`; without one, the two files are looked for next to the model, in
+    `data/` and in `data/models/`, or in a folder `tokenizer` there. Raises UserError when there are none.
     """
     if (model / "tokenizer").is_dir():
         return model / "tokenizer"
@@ -66,12 +66,12 @@ def find_tokenizer(model: Path) -> Path:
             if all(any((folder / name).is_file() for name in names) for names in (_VOCABULARY, _MERGES)):
                 return folder
     raise UserError(
-        f"{model} comes without a tokenizer: put vocab.json and merges.txt of CLIP, which any Stable "
-        f"Diffusion folder has under tokenizer, beside it or in {DATA}."
+        f"{model} has no tokenizer: put CLIP's vocab.json and merges.txt, from any Stable Diffusion model's "
+        f"tokenizer folder, next to it or into {DATA}."
     )
 
 
 def model_names(loaded: str = "") -> list[str]:
-    """The models to choose from: those that are installed, and the loaded one, which may be elsewhere."""
+    """The models to choose from: the installed ones, and the loaded one, which may be elsewhere."""
     names = [*map(model_name, installed()), loaded]
     return list(dict.fromkeys(filter(None, names)))

@@ -1,4 +1,4 @@
-"""The hash that names a model in recipes. That of large files is kept: reading 2 GB for it takes seconds."""
+"""The hash that identifies a model in recipes, cached for large files: hashing 2 GB takes seconds."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from core import cache_folder
 
-LARGE = 100 * 2**20  # bytes; what is smaller is hashed in a moment
-MOST = 1000  # hashes that are kept
+LARGE = 100 * 2**20  # bytes; smaller files are hashed quickly
+MOST = 1000  # cached hashes
 FILE = "hashes.json"
 BLOCK = 1 << 20
 
@@ -18,13 +18,13 @@ BLOCK = 1 << 20
 def hash_files(paths: Sequence[Path]) -> str:
     """One SHA-256 over the contents of several files, in their order.
 
-    Large files are read once: while they are the same files, of the same sizes and times of change, the hash
-    in the user's cache is taken.
+    Large files are read once: while their paths, sizes and times of change are the same, the hash in the
+    user's cache is used.
     """
     files = [(str(path.resolve()), path.stat()) for path in paths]
     if sum(stat.st_size for _, stat in files) < LARGE:
         return _hash(paths)
-    # A copy may keep the time of change, not when and where it was made.
+    # A copy may keep the time of change, but not its creation time and inode.
     mark = json.dumps([(name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for name, s in files])
     known = cache_folder.read(FILE)
     kept = known.get(mark)

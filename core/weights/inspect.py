@@ -1,4 +1,4 @@
-"""What a file of weights or a model folder is, told before anything of it is loaded or run."""
+"""Describes a checkpoint or a model folder without loading or running anything in it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _PARTS = {UNET: "unet", VAE: "vae", CLIP: "text_encoder", OPEN_CLIP: "text_encod
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """What `models inspect` prints. `loads` says whether `Pipeline.load` takes it, `verdict` why (not).
+    """What `models inspect` prints. `loads`: whether `Pipeline.load` can load it; `verdict`: why (not).
 
-    parameters: by part ("unet", "vae", "text_encoder", "ema", "other"). globals: what its pickle names;
-    refused: what of that no weights need. ignored: how many tensors are not loaded, by the reason.
+    parameters: by part ("unet", "vae", "text_encoder", "ema", "other"). globals: what its pickle
+    names; refused: those that weights never need. ignored: counts of tensors that are not loaded, by reason.
     """
 
     path: str
@@ -49,7 +49,7 @@ class Inspection:
 
 
 def inspect(path: Path) -> Inspection:
-    """Look at a file or a folder. Raises UserError where there is none, or it is no file of weights."""
+    """Inspect a file or a folder. Raises UserError where it does not exist or is not a checkpoint."""
     if path.is_dir():
         return _folder(path)
     checkpoint = look(path)
@@ -98,7 +98,7 @@ def _folder(path: Path) -> Inspection:
         format="diffusers folder",
         architecture=architecture,
         base=base,
-        prediction=f"{config.noise.prediction_type} (its scheduler_config.json says so)",
+        prediction=f"{config.noise.prediction_type} (from its scheduler_config.json)",
         dtypes=_dtypes(entry for several in entries.values() for entry in several),
         parameters={name: sum(entry.count for entry in several) for name, several in entries.items()},
         loads=True,
@@ -107,7 +107,7 @@ def _folder(path: Path) -> Inspection:
 
 
 def _dtypes(entries: Iterable[TensorEntry]) -> dict[str, int]:
-    """How many numbers there are of each dtype."""
+    """The number of values of each dtype."""
     counted: Counter[str] = Counter()
     for entry in entries:
         counted[entry.dtype] += entry.count

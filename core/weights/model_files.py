@@ -1,4 +1,4 @@
-"""A model as it lies on disk, whatever its form: what `Pipeline.load` builds from."""
+"""A model's files on disk, of any format, from which `Pipeline.load` builds the networks."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from core.weights.readers.checkpoint import INDEX, open_checkpoint
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """Everything that a model's files say before a network is built.
+    """Everything read from a model's files before a network is built.
 
-    about: one line for people; hashed: the files of the model's own weights; vae_path: of a VAE that was
-    given with it, None for its own; ema: whether the UNet is the averaged copy.
+    about: one line for people; hashed: the files of the model's own weights; vae_path: of a replacement VAE,
+    None for its own; ema: whether the UNet is the averaged (EMA) copy.
     """
 
     path: Path
@@ -52,22 +52,22 @@ class ModelFiles:
 
     @cached_property
     def sha256(self) -> str:
-        """Over the model's files of weights, one after the other: text encoder, VAE, UNet. For a single file
-        that is the file's own, whose first ten digits A1111 calls the model hash.
+        """Over the model's weight files in order: text encoder, VAE, UNet. For a single file it is the file's
+        own hash, whose first ten digits A1111 calls the model hash.
         """
         return hash_files(self.hashed)
 
     @cached_property
     def vae_sha256(self) -> str:
-        """The same of a VAE that was given with the model; empty without one."""
+        """The same for a replacement VAE; empty without one."""
         return "" if self.vae_path is None else hash_files(self.vae.files)
 
 
 def open_model(path: Path, *, ema: bool = False, vae: Path | None = None) -> ModelFiles:
-    """A model folder or a single file, with a VAE of its own when `vae` names one. Raises UserError."""
+    """A model folder or a single file, with another VAE when `vae` names one. Raises UserError."""
     if path.is_dir():
         if ema:
-            raise UserError(f"{path} is a folder, which holds no averaged copy: leave --ema out.")
+            raise UserError(f"{path} is a folder, which has no averaged (EMA) weights: omit --ema.")
         model = _folder(path)
     else:
         model = _file(path, ema=ema)
@@ -108,17 +108,17 @@ def _file(path: Path, *, ema: bool) -> ModelFiles:
 
 
 def _with_vae(model: ModelFiles, path: Path) -> ModelFiles:
-    """The model with another VAE, which must make and read the same latents."""
+    """The model with another VAE, which must have the same latent shape."""
     config, part = _read_vae(path)
     own = model.config.vae
     if (config.latent_channels, config.reduction) != (own.latent_channels, own.reduction):
         raise UserError(
-            f"{path} is a VAE of {config.latent_channels} channels at 1/{config.reduction} of a picture's "
-            f"side, and {model.notes.name} needs {own.latent_channels} at 1/{own.reduction}."
+            f"{path} is a VAE of {config.latent_channels} channels at 1/{config.reduction} of an image's "
+            f"side, but {model.notes.name} needs {own.latent_channels} at 1/{own.reduction}."
         )
     if (
         isinstance(config, VAEConfig) and not path.is_dir()
-    ):  # no file says its scale, so that it is the model's
+    ):  # files do not hold the scaling factor: use the model's
         config = replace(config, scaling_factor=own.scaling_factor)
     notes = replace(model.notes, preview=None)  # it was fitted to the other one
     about = f"{model.about}, with the VAE {path.name}"
@@ -134,7 +134,7 @@ def _with_vae(model: ModelFiles, path: Path) -> ModelFiles:
 
 def _read_vae(path: Path) -> tuple[CoderConfig, Part]:
     if not path.exists():
-        raise UserError(f"The VAE {str(path)!r} is not there: give --vae a file or a folder.")
+        raise UserError(f"The VAE {str(path)!r} was not found: give --vae a file or a folder.")
     if not path.is_dir():
         return read_vae_file(path)
     folder = path / "vae" if (path / "vae").is_dir() else path

@@ -1,9 +1,9 @@
-"""A network's weights: where each lies in a file, and the module made of them.
+"""A network's weights: where each is in a file, and the module built from them.
 
-Modules are built on the meta device, without memory of their own, and the file's tensors put in their places.
-What already has the wanted dtype, device and layout stays mapped from the file; what has not is converted one
-tensor at a time. The pages of the file that were read are let go: they come back when the network runs. The
-weights themselves can be let go, too, of a whole network or of each of its layers.
+Modules are built on the meta device, without memory, and then get the file's tensors. Tensors that already
+have the wanted dtype, device and layout stay memory-mapped; others are converted one at a time. Pages of the
+file that were read are released: they are read again when the network runs. The weights themselves can also
+be offloaded, of a whole network or layer by layer.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ C = TypeVar("C")
 
 @dataclass(frozen=True)
 class TensorSource:
-    """Where one weight lies: a tensor of a file, or its rows from the first to before the last."""
+    """The source of one weight: a tensor in a file, or its rows [first, last)."""
 
     entry: TensorEntry
     rows: tuple[int, int] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape as the file has it."""
+        """The shape in the file."""
         if self.rows is None:
             return self.entry.shape
         return (self.rows[1] - self.rows[0], *self.entry.shape[1:])
 
     def tensor(self) -> Tensor:
-        """The weight as it lies in the file, mapped."""
+        """The weight, memory-mapped from the file."""
         whole = self.entry.tensor()
         return whole if self.rows is None else whole[self.rows[0] : self.rows[1]]
 
 
 @dataclass(frozen=True)
 class Part:
-    """The weights of one network, by our names for them; `unexpected` are the file's names left over."""
+    """The weights of one network, by our names for them; `unexpected` are other names in the file."""
 
     path: Path
     sources: Mapping[str, TensorSource]
@@ -60,7 +60,7 @@ class Part:
 
     @property
     def files(self) -> list[Path]:
-        """The files that the weights lie in."""
+        """The files that hold the weights."""
         return list(dict.fromkeys(source.entry.file.path for source in self.sources.values()))
 
     @property
@@ -69,10 +69,10 @@ class Part:
 
 
 class StoredNetwork(Generic[M]):
-    """A network, `module`, in evaluation mode, whose weights are read from a file, let go, and read again.
+    """A network, `module`, in evaluation mode, whose weights can be loaded from a file and offloaded again.
 
-    Raises UserError when a weight of `part` is missing, left over or of another shape. While its weights are
-    not there, they are on the meta device.
+    Raises UserError when a weight of `part` is missing, unexpected or of another shape. While
+    offloaded, its weights are on the meta device.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class StoredNetwork(Generic[M]):
         self._part, self._device, self._dtype = part, device, dtype
         self._sound = False
         self._handles: list[RemovableHandle] = []
-        self.present = False  # whether it can run: all its weights are there, or come layer by layer
+        self.present = False  # whether it can run: its weights are loaded, or load layer by layer
 
     @property
     def nbytes(self) -> int:
@@ -93,21 +93,21 @@ class StoredNetwork(Generic[M]):
         return sum(map(prod, self._shapes.values())) * self._dtype.itemsize
 
     def check(self) -> None:
-        """Read every weight once and keep none. Raises UserError when one is not a number."""
+        """Read every weight once without loading it. Raises UserError for a value that is not finite."""
         if not self._sound:
             self._weights(self._shapes, keep=False)
             self._sound = True
 
     def read(self) -> None:
-        """All weights to their places. Raises UserError when one is not a number."""
+        """Load all weights. Raises UserError for a value that is not finite."""
         weights = self._weights(self._shapes)
         self._sound = True
         self.module.load_state_dict(weights, assign=True)
         self.present = True
 
     def read_by_layer(self) -> None:
-        """From now on each layer's weights are read when it runs and then let go. Only what has one dimension
-        stays, norms and biases: a thousandth of the whole.
+        """Load each layer's weights when it runs, and offload them afterwards. Only one-dimensional weights
+        stay, norms and biases: a thousandth of the whole.
         """
         self.check()
         few = self._weights([name for name, shape in self._shapes.items() if len(shape) < 2])
@@ -120,7 +120,7 @@ class StoredNetwork(Generic[M]):
         self.present = True
 
     def let_go(self) -> None:
-        """Give up the weights and what was read of the file."""
+        """Offload the weights and release the file's pages."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -130,22 +130,22 @@ class StoredNetwork(Generic[M]):
         self.present = False
 
     def _visits(self, layer: nn.Module, names: Mapping[str, str]) -> Iterable[RemovableHandle]:
-        """Hooks that read a layer's weights before it runs and let them go after, also when it fails."""
+        """Hooks that load a layer's weights before it runs and offload them after, also when it fails."""
 
-        def come(*_: object) -> None:
+        def load(*_: object) -> None:
             for name, weight in self._weights(names.values()).items():
                 setattr(layer, name.rpartition(".")[2], nn.Parameter(weight, requires_grad=False))
 
-        def go(*_: object) -> None:
+        def offload(*_: object) -> None:
             for name, key in names.items():
                 setattr(layer, name, nn.Parameter(self._nowhere[key], requires_grad=False))
                 self._part.sources[key].entry.release()
 
-        yield layer.register_forward_pre_hook(come)
-        yield layer.register_forward_hook(go, always_call=True)
+        yield layer.register_forward_pre_hook(load)
+        yield layer.register_forward_hook(offload, always_call=True)
 
     def _weights(self, names: Iterable[str], *, keep: bool = True) -> dict[str, Tensor]:
-        """The weights of these names as they are to be. What was not read before is checked."""
+        """These weights in the wanted dtype, device and layout; checked when read for the first time."""
         weights: dict[str, Tensor] = {}
         ends: dict[str, Tensor] = {}
         for name in names:
@@ -163,9 +163,8 @@ class StoredNetwork(Generic[M]):
 
 
 def laid_out(weight: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """A weight in its place as the kernels like it best: on a CPU a convolution's with its channels last,
-    which makes all that it computes so, too. float16 is left as it lies in the file: a CPU has nothing to
-    gain from it.
+    """A weight on its device in the fastest layout: on a CPU convolutions in channels_last, which their
+    outputs inherit. float16 keeps the file's layout: a CPU gains nothing from channels_last there.
     """
     if weight.ndim != 4 or device.type != "cpu" or dtype == torch.float16:
         return weight.to(device, dtype)
@@ -173,7 +172,7 @@ def laid_out(weight: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor
 
 
 def _in_order(weight: Tensor) -> Tensor:
-    """The same numbers as they lie in memory, which is the quickest way through them."""
+    """The same values in memory order, which is the fastest to read."""
     if weight.ndim == 4 and not weight.is_contiguous():
         return weight.permute(0, 2, 3, 1)
     return weight
@@ -189,7 +188,7 @@ def expected_shapes(config: ModelConfig) -> list[dict[str, tuple[int, ...]]]:
 
 
 class _Bare(TorchFunctionMode):
-    """Layers that are made inside draw no first weights. Without memory there is nothing to draw, and torch
+    """Skips the random initialisation of layers made inside. On the meta device it has no effect, and torch
     would import its compiler for it: a second or two.
     """
 
@@ -217,7 +216,7 @@ def check_part(expected: Mapping[str, tuple[int, ...]], part: Part) -> None:
     """Raises UserError unless the part has these weights in these shapes, and no others."""
     missing, left = expected.keys() - part.sources.keys(), part.sources.keys() - expected.keys()
     if missing:
-        raise UserError(f"{part.path} lacks {some(missing)}: it is not complete, or not of this model.")
+        raise UserError(f"{part.path} lacks {some(missing)}: it is incomplete, or not of this model.")
     if left or part.unexpected:
         names = some([*left, *part.unexpected])
         raise UserError(f"{part.path} has unexpected {names}: it does not belong to this model.")
@@ -229,7 +228,7 @@ def check_part(expected: Mapping[str, tuple[int, ...]], part: Part) -> None:
             )
         if "float" not in source.entry.dtype:
             raise UserError(
-                f"{part.path}: {key} is of {source.entry.dtype}: quantised models cannot be read here."
+                f"{part.path}: {key} is of dtype {source.entry.dtype}: quantised models are not supported."
             )
 
 
@@ -245,7 +244,7 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _check_numbers(ends: Mapping[str, Tensor], part: Part) -> None:
-    """Raises UserError when the smallest or largest number of a weight is none; one look at the device."""
+    """Raises UserError when a weight's smallest or largest value is not finite; one device sync."""
     if not ends:
         return
     finite = torch.stack([*ends.values()]).isfinite().all(dim=1).tolist()
@@ -253,5 +252,5 @@ def _check_numbers(ends: Mapping[str, Tensor], part: Part) -> None:
     if bad:
         raise UserError(
             f"{part.path} holds values that are not numbers (in {some(bad)}): it was "
-            "damaged when it was made or merged, or does not fit the dtype."
+            "damaged when it was made or merged, or exceeds the dtype's range."
         )

@@ -127,7 +127,7 @@ def test_what_is_no_recipe_is_a_sentence_with_the_files_name(
     picture().save(tmp_path / "plain.png")
     drop(page, tmp_path / "plain.png")
     said = page.locator("#recipe-notice").get_by_role("alert")
-    expect(said).to_contain_text("lain.png: has no recipe in it")
+    expect(said).to_contain_text("lain.png: has no recipe of LatentCanvas")
     expect(said).not_to_contain_text("/")
     expect(page.locator("#recipe-open")).to_be_hidden()
 

@@ -343,7 +343,7 @@ def test_a_lie_is_caught_by_its_rule_and_no_other(
     assert report.failed == [number], str(report)
     assert not report.passed
     left = [finding for finding in report.findings if finding.passed is None]
-    assert all(f"rests on rule {number}" in finding.sentence for finding in left), str(report)
+    assert all(f"depends on rule {number}" in finding.sentence for finding in left), str(report)
     # Whatever it did to the process is put right again.
     assert before == (torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_rng_state().tolist())
 

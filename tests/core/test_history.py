@@ -175,7 +175,7 @@ def test_owners_see_their_own(history: History) -> None:
     for refused in (lambda: history.get(theirs.id, "me"), lambda: history.star(theirs.id, owner="me")):
         with pytest.raises(UserError, match="not in the history"):
             refused()
-    with pytest.raises(UserError, match="no picture"):
+    with pytest.raises(UserError, match="no image"):
         history.export_zip([theirs.id], history.folder / "x.zip", "me")
     assert history.path(theirs.names[0]).is_file()
     assert not history.get(theirs.id).starred
@@ -313,9 +313,9 @@ def test_a_row_that_is_not_sound_is_passed_over(history: History, change: str) -
 
 
 def test_a_run_needs_a_picture_that_is_there(history: History) -> None:
-    with pytest.raises(UserError, match="without a picture"):
+    with pytest.raises(UserError, match="without an image"):
         history.add(names=[], settings=asked(), model=RECIPE.model)
-    with pytest.raises(UserError, match="is not there"):
+    with pytest.raises(UserError, match="does not exist"):
         history.add(names=["000009.png"], settings=asked(), model=RECIPE.model)
 
 

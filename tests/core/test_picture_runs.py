@@ -295,9 +295,9 @@ def test_a_stop_is_honoured_before_the_pictures_are_decoded(
     [
         ({"strength": 0.5}, "strength 0.5: has no effect without an init image"),
         ({"image": PICTURE, "keep_unmasked": True}, "keep unmasked True: has no effect without a mask"),
-        ({"image": PICTURE, "mask": Image.new("L", SIZE)}, "the mask is black all over"),
+        ({"image": PICTURE, "mask": Image.new("L", SIZE)}, "the mask is all black"),
         ({"image": "nowhere.png"}, "nowhere.png: there is no such file"),
-        ({"mask": MASK}, "without the picture"),
+        ({"mask": MASK}, "without an init image"),
         (
             {"image": PICTURE, "strength": 0.1},
             "runs none of 5 steps; raise it to 0.2",

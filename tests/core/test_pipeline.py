@@ -281,10 +281,10 @@ def test_weights_of_another_model_are_refused_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"source": "nothing/here"}, "not there"),
+        ({"source": "nothing/here"}, "was not found"),
         ({"device": "warp"}, "warp"),
         ({"device": "meta"}, "meta"),
-        ({"source": __file__}, "no file of weights"),
+        ({"source": __file__}, "is not a checkpoint"),
         ({"dtype": "float8"}, "float32"),
     ],
 )

@@ -122,15 +122,15 @@ def register_schedules(register):
 
 
 BAD_CALLS = {
-    "register('Big Name', run, title='T')": "'Big Name' is no name",
-    "register('a/b', run, title='T')": "'a/b' is no name",
-    "register(run, 'w', title='T')": "is no name",
+    "register('Big Name', run, title='T')": "'Big Name' is not a valid name",
+    "register('a/b', run, title='T')": "'a/b' is not a valid name",
+    "register(run, 'w', title='T')": "is not a valid name",
     "register('w', run, title='')": "needs a title",
     "register('w', run)": "title",
     "register('w', run, title='T', order=0)": "order must be a whole number",
     "register('w', run, title='T', evals=1.5)": "evals must be a whole number",
     "register('w', run, title='T', stochastic='eta')": "stochastic must be true, false or an option",
-    "register('w', run, title='T', schedule=['karras'])": "paper and schedule are text or None",
+    "register('w', run, title='T', schedule=['karras'])": "paper and schedule must be text or None",
     "register('w', run, title='T', colour='red')": "colour",
     "register('w', 3, title='T')": "not a Python function",
     "(register('w', run, title='T'), register('w', run, title='T'))": "registers 'w' twice",
@@ -275,7 +275,7 @@ def test_single_files_in_a_folder(install: Install, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_none_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"plugins folder .*nowhere is not there"):
+    with pytest.raises(UserError, match=r"plugins folder .*nowhere does not exist"):
         load_plugins(directory=tmp_path / "nowhere")
 
 

@@ -165,9 +165,9 @@ def test_a_model_needs_its_whole_digest(digest: str) -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "is not a PNG picture"),
-        (b"hello", "is not a PNG picture"),
-        (b"\xff\xd8\xff\xe0" + bytes(100), "is not a PNG picture"),
+        (b"", "is not a PNG image"),
+        (b"hello", "is not a PNG image"),
+        (b"\xff\xd8\xff\xe0" + bytes(100), "is not a PNG image"),
         (PNG[:8], "is cut off"),
         (PNG[:20], "is cut off"),
         (PNG[:-300], "is cut off"),
@@ -175,7 +175,7 @@ def test_a_model_needs_its_whole_digest(digest: str) -> None:
         (PNG[:-12], "is cut off"),
         (PNG.replace(b"full moon", b"full noon", 1), "is damaged: a checksum does not match"),
         (PNG[:-40] + b"\1\2\3\4" + PNG[-36:], "is damaged: a checksum does not match"),
-        (PNG[:8] + struct.pack(">I", 2**32 - 1) + b"tEXt", "more text in it than a recipe needs"),
+        (PNG[:8] + struct.pack(">I", 2**32 - 1) + b"tEXt", "more text than a recipe can have"),
         (PNG[:8] + struct.pack(">I", 2**32 - 1) + b"IDAT", "is cut off"),
         (PNG[:8] + chunk(b"IHDR", b"") + chunk(b"IEND", b""), "0x0 pixels"),
     ],
@@ -216,7 +216,7 @@ def test_a_text_bomb_is_never_unpacked(put: Callable[[bytes], Path], kind: bytes
 
 def test_too_much_text_is_refused(put: Callable[[bytes], Path]) -> None:
     path = put(with_chunks(*[chunk(b"tEXt", b"key\0" + b"x" * 1_000_000)] * 5))
-    with pytest.raises(UserError, match="more text in it than a recipe needs"):
+    with pytest.raises(UserError, match="more text than a recipe can have"):
         read_recipe(path)
 
 
@@ -266,7 +266,7 @@ def test_a_picture_without_recipe_is_said(put: Callable[[bytes], Path]) -> None:
     foreign.add_text("parameters", infotext(RECIPE))
     IMAGE.save(buffer, "PNG", pnginfo=foreign)
     with pytest.raises(
-        UserError, match="has no LatentCanvas recipe in it; choose a picture that LatentCanvas saved"
+        UserError, match="has no LatentCanvas recipe; choose an image that LatentCanvas saved"
     ):
         read_recipe(put(buffer.getvalue()))
 
@@ -301,7 +301,7 @@ BAD: list[tuple[object, str]] = [
     (changed(CONTENT, "model", "name", value=""), "model name '': must not be empty"),
     (changed(CONTENT, "plugin", "version", value=None), "plugin version None: must be text"),
     (without(CONTENT, "schedule_plugin", "name"), "schedule_plugin: name is missing"),
-    (changed(CONTENT, "versions", value=["torch"]), "versions: must be names and values"),
+    (changed(CONTENT, "versions", value=["torch"]), "versions: must be an object of names and values"),
     (changed(CONTENT, "versions", value={"torch": 2}), "version of torch 2: must be text"),
     (changed(CONTENT, "dtype", value=32), "dtype 32: must be text"),
     (changed(CONTENT, "sampler_title", value=None), "sampler title None: must be text"),

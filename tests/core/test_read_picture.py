@@ -123,8 +123,8 @@ def png(image: Image.Image) -> bytes:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "no picture of a known kind"),
-        (b"<html>404</html>", "no picture of a known kind"),
+        (b"", "not an image of a known format"),
+        (b"<html>404</html>", "not an image of a known format"),
         (png(noise((64, 64)))[:3000], "cannot be read"),
         (png(noise((64, 64)))[:60], "cannot be read"),
         (bomb(), "more than 64 million pixels; make it smaller"),
@@ -151,5 +151,5 @@ def test_a_damaged_file_is_a_picture_or_one_sentence(at: int, garbage: bytes) ->
 
 
 def test_a_folder_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot be read as a picture"):
+    with pytest.raises(UserError, match="cannot be read as an image"):
         read_picture(tmp_path)

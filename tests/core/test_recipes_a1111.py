@@ -164,7 +164,7 @@ def test_an_unknown_sampler_is_said_with_the_nearest() -> None:
     said = line("x\nSteps: 20, Sampler: Eulr a, Seed: 1", "Sampler")
     assert said.fate == "ignored"
     assert said.note == (
-        "no sampler of that name is here, so the model's own choice is taken; did you mean 'Euler a'?"
+        "no sampler of this name is registered; the model's default is used; did you mean 'Euler a'?"
     )
 
 

@@ -90,7 +90,7 @@ def test_values_come_along_links() -> None:
     asked = found.request
     assert (asked.prompt, asked.seed, asked.clip_skip, asked.cfg_rescale) == ("a \\[red\\] cat, ", 77, 2, 0.7)
     assert found.model == "v1-5-pruned-emaonly"
-    assert line(found, "LoraLoader").note == "LoRAs are not applied here"
+    assert line(found, "LoraLoader").note == "LoRAs are not supported"
     assert line(found, "CLIPTextEncode.text (prompt)").fate == "mapped"
 
 
@@ -111,7 +111,7 @@ def test_the_first_pass_is_the_one_that_is_read() -> None:
     graph["8"]["inputs"]["samples"] = ["21", 0]
     found = read(graph)
     assert (found.request.seed, found.request.width, found.request.strength) == (156680208700286, 512, None)
-    assert line(found, "KSampler").note == "a pass after the first one, which is not made here"
+    assert line(found, "KSampler").note == "only the first pass is supported"
 
 
 def test_prompts_behind_control_and_combinations() -> None:
@@ -121,7 +121,7 @@ def test_prompts_behind_control_and_combinations() -> None:
     more = {"20": control, "21": node("ConditioningSetTimestepRange", conditioning=["20", 0], start=0, end=1)}
     found = read(changed({**more, **PICTURE}, positive=["21", 0], negative=["20", 1]))
     assert (found.request.prompt, found.request.negative) == ("a glass bottle", "text, watermark")
-    assert line(found, "ControlNetApplyAdvanced").note == "ControlNet is not here"
+    assert line(found, "ControlNetApplyAdvanced").note == "ControlNet is not supported"
     nothing = read(changed({"20": node("ConditioningZeroOut", conditioning=["6", 0])}, negative=["20", 0]))
     assert (nothing.request.prompt, nothing.request.negative) == ("a glass bottle", "")
 
@@ -229,7 +229,7 @@ def test_seeds_that_only_comfyui_has() -> None:
 
 
 def test_a_graph_without_a_sampler_says_so() -> None:
-    with pytest.raises(UserError, match="has no sampler that is known here"):
+    with pytest.raises(UserError, match="has no known sampler"):
         read({"1": node("LoadImage", image="a.png")})
 
 

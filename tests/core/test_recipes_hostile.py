@@ -24,15 +24,15 @@ from tests.core.test_recipes_files import GRAPH, REGISTRY, TEXT, png, read, with
 NOTHING = [
     ("no.png", None, "cannot be read (No such file or directory)"),
     ("folder", "folder", "is a folder"),
-    ("empty", b"", "has no recipe in it"),
-    ("noise.bin", bytes(range(256)) * 4, "neither a picture of a known kind nor text"),
+    ("empty", b"", "has no recipe of LatentCanvas"),
+    ("noise.bin", bytes(range(256)) * 4, "neither an image of a known kind nor text"),
     ("nul.txt", b"a cat\0", "is not text"),
     ("cut.png", b"\x89PNG\r\n\x1a\n\0\0", "is cut off"),
-    ("list.json", b'{"a": 1}', "JSON of no program that is known here"),
+    ("list.json", b'{"a": 1}', "JSON is of no known program"),
     ("deep.json", b'{"a":' * 100_000, "nested too deep"),
-    ("long.txt", b"a" * 200_000, "200000 characters is no recipe"),
-    ("longer.txt", b"a" * 5_000_000, "too much of it"),
-    ("words.txt", b"a " * 15_000, "at most 20000; shorten it"),
+    ("long.txt", b"a" * 200_000, "200000 characters is too long for a recipe"),
+    ("longer.txt", b"a" * 5_000_000, "not text, or too long"),
+    ("words.txt", b"a " * 15_000, "more than the 20000 allowed; shorten it"),
     ("brackets.txt", b"(" * 1000, "its recipe cannot be used (prompt: brackets are nested"),
 ]
 
@@ -54,7 +54,7 @@ def test_what_is_no_recipe_is_one_sentence(tmp_path: Path, name: str, content: A
 def test_a_picture_without_a_recipe_is_one_sentence(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", comment=b"made with a camera")
     for path in (png(tmp_path / "a.png", Title="my cat"), tmp_path / "a.jpg"):
-        with pytest.raises(UserError, match="has no recipe in it that LatentCanvas, A1111"):
+        with pytest.raises(UserError, match="has no recipe of LatentCanvas, A1111"):
             read(path)
 
 
@@ -143,7 +143,7 @@ def test_a_picture_of_many_small_texts(tmp_path: Path) -> None:
     (tmp_path / "many.png").write_bytes(
         head + many + chunk(b"tEXt", b"parameters\0cat") + chunk(b"IEND", b"")
     )
-    with pytest.raises(UserError, match="more text in it than a recipe needs"):
+    with pytest.raises(UserError, match="more text than a recipe can have"):
         read(tmp_path / "many.png")
 
 

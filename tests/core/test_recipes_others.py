@@ -82,7 +82,7 @@ def test_invokeai() -> None:
     assert (asked.cfg_scale, asked.cfg_rescale, asked.clip_skip) == (7.5, 0.5, 2)
     assert asked.strength is None
     assert {line.key for line in found.report} >= INVOKE.keys() - {"width", "height", "model"}
-    assert line(found, "loras").note == "LoRAs are not applied here"
+    assert line(found, "loras").note == "LoRAs are not supported"
     assert line(found, "rand_device").fate == "kept"
     assert line(found, "strength").fate == "ignored"
 

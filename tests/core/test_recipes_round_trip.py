@@ -214,5 +214,5 @@ def test_a_sampler_that_is_not_here_stays_and_is_said() -> None:
     [line] = [line for line in found.report if line.key == "sampler"]
     assert (line.fate, line.note) == (
         "kept",
-        "no sampler of that name is here: install the plugin that it came from",
+        "no sampler of this name is registered: install its plugin",
     )

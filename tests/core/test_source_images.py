@@ -52,9 +52,9 @@ def test_a_mask_of_another_size_is_resized_and_of_another_shape_refused() -> Non
     levels = np.asarray(prepared.mask)
     assert levels[:, :28].min() == 255
     assert levels[:, 36:].max() == 0
-    with pytest.raises(UserError, match="the mask is 48x64 and the picture 64x48"):
+    with pytest.raises(UserError, match="the mask is 48x64 and the image 64x48"):
         Inputs.read(noise((64, 48)), Image.new("L", (48, 64)))
-    with pytest.raises(UserError, match="a mask has no effect without the picture"):
+    with pytest.raises(UserError, match="a mask has no effect without an init image"):
         Inputs.read(None, Image.new("L", (48, 64)))
     assert Inputs.read(None) is None
 
@@ -76,8 +76,8 @@ FULL = Inputs(noise((64, 64)), Image.new("L", (64, 64), 255))
         ({"only_masked": 0}, PICTURE, r"^only masked 0: has no effect without a mask"),
         ({"keep_unmasked": True}, PICTURE, r"^keep unmasked True: has no effect without a mask"),
         ({"invert_mask": True, "outpaint": (8, 0, 0, 0)}, PICTURE, r"^invert mask True: has no effect"),
-        ({}, EMPTY, r"^the mask is black all over"),
-        ({"invert_mask": True}, FULL, r"^the mask is black all over"),
+        ({}, EMPTY, r"^the mask is all black"),
+        ({"invert_mask": True}, FULL, r"^the mask is all black"),
     ],
 )
 def test_what_does_not_fit_together_is_one_sentence(

@@ -185,7 +185,7 @@ def test_a_folder_of_pictures_with_classes_and_captions(tmp_path: Path) -> None:
     ("content", "words"),
     [
         ({}, "holds no pictures"),
-        ({"a.png": b"no picture"}, r"a\.png.* no picture of a known kind"),
+        ({"a.png": b"no picture"}, r"a\.png.* not an image of a known format"),
         ({"a.txt": b"words"}, "holds no pictures"),
     ],
 )

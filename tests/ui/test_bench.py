@@ -46,7 +46,7 @@ def test_our_side_alone(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "words"),
     [
         (["--size", "100"], "WIDTHxHEIGHT"),
-        (["--model", "none-such"], "is not there"),
+        (["--model", "none-such"], "was not found"),
         (["--dtype", "int8"], "int8"),
         (["--steps", "0"], "steps"),
         (["--counts", "--steps", "1"], "two steps"),

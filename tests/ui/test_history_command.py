@@ -109,7 +109,7 @@ def test_sync(history: History, capsys: Capture) -> None:
 @pytest.mark.parametrize("command", ["star", "delete", "export"])
 def test_a_run_that_is_not_there(capsys: Capture, command: str) -> None:
     for name in ("000009", "", "abc", "99999999999999999999", "é"):
-        assert "there is none of this id or picture" in failure(capsys, "history", command, "1", name)
+        assert "has no run with this id or image" in failure(capsys, "history", command, "1", name)
 
 
 def test_no_folder_is_made_by_looking(

@@ -165,9 +165,7 @@ def test_trouble_is_a_sentence_on_the_page(history: History, tmp_path: Path) -> 
     panel = panel_of(History(tmp_path / "file"))
     assert prompts(panel) == []
     error = done(panel.on_star("", event(runs=["x"], on=True)))["error"]
-    assert error.endswith(
-        "history.sqlite: may not be written; change its permissions or choose another folder."
-    )
+    assert error.endswith("history.sqlite: is not writable; change its permissions or choose another folder.")
 
 
 def test_settings_in_words(history: History) -> None:

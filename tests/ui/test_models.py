@@ -64,11 +64,13 @@ def test_convert_writes_safetensors(tmp_path: Path, capsys: pytest.CaptureFixtur
     code, said, _ = run(capsys, "models", "convert", str(path), str(out))
     assert (code, said.startswith(str(out))) == (0, True)
     assert out.exists()
-    assert "end its name" in failure(capsys, "models", "convert", str(path), str(tmp_path / "x.pt"))
+    assert "a name that ends in .safetensors" in failure(
+        capsys, "models", "convert", str(path), str(tmp_path / "x.pt")
+    )
 
 
 def test_what_is_not_there_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "is not there" in failure(capsys, "models", "inspect", "nothing.ckpt")
+    assert "was not found" in failure(capsys, "models", "inspect", "nothing.ckpt")
     assert "write --json after inspect" in failure(capsys, "models", "--json", "inspect", "x")
 
 

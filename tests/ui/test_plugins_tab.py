@@ -26,7 +26,7 @@ REPORT = {
     "version": "1.0",
     "options": {"eta": 0.5},
     "findings": [
-        {"number": 1, "name": "steps", "passed": True, "figure": 12, "sentence": "steps, one an interval"},
+        {"number": 1, "name": "steps", "passed": True, "figure": 12, "sentence": "steps, one per interval"},
         {"number": 2, "name": "order", "passed": False, "figure": 0.512, "sentence": "declared is <2>"},
         {"number": 8, "name": "statistics", "passed": None, "figure": None, "sentence": "deterministic"},
     ],

@@ -45,7 +45,7 @@ def test_text_on_standard_input(capsys: pytest.CaptureFixture[str], monkeypatch:
     by_key = {row.split("  ")[0]: " ".join(row.split()) for row in rows}
     assert by_key["Sampler"].startswith("Sampler DPM++ 2M Karras mapped dpmpp_2m, schedule karras; ")
     assert by_key["Size"].startswith("Size 510x512 mapped 512x512; sides are multiples of 8")
-    assert by_key["RNG"].startswith("RNG (not said) ignored noise from a GPU")
+    assert by_key["RNG"].startswith("RNG (not given) ignored GPU noise cannot be reproduced")
     feed(monkeypatch, TEXT.encode())
     assert json.loads(run(capsys, "recipe", "-", "--json")[1])["request"]["schedule"] == "karras"
 

@@ -70,7 +70,7 @@ def test_what_cannot_be_read_is_a_sentence_without_the_path(tmp_path: Path) -> N
     Image.new("RGB", (8, 8)).save(tmp_path / "plain.png")
     shown, picture, summary, actions, _, _, notice, report = built().on_file(str(tmp_path / "plain.png"))
     assert (shown, summary, report, actions.visible, picture.visible) == (None, "", "", False, True)
-    assert "lain.png: has no recipe in it" in notice
+    assert "lain.png: has no recipe of LatentCanvas" in notice
     assert str(tmp_path) not in notice
 
 

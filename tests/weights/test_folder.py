@@ -162,7 +162,7 @@ def test_a_tokenizer_is_found_beside_the_model_or_in_data(
     shutil.rmtree(tokenizer)
     model = tmp_path / "model.safetensors"
     model.touch()
-    with pytest.raises(UserError, match=r"without a tokenizer: put vocab\.json"):
+    with pytest.raises(UserError, match=r"has no tokenizer: put CLIP's vocab\.json"):
         find.find_tokenizer(model)
     for home in (tmp_path / "data", tmp_path / "data" / "tokenizer", tmp_path, tmp_path / "tokenizer"):
         home.mkdir(parents=True, exist_ok=True)
@@ -216,7 +216,7 @@ def test_vaes_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> None:
     torch.save({"string_to_param": {"*": torch.zeros(1, 768)}}, tmp_path / "word.pt")
     for path, words in (
         (find.EMBEDDED, "a VAE of 16 channels"),
-        (tmp_path / "nothing", "is not there"),
+        (tmp_path / "nothing", "was not found"),
         (tmp_path / "word.pt", "textual-inversion embedding, not a VAE"),
     ):
         with pytest.raises(UserError, match=words):
@@ -232,5 +232,5 @@ def test_files_in_the_models_folder_go_by_their_names(
     (tmp_path / "models" / "notes.txt").touch()
     assert find.find_model("inkpunk.v1") == find.find_model("inkpunk.v1.ckpt") == path
     assert find.installed()[1:] == [path]
-    with pytest.raises(UserError, match=r"not there: name a model's folder or file, .*tiny, inkpunk\.v1"):
+    with pytest.raises(UserError, match=r"was not found: give a model's folder or file, .*tiny, inkpunk\.v1"):
         find.find_model("inkpunk")

@@ -1,1 +1,1 @@
-"""Recipes of this and other programs, each read by a module of its own."""
+"""Readers of recipes, one module per program."""

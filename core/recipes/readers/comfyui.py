@@ -1,8 +1,7 @@
-"""ComfyUI's graphs: from the sampler along its links to prompts, size, model; the rest is reported.
+"""ComfyUI's graphs: follows the sampler's links to prompts, size and model; reports the rest.
 
-A graph can do anything; what is read is the pass that starts from noise or from a picture. Whatever runs
-after it (upscaling, a second pass, faces) and whatever changes the model (LoRAs, ControlNet) is ignored, and
-said.
+A graph can do anything; read is the pass that starts from noise or from an init image. Nodes that run after
+it (upscaling, a second pass, faces) or change the model (LoRAs, ControlNet) are ignored and reported.
 """
 
 from __future__ import annotations
@@ -50,59 +49,57 @@ _OPTIONS = {
     "rtol": "rtol",
     "atol": "atol",
 }
-_MOST_PASSES = 50  # one after the other, that are followed
+_MOST_PASSES = 50  # followed, one after the other
 _MASKS = ("SetLatentNoiseMask", "VAEEncodeForInpaint")
 _TEXTS = ("text", "text_g", "t5xxl", "prompt", "text_l", "clip_l", "string", "value")
 _MODELS = ("ckpt_name", "unet_name", "model_name", "base_ckpt_name")
 _REASONS = {
-    "lora": "LoRAs are not applied here",
-    "controlnet": "ControlNet is not here",
-    "ipadapter": "IP-Adapter is not here",
-    "upscale": "nothing is made larger afterwards here",
-    "vaeloader": "load the model with that VAE (--vae) to have it",
-    "vae": "decoding is this program's own",
-    "save": "saving is this program's own",
-    "preview": "showing is this program's own",
-    "loadimage": "the picture must be given beside the request",
+    "lora": "LoRAs are not supported",
+    "controlnet": "ControlNet is not supported",
+    "ipadapter": "IP-Adapter is not supported",
+    "upscale": "upscaling is not supported",
+    "vaeloader": "load the model with this VAE (--vae) to use it",
+    "vae": "LatentCanvas always decodes",
+    "save": "LatentCanvas always saves",
+    "preview": "LatentCanvas always shows the image",
+    "loadimage": "the image must be given with the request",
     "note": "is a note",
     "markdown": "is a note",
-    "reroute": "only passes something on",
-    "primitive": "is not what anything that is read comes from",
-    "facedetailer": "nothing is painted over afterwards here",
-    "ksampler": "a pass after the first one, which is not made here",
-    "sampler": "a pass after the first one, which is not made here",
-    "freeu": "FreeU is not here",
-    "hypernetwork": "hypernetworks are not applied here",
+    "reroute": "only passes a value on",
+    "primitive": "is linked to nothing that is read",
+    "facedetailer": "repainting after the run is not supported",
+    "ksampler": "only the first pass is supported",
+    "sampler": "only the first pass is supported",
+    "freeu": "FreeU is not supported",
+    "hypernetwork": "hypernetworks are not supported",
 }
 
 
 def is_prompt(data: object) -> bool:
-    """Whether JSON is a graph as it runs."""
+    """Whether JSON is a graph in the form that runs (API format)."""
     return isinstance(data, Mapping) and any(
         isinstance(item, Mapping) and "class_type" in item for item in data.values()
     )
 
 
 def is_workflow(data: object) -> bool:
-    """Whether JSON is a graph as it is edited."""
+    """Whether JSON is a graph in the form that is edited (workflow)."""
     return isinstance(data, Mapping) and isinstance(data.get("nodes"), list) and "links" in data
 
 
 def read(data: Mapping[str, Any], registry: Registry) -> OpenedRecipe:
-    """What a graph of either form says. Raises UserError when no sampler is in it."""
+    """The recipe in a graph of either form. Raises UserError when it has no sampler."""
     graph = Graph.of_workflow(data) if is_workflow(data) else Graph.of_prompt(data)
     first = first_sampler(graph)
     if first is None:
-        raise UserError(
-            "the ComfyUI graph has no sampler that is known here; paste its prompt as text instead"
-        )
+        raise UserError("the ComfyUI graph has no known sampler; paste its prompt as text instead")
     reader = _Reader(graph, first, ReportBuilder(registry))
     reader.read()
-    return reader.sheet.found("comfyui")
+    return reader.report.found("comfyui")
 
 
 def first_sampler(graph: Graph) -> Node | None:
-    """The sampler that an output begins with: the nearest one before it, or what runs before that."""
+    """The first sampler on the way to an output: the nearest one before it, or one that runs before that."""
     outputs = [n for n in graph.nodes.values() if re.match("(?i)save|preview|image ?save", n.kind)]
     found = [
         n
@@ -121,7 +118,7 @@ def first_sampler(graph: Graph) -> Node | None:
 
 
 def _samples(node: Node) -> bool:
-    """Whether it takes steps: it has a start, and steps or levels."""
+    """Whether it is a sampler: it has a seed or noise, and steps or sigmas."""
     names = node.inputs.keys()
     starts = bool(names & {"seed", "noise_seed", "noise"})
     return (
@@ -132,10 +129,10 @@ def _samples(node: Node) -> bool:
 
 
 class _Reader:
-    """Fills the sheet in from the graph around one sampler."""
+    """Reads the graph around one sampler into the report."""
 
-    def __init__(self, graph: Graph, sampler: Node, sheet: ReportBuilder) -> None:
-        self.graph, self.sampler, self.sheet = graph, sampler, sheet
+    def __init__(self, graph: Graph, sampler: Node, report: ReportBuilder) -> None:
+        self.graph, self.sampler, self.report = graph, sampler, report
         self.parts = [sampler]
         for name in ("guider", "sampler", "sigmas", "noise"):
             self.parts += self._chain(sampler.inputs.get(name), name)
@@ -144,13 +141,13 @@ class _Reader:
     def read(self) -> None:
         self._prompts()
         self._method()
-        for names, reader in ((("seed", "noise_seed"), self._seed), (("cfg",), self.sheet.cfg_scale)):
+        for names, reader in ((("seed", "noise_seed"), self._seed), (("cfg",), self.report.cfg_scale)):
             found = self._find(*names)
             if found is not None:
                 reader(*found)
         if any(node.kind == "BasicGuider" for node in self.parts):
-            self.sheet.map(
-                "BasicGuider", "no guidance", "cfg scale 1", "guidance of 1 is none", cfg_scale=1.0
+            self.report.map(
+                "BasicGuider", "no guidance", "cfg scale 1", "a cfg scale of 1 is no guidance", cfg_scale=1.0
             )
         self._latent()
         self._model()
@@ -158,7 +155,7 @@ class _Reader:
         self._rest()
 
     def _chain(self, link: object, name: str) -> list[Node]:
-        """The node of a link, and those that it passes on from under the same name."""
+        """The node of a link, and those that it is linked to under the same name."""
         nodes: dict[str, Node] = {}
         node = self.graph.source(link)
         while node is not None and node.id not in nodes:
@@ -180,14 +177,14 @@ class _Reader:
         return None
 
     def _seed(self, key: str, value: object) -> None:
-        self.sheet.seed(key, value)
+        self.report.seed(key, value)
         part = next(node for node in self.parts if f"{node.kind}.{key.rpartition('.')[2]}" == key)
         if part.inputs.get("add_noise") in ("disable", False):
-            self.sheet.ignore(
+            self.report.ignore(
                 f"{part.kind}.add_noise", part.inputs["add_noise"], "noise is always added here"
             )
             part.used.add("add_noise")
-        self.sheet.keep("noise", "CPU", CPU)
+        self.report.keep("noise", "CPU", CPU)
 
     def _prompts(self) -> None:
         for name, field in (("positive", "prompt"), ("negative", "negative")):
@@ -195,7 +192,7 @@ class _Reader:
             node = self._encoder(link, name)
             if node is None:
                 if link is not None:
-                    self.sheet.ignore(name, "(linked)", "no text was found behind it")
+                    self.report.ignore(name, "(linked)", "the link leads to no text")
                 continue
             self._text(node, field)
 
@@ -203,7 +200,7 @@ class _Reader:
         return next((node.inputs[name] for node in self.parts if name in node.inputs), None)
 
     def _encoder(self, link: object, name: str) -> Node | None:
-        """The node that holds the text: through whatever changes a conditioning on the way."""
+        """The node that holds the text, past nodes that only change the conditioning."""
         seen: set[str] = set()
         node = self.graph.source(link)
         while node is not None and node.id not in seen:
@@ -226,7 +223,7 @@ class _Reader:
     def _text(self, node: Node, field: str) -> None:
         self.read_nodes.add(node.id)
         if node.kind == "ConditioningZeroOut":
-            self.sheet.keep(f"{node.kind} ({field})", "", "nothing to steer by", **{field: ""})
+            self.report.keep(f"{node.kind} ({field})", "", "an empty prompt", **{field: ""})
             return
         for name in _TEXTS:
             text = self.graph.literal(node.inputs[name], (str,)) if name in node.inputs else None
@@ -236,24 +233,24 @@ class _Reader:
             name, text = next(n for n in _TEXTS if n in node.inputs), ""
         node.used.add(name)
         key, new = f"{node.kind}.{name} ({field})", _as_a1111(str(text))
-        self.sheet.prompt(key, new, field)
+        self.report.prompt(key, new, field)
         if new != text:
-            self.sheet.lines.pop()
-            self.sheet.map(
-                key, text, new, "square brackets are only text there, embeddings are not loaded here"
+            self.report.lines.pop()
+            self.report.map(
+                key, text, new, "square brackets are plain text there; embeddings are not supported here"
             )
 
     def _method(self) -> None:
         sampler = self._find("sampler_name") or self._kind(_SAMPLERS)
         schedule = self._find("scheduler") or self._kind(_SCHEDULES)
-        self.sheet.method(sampler, schedule)
+        self.report.method(sampler, schedule)
         typed = next((n for n in self.parts if n.kind == "ManualSigmas"), None)
         if typed is not None:
             self._typed(typed)
             return
         steps, denoise = self._find("steps"), self._find("denoise")
         if steps is not None:
-            self.sheet.steps(*steps)
+            self.report.steps(*steps)
         if denoise is not None:
             self._denoise(*denoise)
         self._part_of_steps()
@@ -267,30 +264,30 @@ class _Reader:
         try:
             levels = parse_sigmas(text if isinstance(text, str) else "")
         except UserError:
-            self.sheet.ignore("ManualSigmas.sigmas", text, "are not falling noise levels")
+            self.report.ignore("ManualSigmas.sigmas", text, "must be decreasing sigmas")
         else:
-            self.sheet.keep("ManualSigmas.sigmas", text, sigmas=levels)
+            self.report.keep("ManualSigmas.sigmas", text, sigmas=levels)
 
     def _denoise(self, key: str, value: object) -> None:
-        """Of N steps at denoise d, all N run there, on the last part of a grid of N / d; here N of N / d."""
-        number, steps = as_number(value), self.sheet.values.get("steps")
+        """ComfyUI runs all N steps at denoise d, the last of N / d; here, strength runs N of N / d steps."""
+        number, steps = as_number(value), self.report.values.get("steps")
         if number is None or not 0 < number <= 1:
-            self.sheet.ignore(key, value, "is not above 0 and at most 1")
+            self.report.ignore(key, value, "must be in (0, 1]")
         elif self._picture() is None:
             if number == 1:
-                self.sheet.keep(key, value, "all of the steps run")
+                self.report.keep(key, value, "all steps run")
             else:
-                self.sheet.ignore(key, value, "has no effect without a picture to start from")
+                self.report.ignore(key, value, "has no effect without an init image")
         elif steps is None or number == 1:
-            self.sheet.strength(key, value)
+            self.report.strength(key, value)
         else:
             total = min(int(steps / number), MAX_STEPS)
             strength = number if int(total * number) == steps else math.ceil(1e4 * steps / total) / 1e4
-            self.sheet.map(
+            self.report.map(
                 key,
                 value,
                 f"strength {strength:g}, steps {total}",
-                f"so that {int(total * min(strength, 1.0))} steps run, as there; give the picture",
+                f"so that {int(total * min(strength, 1.0))} steps run, as there; give the init image",
                 strength=min(strength, 1.0),
                 steps=total,
             )
@@ -298,53 +295,53 @@ class _Reader:
     def _part_of_steps(self) -> None:
         """KSamplerAdvanced runs from one step to another."""
         start, end = self._find("start_at_step"), self._find("end_at_step")
-        steps = self.sheet.values.get("steps")
+        steps = self.report.values.get("steps")
         if start is not None:
             first = as_whole(start[1]) or 0
             if first <= 0:
-                self.sheet.keep(*start, "from the first step")
+                self.report.keep(*start, "from the first step")
             elif steps is None or first >= steps or self._picture() is None:
-                self.sheet.ignore(*start, "steps are left out here only from a picture")
+                self.report.ignore(*start, "steps can be skipped only with an init image")
             else:
                 part = math.ceil(1e4 * (steps - first) / steps) / 1e4
-                self.sheet.map(
-                    *start, f"strength {part:g}", "the same last steps; give the picture", strength=part
+                self.report.map(
+                    *start, f"strength {part:g}", "the same last steps; give the init image", strength=part
                 )
         if end is not None:
             last = as_whole(end[1])
             if last is None or steps is None or last >= steps:
-                self.sheet.keep(*end, "to the last step")
+                self.report.keep(*end, "to the last step")
             else:
-                self.sheet.ignore(*end, "all steps run here: what runs after it there is not here")
+                self.report.ignore(*end, "all steps run here: the pass after it is not supported")
 
     def _picture(self) -> Node | None:
-        """What encodes the picture that the run starts from."""
+        """The node that encodes the init image."""
         before = self.graph.upstream(self._link("latent_image"))
         return next((node for node in before if node.kind.lower().startswith("vaeencode")), None)
 
     def _latent(self) -> None:
-        """Size from the empty latent, or the picture and mask that the run starts from."""
+        """The size from the empty latent, or the init image and mask."""
         for node in self.graph.upstream(self._link("latent_image")):
             if {"width", "height"} <= node.inputs.keys() and "latent" in node.kind.lower():
                 self.read_nodes.add(node.id)
                 node.used |= {"width", "height", "batch_size"}
                 sides = [self.graph.literal(node.inputs[name], (int, float)) for name in ("width", "height")]
                 shown = "x".join(str(as_whole(side)) for side in sides) if None not in sides else sides
-                self.sheet.size(f"{node.kind}.width, height", shown, *sides)
+                self.report.size(f"{node.kind}.width, height", shown, *sides)
                 if node.inputs.get("batch_size", 1) != 1:
-                    note = "a recipe is of one picture: the first of theirs"
-                    self.sheet.ignore(f"{node.kind}.batch_size", node.inputs["batch_size"], note)
+                    note = "a recipe describes one image: the first of the batch"
+                    self.report.ignore(f"{node.kind}.batch_size", node.inputs["batch_size"], note)
                 return
             if node.kind in _MASKS:
                 self.read_nodes.add(node.id)
-                note = "give the picture and its mask"
-                self.sheet.map(node.kind, "(linked)", "inpainting, mask blur 0", note, mask_blur=0)
+                note = "give the init image and its mask"
+                self.report.map(node.kind, "(linked)", "inpainting, mask blur 0", note, mask_blur=0)
             elif node.kind.lower().startswith("vaeencode"):
                 self.read_nodes.add(node.id)
-                self.sheet.ignore(node.kind, "(linked)", "give the picture")
+                self.report.ignore(node.kind, "(linked)", "give the init image")
 
     def _model(self) -> None:
-        """What the run's model and words come from, and what changes them on the way."""
+        """The checkpoint and text encoder, and the nodes that change them."""
         clip = [node.inputs.get("clip") for node in self.graph.nodes.values() if node.id in self.read_nodes]
         for node in self.graph.upstream(self._link("model"), *clip):
             name = next((name for name in _MODELS if name in node.inputs), None)
@@ -353,13 +350,15 @@ class _Reader:
                 node.used.add("stop_at_clip_layer")
                 counted = None if layer is None else -layer
                 note = "counted from the last layer, which is 1 here and -1 there"
-                self.sheet.clip_skip(f"{node.kind}.stop_at_clip_layer", layer, counted, note)
+                self.report.clip_skip(f"{node.kind}.stop_at_clip_layer", layer, counted, note)
             elif node.kind == "RescaleCFG" and "multiplier" in node.inputs:
                 node.used.add("multiplier")
-                self.sheet.number("RescaleCFG.multiplier", node.inputs["multiplier"], "cfg_rescale", 0.0, 1.0)
-            elif name is not None and self.sheet.model_name is None:
+                self.report.number(
+                    "RescaleCFG.multiplier", node.inputs["multiplier"], "cfg_rescale", 0.0, 1.0
+                )
+            elif name is not None and self.report.model_name is None:
                 node.used.add(name)
-                self.sheet.model(f"{node.kind}.{name}", self.graph.literal(node.inputs[name], (str,)))
+                self.report.model(f"{node.kind}.{name}", self.graph.literal(node.inputs[name], (str,)))
             else:
                 continue
             self.read_nodes.add(node.id)
@@ -368,23 +367,23 @@ class _Reader:
         for node in self.parts[1:]:
             for name in _OPTIONS.keys() & node.inputs.keys():
                 node.used.add(name)
-                self.sheet.option(f"{node.kind}.{name}", node.inputs[name], _OPTIONS[name])
+                self.report.option(f"{node.kind}.{name}", node.inputs[name], _OPTIONS[name])
 
     def _rest(self) -> None:
-        """A line for each input that was not read of nodes that were, and one for each other node."""
+        """Report each unread input of the nodes that were read, and each other node."""
         for node in self.graph.nodes.values():
             if node.id in self.read_nodes:
                 for name, value in node.literals().items():
                     if name not in node.used:
-                        self.sheet.ignore(f"{node.kind}.{name}", value, "has no counterpart here")
+                        self.report.ignore(f"{node.kind}.{name}", value, "has no counterpart here")
             elif not node.used:
                 typed = {name: value for name, value in node.literals().items() if value not in ("", None)}
                 title = f" ({node.title})" if node.title and node.title != node.kind else ""
-                self.sheet.ignore(f"{node.kind}{title}", typed or "(no values)", reason(node))
+                self.report.ignore(f"{node.kind}{title}", typed or "(no values)", reason(node))
 
 
 def _as_a1111(text: str) -> str:
-    """A prompt in the notation here: escaped square brackets, without words that load an embedding."""
+    """A prompt in our syntax: escaped square brackets, without words that load an embedding."""
     plain = re.sub(r"\(?embedding:[^\s,()]{1,200}(?::[0-9.]{1,6}\))?", "", text)
     return re.sub(r"(?<!\\)([\[\]])", r"\\\1", plain)
 
@@ -392,4 +391,4 @@ def _as_a1111(text: str) -> str:
 def reason(node: Node) -> str:
     """Why a node is ignored."""
     small = node.kind.lower().replace(" ", "").replace("_", "")
-    return next((why for word, why in _REASONS.items() if word in small), "this program has no such node")
+    return next((why for word, why in _REASONS.items() if word in small), "LatentCanvas has no such node")

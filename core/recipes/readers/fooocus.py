@@ -1,6 +1,6 @@
-"""Fooocus' JSON, in a picture or out of its log.
+"""Fooocus' JSON, from an image or its log.
 
-Its models are SDXL, which is not run here: words and numbers stay.
+Its models are SDXL, which is not supported: only prompts and numbers are kept.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from core.sampling.registry import Registry
 
 _REASONS = {
-    "styles": "styles are not here: write them into the prompt",
-    "performance": "is a number of steps here",
-    "lora": "LoRAs are not applied here",
-    "sharpness": "sharpness is not here",
-    "adm": "is of SDXL alone",
-    "refiner": "one model makes the whole picture here",
-    "adaptive": "guidance has one strength here",
-    "freeu": "FreeU is not here",
-    "vae": "load the model with that VAE (--vae) to have it",
+    "styles": "styles are not supported: write them into the prompt",
+    "performance": "set by the number of steps here",
+    "lora": "LoRAs are not supported",
+    "sharpness": "sharpness is not supported",
+    "adm": "only SDXL has it",
+    "refiner": "refiner models are not supported",
+    "adaptive": "adaptive guidance is not supported",
+    "freeu": "FreeU is not supported",
+    "vae": "load the model with this VAE (--vae) to use it",
     "version": "says which program wrote it",
-    "metadata": "says how it is written",
+    "metadata": "says which format it is written in",
     "created": "says who made it",
-    "full": "the plain prompt is taken",
+    "full": "the plain prompt is used",
 }
 
 
@@ -39,41 +39,41 @@ def is_fooocus(data: Mapping[str, Any]) -> bool:
 
 
 def read(data: Mapping[str, Any], registry: Registry) -> OpenedRecipe:
-    """What it says."""
-    sheet = ReportBuilder(registry)
+    """The recipe in Fooocus' JSON."""
+    report = ReportBuilder(registry)
     keys = {_plain(key): (str(key), value) for key, value in data.items()}
     for name, field in (("prompt", "prompt"), ("negative_prompt", "negative")):
         if name in keys:
-            sheet.prompt(*keys[name], field)
+            report.prompt(*keys[name], field)
     if "sampler" in keys or "scheduler" in keys:
-        sheet.method(keys.get("sampler"), keys.get("scheduler"))
+        report.method(keys.get("sampler"), keys.get("scheduler"))
     for name, (key, value) in keys.items():
-        _key(sheet, name, key, value)
-    return sheet.found("fooocus")
+        _key(report, name, key, value)
+    return report.found("fooocus")
 
 
-def _key(sheet: ReportBuilder, name: str, key: str, value: Any) -> None:
+def _key(report: ReportBuilder, name: str, key: str, value: Any) -> None:
     match name:
         case "prompt" | "negative_prompt" | "sampler" | "scheduler":
             return
         case "steps":
-            sheet.steps(key, value)
+            report.steps(key, value)
         case "guidance_scale":
-            sheet.cfg_scale(key, value)
+            report.cfg_scale(key, value)
         case "seed":
-            sheet.seed(key, value)
+            report.seed(key, value)
         case "resolution":
             sides = re.findall("[0-9]{1,9}", value[:60]) if isinstance(value, str) else []
-            sheet.size(key, value, *(sides if len(sides) == 2 else (None, None)))
+            report.size(key, value, *(sides if len(sides) == 2 else (None, None)))
         case "base_model":
-            sheet.model(key, value)
+            report.model(key, value)
         case "base_model_hash":
-            sheet.hash(key, value)
+            report.hash(key, value)
         case "clip_skip":
-            sheet.whole(key, value, "clip_skip", 1, 100)
+            report.whole(key, value, "clip_skip", 1, 100)
         case _:
             why = (why for start, why in _REASONS.items() if name.startswith(start))
-            sheet.ignore(key, value, next(why, "is nothing that is known here"))
+            report.ignore(key, value, next(why, "is not a known key"))
 
 
 def _plain(key: object) -> str:

@@ -1,4 +1,4 @@
-"""A ComfyUI graph: nodes, and following their links. Both of its forms are read, `prompt` and `workflow`."""
+"""A ComfyUI graph: its nodes and links, read from either form, `prompt` or `workflow`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from core.checks import MAX_TEXT
 
 MAX_NODES = 5000
 _HOPS = 50
-_MOST_JOINTS = 100  # of texts: each may join two that do the same
+_MOST_JOINTS = 100  # of texts: each of the two joined may be joined from two more
 _CONTROL = ("fixed", "increment", "decrement", "randomize")
 
-# The order of a node's widgets in `workflow`, for files that do not name them. None: what follows a seed.
+# The order of a node's widgets in `workflow`, for files that do not name them. None: the widget after a seed.
 _WIDGETS: dict[str, tuple[str | None, ...]] = {
     "KSampler": ("seed", None, "steps", "cfg", "sampler_name", "scheduler", "denoise"),
     "KSamplerAdvanced": (
@@ -49,7 +49,7 @@ class Link(NamedTuple):
 
 @dataclass
 class Node:
-    """One node. `inputs` are values, or links to where they come from; `used` those that were read."""
+    """One node. `inputs` are values or links; `used` names those that were read."""
 
     id: str
     kind: str
@@ -75,7 +75,7 @@ class Graph:
 
     @classmethod
     def of_prompt(cls, data: Mapping[str, Any]) -> Graph:
-        """Of the form that runs: id -> class_type and inputs."""
+        """From the form that runs: id -> class_type and inputs."""
         nodes: dict[str, Node] = {}
         for name, item in list(data.items())[:MAX_NODES]:
             if not isinstance(item, Mapping) or not isinstance(item.get("class_type"), str):
@@ -95,7 +95,7 @@ class Graph:
 
     @classmethod
     def of_workflow(cls, data: Mapping[str, Any]) -> Graph:
-        """Of the form that is edited: nodes with widgets, and a list of links. What is muted is left out."""
+        """From the form that is edited: nodes with widgets, and a list of links. Muted nodes are left out."""
         links = {row[0]: Link(str(row[1]), row[2]) for row in _rows(data.get("links"))}
         nodes: dict[str, Node] = {}
         items = data.get("nodes")
@@ -131,7 +131,7 @@ class Graph:
     def literal(self, value: object, kinds: tuple[type, ...]) -> object:
         """A value, or the first of these kinds in the nodes that it comes from; None when there is none.
 
-        A text may be joined from several; of one that is too long for a prompt the end may be missing.
+        A text may be joined from several; one that is too long for a prompt may be cut.
         """
         for _ in range(_HOPS):
             node = self.source(value)
@@ -157,7 +157,7 @@ class Graph:
 
 
 def _linked(value: object) -> object:
-    """A list of a node's id and an output's number is a link."""
+    """A link for a list of a node's id and an output's number; other values unchanged."""
     if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str | int):
         node, slot = value
         if isinstance(slot, int) and not isinstance(node, bool) and not isinstance(slot, bool):
@@ -174,7 +174,7 @@ def _rows(links: object) -> Iterator[list[Any]]:
 
 
 def _inputs(item: Mapping[str, Any], kind: str, links: Mapping[int, Link]) -> dict[str, Any]:
-    """A node's inputs by name: widgets first, then what is linked, which wins."""
+    """A node's inputs by name: widgets, then links, which take precedence."""
     values = item.get("widgets_values")
     slots = [slot for slot in _list(item.get("inputs")) if isinstance(slot, Mapping)]
     inputs: dict[str, Any] = {}

@@ -14,7 +14,7 @@ from core.recipes.report_builder import CPU, GPU, ReportBuilder, as_number, as_w
 if TYPE_CHECKING:
     from core.sampling.registry import Registry
 
-# What its schedulers, which are diffusers', do without "_k"; the others choose their steps by themselves.
+# The spacing of its schedulers (diffusers') without "_k"; the others choose their own steps.
 _LEADING = ("ddim", "ddpm", "plms")
 _LINSPACE = ("deis", "lms", "heun", "euler", "euler_a", "dpm2", "dpm2_a", "dpmpp_2s_a", "dpmpp_2m")
 _AUTOMATIC = {
@@ -24,28 +24,28 @@ _AUTOMATIC = {
 _OLD_NAMES = {"k_dpmpp_2": "dpmpp_2m", "k_dpmpp_2_a": "dpmpp_2s_ancestral", "k_dpm_2": "dpm_2"}
 _REASONS = {
     "app_": "says which program wrote it",
-    "generation_mode": "what it was follows from the rest",
-    "type": "what it was follows from the rest",
-    "model": "says nothing more",
-    "lora": "LoRAs are not applied here",
-    "control": "ControlNet is not here",
-    "ipadapter": "IP-Adapter is not here",
-    "ip_adapter": "IP-Adapter is not here",
-    "t2iadapter": "T2I-Adapter is not here",
-    "refiner": "one model makes the whole picture here",
-    "hrf": "there is no second, larger pass here",
-    "hires": "there is no second, larger pass here",
-    "seamless": "pictures that repeat at their edges are not made here",
-    "vae": "load the model with that VAE (--vae) to have it",
-    "positive_style": "models with a second prompt are not run here",
-    "negative_style": "models with a second prompt are not run here",
-    "init_": "the picture that it started from must be given",
-    "threshold": "latents are not cut off here",
-    "perlin": "Perlin noise is not mixed in here",
-    "variations": "noises of two seeds are not mixed here",
-    "postprocessing": "nothing is done to the picture afterwards here",
-    "regions": "regions with prompts of their own are not here",
-    "canvas": "layers of a canvas are not here",
+    "generation_mode": "follows from the other keys",
+    "type": "follows from the other keys",
+    "model": "adds nothing",
+    "lora": "LoRAs are not supported",
+    "control": "ControlNet is not supported",
+    "ipadapter": "IP-Adapter is not supported",
+    "ip_adapter": "IP-Adapter is not supported",
+    "t2iadapter": "T2I-Adapter is not supported",
+    "refiner": "refiner models are not supported",
+    "hrf": "a second, larger pass is not supported",
+    "hires": "a second, larger pass is not supported",
+    "seamless": "seamless images are not supported",
+    "vae": "load the model with this VAE (--vae) to use it",
+    "positive_style": "models with a second prompt are not supported",
+    "negative_style": "models with a second prompt are not supported",
+    "init_": "the init image must be given",
+    "threshold": "thresholding is not supported",
+    "perlin": "Perlin noise is not supported",
+    "variations": "noise mixed from two seeds is not supported",
+    "postprocessing": "postprocessing is not supported",
+    "regions": "regional prompts are not supported",
+    "canvas": "canvas layers are not supported",
 }
 _DREAM = {
     "s": "steps",
@@ -62,40 +62,40 @@ _WEIGHT = re.compile(
 
 
 def read(data: Mapping[str, Any], registry: Registry) -> OpenedRecipe:
-    """What `invokeai_metadata` says."""
-    sheet = ReportBuilder(registry)
-    _prompts(sheet, data, "positive_prompt", "negative_prompt")
-    _settings(sheet, data, "scheduler", _AUTOMATIC)
+    """The recipe in `invokeai_metadata`."""
+    report = ReportBuilder(registry)
+    _prompts(report, data, "positive_prompt", "negative_prompt")
+    _settings(report, data, "scheduler", _AUTOMATIC)
     for key, value in data.items():
-        _key(sheet, data, str(key), value)
+        _key(report, data, str(key), value)
     if "rand_device" not in data:
-        _rand_device(sheet, "rand_device", "(not said)")
-    return sheet.found("invokeai")
+        _rand_device(report, "rand_device", "(not given)")
+    return report.found("invokeai")
 
 
 def read_old(data: Mapping[str, Any], registry: Registry) -> OpenedRecipe:
-    """What `sd-metadata` says, of version 1 and 2: the picture's settings lie in its `image`."""
-    sheet = ReportBuilder(registry)
+    """The recipe in `sd-metadata`, of version 1 and 2: the settings are in its `image`."""
+    report = ReportBuilder(registry)
     image: Mapping[str, Any] = data["image"] if isinstance(data.get("image"), Mapping) else {}
-    _bracketed(sheet, _words(image.get("prompt")))
+    _bracketed(report, _words(image.get("prompt")))
     sampler = image.get("sampler")
     named = {**image, "sampler": _OLD_NAMES.get(sampler, sampler) if isinstance(sampler, str) else sampler}
     old = isinstance(sampler, str) and sampler.startswith("k_")  # k-diffusion's own, not diffusers'
-    _settings(sheet, named, "sampler", {} if old else _AUTOMATIC)
+    _settings(report, named, "sampler", {} if old else _AUTOMATIC)
     for key, value in image.items():
-        _key(sheet, image, str(key), value)
+        _key(report, image, str(key), value)
     if "model_weights" in data:
-        sheet.model("model_weights", data["model_weights"])
-    _hash(sheet, "model_hash", data.get("model_hash"))
+        report.model("model_weights", data["model_weights"])
+    _hash(report, "model_hash", data.get("model_hash"))
     for key in data.keys() - {"image", "model_weights", "model_hash"}:
-        sheet.ignore(str(key), data[key], reason(str(key)))
-    return sheet.found("invokeai")
+        report.ignore(str(key), data[key], reason(str(key)))
+    return report.found("invokeai")
 
 
 def read_dream(text: str, registry: Registry) -> OpenedRecipe | None:
-    """What the line of a `Dream` chunk says, such as `"a cat" -s 50 -S 7 -W 512 -H 512 -C 7.5 -A k_lms`.
+    """The recipe in the line of a `Dream` chunk, such as `"a cat" -s 50 -S 7 -W 512 -H 512 -C 7.5 -A k_lms`.
 
-    None for a text that is no such line.
+    None for any other text.
     """
     quoted, _, rest = text.strip().rpartition('"')
     if len(text) > MAX_CHARACTERS or not quoted.startswith('"') or not rest.strip():
@@ -111,45 +111,45 @@ def read_dream(text: str, registry: Registry) -> OpenedRecipe | None:
 
 
 def _settings(
-    sheet: ReportBuilder, data: Mapping[str, Any], sampler: str, automatic: Mapping[str, str]
+    report: ReportBuilder, data: Mapping[str, Any], sampler: str, automatic: Mapping[str, str]
 ) -> None:
     if data.get(sampler) is not None:
-        sheet.method((sampler, data[sampler]), None, automatic.get)
+        report.method((sampler, data[sampler]), None, automatic.get)
     if "steps" in data:
-        sheet.steps("steps", data["steps"])
+        report.steps("steps", data["steps"])
     if "width" in data and "height" in data:
         width, height = as_whole(data["width"]), as_whole(data["height"])
         both = [data["width"], data["height"]] if width is None or height is None else f"{width}x{height}"
-        sheet.size("width, height", both, width, height)
+        report.size("width, height", both, width, height)
 
 
-def _prompts(sheet: ReportBuilder, data: Mapping[str, Any], positive: str, negative: str) -> None:
+def _prompts(report: ReportBuilder, data: Mapping[str, Any], positive: str, negative: str) -> None:
     for key, field in ((positive, "prompt"), (negative, "negative")):
         if data.get(key) is not None:
-            _prompt(sheet, key, data[key], field)
+            _prompt(report, key, data[key], field)
 
 
-def _prompt(sheet: ReportBuilder, key: str, value: object, field: str) -> None:
-    """A prompt, InvokeAI's weights in it, such as word++ and (two words)1.2, written anew as A1111's."""
+def _prompt(report: ReportBuilder, key: str, value: object, field: str) -> None:
+    """A prompt with InvokeAI's weights, such as word++ and (two words)1.2, rewritten as A1111's."""
     new = _weights(value) if isinstance(value, str) else value
     if new == value or not isinstance(new, str) or len(new) > MAX_TEXT:
-        sheet.prompt(key, value, field)
+        report.prompt(key, value, field)
         return
-    sheet.prompt(key, new, field)
-    sheet.lines.pop()
-    sheet.map(key, value, new, "weights are written (words:1.2) here")
+    report.prompt(key, new, field)
+    report.lines.pop()
+    report.map(key, value, new, "weights are written (words:1.2) here")
 
 
 def _weights(text: str) -> str:
     if len(text) > MAX_TEXT:
         return text
 
-    def anew(match: re.Match[str]) -> str:
+    def rewritten(match: re.Match[str]) -> str:
         words, mark = match[1] or match[3], match[2] or match[4]
         factor = float(mark) if mark[0].isdigit() else (1.1 if mark[0] == "+" else 0.9) ** len(mark)
         return f"({words}:{factor:.4g})" if factor <= 100 else match[0]
 
-    return _WEIGHT.sub(anew, text)
+    return _WEIGHT.sub(rewritten, text)
 
 
 def _words(prompt: object) -> object:
@@ -160,88 +160,86 @@ def _words(prompt: object) -> object:
     return prompt
 
 
-def _bracketed(sheet: ReportBuilder, prompt: object) -> None:
+def _bracketed(report: ReportBuilder, prompt: object) -> None:
     """An old prompt holds the negative one in square brackets."""
     if not isinstance(prompt, str):
-        sheet.ignore("prompt", prompt, "is no text")
+        report.ignore("prompt", prompt, "is not text")
         return
     negative = ", ".join(part.strip() for part in re.findall(r"\[([^\[\]]*)\]", prompt))
     if not negative:
-        _prompt(sheet, "prompt", prompt, "prompt")
+        _prompt(report, "prompt", prompt, "prompt")
         return
     plain = _weights(re.sub(r" ?\[[^\[\]]*\]", "", prompt).strip().rstrip(","))
-    sheet.prompt("prompt", plain, "prompt")
-    sheet.lines.pop()
-    note = "what stands in square brackets there is a negative prompt here"
-    sheet.map("prompt", prompt, f"{plain} / {negative}", note)
-    sheet.prompt("negative", _weights(negative), "negative")
-    sheet.lines.pop()
+    report.prompt("prompt", plain, "prompt")
+    report.lines.pop()
+    note = "text in square brackets there is the negative prompt here"
+    report.map("prompt", prompt, f"{plain} / {negative}", note)
+    report.prompt("negative", _weights(negative), "negative")
+    report.lines.pop()
 
 
-def _key(sheet: ReportBuilder, data: Mapping[str, Any], key: str, value: Any) -> None:
+def _key(report: ReportBuilder, data: Mapping[str, Any], key: str, value: Any) -> None:
     plain: dict[str, Callable[[str, object], None]] = {
-        "seed": sheet.seed,
-        "cfg_scale": sheet.cfg_scale,
-        "model_hash": lambda key, value: _hash(sheet, key, value),
-        "rand_device": lambda key, value: _rand_device(sheet, key, value),
-        "model": lambda key, value: _model(sheet, key, value),
+        "seed": report.seed,
+        "cfg_scale": report.cfg_scale,
+        "model_hash": lambda key, value: _hash(report, key, value),
+        "rand_device": lambda key, value: _rand_device(report, key, value),
+        "model": lambda key, value: _model(report, key, value),
     }
     done = ("positive_prompt", "negative_prompt", "prompt", "scheduler", "sampler", "steps")
     if key in done or (key in ("width", "height") and "width" in data and "height" in data):
         return
     if value is None or value == [] or value is False:
-        sheet.ignore(key, value, "says nothing")
+        report.ignore(key, value, "is empty")
     elif key in plain:
         plain[key](key, value)
     elif key == "cfg_rescale_multiplier":
-        sheet.number(key, value, "cfg_rescale", 0.0, 1.0)
+        report.number(key, value, "cfg_rescale", 0.0, 1.0)
     elif key == "clip_skip":
         skipped = as_whole(value)
         layer = None if skipped is None else skipped + 1
-        sheet.clip_skip(key, value, layer, "counted there from 0, here from 1")
+        report.clip_skip(key, value, layer, "counted there from 0, here from 1")
     elif key == "strength":
-        _strength(sheet, data, key, value)
+        _strength(report, data, key, value)
     else:
-        sheet.ignore(key, value, reason(key))
+        report.ignore(key, value, reason(key))
 
 
-def _strength(sheet: ReportBuilder, data: Mapping[str, Any], key: str, value: object) -> None:
+def _strength(report: ReportBuilder, data: Mapping[str, Any], key: str, value: object) -> None:
     mode = data.get("generation_mode", data.get("type"))
     if (isinstance(mode, str) and mode.endswith("txt2img")) or as_number(value) == 0:
-        sheet.ignore(key, value, "has no effect without a picture to start from")
+        report.ignore(key, value, "has no effect without an init image")
     else:
-        sheet.strength(key, value)
+        report.strength(key, value)
 
 
-def _rand_device(sheet: ReportBuilder, key: str, value: object) -> None:
-    if value in ("cpu", "(not said)"):
-        sheet.keep(key, value, CPU)
+def _rand_device(report: ReportBuilder, key: str, value: object) -> None:
+    if value in ("cpu", "(not given)"):
+        report.keep(key, value, CPU)
     else:
-        sheet.ignore(key, value, GPU)
+        report.ignore(key, value, GPU)
 
 
-def _model(sheet: ReportBuilder, key: str, value: object) -> None:
-    """A name, or an object that says one."""
+def _model(report: ReportBuilder, key: str, value: object) -> None:
+    """A name, or an object that holds one."""
     if not isinstance(value, Mapping):
-        sheet.model(key, value)
+        report.model(key, value)
         return
     names = (value.get(name) for name in ("model_name", "name"))
-    sheet.model(f"{key}.name", next((name for name in names if name), None))
+    report.model(f"{key}.name", next((name for name in names if name), None))
     if isinstance(value.get("hash"), str):
-        _hash(sheet, f"{key}.hash", value["hash"])
+        _hash(report, f"{key}.hash", value["hash"])
 
 
-def _hash(sheet: ReportBuilder, key: str, value: object) -> None:
+def _hash(report: ReportBuilder, key: str, value: object) -> None:
     digits = value.removeprefix("sha256:") if isinstance(value, str) else ""
     if len(digits) == 64:
-        sheet.hash(key, digits)
+        report.hash(key, digits)
     elif value:
-        sheet.ignore(key, value, "is no SHA-256 of one file")
+        report.ignore(key, value, "is not the SHA-256 of one file")
 
 
 def reason(key: str) -> str:
     """Why a key is ignored."""
     small = key.lower()
-    return next(
-        (why for start, why in _REASONS.items() if small.startswith(start)), "is nothing that is known here"
-    )
+    return next((why for start, why in _REASONS.items() if small.startswith(start)), "is not a known key")

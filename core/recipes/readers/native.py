@@ -1,4 +1,4 @@
-"""Our own recipes, which come back exactly; and JSON that this program writes elsewhere."""
+"""Our own recipes, read back exactly, and other JSON that LatentCanvas writes."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def is_ours(data: Mapping[str, Any]) -> bool:
 
 
 def read(data: Mapping[str, Any], registry: Registry) -> OpenedRecipe:
-    """What it says. Raises UserError for a damaged one, or one of a newer format."""
+    """The recipe in our own JSON. Raises UserError for a damaged one, or one of a newer format."""
     if "settings" in data:
         return read_recipe(Recipe.from_dict(data), registry)
     plain = data["request"] if isinstance(data.get("request"), Mapping) else data
     request = Request.from_mapping(plain)
-    sheet = ReportBuilder(registry)
-    sheet.lines = _settings(request, registry)
+    report = ReportBuilder(registry)
+    report.lines = _settings(request, registry)
     if isinstance(model := data.get("model"), Mapping):
-        sheet.model("model", model.get("name"))
-        sheet.hash("model sha256", model.get("sha256"))
-    return replace(sheet.found("latentcanvas"), request=request)
+        report.model("model", model.get("name"))
+        report.hash("model sha256", model.get("sha256"))
+    return replace(report.found("latentcanvas"), request=request)
 
 
 def read_recipe(recipe: Recipe, registry: Registry) -> OpenedRecipe:
@@ -47,18 +47,16 @@ def read_recipe(recipe: Recipe, registry: Registry) -> OpenedRecipe:
     model, plugin, schedule = recipe.model, recipe.plugin, recipe.schedule_plugin
     lines = _settings(recipe.settings, registry)
     lines.append(ReportLine("model", model.name, "kept", "the model it was made with"))
-    lines.append(ReportLine("model sha256", model.sha256, "kept", "by which the model is recognised"))
+    lines.append(ReportLine("model sha256", model.sha256, "kept", "identifies the model"))
     if model.vae_sha256:
         lines.append(
-            ReportLine("vae sha256", model.vae_sha256, "ignored", "load the model with that VAE (--vae)")
+            ReportLine("vae sha256", model.vae_sha256, "ignored", "load the model with this VAE (--vae)")
         )
     if model.ema:
-        lines.append(ReportLine("ema", "true", "ignored", "load the model's averaged copy (--ema)"))
+        lines.append(ReportLine("ema", "true", "ignored", "load the model's averaged weights (--ema)"))
     for name, where in (("sampler from", plugin), ("schedule from", schedule)):
         lines.append(
-            ReportLine(
-                name, f"{where.name} {where.version}".strip(), "ignored", "what is installed here is taken"
-            )
+            ReportLine(name, f"{where.name} {where.version}".strip(), "ignored", "the installed one is used")
         )
     versions = ", ".join(f"{name} {version}" for name, version in recipe.versions.items())
     for name, value in (("device", recipe.device), ("dtype", recipe.dtype), ("versions", versions)):
@@ -67,7 +65,7 @@ def read_recipe(recipe: Recipe, registry: Registry) -> OpenedRecipe:
                 name,
                 written(value),
                 "ignored",
-                "the same bits need the same; the model runs as it was loaded",
+                "only needed for identical bits; the model runs as it was loaded",
             )
         )
     return OpenedRecipe(
@@ -81,11 +79,11 @@ def read_recipe(recipe: Recipe, registry: Registry) -> OpenedRecipe:
 
 
 def _settings(settings: Settings | Request, registry: Registry) -> list[ReportLine]:
-    """A line for each; all are kept, also what has to be installed or given first."""
-    notes = {"image_sha256": "give this picture", "mask_sha256": "give this mask"}
+    """A report line for each setting; all are kept, also what has to be installed or given first."""
+    notes = {"image_sha256": "give this init image", "mask_sha256": "give this mask"}
     for name, known in (("sampler", registry.samplers), ("schedule", registry.schedules)):
         if getattr(settings, name) not in (None, *known):
-            notes[name] = f"no {name} of that name is here: install the plugin that it came from"
+            notes[name] = f"no {name} of this name is registered: install its plugin"
     said = {name: value for name, value in settings.to_dict().items() if value is not None}
     return [ReportLine(name, written(value), "kept", notes.get(name, "")) for name, value in said.items()]
 

@@ -1,11 +1,11 @@
-"""Models from a hub that speaks Hugging Face's protocol: what to take, and bringing it whole.
+"""Downloads models from a hub with Hugging Face's protocol.
 
-`plan_download` asks the hub what there is and chooses; `fetch` brings it. All arrives in a dot-folder near
-the target, each file is checked by size and hash, and only the whole gets the target's name: what is half
-there is never taken for a model, and the next run goes on in the middle of a file.
+`plan_download` asks the hub for its files and chooses some; `fetch` downloads them. Files arrive in a
+dot-folder near the target, each is checked by size and hash, and only a complete download gets the target's
+name: a partial one is never taken for a model, and the next run resumes in the middle of a file.
 
-The hub is the one that HF_ENDPOINT names; HF_TOKEN, HF_HUB_OFFLINE and the other variables of huggingface_hub
-mean what they mean there. Its client makes the requests; its own downloads would begin a broken file anew.
+HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and the other variables of huggingface_hub work as usual. Its client
+makes the requests, but not the downloads: it would start a broken file from the beginning.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 SHORT_NAMES = {"sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5"}
-SPARE_BYTES = 100 * 2**20  # what stays free on the disk
+SPARE_BYTES = 100 * 2**20  # kept free on the disk
 BLOCK = 1 << 20
-PAUSE_SECONDS = 1.0  # before a broken connection is made again
+PAUSE_SECONDS = 1.0  # before reconnecting
 PARTIAL_CONTENT = 206  # the answer to a range of bytes
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file to bring: `path` in the repository, `target` relative to the plan's folder, bytes, its hash.
+    """One file to download: `path` in the repository, `target` in the plan's folder, size in bytes, hash.
 
     `digest` is a SHA-256 of 64 digits, or git's SHA-1 of 40 for small files that the hub keeps in git itself.
     """
@@ -49,10 +49,10 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class DownloadPlan:
-    """What a download will bring: from where, under which licence, which files, to where.
+    """A planned download: source, licence, files and target.
 
-    `revision` is a commit, so that all files are of one state. The files' targets are relative to `folder`;
-    `whole` says that it is the model itself, and not a folder of models that gets some files more.
+    `revision` is a commit, so that all files match. The files' targets are relative to `folder`; `whole`: it
+    is the model itself, not a folder of models that gets more files.
     """
 
     repository: str
@@ -71,12 +71,12 @@ class DownloadPlan:
 
     @property
     def model(self) -> Path:
-        """The folder, or the file, that will be the model."""
+        """The path of the model: a folder or a file."""
         return self.folder if self.whole else self.folder / self.files[-1].target
 
     @property
     def page(self) -> str:
-        """Where a person reads about the model and its licence."""
+        """The web page of the model and its licence."""
         return f"{self.endpoint}/{self.repository}"
 
     @property
@@ -85,11 +85,11 @@ class DownloadPlan:
         return self.model.with_name(f".{self.model.name}.download")
 
     def arriving(self, file: RemoteFile) -> Path:
-        """Where a file lies when it has been checked; `.part` is added until then."""
+        """The path of a checked file; until then it ends in `.part`."""
         return self.workplace / f"{file.path.replace('/', '--')}.{file.digest[:16]}"
 
     def arrived(self) -> int:
-        """Bytes that an earlier run has brought already."""
+        """Bytes that an earlier run has already downloaded."""
         return sum(_size(self.arriving(file)) or _size(_part(self.arriving(file))) for file in self.files)
 
 
@@ -105,15 +105,15 @@ def plan_download(
     """Ask the hub about a model, `owner/name` or a short name, and choose its files.
 
     A folder goes to `out`, or into `models` under the name's last part. A single `file` and the tokenizer's
-    two files go into `out`, or `models`, itself. Raises UserError: the hub is out of reach or refuses, has no
-    such repository, revision or file or none that can be loaded here, or something is in the target's place.
+    two files go into `out`, or `models`, itself. Raises UserError: the hub is unreachable or refuses, the
+    repository, revision or file does not exist or cannot be loaded, or the target exists.
     """
     from huggingface_hub import HfApi, constants
 
     repository = SHORT_NAMES.get(name, name)
     if repository.count("/") != 1:
         known = ", ".join(SHORT_NAMES)
-        raise UserError(f"{name!r} is no model of a hub: write owner/name, or a short name: {known}.")
+        raise UserError(f"{name!r} is not a hub's model name: write owner/name, or a short name: {known}.")
     endpoint = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
     folder = out or (models if file else models / name.rpartition("/")[2])
     _check_free(folder / Path(file).name if file else folder)
@@ -127,7 +127,7 @@ def plan_download(
         files = tuple(
             _remote_file(api, repository, commit, siblings[path], target)
             for path, target in _targets(repository, siblings, variant, file).items()
-            if not (file and (folder / target).exists())  # one vocabulary is enough for all single files
+            if not (file and (folder / target).exists())  # all single files share one vocabulary
         )
     licence = getattr(info.card_data, "license", None)
     return DownloadPlan(
@@ -155,10 +155,10 @@ def _targets(
 
 
 def fetch(plan: DownloadPlan, advance: Callable[[int], None]) -> Path:
-    """Bring the plan's files and give the model's path. `advance` is told of bytes that came (or were lost).
+    """Download the plan's files; returns the model's path. `advance` gets the bytes received (or discarded).
 
-    Goes on where an earlier run stopped. Raises UserError: not enough disk, the hub out of reach, a file that
-    is not what the hub announced; what was checked until then stays for the next run.
+    Resumes where an earlier run stopped. Raises UserError: not enough disk space, the hub is unreachable, a
+    file differs from the hub's hash; files checked until then are kept for the next run.
     """
     _check_free(plan.model)
     check_writable(plan.folder.parent if plan.whole else plan.folder)
@@ -175,7 +175,7 @@ def fetch(plan: DownloadPlan, advance: Callable[[int], None]) -> Path:
 
 def _check_free(path: Path) -> None:
     if path.exists():
-        raise UserError(f"{path} is there already: remove it first, or choose another place with --out.")
+        raise UserError(f"{path} already exists: remove it first, or choose another target with --out.")
 
 
 def _check_space(plan: DownloadPlan) -> None:
@@ -183,8 +183,8 @@ def _check_space(plan: DownloadPlan) -> None:
     needed, free = plan.size - plan.arrived() + SPARE_BYTES, shutil.disk_usage(parent).free
     if needed > free:
         raise UserError(
-            f"{parent} has {gigabytes(free)} free, and {gigabytes(needed)} are needed: free some, or choose "
-            "another disk with --out."
+            f"{parent} has {gigabytes(free)} free, but {gigabytes(needed)} are needed: free some space, or "
+            "choose another disk with --out."
         )
 
 
@@ -195,11 +195,13 @@ def gigabytes(count: int) -> str:
 
 def _remote_file(api: HfApi, repository: str, commit: str, sibling: Any, target: str) -> RemoteFile:
     size, digest = sibling.size, sibling.lfs.sha256 if sibling.lfs else sibling.blob_id
-    if size is None or digest is None:  # a mirror that does not say it in its list
+    if size is None or digest is None:  # a mirror that does not list them
         meta = api.get_hf_file_metadata(url=_url(api.endpoint, repository, commit, sibling.rfilename))
         size, digest = meta.size, meta.etag
     if size is None or digest is None or len(digest) not in (40, 64):
-        raise UserError(f"{api.endpoint} does not say size and hash of {sibling.rfilename}: use another hub.")
+        raise UserError(
+            f"{api.endpoint} does not give the size and hash of {sibling.rfilename}: use another hub."
+        )
     return RemoteFile(sibling.rfilename, target, size, digest)
 
 
@@ -210,7 +212,7 @@ def _url(endpoint: str, repository: str, commit: str, path: str) -> str:
 
 
 def _bring(plan: DownloadPlan, file: RemoteFile, advance: Callable[[int], None]) -> None:
-    """Receive one file, anew as often as the connection breaks while bytes still come; check it; name it."""
+    """Download one file, reconnecting while each attempt brings bytes; check its hash; rename it."""
     part = _part(plan.arriving(file))
     url = _url(plan.endpoint, plan.repository, plan.revision, file.path)
     with _hub_errors(plan.repository, plan.endpoint):
@@ -227,14 +229,14 @@ def _bring(plan: DownloadPlan, file: RemoteFile, advance: Callable[[int], None])
         part.unlink()
         advance(-file.size)
         raise UserError(
-            f"{file.path} did not arrive as {plan.endpoint} announced it (its hash differs) and was thrown "
-            "away: run the same command again."
+            f"{file.path} differs from its hash on {plan.endpoint} and was "
+            "deleted: run the same command again."
         )
     os.replace(part, plan.arriving(file))
 
 
 def _receive(url: str, part: Path, size: int, advance: Callable[[int], None]) -> None:
-    """Add to `part` what it lacks of the file, or all of it where the server does not know ranges."""
+    """Append the missing bytes to `part`, or download all of it where the server does not support ranges."""
     from huggingface_hub import constants, get_session
     from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
@@ -246,17 +248,17 @@ def _receive(url: str, part: Path, size: int, advance: Callable[[int], None]) ->
     timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
     with get_session().stream("GET", url, headers=headers, timeout=timeout) as response:
         hf_raise_for_status(response)
-        goes_on = response.status_code == PARTIAL_CONTENT
-        if start and not goes_on:
+        resumes = response.status_code == PARTIAL_CONTENT
+        if start and not resumes:
             advance(-start)
-        with part.open("ab" if goes_on else "wb") as file:
-            for block in response.iter_bytes():  # as they come: what waited for a full block would be lost
+        with part.open("ab" if resumes else "wb") as file:
+            for block in response.iter_bytes():  # as they arrive: a partly filled block would be lost
                 file.write(block)
                 advance(len(block))
             file.flush()
             os.fsync(file.fileno())
     if _size(part) != size:
-        raise UserError(f"{url} gave {_size(part)} bytes instead of {size}: run the same command again.")
+        raise UserError(f"{url} sent {_size(part)} bytes instead of {size}: run the same command again.")
 
 
 def digest_of(path: Path, like: str) -> str:
@@ -271,7 +273,7 @@ def digest_of(path: Path, like: str) -> str:
 
 
 def _publish(plan: DownloadPlan) -> None:
-    """Give everything its names: a folder in one step, a single file after what it needs."""
+    """Move files to their final names: a folder in one step, a single file after its tokenizer."""
     root = plan.workplace / "model" if plan.whole else plan.folder
     for file in plan.files:
         target = root / file.target
@@ -291,7 +293,7 @@ def _size(path: Path) -> int:
 
 
 def _network_error() -> type[Exception]:
-    """What the HTTP library raises when a connection fails; which one depends on the hub's client."""
+    """The HTTP library's connection error; which library depends on the hub's client."""
     from huggingface_hub.errors import HfHubHTTPError
 
     return HfHubHTTPError.__bases__[0]
@@ -299,38 +301,38 @@ def _network_error() -> type[Exception]:
 
 @contextmanager
 def _hub_errors(repository: str, endpoint: str) -> Generator[None]:
-    """Everything that a hub can answer, as one sentence."""
+    """Turns the hub's errors into UserErrors."""
     from huggingface_hub import errors
 
     where = f"{endpoint}/{repository}"
     try:
         yield
     except errors.OfflineModeIsEnabled:
-        raise UserError("HF_HUB_OFFLINE forbids the network: unset it to download a model.") from None
+        raise UserError("HF_HUB_OFFLINE turns the network off: unset it to download a model.") from None
     except errors.GatedRepoError:
         raise UserError(
             f"{repository} is gated: accept its licence at {where}, and set HF_TOKEN to your account's token."
         ) from None
     except errors.RepositoryNotFoundError:
         raise UserError(
-            f"{where} is not there, or private: check the name, or set HF_TOKEN to a token that may read it."
+            f"{where} does not exist or is private: check the name, or set HF_TOKEN to a token with access."
         ) from None
     except errors.RevisionNotFoundError:
         raise UserError(
-            f"{repository} has no such revision: name a branch, a tag or a commit of {where}."
+            f"{repository} has no such revision: give a branch, a tag or a commit of {where}."
         ) from None
     except errors.HFValidationError as error:
-        raise UserError(f"{repository!r} is no name of a repository ({error}): write owner/name.") from None
+        raise UserError(f"{repository!r} is not a repository name ({error}): write owner/name.") from None
     except errors.HfHubHTTPError as error:
         raise UserError(_refusal(endpoint, error.response.status_code)) from None
-    except (ValueError, TypeError, KeyError, AttributeError):  # the client trusts what it gets
+    except (ValueError, TypeError, KeyError, AttributeError):  # the client does not check the answer
         raise UserError(
-            f"{endpoint} does not answer as a hub does: check the network and HF_ENDPOINT."
+            f"{endpoint} does not answer like a hub: check the network and HF_ENDPOINT."
         ) from None
     except _network_error() as error:
         raise UserError(
             f"{endpoint} cannot be reached ({type(error).__name__}: {error}): check the network and run the "
-            "same command again, which goes on where this one stopped."
+            "same command again; it resumes where this one stopped."
         ) from None
 
 
@@ -338,5 +340,5 @@ def _refusal(endpoint: str, status: int) -> str:
     if status in (401, 403):
         return f"{endpoint} refuses ({status}): set HF_TOKEN to the token of an account that may read it."
     if status == 404:
-        return f"{endpoint} answers that the file is not there (404): check HF_ENDPOINT and the model's name."
+        return f"{endpoint} does not have the file (404): check HF_ENDPOINT and the model's name."
     return f"{endpoint} answers with an error ({status}): run the same command again later."

@@ -1,4 +1,4 @@
-"""Which files of a hub's repository make a model that this program loads."""
+"""Chooses the files of a hub's repository that make a loadable model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from core.errors import UserError
 
-# The parts that are run, and what the files of their weights are called: safetensors first.
+# The parts that are loaded, and the names of their weight files: safetensors first.
 STEMS = {
     "text_encoder": (("model", "safetensors"), ("pytorch_model", "bin")),
     "unet": (("diffusion_pytorch_model", "safetensors"), ("diffusion_pytorch_model", "bin")),
@@ -27,38 +27,38 @@ SINGLE_SUFFIXES = (".safetensors", ".ckpt")
 def choose_folder(names: Collection[str], variant: str | None) -> list[str]:
     """The files of a model folder: configurations, tokenizer, and the weights of each part, in one form.
 
-    A part without the variant comes in its plain form. Raises UserError: no folder of this family, a file of
-    it missing, no such variant in any part.
+    A part without the variant uses its default weights. Raises UserError: not a folder of this family, a
+    missing file, no such variant in any part.
     """
     if "model_index.json" not in names:
         raise UserError(_no_folder(names))
     if "unet/config.json" not in names or any(name.startswith("text_encoder_2/") for name in names):
-        raise UserError("this is no Stable Diffusion 1.x or 2.x, and others cannot be run here")
+        raise UserError("this is not Stable Diffusion 1.x or 2.x; other models are not supported")
     missing = [name for name in NEEDED if name not in names]
     if missing:
-        raise UserError(f"its {missing[0]} is missing: this is no complete model folder")
+        raise UserError(f"its {missing[0]} is missing: the model folder is incomplete")
     weights = {part: _weights(names, part, variant) for part in STEMS}
     for part, found in weights.items():
         if not found:
-            raise UserError(f"it has no weights for its {part}, in safetensors or .bin")
+            raise UserError(f"it has no weights for its {part}, as .safetensors or .bin")
     if variant and not any(_is_variant(name, variant) for found in weights.values() for name in found):
         there = ", ".join(sorted(_variants(names))) or "none"
-        raise UserError(f"it has no variant {variant!r}; there are: {there}")
+        raise UserError(f"it has no variant {variant!r}; available: {there}")
     welcome = [name for name in WELCOME if name in names]
     return [*NEEDED, *welcome, *(name for found in weights.values() for name in found)]
 
 
 def choose_file(names: Collection[str], file: str) -> list[str]:
-    """One file of weights, after the tokenizer's two files where there are such. Raises UserError."""
+    """One file of weights, after the tokenizer's two files where there are any. Raises UserError."""
     if not file.endswith(SINGLE_SUFFIXES):
-        raise UserError(f"{file} is no file of weights: those end in {' or '.join(SINGLE_SUFFIXES)}")
+        raise UserError(f"{file} is not a weight file: those end in {' or '.join(SINGLE_SUFFIXES)}")
     if file not in names:
         raise UserError(f"it has no file {file}; {_singles(names)}")
     return [*(name for name in VOCABULARY if name in names), file]
 
 
 def _weights(names: Collection[str], part: str, variant: str | None) -> list[str]:
-    """The part's weights, whole or in shards with their index; nothing when there are none."""
+    """The part's weights, whole or in shards with their index; empty when there are none."""
     for stem, suffix in STEMS[part]:
         for kind in (f".{variant}", "") if variant else ("",):
             whole = f"{part}/{stem}{kind}.{suffix}"
@@ -93,6 +93,6 @@ def _no_folder(names: Collection[str]) -> str:
 def _singles(names: Collection[str]) -> str:
     singles = [name for name in sorted(names) if name.endswith(SINGLE_SUFFIXES) and "/" not in name]
     if not singles:
-        return "it has no single files of weights either"
+        return "it has no single-file models either"
     more = f" and {len(singles) - 5} more" if len(singles) > 5 else ""
     return f"choose one of its single files with --file: {', '.join(singles[:5])}{more}"

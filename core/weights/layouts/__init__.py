@@ -1,1 +1,1 @@
-"""How checkpoints name their tensors, and the networks these are for."""
+"""The tensor names of checkpoint formats, and the networks they belong to."""

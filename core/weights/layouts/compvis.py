@@ -1,9 +1,9 @@
-"""The names of the original latent-diffusion code, in which single files are written, and what they say.
+"""The tensor names of the original latent-diffusion code, as in single files, and the configuration in them.
 
 github.com/CompVis/latent-diffusion numbers its blocks; our modules, like the diffusers files, name them by
-level. Each function here writes out one side of the map for a configuration; the configuration itself is read
-off the names and shapes. Only the number of attention heads is in no shape: SD 1.x has 8 at every level, and
-SD 2.x, which is told by its linear projections, heads of width 64. CLIP's towers have heads of width 64.
+level. Each `*_names` function maps our names to theirs for a configuration; the configuration itself is read
+from names and shapes. Only the number of attention heads is not in a shape: SD 1.x has 8 at every level, and
+SD 2.x, recognised by its linear projections, heads of width 64. CLIP's towers have heads of width 64.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ QKV = ("q_proj", "k_proj", "v_proj")  # the order of their rows in OpenCLIP's in
 
 
 def averaged(name: str) -> str:
-    """The name of a UNet weight's averaged copy: without dots, which a buffer's may not have."""
+    """The name of a UNet weight's averaged copy: without dots, which buffer names may not have."""
     return EMA + f"diffusion_model.{name}".replace(".", "")
 
 
@@ -132,8 +132,8 @@ def translated(key: str, names: Mapping[str, str]) -> str | None:
 
 
 def read_unet(shapes: Shapes) -> UNetConfig:
-    """The configuration of a UNet by its names (without prefix) and shapes. Raises KeyError."""
-    levels, n = [(0, 0, False)], 1  # width, residual blocks, whether it attends
+    """The configuration of a UNet from its names (without prefix) and shapes. Raises KeyError."""
+    levels, n = [(0, 0, False)], 1  # width, residual blocks, has attention
     while True:
         if f"input_blocks.{n}.0.op.weight" in shapes:
             levels.append((0, 0, False))
@@ -191,7 +191,7 @@ def read_clip(shapes: Shapes) -> TextConfig:
 
 
 def read_open_clip(shapes: Shapes) -> TextConfig:
-    """The same for OpenCLIP's. SD 2.x reads the states before the last layer, so that one is left out."""
+    """The same for OpenCLIP's. SD 2.x uses the penultimate layer's output, so the last layer is left out."""
     layer = "transformer.resblocks.{}.mlp.c_fc.weight"
     return _text(
         shapes["token_embedding.weight"],

@@ -1,6 +1,6 @@
-"""Model folders as diffusers writes them: a sub-folder a part, each with `config.json` and its weights.
+"""Model folders as diffusers writes them: one sub-folder per part, with `config.json` and weights.
 
-What this project adds is one optional file, `latentcanvas.json`: what the model is good at (`ModelNotes`).
+This project adds one optional file, `latentcanvas.json`: the model's defaults and examples (`ModelNotes`).
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ TEXT, VAE, UNET = (
     "vae/diffusion_pytorch_model.safetensors",
     "unet/diffusion_pytorch_model.safetensors",
 )
-# What weights are called, without suffix: by safetensors and by the older .bin.
+# Names of weight files, without suffix: for safetensors and for the older .bin.
 _NAMES = {
     "text_encoder": ("model", "pytorch_model"),
     "vae": ("diffusion_pytorch_model", "diffusion_pytorch_model"),
     "unet": ("diffusion_pytorch_model", "diffusion_pytorch_model"),
 }
-_VARIANTS = ("", "fp16", "bf16")  # in the order of preference: the whole weights come first
+_VARIANTS = ("", "fp16", "bf16")  # in the order of preference: full precision first
 _PIPELINES = ("StableDiffusion", "StableDiffusionImg2Img", "StableDiffusionInpaint", "LatentConsistencyModel")
 _SPACINGS = ("leading", "linspace", "trailing")
-# What a config may say of things that are the same in all models of this architecture.
+# Config values that are the same in all models of this architecture.
 _FIXED: dict[str, dict[str, Any]] = {
     "unet": {
         "act_fn": "silu",
@@ -81,17 +81,16 @@ _FIXED: dict[str, dict[str, Any]] = {
     "text_encoder": {},
     "scheduler": {"trained_betas": None},
 }
-# What stands in the VAE's place, by the class that its config.json names; it has no weights.
+# Replacements for the VAE, by the class in config.json; they have no weights.
 PIXELS, POINTS = "LatentCanvasPixels", "LatentCanvasPoints"
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelNotes:
-    """What a model says about itself: its best settings, prompts to try, the words it learned, its preview
-    map.
+    """A model's notes about itself: default settings, example prompts, the words it learned, its preview map.
 
-    preview: (C + 1) rows of red, green, blue in [-1, 1] a unit of each latent channel; the last row is the
+    preview: (C + 1) rows of red, green, blue in [-1, 1] per unit of each latent channel; the last row is the
     constant.
     """
 
@@ -119,7 +118,7 @@ def read_config(folder: Path) -> ModelConfig:
 
 
 def read_vae_config(folder: Path) -> CoderConfig:
-    """The configuration of a VAE's folder, or of what stands in its place. Raises UserError."""
+    """The configuration of a VAE's folder, or of its replacement. Raises UserError."""
     path = folder / "config.json"
     kind = read_json(path).get("_class_name")
     if kind == PIXELS:
@@ -130,7 +129,7 @@ def read_vae_config(folder: Path) -> CoderConfig:
 
 
 def read_notes(folder: Path, config: ModelConfig) -> ModelNotes:
-    """The model's notes, or sensible ones where the folder has none. Raises UserError for damaged ones."""
+    """The model's notes, or default ones where the folder has none. Raises UserError for damaged ones."""
     path = folder / NOTES
     if not path.exists():
         cells = read_json(folder / "unet" / "config.json").get("sample_size")
@@ -169,7 +168,7 @@ def plain_notes(name: str, config: ModelConfig, *, cells: int = 64, schedule: st
 
 
 def side_rule(vae: CoderConfig) -> tuple[int, int]:
-    """What the sides of a picture are multiples of, and the least that they are."""
+    """(multiple, smallest) of an image's sides."""
     return (SIDE_MULTIPLE, MIN_SIDE) if isinstance(vae, VAEConfig) else (vae.reduction, 8)
 
 
@@ -185,7 +184,7 @@ def read_part(folder: Path) -> Part:
 
 
 def read_vae_part(folder: Path) -> Part:
-    """The weights of a VAE's folder, whatever the folder is called; none where it is no VAE. Raises
+    """The weights of a VAE's folder, whatever the folder's name; empty where it is not a VAE. Raises
     UserError.
     """
     if not isinstance(read_vae_config(folder), VAEConfig):
@@ -195,7 +194,7 @@ def read_vae_part(folder: Path) -> Part:
 
 
 def diffusers_vae(entries: Mapping[str, TensorEntry]) -> dict[str, TensorSource]:
-    """Our names for those of a diffusers VAE, whose attention was called otherwise in its first year."""
+    """Our names for those of a diffusers VAE; early files name its attention differently."""
     old = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
     found = {}
     for name, entry in entries.items():
@@ -211,16 +210,18 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: this is no model folder, or the copy is not complete.") from None
+        raise UserError(
+            f"{path} is missing: this is not a model folder, or the copy is incomplete."
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}): copy the model again.") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path} is damaged: it holds no object.")
+        raise UserError(f"{path} is damaged: it must hold a JSON object.")
     return values
 
 
 def _text(entries: Mapping[str, TensorEntry]) -> dict[str, TensorSource]:
-    """Newer files leave `text_model.` out; older ones also hold a table of positions or a projection."""
+    """Newer files omit `text_model.`; older ones also hold position ids or a projection."""
     unused = ("embeddings.position_ids", "text_projection.weight", "logit_scale")
     short = {name.removeprefix("text_model."): entry for name, entry in entries.items()}
     return {f"text_model.{name}": TensorSource(entry) for name, entry in short.items() if name not in unused}
@@ -231,7 +232,7 @@ def _as_they_are(entries: Mapping[str, TensorEntry]) -> dict[str, TensorSource]:
 
 
 def _weights(folder: Path, part: str | None = None) -> Path:
-    """The file with a part's weights, or the index of its files; safetensors win over .bin."""
+    """The file with a part's weights, or the index of its files; safetensors are preferred to .bin."""
     stems = zip(_NAMES[part or folder.name], ("safetensors", "bin"), strict=True)
     tried: list[str] = []
     for stem, suffix in stems:
@@ -245,12 +246,12 @@ def _weights(folder: Path, part: str | None = None) -> Path:
 
 
 def _check_index(folder: Path) -> None:
-    """`model_index.json` names the pipeline that the folder was saved from, where it is there."""
+    """Check the pipeline class in `model_index.json`, if there is one."""
     path = folder / "model_index.json"
     if path.exists():
         kind = str(read_json(path).get("_class_name", "StableDiffusionPipeline"))
         if kind.removesuffix("Legacy").removesuffix("Pipeline") not in _PIPELINES:
-            raise UserError(f"{folder} is a {kind}: only Stable Diffusion 1.x and 2.x can be run.")
+            raise UserError(f"{folder} is a {kind}: only Stable Diffusion 1.x and 2.x are supported.")
 
 
 def _config(kind: type[T], path: Path, part: str | None = None) -> T:
@@ -258,8 +259,8 @@ def _config(kind: type[T], path: Path, part: str | None = None) -> T:
     for key, fixed in _FIXED[part or path.parent.name].items():
         said = values.get(key, fixed)
         if any(value != fixed for value in (said if isinstance(said, list) else [said])):
-            raise UserError(f"{path}: {key} is {said!r}, and models of this architecture have {fixed!r}.")
+            raise UserError(f"{path}: {key} is {said!r}, but models of this architecture have {fixed!r}.")
     if kind is UNetConfig and values.get("num_attention_heads") is not None:
         values["attention_head_dim"] = values["num_attention_heads"]
-    # A file describes more than this architecture needs, such as names of classes.
+    # Files hold more keys than this architecture needs, such as class names.
     return build(kind, values, str(path), unknown="ignore")

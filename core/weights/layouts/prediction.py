@@ -1,4 +1,4 @@
-"""What a single file's network predicts, epsilon or v: shapes do not say, so other tells are asked."""
+"""Finds what a single file's network predicts, epsilon or v, which its shapes do not tell."""
 
 from __future__ import annotations
 
@@ -11,53 +11,53 @@ from core.weights.layouts.compvis import UNET
 from core.weights.layouts.recognise import Kind
 from core.weights.readers.checkpoint import Checkpoint
 
-_SD2_BASE_STEP = 875_000  # the training step that the files of SD 2.0 base name, which predicts epsilon
+_SD2_BASE_STEP = 875_000  # the training step in the files of SD 2.0 base, which predicts epsilon
 _V_SPREAD = 0.09
-# Cells of a latent's side that the models were trained at, where that is not 64.
+# The side of the latents that the models were trained at, where it is not 64.
 SIZES: dict[tuple[str | None, PredictionType], int] = {("SD2", "v_prediction"): 96}
 _YAML_BYTES = 64 * 1024
 
 
 def read_prediction(checkpoint: Checkpoint, kind: Kind) -> tuple[PredictionType, str]:
-    """What the network predicts, and what tells it.
+    """What the network predicts, and the reason.
 
-    In order: a `.yaml` of the same name beside the file (`parameterization: "v"`, as the original code and
-    A1111 read it), the file's metadata (`modelspec.prediction_type`), a tensor called `v_pred`; then SD 1.x
-    and every inpainting model predict epsilon; for SD 2.x the training step that SD 2.0 base names (as in
-    diffusers), and last the spread of one bias (as in ComfyUI): in the networks that were trained on to
-    predict v it is above 0.09.
+    In order: a `.yaml` of the same name next to the file (`parameterization: "v"`, read as by the
+    original code and A1111), the file's metadata (`modelspec.prediction_type`), a tensor called `v_pred`;
+    then SD 1.x and every inpainting model predict epsilon; for SD 2.x the training step of SD 2.0 base (as in
+    diffusers), and last the standard deviation of one bias (as in ComfyUI): above 0.09 in v-prediction
+    networks.
     """
-    said = _beside(checkpoint.path) or _in_metadata(checkpoint.metadata)
+    said = _in_yaml(checkpoint.path) or _in_metadata(checkpoint.metadata)
     if said is not None:
         return said
     if f"{UNET}v_pred" in checkpoint.entries or "v_pred" in checkpoint.entries:
         return "v_prediction", "the file has a tensor v_pred"
     if kind.base != "SD2" or kind.architecture == "inpainting":
-        return "epsilon", "models of this kind do"
+        return "epsilon", "models of this architecture do"
     if checkpoint.step == _SD2_BASE_STEP:
-        return "epsilon", f"the file names training step {_SD2_BASE_STEP}"
+        return "epsilon", f"the file gives training step {_SD2_BASE_STEP}"
     spread = _spread(checkpoint)
     if spread > _V_SPREAD:
         return "v_prediction", f"the spread of the last attention's bias is {spread:.2g}, above {_V_SPREAD}"
     return "epsilon", f"the spread of the last attention's bias is {spread:.2g}, not above {_V_SPREAD}"
 
 
-def _beside(path: Path) -> tuple[PredictionType, str] | None:
-    beside = path.with_suffix(".yaml")
-    with suppress(OSError), beside.open("rb") as file:
+def _in_yaml(path: Path) -> tuple[PredictionType, str] | None:
+    yaml = path.with_suffix(".yaml")
+    with suppress(OSError), yaml.open("rb") as file:
         text = file.read(_YAML_BYTES).decode("utf-8", "replace")
         found = re.search(r"^\s*parameterization:\s*[\"']?(v|eps)\b", text, re.MULTILINE)
         if found:
-            return ("v_prediction" if found[1] == "v" else "epsilon"), f"{beside.name} says so"
+            return ("v_prediction" if found[1] == "v" else "epsilon"), f"from {yaml.name}"
     return None
 
 
 def _in_metadata(metadata: dict[str, str]) -> tuple[PredictionType, str] | None:
     said = metadata.get("modelspec.prediction_type", "").lower()
     if said in ("v", "v_prediction", "v-prediction"):
-        return "v_prediction", "its metadata says so"
+        return "v_prediction", "from its metadata"
     if said in ("epsilon", "eps"):
-        return "epsilon", "its metadata says so"
+        return "epsilon", "from its metadata"
     return None
 
 

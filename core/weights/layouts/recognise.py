@@ -1,6 +1,6 @@
-"""What a file of weights is, by the names and shapes of its tensors.
+"""Recognises a checkpoint by the names and shapes of its tensors.
 
-Most of what people try to load as a model is a real file of another kind: each gets a sentence of its own.
+Users often try to load a valid file of another kind as a model: each kind gets its own message.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _LORA = (
     "lokr_w1",
     "oft_blocks",
 )
-# Models that are no Stable Diffusion 1.x or 2.x, by how one of their tensors begins.
-_STRANGERS = {
+# Models other than Stable Diffusion 1.x and 2.x, by a prefix of one of their tensors.
+_OTHER_MODELS = {
     "model.diffusion_model.double_blocks.": "a Flux model",
     "double_blocks.": "a Flux model",
     "model.diffusion_model.joint_blocks.": "a Stable Diffusion 3 model",
@@ -42,9 +42,9 @@ _CHANNELS = {5: "a depth-to-image model", 7: "an upscaler", 8: "an InstructPix2P
 
 @dataclass(frozen=True)
 class Kind:
-    """What was recognised. `base` is "SD1" or "SD2" for a model that can be run, also for inpainting.
+    """A recognised checkpoint. `base` is "SD1" or "SD2" for a model that can be loaded, also for inpainting.
 
-    words: as it may stand after "is"; problem: why it cannot be loaded as a model, None where it can.
+    words: a description to follow "is"; problem: why it cannot be loaded as a model, None where it can.
     """
 
     architecture: Architecture
@@ -54,24 +54,24 @@ class Kind:
 
     @property
     def loads(self) -> bool:
-        """Whether `Pipeline.load` takes it."""
+        """Whether `Pipeline.load` can load it."""
         return self.problem is None
 
 
 def recognise(checkpoint: Checkpoint) -> Kind:
-    """What the checkpoint is. Never raises: what is not known is "unknown"."""
+    """Recognise the checkpoint. Never raises: the fallback is "unknown"."""
     names = checkpoint.entries
     if f"{UNET}input_blocks.0.0.weight" in names:
         return _model(checkpoint)
     if any(part in name for name in names for part in _LORA):
-        return _other("LoRA", "a LoRA", "it changes a model and is none: give --model the model it is for")
+        return _other("LoRA", "a LoRA", "it is not a model: give --model the model it was made for")
     if any(name.startswith(("conditioner.embedders.", "add_embedding.")) for name in names):
         return _sdxl()
     if _is_vae(checkpoint):
-        return _other("VAE", "a VAE alone", "give it as --vae, beside a --model")
+        return _other("VAE", "only a VAE", "give it as --vae, with a --model")
     if _is_embedding(checkpoint):
-        return _other("embedding", "a textual-inversion embedding", "it is a word for a model, and no model")
-    return _stranger(checkpoint)
+        return _other("embedding", "a textual-inversion embedding", "it is not a model")
+    return _other_model(checkpoint)
 
 
 def _model(checkpoint: Checkpoint) -> Kind:
@@ -79,12 +79,14 @@ def _model(checkpoint: Checkpoint) -> Kind:
     names = checkpoint.entries
     if any(name.startswith((f"{UNET}label_emb.", "conditioner.")) for name in names):
         return _sdxl()
-    for start, words in _STRANGERS.items():
+    for start, words in _OTHER_MODELS.items():
         if any(name.startswith(start) for name in names):
-            return _other("unknown", words, "only Stable Diffusion 1.x and 2.x can be run")
+            return _other("unknown", words, "only Stable Diffusion 1.x and 2.x are supported")
     channels = _channels(checkpoint)
     if channels in _CHANNELS:
-        return _other("unknown", _CHANNELS[channels], "only text-to-image and inpainting models can be run")
+        return _other(
+            "unknown", _CHANNELS[channels], "only text-to-image and inpainting models are supported"
+        )
     open_clip = any(name.startswith(OPEN_CLIP) for name in names)
     missing = [
         what
@@ -117,7 +119,7 @@ def _is_vae(checkpoint: Checkpoint) -> bool:
 
 
 def _is_embedding(checkpoint: Checkpoint) -> bool:
-    """A1111's `string_to_param.*`, the newer `emb_params`, or diffusers' one vector by its word."""
+    """A1111's `string_to_param.*`, the newer `emb_params`, or diffusers' single named vector."""
     names = list(checkpoint.entries)
     if any(name.startswith(("string_to_param.", "emb_params")) for name in names):
         return True
@@ -127,23 +129,23 @@ def _is_embedding(checkpoint: Checkpoint) -> bool:
     )
 
 
-def _stranger(checkpoint: Checkpoint) -> Kind:
+def _other_model(checkpoint: Checkpoint) -> Kind:
     names = list(checkpoint.entries)
-    for start, words in _STRANGERS.items():
+    for start, words in _OTHER_MODELS.items():
         if any(name.startswith(start) for name in names):
-            return _other("unknown", words, "only Stable Diffusion 1.x and 2.x can be run")
+            return _other("unknown", words, "only Stable Diffusion 1.x and 2.x are supported")
     if any(name.startswith(("down_blocks.", "text_model.", "embeddings.token_embedding")) for name in names):
         return _other("unknown", "one part of a diffusers folder", "give --model the whole folder")
     if any(name.startswith(EMA) for name in names):
-        return _other("unknown", "an averaged copy without its model", "get the whole checkpoint")
+        return _other("unknown", "an averaged (EMA) copy without its model", "get the whole checkpoint")
     if not names:
         return _other("unknown", "a file without weights", "get the model again")
-    words = f"a file of {len(names)} tensors of no architecture that is known here ({names[0][:60]}, ...)"
-    return _other("unknown", words, "only Stable Diffusion 1.x and 2.x can be run")
+    words = f"a file of {len(names)} tensors of an unknown architecture ({names[0][:60]}, ...)"
+    return _other("unknown", words, "only Stable Diffusion 1.x and 2.x are supported")
 
 
 def _sdxl() -> Kind:
-    return _other("SDXL", "an SDXL model", "only Stable Diffusion 1.x and 2.x can be run")
+    return _other("SDXL", "an SDXL model", "only Stable Diffusion 1.x and 2.x are supported")
 
 
 def _other(architecture: Architecture, words: str, advice: str) -> Kind:

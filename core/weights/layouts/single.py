@@ -1,6 +1,6 @@
-"""A model in one file, under CompVis' names: its configuration, and the three parts of it.
+"""A single-file model under CompVis' names: its configuration and its three parts.
 
-Also VAEs of their own (`--vae`), in a file under either family's names or in a diffusers folder.
+Also separate VAEs (`--vae`), in a file under CompVis' or diffusers' names.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from core.weights.readers.mapped_file import TensorEntry
 
 T = TypeVar("T")
 
-# Tensors that lie beside the weights, and why they are not loaded.
+# Tensors in checkpoints that are not loaded, and why.
 _NOT_LOADED = {
-    r".*\.position_ids": "counts from 0, and holds no weights",
-    r"cond_stage_model\..*(attn_mask|logit_scale|text_projection(\.weight)?)": "is of no use to the UNet",
-    r"cond_stage_model\.(transformer\.|model\.)?(vision_model|visual)\..*": "is CLIP's eye, not its text",
-    r"first_stage_model\.(loss|model_ema)\..*": "served the VAE's training",
-    r"\w*(alphas|betas|posterior|lvlb|logvar|scale_factor)\w*": "is the noise table, computed here",
-    r"(model\.diffusion_model\.)?(v_pred|ztsnr)": "says what the network predicts",
-    r"model_ema\.(decay|num_updates)": "says how the average was made",
+    r".*\.position_ids": "only counts positions from 0",
+    r"cond_stage_model\..*(attn_mask|logit_scale|text_projection(\.weight)?)": "is not used by the UNet",
+    r"cond_stage_model\.(transformer\.|model\.)?(vision_model|visual)\..*": "belongs to CLIP's image encoder",
+    r"first_stage_model\.(loss|model_ema)\..*": "was only used to train the VAE",
+    r"\w*(alphas|betas|posterior|lvlb|logvar|scale_factor)\w*": "is the noise schedule, computed here",
+    r"(model\.diffusion_model\.)?(v_pred|ztsnr)": "tells what the network predicts",
+    r"model_ema\.(decay|num_updates)": "tells how the average was made",
 }
 
 
 @dataclass(frozen=True)
 class SingleFile:
-    """A model file, taken apart. `ignored` says by name why a tensor is not loaded."""
+    """The parts of a model file. `ignored`: by tensor name, why it is not loaded."""
 
     config: ModelConfig
     text: Part
@@ -48,13 +48,13 @@ class SingleFile:
 
 
 def read_single(checkpoint: Checkpoint, *, ema: bool = False) -> SingleFile:
-    """The model in a checkpoint; with `ema` the averaged copy of its UNet. Raises UserError."""
+    """The model in a checkpoint; with `ema` the averaged (EMA) copy of its UNet. Raises UserError."""
     kind = recognise(checkpoint)
     if kind.problem is not None:
         raise UserError(f"{checkpoint.path} {kind.problem}.")
     entries, ignored = _sorted(checkpoint)
     if ema and not any(name.startswith(EMA) for name in checkpoint.entries):
-        raise UserError(f"{checkpoint.path} holds no averaged copy of its weights: leave --ema out.")
+        raise UserError(f"{checkpoint.path} has no averaged (EMA) weights: omit --ema.")
     unet_config, unet = _unet(checkpoint, entries, ema=ema)
     vae_config, vae = _vae(checkpoint, _under(VAE, entries))
     text_config, text, unread = _text(checkpoint, entries)
@@ -67,7 +67,7 @@ def read_single(checkpoint: Checkpoint, *, ema: bool = False) -> SingleFile:
 
 
 def read_vae_file(path: Path) -> tuple[VAEConfig, Part]:
-    """The VAE in a file: of a whole model, or alone under CompVis' or diffusers' names. Raises UserError."""
+    """The VAE in a whole model, or in a VAE file under CompVis' or diffusers' names. Raises UserError."""
     checkpoint = open_checkpoint(path)
     kind = recognise(checkpoint)
     if kind.problem is not None and kind.architecture != "VAE":
@@ -117,7 +117,7 @@ def _text(
     found = _under(OPEN_CLIP, entries)
     if found:
         return _open_clip(checkpoint, found)
-    # Some early fine-tunes leave a level of the name out.
+    # Some early fine-tunes omit a level of the name.
     found = {
         name if name.startswith("text_model.") else f"text_model.{name}": entry
         for name, entry in _under(CLIP, entries).items()
@@ -132,7 +132,7 @@ def _open_clip(
     config = _config(checkpoint, compvis.read_open_clip, found)
     last = f"transformer.resblocks.{config.num_hidden_layers}."
     unread = {
-        OPEN_CLIP + name: "is in the last layer: SD 2.x reads the states before it"
+        OPEN_CLIP + name: "is in the last layer, which SD 2.x does not use"
         for name in found
         if name.startswith(last)
     }
@@ -148,7 +148,7 @@ def _open_clip(
 
 
 def _split(entry: TensorEntry, layer: str, kind: str) -> dict[str, TensorSource]:
-    """q, k and v out of the one tensor that they are in OpenCLIP."""
+    """q, k and v from OpenCLIP's one tensor."""
     width = entry.shape[0] // 3
     return {
         f"{layer}.{name}.{kind}": TensorSource(entry, (i * width, (i + 1) * width))
@@ -167,16 +167,16 @@ def _part(checkpoint: Checkpoint, found: Mapping[str, TensorEntry], names: Mappi
 def _config(
     checkpoint: Checkpoint, read: Callable[[compvis.Shapes], T], found: Mapping[str, TensorEntry]
 ) -> T:
-    """A configuration read off the shapes. Raises UserError where what tells it is not there."""
+    """A configuration read from the shapes. Raises UserError where they are incomplete."""
     shapes = {name: entry.shape for name, entry in found.items()}
     try:
         if any(0 in shape for shape in shapes.values()):
-            raise ValueError("a tensor without numbers")
+            raise ValueError("an empty tensor")
         return read(shapes)
     except KeyError as error:
-        raise UserError(f"{checkpoint.path} lacks {error.args[0]}: it is not complete.") from None
+        raise UserError(f"{checkpoint.path} lacks {error.args[0]}: it is incomplete.") from None
     except (IndexError, ValueError):
-        raise UserError(f"{checkpoint.path} holds tensors of impossible shapes: get it again.") from None
+        raise UserError(f"{checkpoint.path} holds tensors of impossible shapes: download it again.") from None
 
 
 def _under(prefix: str, entries: Mapping[str, TensorEntry]) -> dict[str, TensorEntry]:

@@ -1,1 +1,1 @@
-"""Weight files as bytes: safetensors and pickles, mapped or read safely."""
+"""Safe readers of checkpoints: memory-mapped safetensors and PyTorch pickles."""

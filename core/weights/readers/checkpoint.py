@@ -1,7 +1,7 @@
-"""One way to open any file of weights: safetensors, what PyTorch saves, and sharded sets of either.
+"""Opens any checkpoint: safetensors, PyTorch's formats, and sharded sets of either.
 
-The format is told by the content, not by the name. Nothing in a file is ever run, and no tensor is read
-before it is asked for.
+The format is found from the content, not the name. Nothing in a file is ever run, and tensors are read only
+when needed.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from core.weights.readers.torch_file import Contents, is_pickle, is_zip, read_le
 
 INDEX = ".index.json"
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
-# What people save under a model's name instead of the model, by how it begins.
+# Files that are often saved in place of a model, by their first bytes.
 _OTHERS = {
     b"version https://git-lfs": "is a git-lfs pointer, not the model itself: run `git lfs pull` there",
-    b"GGUF": "is a GGUF file, which cannot be read here",
-    b"\x89PNG": "is a picture, not a model",
-    b"\xff\xd8\xff": "is a picture, not a model",
-    b"\x1f\x8b": "is packed with gzip: unpack it first",
+    b"GGUF": "is a GGUF file, which is not supported",
+    b"\x89PNG": "is an image, not a model",
+    b"\xff\xd8\xff": "is an image, not a model",
+    b"\x1f\x8b": "is compressed with gzip: unpack it first",
     b"Rar!": "is a RAR archive: unpack it first",
     b"7z\xbc\xaf": "is a 7z archive: unpack it first",
 }
@@ -32,10 +32,10 @@ _OTHERS = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file of weights, open. `entries` are its tensors by name.
+    """An open checkpoint. `entries` are its tensors by name.
 
-    globals: every name that its pickle mentions; refused: those that no weights need. A checkpoint that has
-    any is given for inspection alone (`look`), without tensors.
+    globals: every name in its pickle; refused: those that weights never need. A checkpoint with refused names
+    has no tensors and is only for inspection (`look`).
     """
 
     path: Path
@@ -48,7 +48,7 @@ class Checkpoint:
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """Open a file, or the index of a sharded set. Raises UserError: one sentence that says what it is."""
+    """Open a file, or the index of a sharded set. Raises UserError, which says what the file is."""
     checkpoint = look(path)
     if checkpoint.refused:
         raise UserError(refusal(checkpoint))
@@ -56,9 +56,9 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 
 def look(path: Path) -> Checkpoint:
-    """The same, but a file whose pickle names what it should not is described instead of refused."""
+    """The same, but a file with an unsafe pickle is described instead of refused."""
     if path.is_dir():
-        raise UserError(f"{path} is a folder, not a file of weights.")
+        raise UserError(f"{path} is a folder, not a checkpoint.")
     if path.name.endswith(INDEX):
         return _sharded(path)
     try:
@@ -68,17 +68,17 @@ def look(path: Path) -> Checkpoint:
 
 
 def refusal(checkpoint: Checkpoint) -> str:
-    """The sentence about a pickle that would run something."""
+    """The message about an unsafe pickle."""
     names = ", ".join(map(_spoken, checkpoint.refused[:3]))
     more = len(checkpoint.refused) - 3
     return (
         f"{checkpoint.path} asks Python for {names}{f' and {more} more' if more > 0 else ''} when it is "
-        "loaded, which no weights need: nothing of it was run; use a .safetensors of the model instead."
+        "loaded, which weights never need. Nothing was run: use a .safetensors file of the model instead."
     )
 
 
 def _spoken(name: str) -> str:
-    """A global as people know it: os.system is pickled under the name of the system's own module."""
+    """A global's usual name: os.system is pickled under the name of its platform module."""
     module, _, rest = name.partition(".")
     return f"os.{rest} ({name})" if module in ("posix", "nt") else name
 
@@ -97,7 +97,7 @@ def _open(file: MappedFile) -> Checkpoint:
 
 
 def _pickled_as_text(file: MappedFile) -> Checkpoint:
-    """The oldest pickles begin with nothing of their own: one that names something is said by that name."""
+    """The oldest pickles have no magic number: read the file as one if its content allows it."""
     with suppress(Damaged):
         contents = read_legacy(file)
         if contents.pickled.refused or contents.entries:
@@ -125,16 +125,16 @@ def _what_it_is(file: MappedFile) -> str:
             return words
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<script")):
-        return "is a web page, not a model: the download was answered by a page; get it again by its own link"
+        return "is a web page, not a model: download the model again with its direct link"
     if text.startswith((b"{", b"[")):
-        return "is a text of JSON, not a model"
+        return "is a JSON file, not a model"
     if file.path.suffix == ".safetensors":
-        return "is damaged or no safetensors file: it does not begin as one; download or copy it again"
-    return "is no file of weights: neither safetensors nor what PyTorch saves"
+        return "is damaged or not a safetensors file: download or copy it again"
+    return "is not a checkpoint: neither safetensors nor a PyTorch file"
 
 
 def _sharded(path: Path) -> Checkpoint:
-    """All tensors of a sharded set, by its index."""
+    """All tensors of a sharded checkpoint, by its index."""
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
         names = sorted(set(listed.values()))
@@ -151,7 +151,7 @@ def _sharded(path: Path) -> Checkpoint:
     entries = {}
     for key, name in listed.items():
         if key not in shards[name].entries:
-            raise UserError(f"{path} places {key!r} in {name}, where it is not: copy the model again.")
+            raise UserError(f"{path} lists {key!r} in {name}, but it is not there: copy the model again.")
         entries[key] = shards[name].entries[key]
     formats = sorted({shard.format for shard in shards.values()})
     found = tuple(dict.fromkeys(name for shard in shards.values() for name in shard.globals))

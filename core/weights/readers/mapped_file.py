@@ -1,6 +1,6 @@
-"""A file in memory without being read, and the tensors that lie in it.
+"""A memory-mapped file and its tensors.
 
-Torch is imported when a tensor is first wanted: names, shapes and dtypes are known without it.
+Torch is imported when a tensor is first used: names, shapes and dtypes are known without it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from core.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Bytes an element, by torch's name of the dtype.
+# Bytes per element, by torch's name of the dtype.
 ITEM_BYTES = {
     "float64": 8,
     "float32": 4,
@@ -43,18 +43,18 @@ MAX_NAME, MAX_SIDES = 1000, 16
 
 
 class Damaged(ValueError):
-    """What a reader found wrong with a file, as the end of a sentence that starts with the file's name."""
+    """A file's error, as the end of a message that starts with the file's name."""
 
 
 class MappedFile:
-    """A file mapped privately: pages are read when they are touched, and a write would never reach it."""
+    """A file mapped privately: pages are read when they are accessed, and writes never reach the file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
             with path.open("rb") as file:
                 self.size = file.seek(0, 2)
-                # Writable (and private), because torch warns of buffers that are not.
+                # Writable (and private), because torch warns about read-only buffers.
                 self.data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) if self.size else b""
         except FileNotFoundError:
             raise UserError(f"{path} is missing: copy the model again.") from None
@@ -62,7 +62,7 @@ class MappedFile:
             raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
 
     def release(self, start: int, count: int) -> None:
-        """Let go of the pages that lie wholly inside these bytes: they are read again if they are wanted."""
+        """Release the pages that are completely inside these bytes; they are read again when needed."""
         page = mmap.PAGESIZE
         first, end = -(-start // page) * page, (start + count) // page * page
         if end > first and isinstance(self.data, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
@@ -71,9 +71,9 @@ class MappedFile:
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """One tensor of a file: where its first element lies, and how the others follow.
+    """One tensor of a file: the offset of its first element and its layout.
 
-    strides: in elements; None where they follow row by row without a gap, as in nearly every file.
+    strides: in elements; None for contiguous tensors, as in nearly every file.
     """
 
     file: MappedFile
@@ -89,7 +89,7 @@ class TensorEntry:
 
     @property
     def nbytes(self) -> int:
-        """The bytes of the tensor when it is written row by row."""
+        """The bytes of the contiguous tensor."""
         return self.count * ITEM_BYTES[self.dtype]
 
     @property
@@ -101,7 +101,7 @@ class TensorEntry:
         return (last + 1) * ITEM_BYTES[self.dtype]
 
     def tensor(self) -> Tensor:
-        """The tensor, mapped: no byte is copied unless it lies at an odd address."""
+        """The tensor, memory-mapped: copied only if it is not aligned."""
         import torch
 
         dtype = getattr(torch, self.dtype)
@@ -118,24 +118,24 @@ class TensorEntry:
         return flat.as_strided(self.shape, self.strides)
 
     def release(self) -> None:
-        """Let go of the memory that reading this tensor took, when nobody holds it any more."""
+        """Release the memory of this tensor's pages, when it is no longer used."""
         self.file.release(self.start, self.extent)
 
 
 def check_entry(name: str, entry: TensorEntry) -> TensorEntry:
-    """The entry, when it lies inside its file and no element is told twice. Raises Damaged."""
+    """The entry, if it is inside its file and its elements do not overlap. Raises Damaged."""
     if len(name) > MAX_NAME or not name.isprintable() or len(entry.shape) > MAX_SIDES:
-        raise Damaged(f"is damaged: {shown(name)} is no name or shape of a weight")
+        raise Damaged(f"is damaged: {shown(name)} is not a valid name or shape of a tensor")
     if any(n < 0 for n in entry.shape) or any(stride < 0 for stride in entry.strides or ()):
-        raise Damaged(f"is damaged: the shape of {shown(name)} cannot be")
+        raise Damaged(f"is damaged: the shape of {shown(name)} is impossible")
     if entry.start < 0 or entry.extent > entry.file.size - entry.start:
-        raise Damaged(f"is damaged or cut short: {shown(name)} reaches beyond its end")
+        raise Damaged(f"is damaged or cut short: {shown(name)} extends beyond its end")
     if entry.nbytes > entry.extent:
-        raise Damaged(f"is damaged: {shown(name)} uses the same numbers more than once")
+        raise Damaged(f"is damaged: {shown(name)} uses the same values more than once")
     return entry
 
 
 def shown(name: object) -> str:
-    """A name out of a file, as it may stand in a sentence."""
+    """A name from a file, for a message."""
     text = repr(name) if isinstance(name, str) else f"a {type(name).__name__}"
     return text if len(text) <= 100 else f"{text[:96]}...'"

@@ -1,9 +1,9 @@
-"""Reading a pickle without running anything: a machine for its opcodes that knows data alone.
+"""Reads a pickle without running anything: an interpreter for its opcodes that only handles data.
 
 Python's own unpickler calls whatever a file names. This one never imports, calls or looks up anything: a
-global stays a name, what a call of it would make becomes a `TensorRef`, a plain container or an inert
-`Placeholder`, and names that are not on the short list (core/weights/readers/pickle_names.py) are
-collected, for the caller to refuse.
+global stays a name, the result of a call becomes a `TensorRef`, a plain container or an inert `Placeholder`,
+and names that are not on the short list (core/weights/readers/pickle_names.py) are collected, for the caller
+to refuse.
 
 The opcodes are those of Python's `pickletools`, protocols 0 to 5. Every opcode costs a bounded amount of
 memory and time, and their number is limited.
@@ -19,11 +19,11 @@ from typing import IO, Any, Protocol, cast
 from core.weights.readers.mapped_file import MAX_NAME, Damaged, shown
 from core.weights.readers.pickle_names import DTYPES, HARMLESS, STORAGES
 
-MAX_OPCODES = 500_000  # the largest training checkpoints of SD have a tenth of it
+MAX_OPCODES = 500_000  # ten times as many as in the largest training checkpoints of SD
 
 
 class PickleSource(Protocol):
-    """What a pickle is read from. `pickletools` reads nothing else."""
+    """The file interface that `pickletools` needs."""
 
     def read(self, count: int, /) -> bytes: ...
     def readline(self) -> bytes: ...
@@ -38,14 +38,14 @@ class Global:
 
 
 class Placeholder:
-    """What stands for an object that the file would have made. It takes any state and does nothing."""
+    """Replaces an object that the file would have made. It takes any state and does nothing."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True)
 class StorageRef:
-    """A run of numbers in the file: its key there, the dtype, and how many the pickle says it has."""
+    """A storage in the file: its key, its dtype, and its number of elements by the pickle."""
 
     key: str
     dtype: str
@@ -65,7 +65,7 @@ class TensorRef:
 
 @dataclass
 class Pickled:
-    """What a pickle holds: its value, the storages it speaks of, and every global that it names."""
+    """A pickle's content: its value, its storages, and every global that it names."""
 
     value: Any = None
     storages: dict[str, StorageRef] = field(default_factory=dict)
@@ -73,17 +73,17 @@ class Pickled:
 
     @property
     def refused(self) -> list[str]:
-        """The globals that no weights need."""
+        """The globals that weights never need."""
         return [name for name in self.globals if name not in KNOWN]
 
 
 def read_pickle(source: PickleSource) -> Pickled:
-    """Read one pickle, to its STOP. Raises Damaged for anything that is none."""
+    """Read one pickle, to its STOP. Raises Damaged for anything else."""
     machine = _Machine()
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(cast("IO[bytes]", source))):
             if count >= MAX_OPCODES:
-                raise Damaged("is no model: its pickle has more parts than any training run leaves")
+                raise Damaged("is not a model: its pickle has more opcodes than any training run saves")
             machine.step(opcode.name, argument)
     except Damaged:
         raise
@@ -156,15 +156,15 @@ class _Machine:
         return items
 
     def _named(self, module: str, name: str) -> None:
-        # Python 2's name of it, which protocols below 3 still write.
+        # Python 2's name of the module, which protocols below 3 still write.
         name = f"{'builtins' if module == '__builtin__' else module}.{name}"
         if len(name) > MAX_NAME or not name.isprintable():
-            raise Damaged("is damaged or made to harm: its pickle asks Python for a name that is none")
+            raise Damaged("is damaged or malicious: its pickle asks Python for an invalid name")
         if name not in self.result.globals:
             self.result.globals.append(name)
         self.stack.append(Global(name))
 
-    # What follows is named after the opcodes, in their order in Python's documentation of the pickle machine.
+    # Methods named after the opcodes, in the order of Python's documentation.
 
     def op_mark(self, _: Any) -> None:
         self.stack.append(_MARK)
@@ -220,7 +220,7 @@ class _Machine:
         if isinstance(target, list):
             target.extend(items)
         elif not isinstance(target, Placeholder):
-            raise Damaged("is damaged: its pickle appends to what is no list")
+            raise Damaged("is damaged: its pickle appends to something that is not a list")
 
     def op_setitem(self, _: Any) -> None:
         value, key = self.stack.pop(), self.stack.pop()
@@ -232,10 +232,10 @@ class _Machine:
     def _set(self, items: list[Any]) -> None:
         target = self.stack[-1]
         if isinstance(target, dict):
-            # Other keys are of no use to us, and hashing a deep tuple may overflow the interpreter's stack.
+            # Other keys are not needed, and hashing a deep tuple may overflow the interpreter's stack.
             target.update((k, v) for k, v in zip(items[::2], items[1::2], strict=True) if type(k) is str)
         elif not isinstance(target, Placeholder):
-            raise Damaged("is damaged: its pickle sets items of what is no table")
+            raise Damaged("is damaged: its pickle sets items of something that is not a dict")
 
     def op_global(self, argument: str) -> None:
         module, _, name = argument.partition(" ")
@@ -244,7 +244,7 @@ class _Machine:
     def op_stack_global(self, _: Any) -> None:
         name, module = self.stack.pop(), self.stack.pop()
         if type(name) is not str or type(module) is not str:
-            raise Damaged("is damaged: its pickle names a global by something else than text")
+            raise Damaged("is damaged: its pickle names a global by something other than text")
         self._named(module, name)
 
     def op_inst(self, argument: str) -> None:
@@ -265,7 +265,7 @@ class _Machine:
         self.stack.append(Placeholder())
 
     def op_build(self, _: Any) -> None:
-        self.stack.pop()  # a state: read already, and put nowhere
+        self.stack.pop()  # an object's state, which is discarded
 
     def op_binpersid(self, _: Any) -> None:
         storage = _storage(self.stack.pop())
@@ -278,7 +278,7 @@ class _Machine:
 
 
 def _made(function: Any, arguments: Any) -> Any:
-    """What a call of the global would give, for the few whose result is of use."""
+    """The result of a call of the global, for the few that are needed."""
     if not isinstance(function, Global) or not isinstance(arguments, tuple):
         return Placeholder()
     builder = _BUILDERS.get(function.name)
@@ -286,12 +286,12 @@ def _made(function: Any, arguments: Any) -> Any:
 
 
 def _storage(identity: Any) -> StorageRef:
-    """A storage by what the pickle says of it: ("storage", its class, key, device, count)."""
+    """A storage by its persistent id: ("storage", its class, key, device, count)."""
     kind, storage, key, _, count = identity[:5]
     if kind != "storage" or not isinstance(storage, Global) or storage.name not in STORAGES:
-        raise Damaged(f"is damaged: its pickle refers to {shown(kind)}, not to a storage of numbers")
+        raise Damaged(f"is damaged: its pickle refers to {shown(kind)}, not to a storage")
     if type(key) is not str or not _whole(count) or any(part is not None for part in identity[5:]):
-        raise Damaged("is damaged: its pickle describes a storage wrongly")
+        raise Damaged("is damaged: its pickle has an invalid storage")
     return StorageRef(key, STORAGES[storage.name], count)
 
 
@@ -301,28 +301,28 @@ def _tensor(
     """`torch._utils._rebuild_tensor` and `_rebuild_tensor_v2`."""
     numbers = (offset, *shape, *strides)
     if not isinstance(storage, StorageRef) or len(shape) != len(strides) or not all(map(_whole, numbers)):
-        raise Damaged("is damaged: its pickle describes a tensor wrongly")
+        raise Damaged("is damaged: its pickle has an invalid tensor")
     return TensorRef(storage, dtype or storage.dtype, offset, tuple(shape), tuple(strides))
 
 
 def _tensor_v3(
     storage: Any, offset: Any, shape: Any, strides: Any, gradient: Any, hooks: Any, dtype: Any, *_: Any
 ) -> TensorRef:
-    """`torch._utils._rebuild_tensor_v3`, which names the dtype and has a storage of bytes."""
+    """`torch._utils._rebuild_tensor_v3`, with an explicit dtype and a storage of bytes."""
     if not isinstance(dtype, Global) or dtype.name not in DTYPES:
-        raise Damaged("is damaged: its pickle describes a tensor wrongly")
+        raise Damaged("is damaged: its pickle has an invalid tensor")
     return _tensor(storage, offset, shape, strides, dtype=dtype.name.removeprefix("torch."))
 
 
 def _subclassed(function: Any, kind: Any, arguments: Any, *_: Any) -> Any:
-    """`torch._tensor._rebuild_from_type_v2`: a tensor of a subclass, or with attributes of its own."""
+    """`torch._tensor._rebuild_from_type_v2`: a tensor of a subclass, or with its own attributes."""
     if isinstance(function, Global) and function.name == "torch._tensor._rebuild_from_type_v2":
-        raise Damaged("is damaged: its pickle makes a tensor out of itself")
+        raise Damaged("is damaged: its pickle makes a tensor from itself")
     return _made(function, arguments)
 
 
 def _table(*arguments: Any) -> dict[str, Any]:
-    """An OrderedDict or a defaultdict, from pairs of names and values where it is given some."""
+    """An OrderedDict or a defaultdict, from pairs of names and values, if any."""
     pairs = arguments[-1] if arguments and isinstance(arguments[-1], list) else []
     return {pair[0]: pair[1] for pair in pairs if len(pair) == 2 and type(pair[0]) is str}
 

@@ -1,4 +1,4 @@
-"""The names that pickles of weights mention and that are known. None of them is ever imported."""
+"""The known names in pickles of weights. None of them is ever imported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DTYPES = frozenset(
         *("int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64"),
     )
 )
-# What training programs leave in checkpoints beside the weights. Nothing of it is needed: it is read past.
+# What training programs save with the weights. It is not needed and is skipped.
 HARMLESS = frozenset(
     {
         "torch.device",
