@@ -1,4 +1,4 @@
-"""How long a picture takes and how much memory, each figure from a process of its own.
+"""How long an image takes and how much memory, each figure from a process of its own.
 
 `measure` runs one side once; `compare` runs several sides in turns, so that a machine that slows down slows
 all of them. A side is a module of this package with `measure(job) -> dict`: `ours`, and `peer`, which is
@@ -27,7 +27,7 @@ TITLES: Mapping[Side, str] = {
 }
 Figures = Mapping[str, float]
 # What a side reports; `total` is added here: from starting the process to its end. `outside_percent` is the
-# part of the picture's time in which no network is at work or brought there, `peak_percent` the speed of a
+# part of the image's time in which no network is at work or brought there, `peak_percent` the speed of a
 # step as a part of that of a plain matrix product in the same number format.
 KEYS = (
     "import", "load", "encode", "step", "decode", "picture", "total", "outside_percent", "peak_memory_mb",
@@ -37,7 +37,7 @@ KEYS = (
 
 @dataclass(frozen=True, kw_only=True)
 class BenchJob:
-    """One picture of the model at `model`, a path. `dtype` is a name such as float32; each side takes its own
+    """One image of the model at `model`, a path. `dtype` is a name such as float32; each side takes its own
     default when it is None. channels_last: of the peer's networks; ours have what they choose. memory: the
     mode of ours.
     """
@@ -55,7 +55,7 @@ class BenchJob:
 
 
 def measure(side: Side, job: BenchJob) -> Figures:
-    """Seconds by part, and the peak memory in MB, of one picture in a new process.
+    """Seconds by part, and the peak memory in MB, of one image in a new process.
 
     Raises UserError with what the process said last when it fails.
     """

@@ -10,7 +10,7 @@ from core.memory import peak_memory_mb
 
 
 def measure(job: BenchJob) -> dict[str, float]:
-    """The figures of one picture; meant for a process that has done nothing else."""
+    """The figures of one image; meant for a process that has done nothing else."""
     marks = [time.perf_counter()]
     from core.bench.inside import Inside
     from core.inference.pipeline import Pipeline

@@ -13,7 +13,7 @@ from core.memory import peak_memory_mb
 
 
 def measure(job: BenchJob) -> dict[str, float]:
-    """The figures of the same picture by StableDiffusionPipeline with DDIM."""
+    """The figures of the same image by StableDiffusionPipeline with DDIM."""
     marks = [time.perf_counter()]
     try:
         import torch

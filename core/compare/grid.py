@@ -2,7 +2,7 @@
 
 A grid has one to three axes, each a setting with the values that a person typed (core/compare/ranges.py). A
 race has samplers in their place, each with the steps that keep it within one number of model evaluations.
-Every cell is an ordinary request with a seed, so it makes its picture again alone. No torch here.
+Every cell is an ordinary request with a seed, so it makes its image again alone. No torch here.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a plan is made against: the loaded model and its defaults, all models by name, and pictures."""
+    """What a plan is made against: the loaded model and its defaults, all models by name, and images."""
 
     registry: Registry
     defaults: Defaults
@@ -145,7 +145,7 @@ def plan_race(
 ) -> GridPlan:
     """Samplers at the same number of evaluations. Raises Mistakes.
 
-    fit: (steps, evaluations that they take) for a sampler, a schedule and a strength (1 without a picture).
+    fit: (steps, evaluations that they take) for a sampler, a schedule and a strength (1 without an image).
     schedule: for all of them; None for what each prefers.
     """
     base = dataclasses.replace(_settled(base), steps=None, sigmas=None, schedule=schedule)
@@ -284,7 +284,7 @@ def _place(at: Sequence[int]) -> tuple[int, int, int]:
 
 
 def _settled(base: Request) -> Request:
-    """One picture a cell, and one seed for all of them."""
+    """One image a cell, and one seed for all of them."""
     seed = random_seed() if base.seed is None else base.seed
     return dataclasses.replace(base, batch=1, seed=seed)
 

@@ -1,4 +1,4 @@
-"""The pictures of a comparison on one sheet, with labels that wrap, as a PNG that says how it was made.
+"""The images of a comparison on one sheet, with labels that wrap, as a PNG that says how it was made.
 
 A sheet that would be too large for other programs to open is drawn smaller; `Drawn.scale` says by how much.
 """
@@ -21,7 +21,7 @@ MOST_PIXELS = 40_000_000  # Pillow warns at 89 million, and takes the double for
 MOST_SIDE = 16_384  # what browsers and graphics cards show
 GRID_CHUNK = "latentcanvas grid"
 LONGEST = 200  # characters of a label; what it is of is in the recipe as a whole
-WRAPPED = 6  # pictures of a single axis that stand side by side
+WRAPPED = 6  # images of a single axis that stand side by side
 _GAP, _PAD = 8, 16
 _GROUND, _INK, _QUIET, _EMPTY = "#ffffff", "#1c1917", "#57534e", "#e7e5e4"
 # What A1111 calls the settings in its own grids.
@@ -46,13 +46,13 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """A sheet. scale: 1 where each picture has its own size, less where they had to be made smaller."""
+    """A sheet. scale: 1 where each image has its own size, less where they had to be made smaller."""
 
     image: Image.Image
     scale: float
 
     def words(self) -> str:
-        """Its size, and what was done to the pictures."""
+        """Its size, and what was done to the images."""
         width, height = self.image.size
         smaller = "" if self.scale == 1 else f", pictures at {self.scale:.0%} of their size to keep it usable"
         return f"{width}×{height} pixels{smaller}"
@@ -69,11 +69,11 @@ class _Row:
 
 
 def draw_sheet(plan: GridPlan, picture: Opener, caption: str = "", most: int = MOST_PIXELS) -> Drawn:
-    """All cells with their labels. `picture` opens a cell's picture; None where there is none."""
+    """All cells with their labels. `picture` opens a cell's image; None where there is none."""
     rows = list(_rows(plan))
     width, height = _largest(plan, picture)
     scale = 1.0
-    for _ in range(60):  # labels do not shrink with the pictures, so the right scale is found step by step
+    for _ in range(60):  # labels do not shrink with the images, so the right scale is found step by step
         layout = _Layout(rows, max(round(width * scale), 16), max(round(height * scale), 16), caption)
         if layout.size[0] * layout.size[1] <= most and max(layout.size) <= MOST_SIDE:
             break
@@ -84,7 +84,7 @@ def draw_sheet(plan: GridPlan, picture: Opener, caption: str = "", most: int = M
 def sheet_png(drawn: Drawn, plan: GridPlan, names: Mapping[tuple[int, int, int], str], first: str) -> bytes:
     """The sheet as a PNG file with its recipe.
 
-    names: of the picture files by their places. first: the infotext of the first picture, which is written as
+    names: of the image files by their places. first: the infotext of the first image, which is written as
     `parameters` together with the axes, as A1111 writes its grids'.
     """
     chunks = PngInfo()

@@ -1,9 +1,9 @@
-"""A fair comparison of samplers: the same picture, the same number of evaluations of the network.
+"""A fair comparison of samplers: the same image, the same number of evaluations of the network.
 
 How near each comes is measured against 1,000 steps. A deterministic sampler follows the probability-flow
 ODE, which has one solution, so one reference serves all of them. A sampler of an SDE that draws from a
-Brownian path converges to a picture of its own, so its reference is itself. One that draws fresh noise at
-each step converges to none: it has a time and a picture, but no error.
+Brownian path converges to an image of its own, so its reference is itself. One that draws fresh noise at
+each step converges to none: it has a time and an image, but no error.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ class RaceEntry:
     steps: int
     evals: int
     rms: float | None  # of the latents against the reference's; these have a spread of about 1
-    psnr: float | None  # of the pictures, in decibels; infinite when they are equal
+    psnr: float | None  # of the images, in decibels; infinite when they are equal
     seconds: float
     reference: str | None
     error: str | None = None  # why it did not finish
     images: tuple[Image.Image, ...] = field(default=(), repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the pictures, ready for JSON, where nothing is infinite."""
+        """Everything but the images, ready for JSON, where nothing is infinite."""
         fields = {name: value for name, value in vars(self).items() if name != "images"}
         return fields | {"psnr": None if self.psnr == math.inf else self.psnr}
 
@@ -175,21 +175,21 @@ def _counted(info: SamplerInfo, sigmas: Sequence[float]) -> int:
 
 
 def _distances(result: Result, reference: _Reference) -> tuple[float, float]:
-    """Root mean square of the latents, and mean PSNR of the pictures."""
+    """Root mean square of the latents, and mean PSNR of the images."""
     rms = float((result.steps[-1].x - reference.latents).float().square().mean().sqrt())
     pairs = zip(result.images, reference.images, strict=True)
     return rms, sum(psnr(a, b) for a, b in pairs) / len(result.images)
 
 
 def psnr(image: Image.Image, other: Image.Image) -> float:
-    """Peak signal-to-noise ratio in decibels of two 8-bit pictures of one size; infinite when equal."""
+    """Peak signal-to-noise ratio in decibels of two 8-bit images of one size; infinite when equal."""
     a, b = (np.asarray(picture.convert("RGB"), dtype=np.float64) for picture in (image, other))
     error = float(np.square(a - b).mean())
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
 
 
 def contact_sheet(entries: Sequence[RaceEntry], columns: int) -> Image.Image:
-    """The first picture of each entry, `columns` in a row, with what it is written below."""
+    """The first image of each entry, `columns` in a row, with what it is written below."""
     cells = []
     for entry in entries:
         cost = "failed" if entry.error else f"{entry.evals} evals"

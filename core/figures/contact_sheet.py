@@ -30,7 +30,7 @@ class Plot:
 
 @dataclass(frozen=True, eq=False)
 class ImageRow:
-    """Pictures side by side, each with what is written under it, at most `across` in a row."""
+    """Images side by side, each with what is written under it, at most `across` in a row."""
 
     title: str
     pictures: Sequence[tuple[str, Image.Image]]
@@ -49,7 +49,7 @@ def _drawn(part: Plot | ImageRow, paper: Paper) -> Image.Image:
 
 
 def sheet(part: ImageRow, paper: Paper) -> Image.Image:
-    """The pictures in rows, as wide as the paper."""
+    """The images in rows, as wide as the paper."""
     ink, font = paper.ink, _font(13)
     width = round(paper.width * 100)
     across = max(min(part.across, len(part.pictures), 3 if paper.narrow else part.across), 1)

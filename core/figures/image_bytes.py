@@ -22,7 +22,7 @@ def gif(
 
 
 def png(image: Image.Image) -> bytes:
-    """The picture as a file."""
+    """The image as a file."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()

@@ -145,7 +145,7 @@ class Paper:
 
 
 def picture(figure: Figure) -> Image.Image:
-    """The figure as a picture."""
+    """The figure as an image."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas: Any = FigureCanvasAgg(figure)  # its own annotations have gaps
@@ -174,9 +174,9 @@ def svg(figure: Figure, words: str) -> str:
 def moving(
     figure: Figure, artists: Sequence[Artist], count: int, move: Callable[[int], None]
 ) -> list[Image.Image]:
-    """`count` pictures of a figure in which `artists` alone change: `move(i)` sets them for picture i.
+    """`count` images of a figure in which `artists` alone change: `move(i)` sets them for image i.
 
-    What stands still is drawn once, so that a picture takes milliseconds.
+    What stands still is drawn once, so that an image takes milliseconds.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
