@@ -1,1 +1,1 @@
-"""Figures: plots, contact sheets and moving images, one of each for all that shows something."""
+"""Figures: plots, contact sheets and animations, shared by everything that draws."""
