@@ -96,7 +96,7 @@ def grids(
     if not 1 <= steps <= len(own):
         raise UserError(f"steps {steps}: must be between 1 and {len(own)}")
     if not 0 < strength <= 1 or int(steps * strength) < 1:
-        raise UserError(f"strength {strength:g} of {steps} steps: runs no steps; raise one of them")
+        raise UserError(f"strength {strength:g} of {steps} steps: must be in (0, 1] and run at least 1 step")
     chosen = info.sigmas(own, steps)
     made, failed = _all_grids(registry, own, steps)
     start = own.timestep(last_part(chosen, strength)[0])

@@ -104,7 +104,7 @@ def test_between_pictures_is_img2img_at_both_ends(pipeline: Pipeline) -> None:
     own = pipeline.generate(prompt=PROMPT, seed=2, strength=0.6, image=pair[1])
     assert redrawn[-1].tobytes() == own.images[0].tobytes()
     drawn(shown)
-    with pytest.raises(UserError, match="runs no steps"):
+    with pytest.raises(UserError, match="run at least 1 step"):
         between_pictures(pipeline, pair, count=3, strength=0.1)
 
 

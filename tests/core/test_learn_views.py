@@ -172,7 +172,7 @@ def test_a_schedule_that_fails_is_named_and_left_out(registry: Registry) -> None
     [
         ({"schedule": "karas"}, "did you mean 'karras'"),
         ({"steps": 0}, "steps 0: must be between 1 and 1000"),
-        ({"steps": 4, "strength": 0.2}, "runs no steps"),
+        ({"steps": 4, "strength": 0.2}, "run at least 1 step"),
         ({"strength": 1.5}, "strength 1.5"),
         ({"betas": "x"}, "There are no betas 'x'"),
     ],
