@@ -1,8 +1,8 @@
-"""How long a picture takes and how much memory, each figure from a process of its own.
+"""Time and memory of one image, measured in a new process each.
 
-`measure` runs one side once; `compare` runs several sides in turns, so that a machine that slows down slows
+`measure` runs one side once; `compare` runs several sides in turns, so that a machine that slows down affects
 all of them. A side is a module of this package with `measure(job) -> dict`: `ours`, and `peer`, which is
-diffusers; `best` is the peer too, as fast as it can be set.
+diffusers; `best` is diffusers with its fastest settings.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ TITLES: Mapping[Side, str] = {
     "best": "diffusers, half precision, channels last",
 }
 Figures = Mapping[str, float]
-# What a side reports; `total` is added here: from starting the process to its end. `outside_percent` is the
-# part of the picture's time in which no network is at work or brought there, `peak_percent` the speed of a
-# step as a part of that of a plain matrix product in the same number format.
+# What a side reports; `total`, the whole time of the process, is added here. `outside_percent` is the share
+# of the image's time in which no network runs or is moved to its device; `peak_percent` is the speed of a
+# step in percent of a plain matrix product's in the same dtype.
 KEYS = (
     "import", "load", "encode", "step", "decode", "picture", "total", "outside_percent", "peak_memory_mb",
     "peak_percent",
@@ -37,9 +37,8 @@ KEYS = (
 
 @dataclass(frozen=True, kw_only=True)
 class BenchJob:
-    """One picture of the model at `model`, a path. `dtype` is a name such as float32; each side takes its own
-    default when it is None. channels_last: of the peer's networks; ours have what they choose. memory: the
-    mode of ours.
+    """One image of the model at the path `model`. `dtype` is a name such as float32; None is each side's
+    default. channels_last: for diffusers' networks; ours choose by themselves. memory: our memory mode.
     """
 
     model: str
@@ -55,9 +54,9 @@ class BenchJob:
 
 
 def measure(side: Side, job: BenchJob) -> Figures:
-    """Seconds by part, and the peak memory in MB, of one picture in a new process.
+    """Seconds by part, and the peak memory in MB, of one image in a new process.
 
-    Raises UserError with what the process said last when it fails.
+    Raises UserError with the last line of the process's stderr if it fails.
     """
     module = "ours" if side == "ours" else "peer"
     if side == "best":
@@ -70,12 +69,12 @@ def measure(side: Side, job: BenchJob) -> Figures:
     total = time.perf_counter() - began
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise UserError(f"{TITLES[side]} could not make the picture: {said[-1]}")
+        raise UserError(f"{TITLES[side]} could not make the image: {said[-1]}")
     return {**json.loads(done.stdout.splitlines()[-1]), "total": total}
 
 
 def _half() -> str:
-    """The fastest number format of the hardware's own."""
+    """The fastest dtype that the hardware supports natively."""
     from core.device import find_device, find_dtype
 
     return str(find_dtype(None, find_device(None))).removeprefix("torch.")
@@ -100,7 +99,7 @@ def medians(samples: Sequence[Figures]) -> Figures:
 
 @dataclass(frozen=True)
 class Ratio:
-    """Ours by the peer's, a round: the median, the least and the most of them."""
+    """Ours divided by the peer's, per round: median, minimum and maximum."""
 
     median: float
     low: float
@@ -108,7 +107,7 @@ class Ratio:
 
 
 def ratios(ours: Sequence[Figures], peer: Sequence[Figures]) -> dict[str, Ratio]:
-    """A Ratio of each figure; below 1 we need less."""
+    """The Ratio of each figure; below 1 means that ours needs less."""
     found = {}
     for key in KEYS:
         each = [a[key] / b[key] for a, b in zip(ours, peer, strict=True)]

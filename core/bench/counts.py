@@ -1,4 +1,4 @@
-"""What runs ask of torch: kernel calls, allocations, bytes copied. Unlike times, these do not scatter."""
+"""What runs cost in torch: kernel calls, allocations, bytes copied. Unlike times, these are exact."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from torch.utils._pytree import tree_leaves
 if TYPE_CHECKING:
     from core.inference.pipeline import Pipeline
 
-# What only moves numbers, to another place, layout or format.
+# Operations that only move data to another place, layout or dtype.
 # fmt: off
 MOVES = frozenset((
     "cat", "clone", "constant_pad_nd", "copy_", "gather", "index", "index_put_", "index_select", "repeat",
     "roll", "scatter", "scatter_", "slice_scatter", "stack", "_to_copy",
 ))
 # fmt: on
-# Allocation alone: nothing is computed.
+# Operations that only allocate.
 NO_KERNELS = frozenset({"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"})
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Of one run: evaluations of the denoiser, passes of the network an image, and what torch was asked."""
+    """One run: evaluations of the denoiser, passes of the network per image, and torch operations."""
 
     evaluations: int
     passes: int
@@ -42,10 +42,10 @@ class Counts:
 
 
 class Counter(TorchDispatchMode):
-    """Counts what this thread asks of torch inside a `with`, operation by operation.
+    """Counts the torch operations of this thread inside a `with`.
 
-    A view costs nothing and is not counted; a result in memory of its own is an allocation. What a kernel
-    takes for itself while it runs is not seen.
+    A view costs nothing and is not counted; a result in new memory is an allocation. Memory that a kernel
+    allocates internally is not seen.
     """
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ def _place(tensor: Tensor) -> int:
 
 
 def count(pipeline: Pipeline, **fields: Any) -> Counts:
-    """The counts of one run, of the arguments of `Pipeline.stream`."""
+    """The counts of one run with these arguments of `Pipeline.stream`."""
     with Counter() as counter:
         result = pipeline.generate(**fields)
     return Counts(
@@ -96,7 +96,7 @@ def count(pipeline: Pipeline, **fields: Any) -> Counts:
 
 
 def count_all(pipeline: Pipeline, width: int, height: int, steps: int) -> dict[str, Counts]:
-    """The counts of runs that differ in one thing each, by its name. Forgets first what is remembered.
+    """The counts of runs that differ in one setting each, by its name. Clears the pipeline's caches first.
 
     steps: at least 2.
     """

@@ -1,4 +1,4 @@
-"""How long the networks themselves are at work."""
+"""The time spent in the networks themselves."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 
 
 class Inside:
-    """The seconds that calls of methods take, with what they leave to an accelerator. They must not call each
-    other.
+    """Seconds spent in watched methods, including their work on an accelerator. The methods must not call
+    each other.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.seconds, self._wait = 0.0, torch.cuda.synchronize if device.type == "cuda" else lambda: None
 
     def watch(self, owner: Any, name: str) -> None:
-        """Count the calls of this method of this object from now on."""
+        """Time the calls of this method of this object from now on."""
         method = getattr(owner, name)
 
         def timed(*args: Any, **kwargs: Any) -> Any:
@@ -32,5 +32,5 @@ class Inside:
         setattr(owner, name, timed)
 
     def rest_percent(self, seconds: float) -> float:
-        """What part of so many seconds was spent elsewhere."""
+        """The percentage of `seconds` that was spent elsewhere."""
         return 100 * (1 - self.seconds / seconds)

@@ -1,4 +1,4 @@
-"""This project's side: the path that the page and `generate` take."""
+"""Our side: the same code path as the page and `generate`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from core.memory import peak_memory_mb
 
 
 def measure(job: BenchJob) -> dict[str, float]:
-    """The figures of one picture; meant for a process that has done nothing else."""
+    """The figures of one image; meant to run in a new process."""
     marks = [time.perf_counter()]
     from core.bench.inside import Inside
     from core.inference.pipeline import Pipeline
@@ -28,7 +28,7 @@ def measure(job: BenchJob) -> dict[str, float]:
     for _ in run:
         ends.append(time.perf_counter())
     result = run.result()
-    # The first step has the text encoder in front of it.
+    # The text encoder runs before the first step.
     starts = [began + result.seconds["encode"], *ends[:-1]]
     step = statistics.median(end - start for start, end in zip(starts, ends, strict=True))
     picture, memory = time.perf_counter() - began, peak_memory_mb(pipeline.device) or 0.0

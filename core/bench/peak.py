@@ -1,4 +1,4 @@
-"""How near a step comes to what the hardware can do: its operations, and the speed of a matrix product."""
+"""How close a step comes to the hardware's peak: its FLOP against the speed of a matrix product."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIDE = 2048
 def peak_percent(
     unet: UNetConfig, coder: CoderConfig, size: tuple[int, int], dtype: torch.dtype, seconds: float
 ) -> float:
-    """The speed of a guided step of `seconds` as a part of the product's. size: of the latent, (h, w)."""
+    """The speed of a guided step of `seconds`, in percent of a matrix product's. size: latent (h, w)."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return 100 * step_flop(unet, coder, size) / seconds / product_speed(device, dtype)
 
@@ -24,7 +24,7 @@ def peak_percent(
 def step_flop(unet: UNetConfig, coder: CoderConfig, size: tuple[int, int]) -> int:
     """Floating-point operations of a step with guidance: convolutions, linear layers, attention's products.
 
-    They are counted without being done.
+    They are counted on the meta device, without computing anything.
     """
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counted:
         network = unet_class(coder)(unet)
@@ -34,7 +34,7 @@ def step_flop(unet: UNetConfig, coder: CoderConfig, size: tuple[int, int]) -> in
 
 
 def product_speed(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a product of two square matrices of SIDE, the best of five."""
+    """FLOP/s of a product of two SIDE x SIDE matrices, the best of six."""
     a = torch.randn(SIDE, SIDE, device=device).to(dtype)
     best = float("inf")
     for _ in range(6):

@@ -1,4 +1,4 @@
-"""The other side: diffusers, where it is installed. Nothing else in the project uses it."""
+"""The other side: diffusers, if installed. Nothing else in the project uses it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from core.memory import peak_memory_mb
 
 
 def measure(job: BenchJob) -> dict[str, float]:
-    """The figures of the same picture by StableDiffusionPipeline with DDIM."""
+    """The figures of the same image by StableDiffusionPipeline with DDIM."""
     marks = [time.perf_counter()]
     try:
         import torch
@@ -22,7 +22,7 @@ def measure(job: BenchJob) -> dict[str, float]:
     except ImportError:
         raise UserError("diffusers is not installed: pip install diffusers transformers.") from None
     marks.append(time.perf_counter())
-    dtype: torch.dtype = getattr(torch, job.dtype or "float32")  # float32 is what it takes by itself
+    dtype: torch.dtype = getattr(torch, job.dtype or "float32")  # float32 is its default
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
         job.model,
         torch_dtype=dtype,

@@ -1,4 +1,4 @@
-"""The settings that can be compared, and the values typed for one of them, each checked by itself."""
+"""The settings that can be axes of a comparison, and the values typed for them, each checked alone."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ TITLES = {
     "size": "Size",
     "model": "Model",
 }
-# What to type, for each setting.
+# Example values for each setting.
 EXAMPLES = {
     "sampler": "ddim, heun, DPM++ 2M Karras; or all",
     "schedule": "karras, leading; or all",
     "steps": "10-30 (+5)",
     "cfg_scale": "1, 3-9 (+2)",
-    "seed": "1-4; -1 draws one",
-    "prompt": 'red, blue, "dark, dirty green": the first is what the others take the place of',
+    "seed": "1-4; -1 for a random one",
+    "prompt": 'red, blue, "dark, dirty green": the others replace the first',
     "strength": "0.2-1 [5]",
     "cfg_rescale": "0, 0.35, 0.7",
     "cfg_from": "0-0.4 (+0.1)",
@@ -59,7 +59,7 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Value:
-    """What a setting is set to, and how that is said."""
+    """One value of a setting, and its label."""
 
     value: Any
     label: str
@@ -67,7 +67,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Axis:
-    """A setting and its values, with the text that they were typed as."""
+    """A setting and its values, with the text as typed."""
 
     setting: str
     title: str
@@ -82,7 +82,7 @@ def choices(registry: Registry) -> list[tuple[str, str]]:
 
 
 def example(setting: str, registry: Registry) -> str:
-    """What to type for a setting."""
+    """Example values for a setting."""
     if not setting.startswith(OPTION):
         return EXAMPLES.get(setting, "")
     options = _options(registry).get(setting.removeprefix(OPTION), ())
@@ -97,7 +97,7 @@ def example(setting: str, registry: Registry) -> str:
 
 
 def every(setting: str, registry: Registry, models: Sequence[str]) -> str:
-    """All values of a setting that has a list of them, as text; empty for others."""
+    """All values of a setting that has a list of choices, as text; empty for other settings."""
     lists: Mapping[str, Iterable[str]] = {
         "sampler": registry.samplers,
         "schedule": registry.schedules,
@@ -110,14 +110,14 @@ def every(setting: str, registry: Registry, models: Sequence[str]) -> str:
 
 
 def title_of(setting: str) -> str:
-    """What a setting is called."""
+    """The title of a setting."""
     if setting.startswith(OPTION):
         return setting.removeprefix(OPTION).replace("_", " ") + " (option)"
     return TITLES.get(setting, setting)
 
 
 def read_axis(setting: str, text: str, base: Request, registry: Registry, models: Sequence[str] = ()) -> Axis:
-    """The values that were typed. Raises Mistakes, a sentence for each that the setting cannot have."""
+    """The typed values of a setting. Raises Mistakes with a sentence for each invalid value."""
     known = {name for _, name in choices(registry)}
     if setting not in known:
         raise Mistakes([f"{shown(setting)} cannot be compared{hint(setting, TITLES)}"])
@@ -137,7 +137,7 @@ def read_axis(setting: str, text: str, base: Request, registry: Registry, models
 
 
 def _field_values(setting: str, text: str, base: Request, registry: Registry, models: Any) -> list[Value]:
-    """Numbers that are a field of the request, checked as that checks them."""
+    """Numbers for a field of the request, checked by the request itself."""
     whole = setting in ("steps", "clip_skip", "feature_reuse")
     read: Callable[[str], Sequence[float]] = whole_numbers if whole else numbers
 
@@ -149,7 +149,7 @@ def _field_values(setting: str, text: str, base: Request, registry: Registry, mo
 
 
 def _seeds(setting: str, text: str, base: Request, registry: Registry, models: Any) -> list[Value]:
-    """Whole numbers; each "random" or -1 stands for a seed that is drawn now."""
+    """Whole numbers; each "random" or -1 becomes a random seed now."""
     drawn = [random_seed() for part in words(text) if part.lower() in ("-1", "random")]
     rest = join(part for part in words(text) if part.lower() not in ("-1", "random"))
 
@@ -172,7 +172,7 @@ def _samplers(setting: str, text: str, base: Request, registry: Registry, models
 
 def _schedules(setting: str, text: str, base: Request, registry: Registry, models: Any) -> list[Value]:
     if base.sigmas is not None:
-        raise Mistakes(["has no effect, because noise levels are typed; clear them"])
+        raise Mistakes(["has no effect while noise levels are typed; clear them"])
 
     def read(name: str) -> Value:
         found = aliases.resolve(None, name, registry).schedule
@@ -200,15 +200,15 @@ def _sizes(setting: str, text: str, base: Request, registry: Registry, models: A
 
 
 def _replacements(setting: str, text: str, base: Request, registry: Registry, models: Any) -> list[Value]:
-    """The first words are looked for: they are the first value, and what takes their place the others."""
+    """Search and replace: the first value is searched for, the other values replace it."""
     found = words(text)
     if not found:
         return []
     if len(found) < 2:
-        raise Mistakes([f"type what takes the place of {shown(found[0])} after it, behind a comma"])
+        raise Mistakes([f"type a comma after {shown(found[0])}, then the words that replace it"])
     old = found[0]
     if not old or (old not in base.prompt and old not in base.negative):
-        raise Mistakes([f"{shown(old)} is in neither prompt; type words that are"])
+        raise Mistakes([f"{shown(old)} is in neither prompt; start with words of the prompt"])
 
     def read(new: str) -> Value:
         dataclasses.replace(
@@ -220,7 +220,7 @@ def _replacements(setting: str, text: str, base: Request, registry: Registry, mo
 
 
 def _option_values(setting: str, text: str, base: Request, registry: Registry, models: Any) -> list[Value]:
-    """By the kind of the option; whether the sampler of a cell has it is seen when there are cells."""
+    """Values by the kind of the option; whether each cell's sampler has the option is checked later."""
     options = _options(registry)[setting.removeprefix(OPTION)]
     kinds = {option.kind for option in options}
     read: Callable[[str], Sequence[Any]] = words
@@ -252,7 +252,7 @@ _READERS: dict[str, _Reader] = {
 
 
 def _each(parts: Iterable[Any], read: Callable[[Any], Value]) -> list[Value]:
-    """Every part read; all that cannot be are said together."""
+    """Read every part; all errors are reported together."""
     values, mistakes = [], []
     for part in parts:
         try:
@@ -271,7 +271,7 @@ def _said(value: OptionValue) -> Value:
 
 
 def _options(registry: Registry) -> dict[str, tuple[Option, ...]]:
-    """Every option of every sampler by its name; samplers may mean different things by one name."""
+    """All options by name; samplers may define one name differently."""
     found: dict[str, dict[Option, None]] = {}
     for info in registry.samplers.values():
         for option in info.options:

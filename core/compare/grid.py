@@ -1,8 +1,8 @@
-"""Planning a comparison: which runs a grid of settings comes to, checked whole before anything runs.
+"""Planning a comparison: the runs of a grid of settings, all checked before the first one starts.
 
-A grid has one to three axes, each a setting with the values that a person typed (core/compare/ranges.py). A
-race has samplers in their place, each with the steps that keep it within one number of model evaluations.
-Every cell is an ordinary request with a seed, so it makes its picture again alone. No torch here.
+A grid has one to three axes, each a setting with its typed values (core/compare/ranges.py). A race has
+samplers as its axis, each with as many steps as a common number of model evaluations allows. Every cell is an
+ordinary request with a seed, so that it can be run again alone. No torch here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MOST_AXES = 3
 
 @dataclass(frozen=True)
 class AxisRequest:
-    """An axis as it was typed: the setting's name (see core/compare/axes.py), and its values."""
+    """An axis as typed: the name of a setting (core/compare/axes.py) and the text of its values."""
 
     setting: str
     text: str
@@ -40,7 +40,7 @@ class AxisRequest:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a comparison, at (column, row, sheet). `evals` are expected."""
+    """One run of a comparison, at (column, row, sheet). `evals` is an estimate."""
 
     at: tuple[int, int, int]
     request: Request
@@ -51,10 +51,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class GridPlan:
-    """What runs. `cells` are in the order in which they do: all of one model, then all of the next.
+    """The runs of a comparison. `cells` are in the order they run: all of one model, then all of the next.
 
-    axes: columns, rows and sheets, as many as there are. loads: how many models have to be loaded. about:
-    whether some sampler chooses its own steps. kind: "grid" or "race".
+    axes: columns, then rows, then sheets. loads: how many models have to be loaded. about: whether the cost
+    is only a guess because a sampler chooses its own steps. kind: "grid" or "race".
     """
 
     kind: str
@@ -76,7 +76,7 @@ class GridPlan:
         return sum(cell.evals for cell in self.cells)
 
     def label(self, cell: Cell) -> str:
-        """What is special about a cell, in words."""
+        """The values of a cell on each axis."""
         return ", ".join(
             f"{axis.title}: {axis.values[i].label}" for axis, i in zip(self.axes, cell.at, strict=False)
         )
@@ -84,24 +84,24 @@ class GridPlan:
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast this machine is: seconds of one evaluation, for one pixel and one pass of the network."""
+    """The speed of this machine: seconds per evaluation, pixel and pass of the network."""
 
     seconds: float
 
     @classmethod
     def measured(cls, settings: Settings, evals: int, seconds: float) -> Speed | None:
-        """The speed of a run that was made; None if it says nothing."""
+        """The speed measured by a finished run; None if it had no evaluations or took no time."""
         work = evals * _size(settings)
         return cls(seconds / work) if work > 0 and seconds > 0 else None
 
     def of(self, cells: Iterable[Cell]) -> float:
-        """Seconds that these cells will take, models' loading apart."""
+        """Seconds that these cells will take, without loading models."""
         return self.seconds * sum(cell.evals * _size(cell.settings) for cell in cells)
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a plan is made against: the loaded model and its defaults, all models by name, and pictures."""
+    """The context of a plan: plugins, the loaded model and its defaults, all models, and the init image."""
 
     registry: Registry
     defaults: Defaults
@@ -113,14 +113,14 @@ class Surroundings:
 def plan_grid(
     base: Request, asked: Sequence[AxisRequest], around: Surroundings, most: int = MOST_CELLS
 ) -> GridPlan:
-    """The runs of a grid over `base`. Raises Mistakes, a sentence for each thing that is wrong."""
+    """Plan a grid of variations of `base`. Raises Mistakes with a sentence for each error."""
     base = _settled(base)
     axes = _axes(base, asked, around)
     count = 1
     for axis in axes:
         count *= len(axis.values)
     if count > most:
-        raise Mistakes([f"the grid has {count} cells: at most {most}; take values away"])
+        raise Mistakes([f"the grid has {count} cells: at most {most}; remove some values"])
     found: dict[tuple[int, int, int], Cell] = {}
     mistakes: list[str] = []
     for at in product(*(range(len(axis.values)) for axis in axes)):
@@ -143,16 +143,16 @@ def plan_race(
     *,
     schedule: str | None = None,
 ) -> GridPlan:
-    """Samplers at the same number of evaluations. Raises Mistakes.
+    """Plan a race of samplers at the same number of evaluations. Raises Mistakes.
 
-    fit: (steps, evaluations that they take) for a sampler, a schedule and a strength (1 without a picture).
-    schedule: for all of them; None for what each prefers.
+    fit: (steps, their evaluations) for a sampler, a schedule and a denoising strength (1 without an init
+    image). schedule: for all samplers; None for the one each prefers.
     """
     base = dataclasses.replace(_settled(base), steps=None, sigmas=None, schedule=schedule)
     if evals < 1:
         raise Mistakes(["evaluations: must be a whole number from 1"])
     if not samplers:
-        raise Mistakes(["choose the samplers that are to race"])
+        raise Mistakes(["choose the samplers to compare"])
     values, cells, mistakes = [], [], []
     for i, name in enumerate(dict.fromkeys(samplers)):
         try:
@@ -172,10 +172,10 @@ def plan_race(
 
 
 def cost_words(plan: GridPlan, speed: Speed | None) -> str:
-    """What a plan comes to, for a person who is about to start it."""
+    """The cost of a plan in words, shown before it starts."""
     count = len(plan.cells)
     shape = " × ".join(str(len(axis.values)) for axis in plan.axes)
-    cells = f"{count} picture{'' if count == 1 else 's'}" + (f" ({shape})" if len(plan.axes) > 1 else "")
+    cells = f"{count} image{'' if count == 1 else 's'}" + (f" ({shape})" if len(plan.axes) > 1 else "")
     about = "about " if plan.about else ""
     said = [cells, f"{about}{plan.evals} model evaluations"]
     if speed is not None:
@@ -186,23 +186,23 @@ def cost_words(plan: GridPlan, speed: Speed | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
+    """Seconds in readable form."""
     if seconds < 99.5:
         return f"{max(seconds, 0.1):.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def _axes(base: Request, asked: Sequence[AxisRequest], around: Surroundings) -> tuple[Axis, ...]:
-    """The axes, each value good by itself."""
+    """The axes, with each value checked alone."""
     chosen = [one for one in asked if one.setting]
     if not chosen:
         raise Mistakes(["choose a setting to compare, and type its values"])
     mistakes = []
     for name in {one.setting for one in chosen if one.setting != "prompt"}:
         if [one.setting for one in chosen].count(name) > 1:
-            mistakes.append(f"{name} is on two axes; choose another setting for one of them")
+            mistakes.append(f"{name} is on two axes: choose another setting for one of them")
     if around.given is None and any(one.setting == "strength" for one in chosen):
-        mistakes.append("Strength: needs a picture to start from; give one in img2img or inpaint")
+        mistakes.append("Strength: needs an init image; add one in img2img or inpaint")
     axes = []
     for one in chosen[:MOST_AXES]:
         try:
@@ -222,7 +222,7 @@ def _cell(
     values: Sequence[Value],
     around: Surroundings,
 ) -> Cell:
-    """The request of one place in the grid: the samplers' names first, as options belong to them."""
+    """The request of one cell: the sampler is set first, because options depend on it."""
     pairs = list(zip(axes, values, strict=True))
     own_schedule = any(axis.setting == "schedule" for axis in axes)
     request, model = base, around.loaded or None
@@ -238,7 +238,7 @@ def _cell(
 
 
 def _changed(request: Request, setting: str, value: Any) -> Request:
-    """With one setting, the sampler and the model apart, which are set already."""
+    """The request with one setting changed; sampler and model are already set by `_cell`."""
     if setting in ("sampler", "model"):
         return request
     if setting == "size":
@@ -253,7 +253,7 @@ def _changed(request: Request, setting: str, value: Any) -> Request:
 
 
 def _with_sampler(request: Request, name: str, registry: Registry, *, keep_schedule: bool = False) -> Request:
-    """Another sampler, with those of the options that it has, and the schedule that its name may end with."""
+    """The request with another sampler, the options it knows, and the schedule in its name, if any."""
     named = aliases.resolve(name, None, registry)
     info = registry.sampler(named.sampler or name)
     known = {option.name for option in info.options}
@@ -268,7 +268,7 @@ def _with_sampler(request: Request, name: str, registry: Registry, *, keep_sched
 def _plan(
     kind: str, base: Request, axes: tuple[Axis, ...], cells: list[Cell], around: Surroundings
 ) -> GridPlan:
-    """In the order in which each model is loaded once, the loaded one first."""
+    """The plan with cells ordered so that each model is loaded once, starting with the loaded one."""
     models = list(dict.fromkeys(cell.model for cell in cells))
     models.sort(key=lambda name: name != around.loaded)
     ordered = [cell for name in models for cell in cells if cell.model == name]
@@ -284,7 +284,7 @@ def _place(at: Sequence[int]) -> tuple[int, int, int]:
 
 
 def _settled(base: Request) -> Request:
-    """One picture a cell, and one seed for all of them."""
+    """The base request with batch size 1 and one seed for all cells."""
     seed = random_seed() if base.seed is None else base.seed
     return dataclasses.replace(base, batch=1, seed=seed)
 
@@ -295,7 +295,7 @@ def _evals(settings: Settings, registry: Registry) -> int:
 
 
 def _size(settings: Settings) -> int:
-    """What an evaluation works through: pixels, twice where guidance asks the network twice."""
+    """The work of one evaluation: pixels, twice if guidance needs two passes of the network."""
     passes = 1 if settings.cfg_scale == 1 else 2
     return settings.width * settings.height * settings.batch * passes
 
@@ -309,13 +309,13 @@ def _race_words(info: SamplerInfo, steps: int, evals: int) -> str:
 def _refuse(mistakes: Iterable[str]) -> None:
     sentences = list(dict.fromkeys(mistakes))
     if len(sentences) > MOST_SAID:
-        sentences[MOST_SAID:] = [f"and {len(sentences) - MOST_SAID} more of this kind"]
+        sentences[MOST_SAID:] = [f"and {len(sentences) - MOST_SAID} more errors"]
     if sentences:
         raise Mistakes(sentences)
 
 
 def by_place(plan: GridPlan) -> Mapping[tuple[int, int, int], Cell]:
-    """The cells by where they stand."""
+    """The cells by their position."""
     return {cell.at: cell for cell in plan.cells}
 
 
@@ -330,7 +330,7 @@ def sheets(plan: GridPlan) -> Iterator[tuple[str, list[list[Cell]]]]:
 
 
 def described(plan: GridPlan) -> dict[str, Any]:
-    """The plan ready for JSON, for the recipe of its sheet."""
+    """The plan as JSON-ready values, for the recipe in its sheet."""
     return {
         "format": 1,
         "kind": plan.kind,

@@ -1,6 +1,6 @@
-"""The pictures of a comparison on one sheet, with labels that wrap, as a PNG that says how it was made.
+"""The images of a comparison on one sheet, with wrapped labels, as a PNG with its recipe.
 
-A sheet that would be too large for other programs to open is drawn smaller; `Drawn.scale` says by how much.
+A sheet too large for other programs to open is drawn smaller; `Drawn.scale` says by how much.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from PIL.PngImagePlugin import PngInfo
 
 from core.compare.grid import Cell, GridPlan, described, sheets
 
-MOST_PIXELS = 40_000_000  # Pillow warns at 89 million, and takes the double for an attack
-MOST_SIDE = 16_384  # what browsers and graphics cards show
+MOST_PIXELS = 40_000_000  # Pillow warns at 89 million and refuses twice that
+MOST_SIDE = 16_384  # the limit of browsers and graphics cards
 GRID_CHUNK = "latentcanvas grid"
-LONGEST = 200  # characters of a label; what it is of is in the recipe as a whole
-WRAPPED = 6  # pictures of a single axis that stand side by side
+LONGEST = 200  # characters of a label; the recipe has the full text
+WRAPPED = 6  # images in a row when there is only one axis
 _GAP, _PAD = 8, 16
 _GROUND, _INK, _QUIET, _EMPTY = "#ffffff", "#1c1917", "#57534e", "#e7e5e4"
-# What A1111 calls the settings in its own grids.
+# The names of the settings in A1111's grids.
 _THEIRS = {
     "sampler": "Sampler",
     "schedule": "Schedule type",
@@ -46,21 +46,21 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """A sheet. scale: 1 where each picture has its own size, less where they had to be made smaller."""
+    """A drawn sheet. scale: 1 if the images have their full size, below 1 if they were reduced."""
 
     image: Image.Image
     scale: float
 
     def words(self) -> str:
-        """Its size, and what was done to the pictures."""
+        """The size of the sheet, and the scale of the images if they were reduced."""
         width, height = self.image.size
-        smaller = "" if self.scale == 1 else f", pictures at {self.scale:.0%} of their size to keep it usable"
+        smaller = "" if self.scale == 1 else f", images reduced to {self.scale:.0%} of their size"
         return f"{width}×{height} pixels{smaller}"
 
 
 @dataclass(frozen=True)
 class _Row:
-    """Cells side by side, what is written above each (if anything), and what is left of them."""
+    """Cells side by side, with labels above each (if any), a label on the left and a title."""
 
     cells: Sequence[Cell]
     above: Sequence[str] = ()
@@ -69,11 +69,11 @@ class _Row:
 
 
 def draw_sheet(plan: GridPlan, picture: Opener, caption: str = "", most: int = MOST_PIXELS) -> Drawn:
-    """All cells with their labels. `picture` opens a cell's picture; None where there is none."""
+    """Draw all cells with their labels. `picture` opens a cell's image, or returns None if there is none."""
     rows = list(_rows(plan))
     width, height = _largest(plan, picture)
     scale = 1.0
-    for _ in range(60):  # labels do not shrink with the pictures, so the right scale is found step by step
+    for _ in range(60):  # labels do not shrink with the images, so the right scale is found step by step
         layout = _Layout(rows, max(round(width * scale), 16), max(round(height * scale), 16), caption)
         if layout.size[0] * layout.size[1] <= most and max(layout.size) <= MOST_SIDE:
             break
@@ -84,8 +84,8 @@ def draw_sheet(plan: GridPlan, picture: Opener, caption: str = "", most: int = M
 def sheet_png(drawn: Drawn, plan: GridPlan, names: Mapping[tuple[int, int, int], str], first: str) -> bytes:
     """The sheet as a PNG file with its recipe.
 
-    names: of the picture files by their places. first: the infotext of the first picture, which is written as
-    `parameters` together with the axes, as A1111 writes its grids'.
+    names: image files by the position of their cells. first: the infotext of the first image, written to
+    `parameters` together with the axes, as A1111 does for its grids.
     """
     chunks = PngInfo()
     chunks.add_text("parameters", ", ".join(filter(None, (first, _script(plan)))))
@@ -99,7 +99,7 @@ def sheet_png(drawn: Drawn, plan: GridPlan, names: Mapping[tuple[int, int, int],
 
 
 def _script(plan: GridPlan) -> str:
-    """The axes in the words of A1111's grids."""
+    """The axes in the format of A1111's grids."""
     if plan.kind != "grid":
         return f'Comparison: "{plan.axes[0].text} at equal model evaluations"'
     said = ["Script: X/Y/Z plot"]
@@ -130,7 +130,7 @@ def _short(label: str) -> str:
 
 
 class _Layout:
-    """Where everything stands, for cells of one size; `draw` draws it."""
+    """Positions of labels and images, for cells of one size; `draw` draws the sheet."""
 
     def __init__(self, rows: Sequence[_Row], width: int, height: int, caption: str) -> None:
         self.rows, self.cell = rows, (width, height)
@@ -206,7 +206,7 @@ class _Layout:
         return y
 
     def _wrap(self, text: str, width: int) -> list[str]:
-        """Lines of at most `width` pixels; a word that is longer is broken."""
+        """Lines of at most `width` pixels; longer words are broken."""
         lines: list[str] = []
         for word in text.split():
             joined = f"{lines[-1]} {word}" if lines else word
@@ -233,7 +233,7 @@ def _largest(plan: GridPlan, picture: Opener) -> tuple[int, int]:
 
 
 def _font(size: int) -> Font:
-    """One that has more than English letters where the system has it, else Pillow's own."""
+    """A system font with more than English letters, else Pillow's default font."""
     names: tuple[str, ...] = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial.ttf", "arial.ttf")
     for name in names:
         try:

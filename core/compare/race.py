@@ -1,9 +1,9 @@
-"""A fair comparison of samplers: the same picture, the same number of evaluations of the network.
+"""A fair comparison of samplers: the same prompt and seed, the same number of network evaluations.
 
-How near each comes is measured against 1,000 steps. A deterministic sampler follows the probability-flow
-ODE, which has one solution, so one reference serves all of them. A sampler of an SDE that draws from a
-Brownian path converges to a picture of its own, so its reference is itself. One that draws fresh noise at
-each step converges to none: it has a time and a picture, but no error.
+The error of each is measured against a reference run with 1,000 steps. Deterministic samplers follow the
+probability-flow ODE, which has one solution, so all of them share one reference. An SDE sampler with a
+Brownian path converges to its own image, so its reference is itself with more steps. A sampler that draws
+fresh noise at each step does not converge: it has a time and an image, but no error.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ if TYPE_CHECKING:
     from core.inference.pipeline import Pipeline
     from core.inference.run import Result
 
-# The first that is there solves the ODE for the reference; `trailing` visits every level of the model.
+# The first registered one solves the ODE for the reference; `trailing` visits every level of the model.
 REFERENCE_SAMPLERS, REFERENCE_SCHEDULE = ("dpmpp_2m", "heun", "ddim"), "trailing"
 
 
 @dataclass(frozen=True)
 class RaceEntry:
-    """One sampler with one schedule. `rms` and `psnr` are None where there is nothing to converge to."""
+    """One sampler with one schedule. `rms` and `psnr` are None if the sampler does not converge."""
 
     sampler: str
     schedule: str
     steps: int
     evals: int
-    rms: float | None  # of the latents against the reference's; these have a spread of about 1
-    psnr: float | None  # of the pictures, in decibels; infinite when they are equal
+    rms: float | None  # of the latents against the reference's, which have a standard deviation of about 1
+    psnr: float | None  # of the images, in decibels; infinite when they are equal
     seconds: float
     reference: str | None
-    error: str | None = None  # why it did not finish
+    error: str | None = None  # why it failed
     images: tuple[Image.Image, ...] = field(default=(), repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the pictures, ready for JSON, where nothing is infinite."""
+        """All fields but the images, ready for JSON (an infinite PSNR becomes None)."""
         fields = {name: value for name, value in vars(self).items() if name != "images"}
         return fields | {"psnr": None if self.psnr == math.inf else self.psnr}
 
@@ -63,7 +63,7 @@ class _Reference:
 
 
 class Race:
-    """One prompt and seed for all. `run` gives the entries one by one, in the order they were asked for."""
+    """A race with one prompt and seed for all samplers. `run` yields the entries one by one, in order."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Race:
         reference_steps: int = 1000,
         **fields: Any,
     ) -> None:
-        """schedules: each with each sampler; when there are none, every sampler with the one it prefers.
+        """schedules: each is run with each sampler; by default every sampler has the one it prefers.
 
         fields: the rest of the request, such as prompt, seed, batch and cfg_scale.
         """
@@ -93,7 +93,7 @@ class Race:
         for info, schedule in self.pairs:
             try:
                 yield self._entry(info, schedule)
-            except UserError as error:  # a plugin that fails leaves the others in the race
+            except UserError as error:  # a plugin that fails does not stop the others
                 yield RaceEntry(info.name, schedule, 0, 0, None, None, 0.0, None, error=str(error))
 
     def _entry(self, info: SamplerInfo, schedule: str) -> RaceEntry:
@@ -135,17 +135,17 @@ class Race:
 
 
 def steps_for(evals: int, info: SamplerInfo, schedule: ScheduleInfo, model: NoiseSchedule) -> int:
-    """The most steps, up to evals over the declared evaluations a step, that fit into `evals`: see `fit`."""
+    """The most steps that fit into `evals` evaluations: see `fit`."""
     return fit(evals, info, schedule, model)[0]
 
 
 def fit(
     evals: int, info: SamplerInfo, schedule: ScheduleInfo, model: NoiseSchedule, strength: float = 1.0
 ) -> tuple[int, int]:
-    """(steps, what they cost): the most steps that keep within `evals`, of which `strength` are run.
+    """(steps, their evaluations): the most steps whose last `strength` part takes at most `evals`.
 
-    Counted by a run on an exact denoiser, which costs no network: a sampler may call it more often at some
-    steps. At least one step is run; an adaptive sampler chooses for itself, so there the first guess stands.
+    Evaluations are counted with an exact denoiser in place of the network, as a sampler may need more at some
+    steps. At least one step runs. An adaptive sampler chooses its own steps: for it the first guess is kept.
     """
     least, most = math.ceil(1 / strength), max(evals // info.evals, 1)
     steps = max(min(math.ceil((most + 1) / strength), len(model)), least)
@@ -175,21 +175,21 @@ def _counted(info: SamplerInfo, sigmas: Sequence[float]) -> int:
 
 
 def _distances(result: Result, reference: _Reference) -> tuple[float, float]:
-    """Root mean square of the latents, and mean PSNR of the pictures."""
+    """Root mean square of the latents, and mean PSNR of the images."""
     rms = float((result.steps[-1].x - reference.latents).float().square().mean().sqrt())
     pairs = zip(result.images, reference.images, strict=True)
     return rms, sum(psnr(a, b) for a, b in pairs) / len(result.images)
 
 
 def psnr(image: Image.Image, other: Image.Image) -> float:
-    """Peak signal-to-noise ratio in decibels of two 8-bit pictures of one size; infinite when equal."""
+    """Peak signal-to-noise ratio in decibels of two 8-bit images of one size; infinite when equal."""
     a, b = (np.asarray(picture.convert("RGB"), dtype=np.float64) for picture in (image, other))
     error = float(np.square(a - b).mean())
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
 
 
 def contact_sheet(entries: Sequence[RaceEntry], columns: int) -> Image.Image:
-    """The first picture of each entry, `columns` in a row, with what it is written below."""
+    """The first image of each entry with its label below, `columns` in a row."""
     cells = []
     for entry in entries:
         cost = "failed" if entry.error else f"{entry.evals} evals"

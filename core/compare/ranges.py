@@ -1,12 +1,12 @@
-"""Values as a person types them for a comparison, in the way A1111's grids take them.
+"""The syntax of typed values in a comparison, as in A1111's grids.
 
     10, 20, 30              a list
     1-4                     every whole number from 1 to 4
     10-30 (+5)              from 10 to 30 in steps of 5; (-5) to go down
     0-1 [5]                 five numbers, evenly from 0 to 1
-    "red, round", blue      double quotes keep a comma; two of them inside stand for one
+    "red, round", blue      double quotes keep a comma; two double quotes inside stand for one
 
-Each part may be any of these. What is written twice counts once.
+Each part may be any of these. Repeated values count once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from core.errors import UserError
 
 MOST = 500
 LARGEST = 10**30
-_DIGITS = 60  # characters; a number that takes more of them is none that is meant
+_DIGITS = 60  # characters; a longer number is surely a mistake
 EXAMPLES = {"whole": "10-30 (+5)", "number": "1, 3, 5-9 (+2)"}
 
 _NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?"
@@ -34,7 +34,7 @@ T = TypeVar("T", bound=Hashable)
 
 
 class Mistakes(UserError):
-    """Several things that a person can put right, a sentence each."""
+    """Several errors in what was typed, one sentence each."""
 
     def __init__(self, sentences: Iterable[str]) -> None:
         self.sentences = tuple(dict.fromkeys(sentences))
@@ -42,48 +42,48 @@ class Mistakes(UserError):
 
 
 class ListItem(NamedTuple):
-    """What stands between two commas. In quotes it is taken as it is."""
+    """The text between two commas; quoted text is taken literally."""
 
     text: str
     quoted: bool
 
 
 def split(text: str) -> list[ListItem]:
-    """The parts of what was typed, empty ones left out unless they are quoted. Lines end parts, too.
+    """The parts of the typed text, without empty ones unless they are quoted. Line ends also separate parts.
 
     Raises UserError for quotation marks that are not closed.
     """
     parts, at = [], 0
     while at < len(text):
         found = _PART.match(text, at)
-        assert found is not None  # the second half of the pattern takes anything
+        assert found is not None  # the second alternative of the pattern matches anything
         at = max(found.end(), at + 1)
         quoted = found[1] is not None
         part = ListItem(found[1].replace('""', '"') if quoted else (found[2] or "").strip(), quoted)
         if not quoted and part.text.startswith('"'):
-            raise UserError(f"{shown(part.text)}: close the double quotes, and put a comma behind them")
+            raise UserError(f"{shown(part.text)}: close the double quotes, and put a comma after them")
         if quoted or part.text:
             parts.append(part)
     return parts
 
 
 def join(values: Iterable[str]) -> str:
-    """The text that `split` takes apart into these values."""
+    """The text that `split` splits into these values."""
     return ", ".join(_quoted(value) if _needs_quotes(value) else value for value in values)
 
 
 def words(text: str) -> list[str]:
-    """The parts as they are. Raises UserError."""
+    """The parts as text. Raises UserError."""
     return _unlike(part.text for part in split(text))
 
 
 def whole_numbers(text: str) -> list[int]:
-    """Lists and ranges of whole numbers. Raises Mistakes, a sentence for each part that is none."""
+    """Lists and ranges of whole numbers. Raises Mistakes with a sentence for each invalid part."""
     return [int(number) for number in _numbers(text, whole=True)]
 
 
 def numbers(text: str) -> list[float]:
-    """Lists and ranges of numbers. Raises Mistakes, a sentence for each part that is none."""
+    """Lists and ranges of numbers. Raises Mistakes with a sentence for each invalid part."""
     return [float(number) for number in _numbers(text, whole=False)]
 
 
@@ -112,7 +112,7 @@ def _part(text: str, whole: bool) -> list[Fraction]:
     found = _RANGE.fullmatch(text)
     if found is None:
         example = EXAMPLES["whole" if whole else "number"]
-        raise UserError(f"{shown(text)}: is no number and no range; write for example {example}")
+        raise UserError(f"{shown(text)}: is not a number or a range; write for example {example}")
     start, end = _exact(found[1]), _exact(found[2])
     made = _even(text, start, end, int(found[4])) if found[4] else _stepped(text, start, end, found[3])
     if whole and found[4]:
@@ -125,7 +125,7 @@ def _part(text: str, whole: bool) -> list[Fraction]:
 def _stepped(text: str, start: Fraction, end: Fraction, step: str | None) -> list[Fraction]:
     size = _exact(step) if step else Fraction(1 if end >= start else -1)
     if size == 0 or (end - start) * size < 0:
-        raise UserError(f"{shown(text)}: never gets from the first number to the second; change the step")
+        raise UserError(f"{shown(text)}: this step never reaches the second number; change the step")
     count = (end - start) // size + 1
     _check_count(text, count)
     return [start + i * size for i in range(count)]
@@ -134,7 +134,7 @@ def _stepped(text: str, start: Fraction, end: Fraction, step: str | None) -> lis
 def _even(text: str, start: Fraction, end: Fraction, count: int) -> list[Fraction]:
     _check_count(text, count)
     if count == 0:
-        raise UserError(f"{shown(text)}: asks for no values; write how many in the brackets")
+        raise UserError(f"{shown(text)}: has no values; write a count from 1 in the brackets")
     return [start + (end - start) * i / max(count - 1, 1) for i in range(count)]
 
 
@@ -144,9 +144,9 @@ def _check_count(text: str, count: int) -> None:
 
 
 def _exact(text: str) -> Fraction:
-    """As it is written, so that three steps of 0.1 are 0.3."""
+    """The exact decimal value, so that three steps of 0.1 are 0.3."""
     if len(text) > _DIGITS or abs(number := Fraction(Decimal(text))) > LARGEST:
-        raise UserError(f"{shown(text)}: is larger than any setting")
+        raise UserError(f"{shown(text)}: is larger than any setting allows")
     return number
 
 

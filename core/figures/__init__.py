@@ -1,1 +1,1 @@
-"""Figures: plots, contact sheets and moving pictures, one of each for all that shows something."""
+"""Figures: plots, contact sheets and animations, shared by everything that draws."""

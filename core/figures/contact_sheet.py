@@ -1,4 +1,4 @@
-"""Images and plots on one sheet, with what is written under them."""
+"""Images and plots on one sheet, with captions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Font = ImageFont.FreeTypeFont
 
 @dataclass(frozen=True, eq=False)
 class Plot:
-    """A figure. `words` say what it shows to those who do not see it."""
+    """A plot. `words` is its text alternative."""
 
     words: str
     draw: Callable[[Paper], Figure]
@@ -30,7 +30,7 @@ class Plot:
 
 @dataclass(frozen=True, eq=False)
 class ImageRow:
-    """Pictures side by side, each with what is written under it, at most `across` in a row."""
+    """Images side by side, each with a caption below, at most `across` in a row."""
 
     title: str
     pictures: Sequence[tuple[str, Image.Image]]
@@ -38,7 +38,7 @@ class ImageRow:
 
 
 def _font(size: int) -> Font:
-    """The one of matplotlib, for Pillow's has not all the signs."""
+    """The font of matplotlib, as Pillow's lacks some of the characters."""
     from matplotlib import get_data_path
 
     return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
@@ -49,7 +49,7 @@ def _drawn(part: Plot | ImageRow, paper: Paper) -> Image.Image:
 
 
 def sheet(part: ImageRow, paper: Paper) -> Image.Image:
-    """The pictures in rows, as wide as the paper."""
+    """The images in rows, with captions, as wide as the paper."""
     ink, font = paper.ink, _font(13)
     width = round(paper.width * 100)
     across = max(min(part.across, len(part.pictures), 3 if paper.narrow else part.across), 1)
@@ -71,14 +71,14 @@ def sheet(part: ImageRow, paper: Paper) -> Image.Image:
 
 
 def fitting(words: str, width: int, pen: ImageDraw.ImageDraw, font: Font) -> str:
-    """As much of the words as there is room for."""
+    """`words`, cut with an ellipsis to fit into `width` pixels."""
     while words and pen.textlength(words, font=font) > width:
         words = words[:-2].rstrip() + "…" if len(words) > 2 else ""
     return words
 
 
 def _stacked(images: Sequence[Image.Image], words: Sequence[str], paper: Paper) -> Image.Image:
-    """Below each other, with the sentences at the end."""
+    """The images one below the other, then the sentences."""
     width, font = round(paper.width * 100), _font(14)
     lines = [line for sentence in words for line in _wrapped(sentence, width - 2 * _GAP, font)]
     height = sum(image.height + _GAP for image in images) + 22 * len(lines) + 2 * _GAP
@@ -107,9 +107,9 @@ def _wrapped(sentence: str, width: int, font: Font) -> list[str]:
 def labelled(
     cells: Sequence[tuple[str, Image.Image | None]], columns: int, narrowest: int = 0
 ) -> Image.Image:
-    """Images of one size, `columns` in a row, each with its lines of text under it, on white.
+    """Images of one size on white, `columns` in a row, each with its lines of text below.
 
-    None leaves the place empty. narrowest: the least width of a cell, so that texts have room.
+    An image of None leaves its cell empty. narrowest: the minimum width of a cell, to make room for the text.
     """
     gap, line, font = 6, 15, _font(12)
     width, height = next((image.size for _, image in cells if image is not None), (64, 64))

@@ -11,9 +11,9 @@ from PIL import Image
 def gif(
     frames: Iterable[Image.Image], *, milliseconds: int = 120, hold: int = 1500, dither: bool = False
 ) -> bytes:
-    """The images as a GIF in a loop, `milliseconds` each, the last for `hold`. dither: for photographs."""
+    """A looping GIF, `milliseconds` per image, the last for `hold`. dither: better for photographs."""
     how = Image.Dither.FLOYDSTEINBERG if dither else Image.Dither.NONE
-    # A palette each: the colours of a forming image change all the way.
+    # One palette per frame, because the colours change during a run.
     first, *others = (frame.quantize(256, dither=how) for frame in frames)
     durations = [milliseconds] * len(others) + [hold]
     buffer = io.BytesIO()
@@ -22,7 +22,7 @@ def gif(
 
 
 def png(image: Image.Image) -> bytes:
-    """The picture as a file."""
+    """The image as a PNG file."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()

@@ -1,7 +1,7 @@
-"""Drawing on matplotlib without its global state: two palettes, panels, and figures as SVG, PNG or GIF.
+"""Plotting with matplotlib without its global state: two palettes, panels, and figures as SVG or images.
 
-On the page a figure is SVG in which the palette's colours are the style sheet's variables, so light and dark
-are one drawing. matplotlib is imported when the first figure is made.
+On the page a figure is an SVG whose colours are CSS variables, so one drawing serves the light and the dark
+theme. matplotlib is imported when the first figure is made.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Of middle lightness, so that they stand out from light and dark alike.
+# Of medium lightness, for contrast on light and on dark backgrounds.
 SERIES = ("#0d9488", "#d97706", "#8b5cf6", "#e11d48", "#0284c7", "#65a30d", "#c026d3", "#78716c")
 
 
@@ -36,7 +36,7 @@ Curve = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Ink:
-    """The colours of a drawing: those of ui/page/widgets/page.css."""
+    """The colours of a figure, the same as in ui/page/widgets/page.css."""
 
     ground: str
     text: str
@@ -49,7 +49,7 @@ class Ink:
 LIGHT = Ink(ground="#f5f5f4", text="#1c1917", quiet="#57534e", line="#d6d3d1", accent="#0f766e")
 DARK = Ink(ground="#0c0a09", text="#f5f5f4", quiet="#a8a29e", line="#3a3633", accent="#14b8a6")
 INKS = {"light": LIGHT, "dark": DARK}
-# What stands for the light palette's colours in a page's style sheet.
+# CSS variables for the colours of the light palette.
 _VARIABLES = {
     LIGHT.text: "var(--body-text-color)",
     LIGHT.quiet: "var(--body-text-color-subdued)",
@@ -60,25 +60,25 @@ _VARIABLES = {
 
 @dataclass(frozen=True)
 class Paper:
-    """What is drawn on: the colours, and whether it is as narrow as a telephone."""
+    """The target of a figure: its colours, and whether it is as narrow as a phone."""
 
     ink: Ink = LIGHT
     narrow: bool = False
 
     @property
     def width(self) -> float:
-        """In inches."""
+        """Width in inches."""
         return 4.6 if self.narrow else 10.0
 
     @property
     def font(self) -> float:
-        """In points, so that a line stays readable at the width it is shown at."""
+        """Font size in points, readable at the displayed width."""
         return 10.0 if self.narrow else 9.0
 
     def panels(
         self, count: int, *, across: int = 3, narrow_across: int = 1, shape: float = 1.0
     ) -> tuple[Figure, list[Axes]]:
-        """A figure of `count` panels, so many side by side, each `shape` times as high as it is wide."""
+        """A figure of `count` panels, `across` side by side, each `shape` times as high as it is wide."""
         columns = max(min(narrow_across if self.narrow else across, count), 1)
         rows = math.ceil(count / columns)
         figure = self.figure(rows * (self.width / columns * shape + 0.3))
@@ -96,7 +96,7 @@ class Paper:
         return made
 
     def style(self, axes: Axes) -> None:
-        """Quiet lines and readable figures."""
+        """Apply the palette to the axes: thin lines, readable numbers."""
         ink = self.ink
         axes.set_facecolor("none")
         for side, spine in axes.spines.items():
@@ -107,22 +107,22 @@ class Paper:
         axes.set_axisbelow(True)
 
     def title(self, axes: Axes, words: str) -> None:
-        """What a panel shows."""
+        """Set the title of a panel."""
         axes.set_title(words, color=self.ink.text, fontsize=self.font + 1, loc="left")
 
     def labels(self, axes: Axes, across: str = "", up: str = "") -> None:
-        """What the axes count."""
+        """Set the labels of the axes."""
         axes.set_xlabel(across, color=self.ink.quiet, fontsize=self.font)
         axes.set_ylabel(up, color=self.ink.quiet, fontsize=self.font)
 
     def legend(self, axes: Axes) -> None:
-        """The names of the lines."""
+        """Add a legend."""
         axes.legend(
             frameon=False, fontsize=self.font, labelcolor=self.ink.text, handlelength=1.4, borderaxespad=0.2
         )
 
     def few_figures(self, axis: Any) -> None:
-        """Plain numbers along an axis, also where a logarithmic one spans less than a power of ten."""
+        """Plain numbers as tick labels, also on a log axis that spans less than a power of ten."""
         from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
@@ -131,8 +131,8 @@ class Paper:
             axis.set_minor_formatter(NullFormatter())
 
     def plane(self, axes: Axes, reach: float, shape: float = 1.0) -> None:
-        """The plane from -reach to reach, and beyond where the panel is longer: `shape` is its height by its
-        width. Without figures.
+        """Show the plane from -reach to reach, without ticks; more on the longer side of the panel. `shape`
+        is height divided by width.
         """
         axes.set_xlim(-reach * max(1 / shape, 1), reach * max(1 / shape, 1))
         axes.set_ylim(-reach * max(shape, 1), reach * max(shape, 1))
@@ -145,7 +145,7 @@ class Paper:
 
 
 def picture(figure: Figure) -> Image.Image:
-    """The figure as a picture."""
+    """The figure as an image."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas: Any = FigureCanvasAgg(figure)  # its own annotations have gaps
@@ -154,9 +154,9 @@ def picture(figure: Figure) -> Image.Image:
 
 
 def svg(figure: Figure, words: str) -> str:
-    """The figure, drawn in `LIGHT`, for the page: as wide as its place, its colours the style sheet's.
+    """A figure drawn with `LIGHT` as an SVG for the page, at full width and with CSS variables as colours.
 
-    words: what it shows, for those who do not see it.
+    words: its text alternative (aria-label).
     """
     figure.set_facecolor("none")
     buffer = io.StringIO()
@@ -174,9 +174,9 @@ def svg(figure: Figure, words: str) -> str:
 def moving(
     figure: Figure, artists: Sequence[Artist], count: int, move: Callable[[int], None]
 ) -> list[Image.Image]:
-    """`count` pictures of a figure in which `artists` alone change: `move(i)` sets them for picture i.
+    """`count` frames of a figure in which only `artists` change: `move(i)` sets them for frame i.
 
-    What stands still is drawn once, so that a picture takes milliseconds.
+    The rest is drawn once, so that a frame takes milliseconds.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -196,7 +196,7 @@ def moving(
 
 
 def loss_curve(title: str, lines: Sequence[Mapping[str, float]]) -> bytes | None:
-    """A PNG with the losses in a log (as `Log` writes it), on a logarithmic scale; None without any."""
+    """A PNG of the losses in a log (as `Log` writes it), on a log scale; None if there are no losses."""
     loss = [(line["step"], line["loss"]) for line in lines if line.get("loss", 0) > 0]
     test = [(line["step"], line["test_loss"]) for line in lines if line.get("test_loss", 0) > 0]
     if not loss and not test:

@@ -1,4 +1,4 @@
-"""What the Learn tab and `visualize` show: a module a view, from options and a model to numbers.
+"""The views of the Learn tab and of `visualize`, one module each: from options and a model to figures.
 
-A view gives a `Shown` (core/learn/result.py). Nothing here imports torch or matplotlib before it is used.
+A view returns a `ViewResult` (core/learn/result.py). torch and matplotlib are imported only when used.
 """

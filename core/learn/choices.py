@@ -1,4 +1,4 @@
-"""Values as a person types them, checked before a model is loaded or waited for."""
+"""Typed values, checked before a model is loaded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def numbers(what: str, typed: object) -> list[float]:
     try:
         return [float(word) for word in str(typed or "").replace(";", ",").split(",") if word.strip()]
     except ValueError:
-        raise UserError(f"{what} {str(typed)[:60]!r}: write numbers with commas between") from None
+        raise UserError(f"{what} {str(typed)[:60]!r}: write numbers with commas between them") from None
 
 
 def whole_numbers(what: str, typed: object) -> list[int]:
@@ -25,11 +25,11 @@ def whole_numbers(what: str, typed: object) -> list[int]:
 
 
 def prompts(typed: object) -> list[str]:
-    """The prompts in a text with one a line; empty lines are none."""
+    """The prompts in a text, one per line; empty lines are skipped."""
     return [line.strip() for line in str(typed or "").splitlines() if line.strip()]
 
 
 def check(prompt: object, **fields: Any) -> None:
-    """Raises UserError for what no run would take. Fields that are None are left to the model."""
+    """Raises UserError for values that no run accepts. Fields that are None take the model's defaults."""
     asked = {name: value for name, value in fields.items() if value is not None}
     Request.from_mapping({"prompt": prompt or "", **asked})

@@ -1,6 +1,6 @@
-"""Clouds of points in the plane, the denoiser that is exact for them, and how far two clouds are apart.
+"""Clouds of points in the plane, their exact denoiser, and the distance between two clouds.
 
-As for a model of points, a cloud of h * w points is one "latent" (2, h, w): x to the right, then y up.
+As in a model of points, a cloud of h * w points is one "latent" (2, h, w): channel 0 is x, channel 1 is y.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Points = NDArray[np.float64]  # (N, 2)
-SPREAD = 0.05  # of the Gaussian around each known point, for a density in place of single points
+SPREAD = 0.05  # standard deviation of the Gaussian around each data point, which makes the points a density
 
 
 def cloud(name: str, count: int, seed: int = 0) -> Points:
-    """`count` points (N, 2) of a cloud that models of points are trained on. Raises UserError."""
+    """`count` points (N, 2) of one of the clouds that models of points train on. Raises UserError."""
     if name not in DENSITIES:
         raise UserError(f"There is no cloud {name!r}{hint(name, DENSITIES)}")
     if not 1 <= count <= 20_000:
@@ -33,10 +33,10 @@ def cloud(name: str, count: int, seed: int = 0) -> Points:
 
 
 def exact_denoiser(known: Points, spread: float = SPREAD) -> Exact:
-    """The best denoiser for points that are each N(k, spread^2), k one of `known` (K, 2), all as likely.
+    """The optimal denoiser for an equal mixture of the Gaussians N(k, spread^2), k in `known` (K, 2).
 
-    The score is (denoised - x) / sigma^2. With spread 0 it is the one that a network of unlimited size would
-    learn from these points alone: it leads back to them (Karras et al. 2022, arXiv:2206.00364, eq. 57).
+    The score is (denoised - x) / sigma^2. With spread 0 this is what a network of unlimited size would learn
+    from these points: it leads back to exactly them (Karras et al. 2022, arXiv:2206.00364, eq. 57).
     """
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
@@ -68,9 +68,9 @@ def as_points(latent: Tensor) -> Points:
 
 
 def distance(a: Points, b: Points, directions: int = 64) -> float:
-    """The sliced Wasserstein-2 distance of two clouds (N, 2) and (M, 2): 0 for the same one.
+    """The sliced Wasserstein-2 distance between two clouds (N, 2) and (M, 2): 0 for equal clouds.
 
-    The mean over directions of how far the points must be carried along each: Bonneel et al. 2015, Sliced and
+    Root mean square, over directions, of how far points must move along each: Bonneel et al. 2015, Sliced and
     Radon Wasserstein Barycenters of Measures.
     """
     angles = (np.arange(directions) + 0.5) * math.pi / directions
@@ -80,7 +80,7 @@ def distance(a: Points, b: Points, directions: int = 64) -> float:
 
 
 def _quantiles(values: Points, count: int = 512) -> Points:
-    """(D, N) to (D, count), evenly spaced and interpolated: those of `np.quantile`, in 1% of the time."""
+    """(D, N) to (D, count) evenly spaced, interpolated quantiles: as `np.quantile`, in 1% of the time."""
     ordered = np.sort(values, axis=1)
     at = (np.arange(count) + 0.5) / count * (values.shape[1] - 1)
     below = at.astype(int)

@@ -1,4 +1,4 @@
-"""The lines of this project's code that do what a view shows, found where they are now."""
+"""The lines of this project's code that compute what a view shows, looked up in the current source."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from typing import Any
 from core.plugins import current
 
 ROOT = Path(__file__).resolve().parents[2]
-MOST = 14  # lines of a loop that are shown
+MOST = 14  # lines of a loop to show
 
 
 @dataclass(frozen=True)
 class Lines:
-    """`where` is "core/sampling/schedule.py:42", the line that matters; `text` it and what follows."""
+    """`where` is the important line, as "core/sampling/schedule.py:42"; `text` is the excerpt around it."""
 
     where: str
     text: str
 
 
 def lines(target: str, words: str = "", before: int = 0, after: int = 1) -> Lines:
-    """The line of a function that holds `words`, and the next; its first loop without any.
+    """The line of a function that contains `words`, and the next line; its first loop if `words` is empty.
 
-    target: "core.sampling.guidance:guide", with a class "core.inference.start:Start.state", or "sampler:ddim"
-    for what is registered. Raises LookupError when no line of it does, so that a text cannot point at code
-    that changed.
+    target: "core.sampling.guidance:guide", a method "core.inference.start:Start.state", or "sampler:ddim" for
+    a registered sampler. Raises LookupError if no line contains `words`, so that a text cannot point at code
+    that has changed.
     """
     module, _, name = target.partition(":")
     if module == "sampler":
@@ -41,7 +41,7 @@ def lines(target: str, words: str = "", before: int = 0, after: int = 1) -> Line
 
 
 def lines_of(function: Callable[..., Any], words: str = "", before: int = 0, after: int = 1) -> Lines:
-    """The same of a function that is there already, such as a plugin's sampler."""
+    """The same for a function object, such as a plugin's sampler."""
     source, first = inspect.getsourcelines(inspect.unwrap(function))
     if words:
         place = next((i for i, line in enumerate(source) if words in line), -1)

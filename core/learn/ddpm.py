@@ -1,4 +1,4 @@
-"""DDPM in all its steps beside DDIM in a few: pictures, time, and distance to where the ODE leads."""
+"""DDPM with all its steps against DDIM with a few: images, time, and distance to the ODE's solution."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REFERENCE_STEPS = 100
 
 @dataclass(frozen=True)
 class SamplerCost:
-    """One run. rms, psnr: against the solution of the probability-flow ODE from the same noise."""
+    """One run. rms, psnr: against the probability-flow ODE's solution from the same noise."""
 
     sampler: str
     steps: int
@@ -48,15 +48,15 @@ def ddpm_and_ddim(
     watch: Watch | None = None,
     **fields: Any,
 ) -> ViewResult:
-    """One seed and prompt for all. Raises UserError.
+    """DDPM and DDIM runs with the same seed and prompt. Raises UserError.
 
-    DDIM with eta 0 follows the probability-flow ODE, so its error is its distance to the ODE's solution,
-    taken from a solver of second order in 100 steps. DDPM adds noise at every step: its picture is another
-    one, and its distance says how different, not how wrong.
+    DDIM with eta 0 solves the probability-flow ODE, so its error is its distance to the ODE's solution, for
+    which a second-order solver with 100 steps stands in. DDPM adds noise at every step: it makes a different
+    image, and its distance says how different, not how wrong.
     """
     watch = watch or Watch()
     if not ddim_steps:
-        raise UserError("choose how many steps DDIM takes")
+        raise UserError("DDIM steps: give at least one number of steps")
     common = {"prompt": prompt, "seed": 1, "schedule": "trailing", **fields, "batch": 1}
     solver = next(name for name in ("dpmpp_2m", "heun", "ddim") if name in current.registry().samplers)
     reference = settings_of(pipeline, **common, sampler=solver, steps=REFERENCE_STEPS)
@@ -69,16 +69,16 @@ def ddpm_and_ddim(
         entry, picture = _entry(pipeline, settings, goal, watch)
         entries.append(entry)
         pictures.append((entry.words, picture))
-    pictures.append(("where the ODE leads", goal.images[0]))
+    pictures.append(("the ODE's solution", goal.images[0]))
     slow, fast = entries[0], entries[1]
     words = [
-        f"DDPM asked the network {slow.evals} times and took {slow.seconds:.3g} s; DDIM in {fast.steps} "
-        f"steps asked {fast.evals} times and took {fast.seconds:.3g} s. DDIM's distance to the ODE's "
-        "solution is its error. DDPM draws noise at every step, so its picture is another one of the "
-        "same kind, and its distance is no error."
+        f"DDPM evaluated the network {slow.evals} times in {slow.seconds:.3g} s; DDIM with {fast.steps} "
+        f"steps evaluated it {fast.evals} times in {fast.seconds:.3g} s. DDIM's distance to the ODE's "
+        "solution is its error. DDPM adds fresh noise at every step, so it makes a different image of "
+        "the same kind: its distance is not an error."
     ]
     numbers = {"entries": [asdict(entry) for entry in entries], "settings": asked[0].to_dict()}
-    plot = Plot("seconds and distance of each", lambda paper: _bars(paper, entries))
+    plot = Plot("seconds and distance of each run", lambda paper: _bars(paper, entries))
     return ViewResult(words, numbers, [ImageRow("", pictures, len(pictures)), plot])
 
 
@@ -104,7 +104,7 @@ def _bars(paper: Paper, entries: Sequence[SamplerCost]) -> Figure:
     colors = [paper.ink.series[1], *[paper.ink.series[0]] * (len(entries) - 1)]
     for axes, values, title in (
         (left, [entry.seconds for entry in entries], "seconds"),
-        (right, [entry.rms for entry in entries], "distance to where the ODE leads"),
+        (right, [entry.rms for entry in entries], "distance to the ODE's solution"),
     ):
         axes.barh(names, values, color=colors, height=0.6)
         axes.invert_yaxis()

@@ -1,4 +1,4 @@
-"""The forward process: a picture or a cloud of points at any noise level, and what is left of it in words."""
+"""The forward process: an image or a cloud of points at any noise level, and how much of it is left."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 POINTS, LARGEST, FRAMES = 600, 256, 24
-# The least signal for each noise, both as power, and what a person then sees.
+# The lowest SNR (as power) for each sentence about what a viewer sees.
 _SEEN = (
-    (100.0, "hardly any noise: it looks clean"),
-    (10.0, "a fine grain; every detail is still there"),
-    (1.0, "much noise, but more signal: shapes and edges are clear"),
-    (0.1, "more noise than signal: large shapes can still be made out"),
-    (0.01, "nearly all noise: only the coarsest light and dark shine through"),
-    (0.0, "pure noise, to any eye: nothing of it can be told any more"),
+    (100.0, "hardly any noise, it looks clean"),
+    (10.0, "fine grain, but every detail is visible"),
+    (1.0, "strong noise, but shapes and edges are clear"),
+    (0.1, "more noise than signal, but large shapes are visible"),
+    (0.01, "nearly all noise, only the coarsest light and dark areas are visible"),
+    (0.0, "it looks like pure noise, nothing is recognisable"),
 )
 
 
 @dataclass(frozen=True)
 class Level:
-    """One timestep of a noise table. snr: power of the signal over the noise's, for data of spread 1."""
+    """One timestep of a noise table. snr: signal power over noise power, for data of standard deviation 1."""
 
     t: int
     alpha_bar: float
@@ -48,7 +48,7 @@ class Level:
 
     @property
     def words(self) -> str:
-        """The ratio, and what it looks like."""
+        """The ratio, and what the data look like."""
         ratio = (
             f"the signal is {self.snr:.3g} times as strong as the noise"
             if self.snr >= 1
@@ -59,7 +59,7 @@ class Level:
 
 
 def level(model: NoiseSchedule, t: int) -> Level:
-    """Timestep `t` of a table. Raises UserError for one that it does not have."""
+    """Timestep `t` of a table. Raises UserError if `t` is out of range."""
     if not 0 <= t < len(model):
         raise UserError(f"t {t}: must be between 0 and {len(model) - 1}")
     alpha_bar, sigma = model.alphas_cumprod[t], model.sigmas[t]
@@ -67,7 +67,7 @@ def level(model: NoiseSchedule, t: int) -> Level:
 
 
 def noised(clean: Array, at: Level, noise: Array) -> Array:
-    """x_t of clean data and unit noise of one shape: Ho et al. 2020, arXiv:2006.11239, eq. 4."""
+    """x_t of clean data and unit noise of the same shape: Ho et al. 2020, arXiv:2006.11239, eq. 4."""
     made: Array = math.sqrt(at.alpha_bar) * clean + math.sqrt(1 - at.alpha_bar) * noise
     return made
 
@@ -75,7 +75,7 @@ def noised(clean: Array, at: Level, noise: Array) -> Array:
 def forward_points(
     name: str = "moons", *, t: int = 300, betas: str = "scaled_linear", seed: int = 0
 ) -> ViewResult:
-    """A cloud at timestep `t`, beside the clean one. Raises UserError for what there is not."""
+    """A cloud at timestep `t`, drawn over the clean one. Raises UserError for unknown names or a bad `t`."""
     model = table(betas)
     at, clean = level(model, t), cloud(name, POINTS, seed)
     noise = np.random.default_rng(seed + 1).normal(size=clean.shape)
@@ -96,9 +96,9 @@ def forward_points(
 def forward_picture(
     image: Image.Image, *, t: int = 300, betas: str = "scaled_linear", seed: int = 0
 ) -> ViewResult:
-    """A picture (RGB) at timestep `t`: clean, the noise, both together. Raises UserError for a bad `t`.
+    """An RGB image at timestep `t`: clean, noisy, and the noise alone. Raises UserError for a bad `t`.
 
-    Of its pixels, from -1 to 1; what is beyond is cut off to be shown, as a screen cannot show it.
+    Noise is added to pixels in [-1, 1]; values outside that range are clipped for display.
     """
     model = table(betas)
     at, small = level(model, t), image.copy()
@@ -121,7 +121,7 @@ def forward_picture(
         return figure
 
     words = [f"At t = {t} of {len(model)}, {at.words}."]
-    plot = Plot(f"how much of signal and noise there is at each timestep, t = {t} marked", draw)
+    plot = Plot(f"the shares of signal and noise at each timestep, with t = {t} marked", draw)
     return ViewResult(
         words,
         _numbers(at, betas, seed),
@@ -132,7 +132,7 @@ def forward_picture(
 
 
 def example_picture(seed: int = 7, size: int = LARGEST) -> Image.Image:
-    """A scene that the project draws: other pictures for other seeds."""
+    """A scene drawn by this project, a different one for each seed."""
     import random
 
     from core.scenes.drawing import draw
@@ -147,7 +147,7 @@ def _numbers(at: Level, betas: str, seed: int) -> dict[str, Any]:
 
 
 def _picture(values: Array) -> Image.Image:
-    """Values (H, W, 3) from -1 to 1 as a picture."""
+    """Values (H, W, 3) from -1 to 1 as an image."""
     return Image.fromarray(np.round((values.clip(-1, 1) + 1) * 127.5).astype(np.uint8))
 
 
@@ -162,7 +162,7 @@ def _points(paper: Paper, axes: Axes, clean: Array, moved: Array) -> None:
 
 
 def _course(paper: Paper, axes: Axes, model: NoiseSchedule, at: Level) -> None:
-    """The shares of signal and noise over all timesteps, and where `at` is."""
+    """The shares of signal and noise over all timesteps, with `at` marked."""
     times = range(0, len(model), 5)
     alphas = [model.alphas_cumprod[t] for t in times]
     axes.plot(times, [math.sqrt(a) for a in alphas], color=paper.ink.series[0], label="signal √ᾱ")
@@ -171,9 +171,8 @@ def _course(paper: Paper, axes: Axes, model: NoiseSchedule, at: Level) -> None:
     axes.plot(
         [at.t] * 2, [math.sqrt(at.alpha_bar), math.sqrt(1 - at.alpha_bar)], "o", color=paper.ink.accent, ms=5
     )
-    paper.title(
-        axes, f"shares at t = {at.t}: {math.sqrt(at.alpha_bar):.3f} and {math.sqrt(1 - at.alpha_bar):.3f}"
-    )
+    shares = f"{math.sqrt(at.alpha_bar):.3f} and {math.sqrt(1 - at.alpha_bar):.3f}"
+    paper.title(axes, f"signal and noise at t = {at.t}: {shares}")
     paper.labels(axes, "timestep t")
     paper.legend(axes)
 
@@ -191,7 +190,7 @@ def _moving_points(
     axes = figure.add_subplot()
     paper.style(axes)
     paper.plane(axes, 3.2)
-    paper.title(axes, f"{name}: noise is added, t = 0 to {len(model) - 1}")
+    paper.title(axes, f"{name}: adding noise, t = 0 to {len(model) - 1}")
     axes.scatter(clean[:, 0], clean[:, 1], s=8, color=paper.ink.quiet, alpha=0.35, linewidths=0)
     points = axes.scatter(clean[:, 0], clean[:, 1], s=16, color=paper.ink.series[0], alpha=0.75, linewidths=0)
     words = axes.text(0.02, 0.02, "", transform=axes.transAxes, color=paper.ink.text, fontsize=paper.font + 2)

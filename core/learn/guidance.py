@@ -1,6 +1,6 @@
-"""Classifier-free guidance taken apart: the estimates at one step, and pictures over a range of scales.
+"""Classifier-free guidance in detail: the estimates at one step, and images over a range of scales.
 
-The grid has a row a prompt and a column a scale, all from the same noise.
+The grid has one row per prompt and one column per scale, all from the same noise.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from core.inference.run import RunStep
 
 SCALES = (1.0, 2.0, 3.0, 5.0, 8.0, 12.0)
-MOST = 12  # scales, and rows of a grid
+MOST = 12  # scales, and also rows of a grid
 MOST_CELLS = 60
-CELL_SIDE = 256  # pixels of a grid's picture, so that a page can hold all of them
+CELL_SIDE = 256  # pixels of an image in a grid, so that a page can hold all of them
 
 
 def guidance(
@@ -43,9 +43,9 @@ def guidance(
     watch: Watch | None = None,
     **fields: Any,
 ) -> ViewResult:
-    """The estimates after a share `at` of the steps, guided by each scale; then each scale's own picture.
+    """The estimates after a share `at` of the steps, guided with each scale; then each scale's final image.
 
-    The first of `scales` that is not 1 makes the run that is looked into. Raises UserError.
+    The estimates come from the run with the first of `scales` that is not 1. Raises UserError.
     """
     watch = watch or Watch()
     _check_words(pipeline)
@@ -53,7 +53,7 @@ def guidance(
     all_settings = _each(settings, scales)
     looked = next((one for one in all_settings if one.cfg_scale != 1), None)
     if looked is None:
-        raise UserError("scales: guidance of 1 is none; give another scale, too")
+        raise UserError("scales: scale 1 is no guidance; add another scale")
     watch.expect(evals_of(settings) * (len(all_settings)))
     results = {one.cfg_scale: run(pipeline, one, watch, keep_steps=one is looked) for one in all_settings}
     steps = results[looked.cfg_scale].steps
@@ -62,16 +62,16 @@ def guidance(
     pulls = [_pull(one) for one in steps]
     words = [
         f"At step {step.index + 1} of {len(steps)}, noise level {step.sigma:.3g}, the estimates with and "
-        f"without the prompt are {_pull(step):.3f} apart (root mean square). Guidance goes on along that "
-        "difference.",
-        "The second row is one step guided by each scale, the third a whole run of each.",
+        f"without the prompt differ by {_pull(step):.3f} (root mean square). Guidance multiplies that "
+        "difference by the scale.",
+        "The second row guides this step with each scale; the third row is a whole run with each scale.",
     ]
     finished = [(f"scale {scale:g}", results[scale].images[0]) for scale in results]
     parts: list[ImageRow | Plot] = [
         ImageRow("the estimates", _apart(pipeline, step, looked.cfg_scale), 4),
-        ImageRow(f"step {step.index + 1}, guided by", estimates, len(estimates)),
-        ImageRow("the finished picture of each scale", finished, len(finished)),
-        Plot("how far the prompt pulls at each step", lambda paper: _course(paper, steps, pulls, step)),
+        ImageRow(f"step {step.index + 1}, guided with", estimates, len(estimates)),
+        ImageRow("the final image of each scale", finished, len(finished)),
+        Plot("effect of the prompt at each step", lambda paper: _course(paper, steps, pulls, step)),
     ]
     numbers = {
         "step": step.index + 1,
@@ -85,16 +85,16 @@ def guidance(
 
 
 def check_grid(prompts: Sequence[str], scales: Sequence[float]) -> None:
-    """Raises UserError for a grid that is too small or too large, or shows one thing twice."""
+    """Raises UserError for a grid that is too small or too large, or has repeated prompts or scales."""
     _check_scales(scales)
     if not 2 <= len(prompts) <= MOST:
         raise UserError(f"{len(prompts)} prompt{'s' * (len(prompts) != 1)}: a grid takes 2 to {MOST}")
     if len(set(prompts)) < len(prompts):
-        raise UserError("prompts: each is wanted once")
+        raise UserError("prompts: give each prompt only once")
     cells = len(prompts) * len(scales)
     if cells > MOST_CELLS:
         raise UserError(
-            f"{len(prompts)} prompts at {len(scales)} scales are {cells} pictures: at most {MOST_CELLS}"
+            f"{len(prompts)} prompts at {len(scales)} scales are {cells} images: at most {MOST_CELLS}"
         )
 
 
@@ -106,11 +106,11 @@ def guidance_grid(
     watch: Watch | None = None,
     **fields: Any,
 ) -> ViewResult:
-    """The finished picture of each prompt (rows) at each scale (columns), all of one seed.
+    """The final image of each prompt (rows) at each scale (columns), all with one seed.
 
-    Without prompts the model's own examples are taken, which are its classes where it was trained on labels:
-    as many as fit. How far apart the prompts are at a scale is the root mean square of the difference of two
-    final latents, the mean over all pairs. Raises UserError.
+    Without prompts, as many of the model's own examples as fit are taken; a model of labels has its classes
+    there. The distance between the prompts at a scale is the root mean square difference of two final
+    latents, averaged over all pairs. Raises UserError.
     """
     watch = watch or Watch()
     _check_words(pipeline)
@@ -118,7 +118,7 @@ def guidance_grid(
         _check_scales(scales)
         prompts = pipeline.model.examples[: min(MOST, MOST_CELLS // len(scales))]
         if len(prompts) < 2:
-            raise UserError("this model comes without example prompts: give 2 or more")
+            raise UserError("this model comes without example prompts: give 2 or more prompts")
     check_grid(prompts, scales)
     rows = [
         _each(settings_of(pipeline, prompt=prompt, **{"seed": 1, **fields, "batch": 1}), scales)
@@ -129,10 +129,10 @@ def guidance_grid(
     small = [[_small(result.images[0]) for result in row] for row in made]
     apart = [_apart_on_average([row[i].steps[-1].x for row in made]) for i in range(len(scales))]
     words = [
-        "Each row is a prompt, each column a scale; all pictures begin with the same noise.",
-        f"The prompts' pictures are {apart[0]:.2f} apart at scale {scales[0]:g} and {apart[-1]:.2f} at scale "
-        f"{scales[-1]:g} (root mean square of their latents): the farther, the more the prompt decides, and "
-        "the less the noise.",
+        "Each row is a prompt, each column a scale; all images start from the same noise.",
+        f"The rows are {apart[0]:.2f} apart at scale {scales[0]:g} and {apart[-1]:.2f} apart at scale "
+        f"{scales[-1]:g} (root mean square difference of their latents): the larger this distance, the more "
+        "the prompt determines the image, and the less the noise does.",
         *_strange_words(pipeline, prompts),
     ]
     names = [f"scale {scale:g}" for scale in scales]
@@ -158,11 +158,11 @@ def guidance_grid(
 
 
 def _check_words(pipeline: Pipeline) -> None:
-    """Raises UserError for a model that was trained without words."""
+    """Raises UserError for a model that was trained without prompts."""
     if pipeline.model.notes.words == ():
         raise UserError(
-            f"{pipeline.name} was trained without words, so there is nothing to guide it by: choose a model "
-            "that can be asked for something"
+            f"{pipeline.name} was trained without words, so guidance has no effect: choose a model that "
+            "takes prompts"
         )
 
 
@@ -184,9 +184,9 @@ def _small(image: Image.Image) -> Image.Image:
 
 def _check_scales(scales: Sequence[float]) -> None:
     if not 2 <= len(scales) <= MOST:
-        raise UserError(f"{len(scales)} scale{'s' * (len(scales) != 1)}: give 2 to {MOST}")
+        raise UserError(f"{len(scales)} scale{'s' * (len(scales) != 1)}: give 2 to {MOST} scales")
     if len(set(scales)) < len(scales):
-        raise UserError("scales: each is wanted once")
+        raise UserError("scales: give each scale only once")
 
 
 def _each(settings: Any, scales: Sequence[float]) -> list[Any]:
@@ -210,7 +210,7 @@ def _estimates(pipeline: Pipeline, step: RunStep, scales: Sequence[float]) -> li
 
 
 def _apart(pipeline: Pipeline, step: RunStep, scale: float) -> list[tuple[str, Image.Image]]:
-    """What guidance is made of, as pictures."""
+    """The estimates that guidance combines, as images."""
     conditional, unconditional = _split(step)
     with_prompt, without = (pipeline.decode(one)[0] for one in (conditional, unconditional))
     guided = pipeline.decode(guide(conditional, unconditional, scale))[0]

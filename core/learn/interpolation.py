@@ -1,4 +1,4 @@
-"""Between two seeds, two prompts and two pictures, and why noise must not be mixed on a straight line."""
+"""Interpolation between two seeds, prompts or images, and why noise needs slerp and not lerp."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ MOST = 24
 
 
 def lerp(a: Tensor, b: Tensor, share: float) -> Tensor:
-    """On the straight line from a (share 0) to b (share 1)."""
+    """Linear interpolation from a (share 0) to b (share 1)."""
     return (1 - share) * a + share * b
 
 
 def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
-    """On the arc from a to b, all numbers of each taken as one vector: Shoemake 1985, Animating Rotation with
-    Quaternion Curves, section 3.3. Its length goes evenly from that of a to that of b.
+    """Spherical interpolation from a to b, each flattened to one vector: Shoemake 1985, Animating Rotation
+    with Quaternion Curves, section 3.3. For vectors of equal length the length stays constant.
     """
     cosine = (a * b).sum() / (a.norm() * b.norm())
     angle = math.acos(min(max(float(cosine), -1.0), 1.0))
-    if math.sin(angle) < 1e-6:  # one direction, or opposite ones, between which there is no one arc
+    if math.sin(angle) < 1e-6:  # parallel or opposite vectors: there is no unique arc between them
         return lerp(a, b, share)
     return (math.sin((1 - share) * angle) * a + math.sin(share * angle) * b) / math.sin(angle)
 
@@ -59,7 +59,7 @@ def between_seeds(
     watch: Watch | None = None,
     **fields: Any,
 ) -> ViewResult:
-    """The pictures between those of two seeds, by slerp and by lerp of their noise. Raises UserError."""
+    """Images between two seeds, by slerp and by lerp of their noise. Raises UserError."""
     from core.sampling.noise import start_noise
 
     watch, shares = watch or Watch(), _shares(count)
@@ -78,14 +78,15 @@ def between_seeds(
     norms = {name: [norm(mix(a, b, share)) for share in shares] for name, mix in _WAYS.items()}
     middle = norms["lerp"][count // 2]
     words = [
-        f"Halfway the straight line has noise of strength {middle:.2f}, not 1: less than the model was ever "
-        "shown at this level. It takes what is missing for smoothness, and paints it flat, with few details."
+        f"Halfway along the straight line the noise has strength {middle:.2f} instead of 1: less than the "
+        "model ever saw at this level. The model reads the missing noise as smoothness and paints a flat "
+        "image with few details."
     ]
     names = [f"{share:.2f}" for share in shares]
     parts: list[ImageRow | Plot] = [
-        ImageRow(f"slerp: from seed {seeds[0]} to {seeds[1]} on the arc", _named(names, arc), count),
-        ImageRow("lerp: on the straight line", _named(names, line), count),
-        Plot("the strength of the noise along both ways", lambda paper: _norms(paper, shares, norms)),
+        ImageRow(f"slerp: from seed {seeds[0]} to {seeds[1]} along the arc", _named(names, arc), count),
+        ImageRow("lerp: along the straight line", _named(names, line), count),
+        Plot("the strength of the noise along arc and line", lambda paper: _norms(paper, shares, norms)),
     ]
     numbers = {"seeds": list(seeds), "shares": shares, "norms": norms, "settings": settings.to_dict()}
     return ViewResult(words, numbers, parts, lambda paper: arc, milliseconds=160)
@@ -99,7 +100,7 @@ def between_prompts(
     watch: Watch | None = None,
     **fields: Any,
 ) -> ViewResult:
-    """From one prompt's picture to another's: text states on a straight line, one noise. Raises UserError."""
+    """From one prompt to another: lerp of the prompt embeddings, the same noise. Raises UserError."""
     from core.sampling.noise import start_noise
 
     watch, shares = watch or Watch(), _shares(count)
@@ -111,7 +112,7 @@ def between_prompts(
     for share in shares:
         latents = sample(pipeline, noise, (lerp(first, second, share), empty), settings, watch)
         made.append(pipeline.decode(latents)[0])
-    words = [f"The text states go from {prompts[0]!r} to {prompts[1]!r}; the noise stays that of one seed."]
+    words = [f"The prompt embeddings go from {prompts[0]!r} to {prompts[1]!r}; the noise is the same."]
     jumps = [decibels(a, b) for a, b in pairwise(made)]
     row = ImageRow("", _named([f"{share:.2f}" for share in shares], made), count)
     numbers = {"prompts": list(prompts), "shares": shares, "psnr_of_neighbours": jumps}
@@ -127,9 +128,9 @@ def between_pictures(
     watch: Watch | None = None,
     **fields: Any,
 ) -> ViewResult:
-    """From one picture to another: pixels, latents, and latents that are noised and cleaned again.
+    """From one image to another: mixed pixels, mixed latents, and mixed latents after img2img.
 
-    strength: of that last row, as for img2img. Raises UserError.
+    strength: the denoising strength of that last row. Raises UserError.
     """
     from core.images.tensors import from_image
     from core.sampling.noise import start_noise
@@ -137,7 +138,7 @@ def between_pictures(
     watch, shares = watch or Watch(), _shares(count)
     settings = settings_of(pipeline, **{"seed": 1, **fields, "batch": 1})
     if not 0 < strength <= 1 or int(settings.steps * strength) < 1:
-        raise UserError(f"strength {strength:g} of {settings.steps} steps: runs none; choose more")
+        raise UserError(f"strength {strength:g} of {settings.steps} steps: must be in (0, 1] and run at least 1 step")
     a, b = (fitted(image, pipeline) for image in images)
     first, second = (pipeline.encode(from_image(image)) for image in (a, b))
     noise = start_noise(settings.seed, 1, latent_shape(pipeline, settings))
@@ -152,15 +153,13 @@ def between_pictures(
         redrawn.append(pipeline.decode(latents)[0])
     names = [f"{share:.2f}" for share in shares]
     parts = [
-        ImageRow("pixels: one fades into the other", _named(names, faded), count),
-        ImageRow("latents: mixed, and decoded by the VAE", _named(names, mixed), count),
-        ImageRow(
-            f"latents, noised and cleaned again at strength {strength:g}", _named(names, redrawn), count
-        ),
+        ImageRow("pixels, mixed", _named(names, faded), count),
+        ImageRow("latents, mixed and decoded", _named(names, mixed), count),
+        ImageRow(f"latents, mixed, then img2img at strength {strength:g}", _named(names, redrawn), count),
     ]
     words = [
-        "Mixed latents decode to a double exposure much like mixed pixels do: the VAE keeps places. Noise "
-        "and the model make one picture of it again"
+        "Mixed latents decode to a double exposure, much like mixed pixels, because the VAE keeps positions. "
+        "Adding noise and denoising turns it into one image again"
         + (f", of {settings.prompt!r}." if settings.prompt else ".")
     ]
     numbers = {"shares": shares, "strength": strength, "settings": settings.to_dict()}

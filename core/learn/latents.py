@@ -1,4 +1,4 @@
-"""The latent space: what each channel holds of a picture, and what the VAE loses of it."""
+"""The latent space: what each channel holds of an image, and what the VAE loses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOW, _MIDDLE, _HIGH = (
 
 
 def latent_space(pipeline: Pipeline, image: Image.Image, *, watch: Watch | None = None) -> ViewResult:
-    """Encode a picture, show the channels, decode it, and show where it differs. Raises UserError."""
+    """Encode an image, show the channels, decode it, and show where it differs. Raises UserError."""
     from core.images.tensors import from_image
 
     watch = watch or Watch()
@@ -39,17 +39,17 @@ def latent_space(pipeline: Pipeline, image: Image.Image, *, watch: Watch | None 
     share = picture.width * picture.height * 3 / found.size
     words = [
         f"{picture.width}×{picture.height} pixels become {found.shape[0]} channels of {found.shape[2]}×"
-        f"{found.shape[1]} numbers, {share:.0f} times fewer; what comes back has a PSNR of {quality:.1f} dB.",
-        f"Channels from −{REACH:g} (teal) over 0 to {REACH:g} (amber). They hold light, colour and edges at "
-        "coarse places, not objects: what is at the left of the picture is at the left of each channel.",
+        f"{found.shape[1]} numbers, {share:.0f} times fewer; the decoded image has {quality:.1f} dB PSNR.",
+        f"Values from −{REACH:g} (teal) over 0 to {REACH:g} (amber). Channels hold brightness, colour and "
+        "edges on a coarse grid, not objects: the left of each channel is the left of the image.",
     ]
     first = ImageRow(
         "",
         [
-            ("the picture", picture),
+            ("the image", picture),
             ("encoded and decoded", decoded),
-            (f"error, {MAGNIFIED:g} times", _grey(error * MAGNIFIED)),
-            ("quick preview, linear", pipeline.preview(latents)[0].resize(picture.size)),
+            (f"error, {MAGNIFIED:g}×", _grey(error * MAGNIFIED)),
+            ("fast linear preview", pipeline.preview(latents)[0].resize(picture.size)),
         ],
         4,
     )
@@ -72,19 +72,19 @@ def latent_space(pipeline: Pipeline, image: Image.Image, *, watch: Watch | None 
 
 
 def difference(a: Image.Image, b: Image.Image) -> Array:
-    """(H, W), from 0 to 1: how far two RGB pictures are apart at each pixel, the mean over the colours."""
+    """(H, W) in [0, 1]: absolute difference of two RGB images at each pixel, averaged over the colours."""
     first, second = (np.asarray(image.convert("RGB"), dtype=np.float64) for image in (a, b))
     apart: Array = np.abs(first - second).mean(-1) / 255
     return apart
 
 
 def colored(values: Array) -> Image.Image:
-    """(h, w) as a picture: teal below 0, amber above."""
+    """Values (h, w) as an image: teal below 0, amber above."""
     share = (values / REACH).clip(-1, 1)[..., None]
     made = np.where(share < 0, _MIDDLE + share * (_MIDDLE - _LOW), _MIDDLE + share * (_HIGH - _MIDDLE))
     return Image.fromarray(np.round(made).astype(np.uint8))
 
 
 def _grey(values: Array) -> Image.Image:
-    """(H, W) from 0 to 1 as a picture."""
+    """Values (H, W) in [0, 1] as an image."""
     return Image.fromarray(np.round(values.clip(0, 1) * 255).astype(np.uint8)).convert("RGB")

@@ -1,4 +1,4 @@
-"""What the views that need a model share: who watches, what is asked for, runs from any noise."""
+"""What the views that need a model share: progress and cancelling, settings, and runs from given noise."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Watch:
-    """Who waits for a view: `cancel` stops it, `told(done, due)` hears how many evaluations are done."""
+    """Progress of a view: `told(done, due)` is called with evaluation counts; setting `cancel` stops it."""
 
     cancel: threading.Event = field(default_factory=threading.Event)
     told: Callable[[int, int], None] = lambda done, due: None
@@ -33,29 +33,29 @@ class Watch:
     done: int = 0
 
     def expect(self, evals: int) -> None:
-        """So many evaluations are due in all."""
+        """Set how many evaluations there are in all."""
         self.due = evals
 
     def step(self, evals: int = 1) -> None:
-        """So many more are done. Raises Cancelled when it was stopped."""
+        """Count `evals` more as done. Raises Cancelled if the view was stopped."""
         self.done += evals
         self.told(self.done, self.due)
         self.check()
 
     def check(self) -> None:
-        """Raises Cancelled when it was stopped."""
+        """Raises Cancelled if the view was stopped."""
         if self.cancel.is_set():
             raise Cancelled("the view was stopped")
 
 
 def settings_of(pipeline: Pipeline, **fields: Any) -> Settings:
-    """What will run: what is None is left to the model. Raises UserError."""
+    """The settings of a run; fields that are None take the model's defaults. Raises UserError."""
     asked = {name: value for name, value in fields.items() if value is not None}
     return Request.from_mapping(asked).resolve(pipeline.defaults, current.registry())
 
 
 def run(pipeline: Pipeline, settings: Settings, watch: Watch, *, keep_steps: bool = False) -> Result:
-    """A run of these settings to its end, told to `watch` step by step."""
+    """Run these settings to the end and report each step to `watch`."""
     running, seen = (
         pipeline.stream(Request.from_settings(settings), cancel=watch.cancel, keep_steps=keep_steps),
         0,
@@ -67,7 +67,7 @@ def run(pipeline: Pipeline, settings: Settings, watch: Watch, *, keep_steps: boo
 
 
 def evals_of(settings: Settings) -> int:
-    """About how often a run of these settings asks the network."""
+    """About how many network evaluations a run of these settings takes."""
     return settings.steps * current.registry().sampler(settings.sampler).evals
 
 
@@ -81,10 +81,10 @@ def sample(
     known: Tensor | None = None,
     strength: float = 1.0,
 ) -> Tensor:
-    """Clean latents (1, C, h, w) from unit noise of that shape, whoever made it.
+    """Clean latents (1, C, h, w) from given unit noise of that shape.
 
-    contexts: text states (1, T, D) with the prompt and without. known, strength: clean latents to start from
-    in place of noise alone, as img2img does.
+    contexts: prompt embeddings (1, T, D) of the prompt and of the negative prompt. known, strength: clean
+    latents to start from, as in img2img; without them the run starts from noise alone.
     """
     from core.inference.denoising import build_denoiser
     from core.inference.start import Start, start_of
@@ -108,28 +108,28 @@ def sample(
 
 
 def latent_shape(pipeline: Pipeline, settings: Settings) -> tuple[int, int, int]:
-    """(C, h, w) of a picture's latent."""
+    """(C, h, w) of an image's latent."""
     return pipeline.model.latent_shape(settings.width, settings.height)
 
 
 def fitted(image: Image.Image, pipeline: Pipeline) -> Image.Image:
-    """A picture as RGB of the model's own size, cut to its shape."""
+    """An image as RGB, resized and cropped to the model's default size."""
     size = (pipeline.defaults.width, pipeline.defaults.height)
     return ImageOps.fit(image.convert("RGB"), size, Image.Resampling.LANCZOS)
 
 
 def norm(x: Tensor) -> float:
-    """The length of all numbers of x as one vector, over the square root of how many: 1 for unit noise."""
+    """Root mean square of x: its length as a vector over sqrt(n), about 1 for unit noise."""
     return float(x.double().square().mean().sqrt())
 
 
 def rms(a: Tensor, b: Tensor) -> float:
-    """Root mean square of the difference."""
+    """Root mean square of a - b."""
     return norm(a.double().cpu() - b.double().cpu())
 
 
 def decibels(a: Image.Image, b: Image.Image) -> float:
-    """Their PSNR; 99 for equal ones, for JSON has no infinity."""
+    """PSNR of two images; 99 for equal ones, as JSON has no infinity."""
     from core.compare.race import psnr
 
     found = psnr(a, b)

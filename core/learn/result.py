@@ -1,4 +1,4 @@
-"""What a view gives: sentences, numbers, pictures and plots, in the order to be read; as one PNG or a GIF."""
+"""What a view returns: sentences, numbers, images and plots, in reading order; saved as PNG or GIF."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ViewResult:
-    """A view's answer. `numbers` are ready for JSON; `frames` draws a moving picture, where there is one."""
+    """The result of a view. `numbers` are ready for JSON; `frames` draws the animation, if there is one."""
 
     words: Sequence[str]
     numbers: Mapping[str, Any]
     parts: Sequence[Plot | ImageRow]
     frames: Callable[[Paper], Sequence[Image.Image]] | None = None
     milliseconds: int = 120
-    code: Sequence[tuple[str, str]] = field(default=())  # more lines to show: (what does it, words in it)
+    code: Sequence[tuple[str, str]] = field(default=())  # more code to show: (target, words in the line)
 
     def png(self, paper: Paper) -> bytes:
-        """All parts below each other."""
+        """All parts, one below the other, as a PNG."""
         buffer = io.BytesIO()
         _stacked([_drawn(part, paper) for part in self.parts], self.words, paper).save(buffer, "PNG")
         return buffer.getvalue()
 
     def gif(self, paper: Paper) -> bytes:
-        """The moving picture. Raises UserError where there is none."""
+        """The animation as a GIF. Raises UserError if the view has none."""
         if self.frames is None:
-            raise UserError("this view has no moving picture: give the file the ending .png")
+            raise UserError("this view has no animation: save it as .png")
         return gif(self.frames(paper), milliseconds=self.milliseconds)

@@ -1,7 +1,7 @@
-"""The reverse process of points in the plane: samplers side by side over a score that is known exactly.
+"""The reverse process of points in the plane: samplers side by side with the exact score.
 
-All of them begin at the same noise and may ask the denoiser equally often. What is drawn is x / sqrt(1 +
-sigma^2), the state as DDPM counts it, so that a cloud is of one size all the way.
+All samplers start from the same noise and get the same number of evaluations. Drawn is x / sqrt(1 + sigma^2),
+the state in DDPM's coordinates, so that the cloud has the same size at every step.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
     from core.sampling.schedule import NoiseSchedule
 
 MOST_EVALS, MOST_SAMPLERS, MOST_POINTS = 200, 8, 4000
-KNOWN, POINTS = 2000, 1000  # of the data that the score is of, and that walk
+KNOWN, POINTS = 2000, 1000  # data points that define the score, and points that are sampled
 DRAWN, TRAILS, REACH = 500, 24, 2.9
 EXACT = "the exact score"
 
 
 @dataclass(frozen=True, eq=False)
 class Descent:
-    """One sampler's way from noise to points. Where it did not finish, `error` says why and nothing is here.
+    """One sampler's path from noise to points. If it failed, `error` says why and the arrays are empty.
 
-    sigmas: the levels of the states, from the start to 0. states: (S + 1, N, 2), each at its level.
-    clean: (S, N, 2), what the denoiser expected at each step. apart: distance of its end to fresh data.
+    sigmas: the noise levels of the states, from the start to 0. states: (S + 1, N, 2). clean: (S, N, 2), the
+    denoiser's estimate at each step. apart: distance of the final points to fresh data.
     """
 
     sampler: str
@@ -58,7 +58,7 @@ class Descent:
     error: str = ""
 
     def shown(self, step: int) -> Points:
-        """The state (N, 2) after `step` steps as DDPM counts it."""
+        """The state (N, 2) after `step` steps, in DDPM's coordinates."""
         step = min(max(step, 0), len(self.sigmas) - 1)
         made: Points = self.states[step] / math.sqrt(1 + self.sigmas[step] ** 2)
         return made
@@ -72,7 +72,7 @@ class Descent:
 
 @dataclass(frozen=True)
 class Walk:
-    """What is the same for all samplers: the cloud, the budget, the noise and the table of levels."""
+    """What all samplers share: the cloud, the number of evaluations, the noise and the noise table."""
 
     registry: Registry
     name: str
@@ -95,10 +95,11 @@ def descents(
     spread: float = SPREAD,
     pipeline: Pipeline | None = None,
 ) -> list[Descent]:
-    """Each sampler's way over the exact score of a cloud, in `evals` evaluations or a few less.
+    """Each sampler's path with the exact score of a cloud, in at most `evals` evaluations.
 
-    schedule: for all; what each prefers, else "trailing", if left out. Raises UserError for what there is
-    not; a plugin that fails leaves the others in. pipeline: a model of points, to walk over its score, too.
+    schedule: for all samplers; by default the one each prefers, else "trailing". pipeline: a model of points,
+    whose learned score every sampler then follows as well. Raises UserError for unknown names and values out
+    of range; a plugin that fails is reported, and the others continue.
     """
     _check(samplers, evals, points)
     infos = [registry.sampler(one) for one in samplers]
@@ -111,9 +112,9 @@ def descents(
 
 
 def learned_denoiser(pipeline: Pipeline) -> Denoise:
-    """What a model of points has learned, as a `denoise` of clouds (1, 2, h, w), without words or guidance.
+    """The denoiser of a model of points, for clouds (1, 2, h, w), without prompt or guidance.
 
-    Raises UserError for a model of anything else.
+    Raises UserError for any other model.
     """
     from core.inference.denoising import build_denoiser
     from core.inference.start import Start
@@ -121,7 +122,7 @@ def learned_denoiser(pipeline: Pipeline) -> Denoise:
 
     if pipeline.model.config.vae.latent_channels != 2:
         raise UserError(
-            f"{pipeline.name} makes pictures: only a model of points can walk beside the exact score"
+            f"{pipeline.name} makes images: only a model of points can be compared with the exact score"
         )
     return build_denoiser(pipeline.model, settings_of(pipeline, prompt="", cfg_scale=1.0), Start())
 
@@ -134,13 +135,13 @@ def reverse_points(
     share: float | None = None,
     **options: Any,
 ) -> ViewResult:
-    """The samplers side by side after a `share` of the way, all of it if left out. Raises UserError."""
+    """The samplers side by side after a `share` of their steps, by default all. Raises UserError."""
     made = descents(registry, samplers, name=name, **options)
     return shown(made, name, options.get("seed", 0), share)
 
 
 def shown(made: Sequence[Descent], name: str, seed: int = 0, share: float | None = None) -> ViewResult:
-    """Ways that were made, drawn after a `share` of each, from 0 to 1."""
+    """Finished paths, drawn up to a `share` of their steps, in [0, 1]."""
     data = cloud(name, KNOWN, seed)[:DRAWN]
     fair = distance(cloud(name, 2000, seed + 1), cloud(name, 2000, seed + 2))
     good = [one for one in made if not one.error]
@@ -148,8 +149,8 @@ def shown(made: Sequence[Descent], name: str, seed: int = 0, share: float | None
         raise UserError(f"no sampler finished: {made[0].error}")
     best = min(good, key=lambda one: one.apart)
     words = [
-        f"Nearest to fresh data is {_title(best)} at its end, {best.apart:.3f} away; two fresh draws of the "
-        f"data are {fair:.3f} apart (sliced Wasserstein-2)."
+        f"Nearest to fresh data is {_title(best)}, at distance {best.apart:.3f}; two fresh draws of the data "
+        f"are {fair:.3f} apart (sliced Wasserstein-2)."
     ]
     words += [one.error for one in made if one.error]
 
@@ -160,16 +161,16 @@ def shown(made: Sequence[Descent], name: str, seed: int = 0, share: float | None
         return figure
 
     numbers = {"cloud": name, "fresh_data_apart": fair, "descents": [one.to_dict() for one in made]}
-    plot = Plot(f"points of {len(good)} samplers on their way from noise to {name}", draw)
+    plot = Plot(f"points of {len(good)} samplers between noise and {name}", draw)
     code = [(f"sampler:{one.sampler}", "") for one in good[:1]]
     return ViewResult(words, numbers, [plot], lambda paper: _film(paper, good, data), code=code)
 
 
 def _check(samplers: Sequence[str], evals: int, points: int) -> None:
     if not samplers:
-        raise UserError("choose a sampler")
+        raise UserError("choose at least one sampler")
     if len(samplers) > MOST_SAMPLERS:
-        raise UserError(f"{len(samplers)} samplers: at most {MOST_SAMPLERS} stand side by side")
+        raise UserError(f"{len(samplers)} samplers: choose at most {MOST_SAMPLERS}")
     for what, value, most in (("evaluations", evals, MOST_EVALS), ("points", points, MOST_POINTS)):
         if not 1 <= value <= most:
             raise UserError(f"{what} {value}: must be between 1 and {most}")
@@ -215,12 +216,12 @@ def _descent(walk: Walk, info: SamplerInfo, score: str, denoise: Denoise) -> Des
 
 
 def _panels(paper: Paper, count: int) -> tuple[Figure, list[Axes]]:
-    """A part of the plane a sampler: so many side by side that all of them are large and fit on a screen."""
+    """One panel per sampler, arranged so that all are large and fit on a screen."""
     across = {1: 1, 2: 2, 3: 3, 4: 2}.get(count, math.ceil(count / 2))
     narrow = min(count, 2)
     shape = 1.2 if paper.narrow and narrow == 2 else {1: 0.6, 2: 0.59}.get(across, 1.1)
     columns = narrow if paper.narrow else across
-    room = (0.35 if paper.narrow else 0.2) * columns / paper.width  # for what stands above and below it
+    room = (0.35 if paper.narrow else 0.2) * columns / paper.width  # for the title above and the label below
     figure, panels = paper.panels(count, across=across, narrow_across=narrow, shape=shape + room)
     for axes in panels:
         paper.plane(axes, REACH, shape)
@@ -228,7 +229,7 @@ def _panels(paper: Paper, count: int) -> tuple[Figure, list[Axes]]:
 
 
 def _trails(paper: Paper, axes: Axes, one: Descent, data: Points, share: float | None) -> None:
-    """The ways of a few points, all points where they are, and the data behind them."""
+    """The paths of a few points, the current state of all points, and the data behind them."""
     last = one.steps if share is None else round(min(max(share, 0.0), 1.0) * one.steps)
     axes.scatter(
         data[:, 0], data[:, 1], s=4, color=paper.ink.quiet, alpha=0.35, linewidths=0, rasterized=True
@@ -250,11 +251,11 @@ def _trails(paper: Paper, axes: Axes, one: Descent, data: Points, share: float |
 
 
 def _title(one: Descent) -> str:
-    return one.title if one.score == EXACT else f"{one.title} over {one.score}"
+    return one.title if one.score == EXACT else f"{one.title} with {one.score}"
 
 
 def _film(paper: Paper, made: Sequence[Descent], data: Points, count: int = 32) -> list[Image.Image]:
-    """All samplers at the same share of their evaluations; between two states on a straight line."""
+    """Frames of all samplers at the same share of their steps, interpolated between states."""
     figure, panels = _panels(paper, len(made))
     points, words = [], []
     for axes, one in zip(panels, made, strict=True):

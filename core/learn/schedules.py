@@ -1,4 +1,4 @@
-"""Noise tables over their timesteps, and the noise levels that each schedule visits in them."""
+"""Noise tables over their timesteps, and the noise levels that each schedule selects from them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def schedules(
     steps: int = 20,
     strength: float = 1.0,
 ) -> ViewResult:
-    """Both: the tables with `betas` standing out, and the schedules' levels in it. Raises UserError."""
+    """The noise tables with `betas` highlighted, and the schedules' levels in it. Raises UserError."""
     upper = noise_tables(betas)
     lower = grids(registry, schedule=schedule, steps=steps, strength=strength, model=table(betas))
     return ViewResult(
@@ -40,7 +40,7 @@ def schedules(
 
 
 def noise_tables(chosen: str = "scaled_linear") -> ViewResult:
-    """alpha-bar, SNR and sigma over t for every way to choose betas that there is. Raises UserError."""
+    """alpha-bar, SNR and sigma over t for every kind of betas. Raises UserError."""
     table(chosen)
     known = tables()
 
@@ -73,8 +73,8 @@ def noise_tables(chosen: str = "scaled_linear") -> ViewResult:
     }
     model = known[chosen]
     words = (
-        f"With {TITLES[chosen]} betas half of the signal's power is gone at t = {half[chosen]}, and at the "
-        f"end {model.alphas_cumprod[-1]:.2g} of it is left, at noise level {model.sigma_max:.3g}."
+        f"With {TITLES[chosen]} betas half of the signal's power is gone at t = {half[chosen]}; at the last "
+        f"timestep {model.alphas_cumprod[-1]:.2g} of it is left, at noise level {model.sigma_max:.3g}."
     )
     return ViewResult([words], {"tables": numbers}, [Plot(words, draw)])
 
@@ -87,22 +87,22 @@ def grids(
     strength: float = 1.0,
     model: NoiseSchedule | None = None,
 ) -> ViewResult:
-    """The levels of every registered schedule on one axis, and what a strength leaves of them.
+    """The levels of every registered schedule on one axis, and those that run at a denoising strength.
 
-    model: the table that they pick from, Stable Diffusion's if left out. Raises UserError for bad values and
-    a schedule that there is not; one that cannot make so many steps is left out of the picture and named.
+    model: the noise table, by default Stable Diffusion's. Raises UserError for bad values and unknown
+    schedules; schedules that cannot make `steps` steps are left out of the plot and named.
     """
     info, own = registry.schedule(schedule), model or table("scaled_linear")
     if not 1 <= steps <= len(own):
         raise UserError(f"steps {steps}: must be between 1 and {len(own)}")
     if not 0 < strength <= 1 or int(steps * strength) < 1:
-        raise UserError(f"strength {strength:g} of {steps} steps: runs none; choose more of one of them")
+        raise UserError(f"strength {strength:g} of {steps} steps: must be in (0, 1] and run at least 1 step")
     chosen = info.sigmas(own, steps)
     made, failed = _all_grids(registry, own, steps)
     start = own.timestep(last_part(chosen, strength)[0])
     words = [f"{info.title}: {strength_words(chosen, strength)}, at t = {start:.0f}."]
     if failed:
-        words.append(f"Left out, for they cannot make {steps} steps here: {', '.join(failed)}.")
+        words.append(f"Left out because they cannot make {steps} steps: {', '.join(failed)}.")
 
     def draw(paper: Paper) -> Figure:
         figure, (left, right) = paper.panels(2, across=2, shape=1.2 if paper.narrow else 0.66)
@@ -119,7 +119,7 @@ def grids(
         "grids": {name: list(levels) for name, levels in made.items()},
         "failed": failed,
     }
-    return ViewResult(words, numbers, [Plot(f"noise levels of every schedule. {words[0]}", draw)])
+    return ViewResult(words, numbers, [Plot(f"Noise levels of every schedule. {words[0]}", draw)])
 
 
 def _all_grids(registry: Registry, model: NoiseSchedule, steps: int) -> tuple[Grids, list[str]]:
@@ -133,7 +133,7 @@ def _all_grids(registry: Registry, model: NoiseSchedule, steps: int) -> tuple[Gr
 
 
 def _marks(paper: Paper, axes: Axes, made: Grids, chosen: str, strength: float) -> None:
-    """A row of marks a schedule, from much noise on the left to little on the right."""
+    """One row of marks per schedule, from high noise on the left to low noise on the right."""
     names = sorted(made, key=lambda name: name == chosen)
     for row, name in enumerate(names):
         levels, run = made[name][:-1], last_part(made[name], strength)[:-1]
@@ -153,14 +153,14 @@ def _marks(paper: Paper, axes: Axes, made: Grids, chosen: str, strength: float) 
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(-0.7, len(names) - 0.3)
     axes.grid(True, axis="y", alpha=0.3)
-    paper.title(axes, "where each schedule steps" + (f", strength {strength:g}" if strength < 1 else ""))
-    paper.labels(axes, "noise level σ, from noise to picture")
+    paper.title(axes, "noise levels of each schedule" + (f", strength {strength:g}" if strength < 1 else ""))
+    paper.labels(axes, "noise level σ, from noise to image")
 
 
 def _curve(paper: Paper, axes: Axes, levels: tuple[float, ...], strength: float, title: str) -> None:
-    """The chosen schedule's levels step by step."""
+    """The chosen schedule's level at each step."""
     skipped = len(levels) - len(last_part(levels, strength))
-    steps = range(len(levels) - 1)  # the last level, 0, has no place on a scale of powers
+    steps = range(len(levels) - 1)  # the last level, 0, cannot be drawn on a log scale
     if skipped:
         axes.axvspan(-0.5, skipped, color=paper.ink.quiet, alpha=0.12, linewidth=0)
         axes.annotate(

@@ -1,4 +1,4 @@
-"""The noise tables that the views compare: the ways to choose betas, as their papers have them."""
+"""The noise tables that the views compare: kinds of betas, with the values of their papers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from core.errors import UserError
 from core.models.config import NoiseConfig
 from core.sampling.schedule import NoiseSchedule
 
-# How people call it -> the keys of `scheduler_config.json`, and where it comes from.
+# name -> the keys of `scheduler_config.json`
 _KNOWN: dict[str, dict[str, Any]] = {
     "linear": {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02},
     "scaled_linear": {"beta_schedule": "scaled_linear"},
@@ -25,7 +25,7 @@ TITLES = {
 
 
 def tables() -> dict[str, NoiseSchedule]:
-    """Every table that models of this project may be trained with, of 1,000 timesteps."""
+    """Every noise table that models can be trained with here, with 1,000 timesteps each."""
     made = {}
     for name, keys in _KNOWN.items():
         try:
@@ -36,7 +36,7 @@ def tables() -> dict[str, NoiseSchedule]:
 
 
 def table(name: str) -> NoiseSchedule:
-    """One of them. Raises UserError with the nearest name for another."""
+    """The table called `name`. Raises UserError with the nearest name if there is none."""
     known = tables()
     if name not in known:
         raise UserError(f"There are no betas {name!r}{hint(name, known)}")

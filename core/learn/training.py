@@ -1,4 +1,4 @@
-"""How a training goes: the loss of each stage over its steps, and the newest samples."""
+"""The progress of a training run: the loss of each stage over its steps, and the newest samples."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 STAGES = {"text": "the text encoder", "vae": "the VAE", "unet": "the UNet"}
-MOST_POINTS = 240  # of a curve: about one a pixel or two
-SMOOTHED = 12  # points that the bold line is a mean of
+MOST_POINTS = 240  # of a curve: about one per pixel or two
+SMOOTHED = 12  # points averaged for the bold line
 
 Points = Sequence[tuple[float, float]]
 
 
 class Curve:
-    """The loss by step: means of equally many steps each, of twice as many whenever points are too many.
+    """The loss by step, as means over `width` steps each; `width` doubles when there are too many points.
 
     It may be read while another thread adds to it.
     """
@@ -33,8 +33,8 @@ class Curve:
         self._sum, self._count = 0.0, 0
 
     def add(self, step: int, loss: float) -> None:
-        """The loss of step `step`, counted from 1. What was there of this step and later ones is
-        forgotten: a run that goes on from an earlier checkpoint makes these again.
+        """Add the loss of step `step`, counted from 1. Drops what was there from this step on, as a run
+        that resumes from an earlier checkpoint makes these steps again.
         """
         if self.points and self.points[-1][0] >= step:
             self.points = [point for point in self.points if point[0] < step]
@@ -48,7 +48,7 @@ class Curve:
             self._halve()
 
     def _halve(self) -> None:
-        """Two points become one, which stands where the second was."""
+        """Merge each two points into one at the position of the second."""
         pairs = zip(self.points[::2], self.points[1::2], strict=False)
         self.points = [(later, (a + b) / 2) for (_, a), (later, b) in pairs]
         self.width *= 2
@@ -56,7 +56,7 @@ class Curve:
 
 @dataclass
 class StageSeen:
-    """What was seen of a stage: its losses, and those on held-out data with the averaged weights."""
+    """A stage so far: its losses, and its losses on held-out data with the averaged weights."""
 
     name: str
     steps: int
@@ -66,13 +66,13 @@ class StageSeen:
 
     @property
     def words(self) -> str:
-        """What it is called in a sentence."""
+        """The stage's name in a sentence."""
         return STAGES.get(self.name, self.name)
 
 
 def training(stages: Sequence[StageSeen], samples: tuple[int, Image, Image] | None = None) -> ViewResult:
-    """The curves of the stages, and (step, raw, averaged): sheets of pictures with either weights."""
-    known = [stage for stage in reversed(stages) if stage.losses.points]  # what trains now comes first
+    """The loss curves of the stages. samples: (step, raw, averaged), contact sheets with either weights."""
+    known = [stage for stage in reversed(stages) if stage.losses.points]  # the stage in training comes first
     words = [sentence for stage in known for sentence in _sentences(stage)]
     parts: list[Plot | ImageRow] = [_plot(stage) for stage in known]
     if samples is not None:
@@ -83,7 +83,7 @@ def training(stages: Sequence[StageSeen], samples: tuple[int, Image, Image] | No
 
 
 def smoothed(points: Points, over: int = SMOOTHED) -> list[tuple[float, float]]:
-    """Each value as the mean of the last `over` ones."""
+    """Each value replaced by the mean of the last `over` values."""
     values = [value for _, value in points]
     means = (values[max(i - over + 1, 0) : i + 1] for i in range(len(values)))
     return [(step, sum(part) / len(part)) for (step, _), part in zip(points, means, strict=True)]

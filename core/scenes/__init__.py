@@ -1,1 +1,1 @@
-"""The synthetic pictures that the embedded model learns from: scenes, how they are drawn, and captions."""
+"""The synthetic images that the embedded model learns from: scenes, how they are drawn, and captions."""

@@ -21,7 +21,7 @@ TRIO_RADII = {"small": 11.0, "medium": 17.0}
 
 
 class Canvas:
-    """A surface of 128 by 128 units on which to draw flat forms; `image()` gives the picture."""
+    """A surface of 128 by 128 units on which to draw flat forms; `image()` gives the image."""
 
     def __init__(self, size: int, paper: Image.Image | RGB) -> None:
         """`paper` is a colour, or a column of pixels (a vertical gradient) to stretch over the surface."""

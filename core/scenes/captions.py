@@ -1,4 +1,4 @@
-"""From a specification to a caption in a person's words, with what can be known from it.
+"""From a specification to a natural caption, with the fields that it states.
 
 Conventions that make short prompts clear: of two things joined by "and" the first is on the left (or above),
 a background named without a pattern is plain, a scene whose hour is not named is mostly by day.

@@ -1,6 +1,6 @@
-"""From a specification to a picture: flat, anti-aliased, never twice quite the same.
+"""From a specification to an image: flat, anti-aliased, never twice quite the same.
 
-Everything is drawn three times as large as asked, in coordinates that call the picture 128 wide and high,
+Everything is drawn three times as large as asked, in coordinates that call the image 128 wide and high,
 and then averaged down, which gives smooth edges without any drawing library beyond Pillow.
 """
 
@@ -27,7 +27,7 @@ from core.scenes.scenery import draw_scene
 
 
 def draw(spec: Spec, rng: random.Random, size: int = UNITS) -> Image.Image:
-    """A picture of `spec`, RGB, `size` by `size`; `rng` gives the small differences between two of them."""
+    """An image of `spec`, RGB, `size` by `size`; `rng` gives the small differences between two of them."""
     if isinstance(spec, Shapes):
         return _draw_shapes(spec, rng, size)
     return draw_scene(spec, rng, size)
@@ -46,7 +46,7 @@ def _draw_shapes(spec: Shapes, rng: random.Random, size: int) -> Image.Image:
 
 
 def layout(spec: Shapes, rng: random.Random) -> list[tuple[float, float, float]]:
-    """Centre and radius (in units of 128 to a picture) of each thing; no two circles of these overlap."""
+    """Centre and radius (in units of 128 to an image) of each thing; no two circles of these overlap."""
     if spec.relation == "inside":
         return _nested(spec, rng)
     radii = {1: LONE_RADII, 2: RADII, 3: TRIO_RADII}[len(spec.things)]

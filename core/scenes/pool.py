@@ -1,6 +1,6 @@
-"""Pictures drawn once and kept in one file, so that training reads instead of drawing.
+"""Images drawn once and kept in one file, so that training reads instead of drawing.
 
-Picture `i` of a pool is a pure function of (seed, split, i): nothing but the pixels has to be stored.
+Image `i` of a pool is a pure function of (seed, split, i): nothing but the pixels has to be stored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from core.scenes.scene import Spec, Split, sample
 
 @dataclass(frozen=True)
 class Pool:
-    """`count` pictures of `size` x `size` from one seed and one split."""
+    """`count` images of `size` x `size` from one seed and one split."""
 
     seed: int
     split: Split
@@ -33,20 +33,20 @@ class Pool:
     size: int = 128
 
     def rng(self, index: int, purpose: str) -> random.Random:
-        """A generator of its own for each picture and purpose."""
+        """A separate generator for each image and purpose."""
         return random.Random(f"{self.seed}/{self.split}/{index}/{purpose}")
 
     @property
     def name(self) -> str:
-        """For files: its split."""
+        """The split, used in file names."""
         return self.split
 
     def caption(self, index: int, purpose: str) -> str:
-        """One of the ways to say what picture `index` shows, the same for the same purpose."""
+        """One of the captions of image `index`, the same for the same purpose."""
         return caption(self.spec(index), self.rng(index, purpose))
 
     def examples(self) -> tuple[str, ...]:
-        """Prompts that make attractive pictures."""
+        """Prompts that make attractive images."""
         return EXAMPLES
 
     def words(self) -> frozenset[str]:
@@ -54,23 +54,23 @@ class Pool:
         return words()
 
     def spec(self, index: int) -> Spec:
-        """What picture `index` shows."""
+        """What image `index` shows."""
         return sample(self.rng(index, "spec"), self.split)
 
     def picture(self, index: int) -> NDArray[np.uint8]:
-        """Picture `index`, (size, size, 3)."""
+        """Image `index`, (size, size, 3)."""
         return np.asarray(draw(self.spec(index), self.rng(index, "draw"), self.size))
 
     def pictures(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """Pictures one after the other, drawn by all cores."""
+        """Images one after the other, drawn by all cores."""
         context = multiprocessing.get_context("spawn")  # forking a process that runs threads may lock it
         with context.Pool(os.cpu_count(), signal.signal, (signal.SIGINT, signal.SIG_IGN)) as workers:
             yield from workers.imap(self.picture, indices, chunksize=64)
 
     def on_disk(self, folder: Path, advance: Callable[[int], object]) -> NDArray[np.uint8]:
-        """All pictures, (count, size, size, 3), mapped from a file in `folder`; drawn there first if need be.
+        """All images, (count, size, size, 3), mapped from a file in `folder`; drawn first if missing.
 
-        `advance` is told of each picture that is drawn.
+        `advance` is called for each drawn image.
         """
         path = folder / f"pictures-{self.split}-{self.seed}-{self.count}x{self.size}.npy"
         shape = (self.count, self.size, self.size, 3)

@@ -1,7 +1,7 @@
-"""What the pictures of the embedded model show: specifications, and how they are chosen at random.
+"""What the images of the embedded model show: specifications, and how they are chosen at random.
 
 A specification says everything that a caption may name and nothing else; the exact position, size and shade
-are left to `drawing.draw`, so that one specification gives many pictures.
+are left to `drawing.draw`, so that one specification gives many images.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ HELD_OUT = frozenset((color, kind) for color in COLORS for kind in KINDS if held
 
 
 def split_of(spec: Spec) -> Split:
-    """The split a picture belongs to: held out as soon as one of its things is."""
+    """The split an image belongs to: held out as soon as one of its things is."""
     return "held_out" if any((t.color, t.kind) in HELD_OUT for t in spec.things) else "seen"
 
 
@@ -107,7 +107,7 @@ def split_of(spec: Spec) -> Split:
 
 
 def sample(rng: random.Random, split: Split | None = None) -> Spec:
-    """A random picture: six in ten are shapes, four in ten scenes."""
+    """A random image: six in ten are shapes, four in ten scenes."""
     return sample_shapes(rng, split) if rng.random() < 0.6 else sample_scene(rng, split)
 
 

@@ -1,4 +1,4 @@
-"""A model's card and its recipe, as they lie in the model's folder."""
+"""The model card and the recipe that are saved in the model's folder."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ RECIPE, CARD = "recipe.toml", "README.md"
 
 
 def recipe_toml(recipe: TrainingRecipe) -> str:
-    """The recipe, every value of it, in the form that `train` reads."""
+    """The recipe with all its values, as TOML that `train` reads."""
     return "\n".join(_tables(dataclasses.asdict(recipe), ())) + "\n"
 
 
 def card(recipe: TrainingRecipe) -> str:
-    """What the model is, how it was made, and how to use it, as Markdown."""
+    """The model card as Markdown: what the model is, how it was trained and how to use it."""
     defaults, knows = recipe.defaults, recipe.words != "none"
     words = (
-        "It makes pictures of what a prompt says." if knows else "It knows no words: leave the prompt empty."
+        "It makes images of what a prompt says." if knows else "It takes no prompts: leave the prompt empty."
     )
     lines = [
         f"# {recipe.name}",
-        f"{words} Trained from nothing with LatentCanvas on `{recipe.data.kind}`, "
+        f"{words} Trained from scratch with LatentCanvas on `{recipe.data.kind}`, "
         f"{recipe.train.unet.steps} steps of {recipe.train.unet.batch} examples; "
         f"it predicts `{recipe.noise.prediction_type}` and works on {_LATENTS[recipe.latents.kind]}.",
         f"It is best at {defaults.width}x{defaults.height} with {defaults.sampler}, {defaults.schedule}, "
         f"{defaults.steps} steps and cfg scale {defaults.cfg_scale:g}.",
-        f"Made again by this recipe, which is also in `{RECIPE}`:",
+        f"This recipe, also in `{RECIPE}`, trains it again:",
         f"```toml\n{recipe_toml(recipe)}```",
     ]
     return "\n\n".join(lines) + "\n"
@@ -40,7 +40,7 @@ _LATENTS = {"vae": "a VAE's latents", "pixels": "pixels", "points": "points in t
 
 
 def _tables(values: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
-    """The plain values of a table, then the tables in it; what is None is left out."""
+    """The plain values of a table, then its sub-tables; None is left out."""
     plain = {key: value for key, value in values.items() if value is not None and not isinstance(value, dict)}
     lines = [f"{key} = {_written(value)}" for key, value in plain.items()]
     for key, value in values.items():
@@ -51,5 +51,5 @@ def _tables(values: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
 
 
 def _written(value: Any) -> str:
-    """Numbers, truth values, texts and lists of them are written in TOML as in JSON."""
+    """Numbers, booleans, strings and lists of them are the same in TOML as in JSON."""
     return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Densities in the plane, about 1 from the middle: what a model of points learns."""
+"""Densities in the plane, with a spread of about 1: the training data of models of points."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def grid(rng: np.random.Generator, count: int) -> Cloud:
 
 
 def letters(rng: np.random.Generator, count: int) -> Cloud:
-    """An L and a C, drawn in lines of even ink."""
+    """The letters L and C, with points spread evenly along their lines."""
     corners = np.array([(-1.7, 1.0), (-1.7, -1.0), (-0.5, -1.0)])
     along = rng.uniform(0, 3.2, count)  # the L's two lines are 2.0 and 1.2 long
     down = np.minimum(along, 2.0)[:, None] / 2.0

@@ -1,4 +1,4 @@
-"""What a run writes down while it learns: losses and figures as lines and as curves, samples."""
+"""The log of a training run: losses and figures as JSON lines, as curves and in TensorBoard; samples."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from core.files import plain_errors, write_whole
 
 
 class Log:
-    """One JSON object a line: the mean loss of every 50 steps, and what `measure` found.
+    """One JSON object per line: the mean loss of every 50 steps, and the figures of `measure`.
 
-    The same goes to TensorBoard, in the folder `tensorboard` beside it, where that is installed; samples too.
-    With `writes` false nothing is written anywhere.
+    TensorBoard, if installed, gets the same and the samples, in the folder `tensorboard` next to the log.
+    With `writes` false nothing is written.
     """
 
     every = 50
@@ -40,15 +40,15 @@ class Log:
             self.board = _board(path.parent / "tensorboard" / path.stem, keep_below)
 
     def seconds(self) -> float:
-        """Time spent on this stage, resumed parts included."""
+        """Time spent on this stage, including the parts before a resume."""
         return round(self.before + time.monotonic() - self.start, 1)
 
     def add(self, loss: Tensor) -> None:
-        """Count the loss of a step for the next mean; it is not looked at yet."""
+        """Add the loss of a step to the next mean, without waiting for its value."""
         self.sum, self.count = self.sum + loss, self.count + 1
 
     def loss(self, step: int) -> None:
-        """Write the mean of the losses since the last time."""
+        """Write the mean of the losses since the last call."""
         mean = round(float(self.sum) / self.count, 6)
         self.write({"step": step, "seconds": self.seconds(), "loss": mean})
         self.sum, self.count = torch.zeros(()), 0
@@ -60,30 +60,30 @@ class Log:
             with plain_errors(self.path.parent / "tensorboard"):
                 for name in sorted(line.keys() - {"step", "seconds"}):
                     self.board.add_scalar(name, line[name], int(line["step"]))
-                self.board.flush()  # it would keep them for two minutes
+                self.board.flush()  # TensorBoard would buffer them for two minutes
 
     def show(self, step: int, picture: bytes) -> None:
-        """Samples, a PNG, on TensorBoard."""
+        """Show samples (a PNG) in TensorBoard."""
         if self.board is not None:
             with plain_errors(self.path.parent / "tensorboard"), Image.open(io.BytesIO(picture)) as image:
                 self.board.add_image("samples", np.asarray(image), step, dataformats="HWC")
                 self.board.flush()
 
     def draw(self, title: str) -> None:
-        """The losses until now as a picture beside the log."""
+        """Save the losses so far as an image next to the log."""
         picture = loss_curve(title, read_lines(self.path))
         if picture is not None:
             write_whole(self.path.with_name(f"{title}-loss.png"), picture)
 
     def close(self) -> None:
         if self.board is not None:
-            with contextlib.suppress(OSError):  # said before, if it matters
+            with contextlib.suppress(OSError):  # `write` has raised before, if it matters
                 self.board.close()
 
 
 def _board(folder: Path, keep_below: int) -> Any:
-    """TensorBoard's writer, which drops what a run that was stopped had written after the step that it goes
-    on from; None where TensorBoard is not installed.
+    """TensorBoard's writer, which drops what a stopped run had written after the step that it resumes
+    from; None if TensorBoard is not installed.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -94,7 +94,7 @@ def _board(folder: Path, keep_below: int) -> Any:
 
 
 def read_lines(path: Path) -> list[dict[str, float]]:
-    """What a log says, up to a line that a killed run left unfinished; nothing where there is none."""
+    """The lines of a log, up to one that a killed run left unfinished; empty if there is no log."""
 
     def read() -> Iterator[dict[str, float]]:
         for line in path.read_text(encoding="utf-8").splitlines():

@@ -1,4 +1,4 @@
-"""A trained model as a folder that this project and diffusers load alike."""
+"""Saves a trained model as a folder that both this project and diffusers load."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def save_model(
     """Write the model: weights as `recipe.weights` says, configurations, tokenizer, notes, card. Returns the
     folder.
 
-    data: what it was trained on; it is opened by the recipe when None.
+    data: the training data; opened from the recipe if None.
     """
     data = _opened(recipe) if data is None else data
     with plain_errors(folder):
@@ -54,7 +54,7 @@ def save_model(
     cells = recipe.pictures.size // vae.config.reduction
     for name, values in part_configs(text.config, vae.config, unet.config, cells).items():
         _json(folder / name / "config.json", values)
-    # Of diffusers' schedulers only the DDPM's knows sigmoid betas.
+    # Only the DDPM scheduler of diffusers knows sigmoid betas.
     kind = "DDPMScheduler" if recipe.noise.beta_schedule == "sigmoid" else "DDIMScheduler"
     noise = {"_class_name": kind, "clip_sample": False, "set_alpha_to_one": False}
     _json(folder / "scheduler" / "scheduler_config.json", noise | dataclasses.asdict(recipe.noise))
@@ -86,7 +86,7 @@ def _weights(module: nn.Module, path: Path, *, small: bool = False) -> None:
 def part_configs(
     text: TextConfig, vae: CoderConfig, unet: UNetConfig, cells: int
 ) -> dict[str, dict[str, Any]]:
-    """What the `config.json` of each part says, by its folder. `cells` is the side of a usual latent."""
+    """The `config.json` of each part, by its folder. `cells` is the usual latent's side."""
     return {
         "text_encoder": {"model_type": "clip_text_model", **dataclasses.asdict(text)},
         "vae": _coder_config(vae),
@@ -114,7 +114,7 @@ def _coder_config(config: CoderConfig) -> dict[str, Any]:
 
 
 def model_index() -> dict[str, Any]:
-    """What diffusers finds the parts by: the classes that it has for them."""
+    """The `model_index.json` for diffusers, with its classes for the parts."""
     return {
         "_class_name": "StableDiffusionPipeline",
         "text_encoder": ["transformers", "CLIPTextModel"],
@@ -129,13 +129,13 @@ def model_index() -> dict[str, Any]:
 
 
 def _opened(recipe: TrainingRecipe) -> Data:
-    """The recipe's data, no more of it than previews take."""
+    """The recipe's data, only as much as previews need."""
     fewer = dataclasses.replace(recipe.pictures, unet=PREVIEW_PICTURES, vae=1)
     return open_set(dataclasses.replace(recipe, pictures=fewer), "train")
 
 
 def _preview(vae: Coder, data: Data) -> list[list[float]]:
-    """The linear map from latents to colours that fits this VAE's own pictures best."""
+    """The linear map from latents to colours that fits this VAE's own images best."""
     if isinstance(vae, Pixels):
         return vae.preview()
     if isinstance(vae, Points) or isinstance(data, PointSet):

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from core.device import has_bfloat16
 
-# Of a polynomial that takes every singular value near 1 in few steps, at the price of not getting there.
+# Coefficients of a polynomial that brings singular values near 1 in few steps, but not exactly to 1.
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
-_LEAST_SIDE = 16  # matrices narrower than this are no better off
+_LEAST_SIDE = 16  # narrower matrices do not gain from Muon
 
 
 class Muon(torch.optim.Optimizer):
@@ -40,7 +40,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # pyrefly: ignore[bad-override]
-        """One step from the gradients that are there."""
+        """One step with the current gradients."""
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is None:

@@ -1,7 +1,7 @@
-"""Several processes that train one model: each computes a part of every batch, the main one writes the files.
+"""Distributed training of one model: each process computes a part of every batch, the main one writes files.
 
-`accelerate launch` starts them, and accelerate carries what they tell each other: averaged gradients, losses,
-and what went wrong. One process alone needs nothing of this, and does not even import it.
+`accelerate launch` starts the processes, and accelerate exchanges averaged gradients, losses and errors. A
+single process does not import accelerate.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from core.training.stage import Stage
 
 T = TypeVar("T")
-# How torchrun (and so accelerate) and the usual MPIs say to a process how many there are.
+# The variables in which torchrun (and so accelerate) and the usual MPIs pass the number of processes.
 _COUNTS = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
-# The others wait while the main process draws pictures or samples; who dies is noticed by the launcher.
+# The others wait while the main process draws images or samples; the launcher notices one that dies.
 _PATIENCE = timedelta(days=2)
 
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of a step's batch a process computes; alone, all of it.
+    """The part of each batch that a process computes; all of it for a single process.
 
     What is random is decided for the whole batch by every process, so the parts are those that one process
     alone would have computed together.
@@ -49,7 +49,7 @@ class Share:
         return slice(first, end) if end > first else slice(0, 1)
 
     def weight(self, batch: int) -> float:
-        """What the mean over a part counts for, so that the mean over processes is the batch's; alone 1.0."""
+        """The weight of a part's mean, so that the mean over processes is the batch's; 1.0 if alone."""
         first, end = self._ends(batch)
         return (end - first) * self.count / batch
 
@@ -58,7 +58,7 @@ class Share:
 
 
 class Processes:
-    """This process among those that train one model; without an accelerator, the only one.
+    """This process among those that train one model; the only one if there is no accelerator.
 
     All of them must make the same calls in the same order.
     """
@@ -72,11 +72,11 @@ class Processes:
 
     @property
     def main(self) -> bool:
-        """Whether this is the one that writes and speaks."""
+        """Whether this process writes the files and reports."""
         return self.share.rank == 0
 
     def each(self, work: Callable[[], T]) -> T:
-        """What `work` gives; a UserError of one process is raised in all of them."""
+        """The result of `work`; a UserError in one process is raised in all of them."""
         if self._accelerator is None:
             return work()
         from accelerate.utils import gather_object
@@ -92,23 +92,23 @@ class Processes:
         return found  # there is one where nothing failed  # pyrefly: ignore[bad-return]
 
     def alone(self, work: Callable[[], T]) -> T | None:
-        """What `work` gives in the main process, for which the others wait; None in these."""
+        """The result of `work` in the main process, for which the others wait; None in the others."""
         return self.each(lambda: work() if self.main else None)
 
     def first(self, work: Callable[[], T]) -> T:
-        """What `work` gives, in the main process before the others: the files that it makes, they find."""
+        """The result of `work`, run first in the main process, so that the others find the files it makes."""
         found = self.alone(work)
         return self.each(lambda: found if self.main else work())  # pyrefly: ignore[bad-return]
 
     def losses(self, stage: Stage) -> Callable[[int], Tensor]:
-        """`stage.loss`, made so that its backward pass averages the gradients over the processes."""
+        """`stage.loss`, wrapped so that its backward pass averages the gradients over the processes."""
         if self._accelerator is None:
             return stage.loss
         wrapped: Callable[[int], Tensor] = self._accelerator.prepare(_Loss(stage))
         return wrapped
 
     def agree(self, loss: Tensor, leave: bool) -> tuple[Tensor, bool]:
-        """The mean of the losses, and whether any process wants to leave: all do so after the same step."""
+        """The mean of the losses, and whether any process wants to stop: all stop after the same step."""
         if self._accelerator is None:
             return loss, leave
         said = torch.stack([loss.float(), torch.full_like(loss, float(leave), dtype=torch.float32)])
@@ -116,7 +116,7 @@ class Processes:
         return said[0], bool(said[1] > 0)
 
     def same(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The main process's tensors, in all of them."""
+        """The tensors of the main process, in all processes."""
         if self._accelerator is None:
             return state
         from accelerate.utils import broadcast
@@ -125,13 +125,13 @@ class Processes:
         return shared
 
     def leave(self) -> None:
-        """Nothing more will be done together."""
+        """End distributed training."""
         if self._accelerator is not None:
             self._accelerator.end_training()
 
 
 class _Loss(nn.Module):
-    """A stage's loss as the forward pass of its weights: it is forward passes that accelerate wraps."""
+    """A stage's loss as the forward pass of a module, because accelerate wraps forward passes."""
 
     def __init__(self, stage: Stage) -> None:
         super().__init__()
@@ -143,10 +143,10 @@ class _Loss(nn.Module):
 
 @contextmanager
 def together(device: str | None) -> Generator[Processes]:
-    """The processes that were started to train one model, on the device of that name or the best one.
+    """The processes that were started to train one model, on the named device or the best one.
 
-    A UserError leaves the main process alone, and the others end without a word: it is said once. Raises
-    UserError when they cannot work together.
+    Only the main process raises a UserError, so that it is reported once; the others exit. Raises UserError
+    if the processes cannot train together.
     """
     count = _started()
     if count == 1:
@@ -161,12 +161,12 @@ def together(device: str | None) -> Generator[Processes]:
     except UserError:
         if main:
             raise
-        # Not as a failure: at the first one the launcher would end the main process in mid-sentence.
+        # Exit code 0: at the first failure the launcher would kill the main process before it reports.
         raise SystemExit(0) from None
 
 
 def _started() -> int:
-    """How many processes were started for this, as their launcher says."""
+    """The number of processes that the launcher started."""
     said = (os.environ.get(name, "") for name in _COUNTS)
     return max([1, *(int(text) for text in said if text.isdecimal())])
 
@@ -184,12 +184,12 @@ def _joined(device: torch.device, count: int) -> Processes:
 
     accelerator = Accelerator(
         cpu=device.type == "cpu",
-        mixed_precision="no",  # the recipe's precision is the stages' own business
+        mixed_precision="no",  # the stages apply the recipe's precision themselves
         kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
     )
     if accelerator.num_processes != count or accelerator.device.type != device.type:
         raise UserError(
-            f"{count} processes were started, but cannot work together on {device.type}: start them with "
-            "`accelerate launch --multi_gpu`, with --device cpu where there are too few GPUs."
+            f"{count} processes were started, but cannot train together on {device.type}: start them with "
+            "`accelerate launch --multi_gpu`, with --device cpu if there are too few GPUs."
         )
     return Processes(accelerator.device, accelerator)

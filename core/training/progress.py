@@ -1,4 +1,4 @@
-"""What a training tells whoever watches it, as it goes."""
+"""Progress messages of a training run."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingProgress:
-    """One thing that happened in the stage `stage`, when `done` of its `steps` steps were done.
+    """An event in stage `stage`, after `done` of its `steps` steps.
 
-    loss: that of the step just made, a scalar without gradient where the network is. figures: what was
-    measured with the averaged weights. samples: a new file of pictures. A message carries one of the three.
+    loss: of the last step, a scalar without gradient on the network's device. figures: what was
+    measured with the averaged weights. samples: a new file of images. A message carries one of the three.
     """
 
     stage: str
@@ -26,4 +26,4 @@ class TrainingProgress:
 
 
 Watch = Callable[[TrainingProgress], None]
-"""Called on the training's own thread, which waits for it: it should be quick, and must not raise."""
+"""A callback on the training thread, which waits for it: it should be quick and must not raise."""

@@ -1,6 +1,6 @@
-"""Runs that were begun and not finished, and the lock that keeps two processes out of one run's folder.
+"""Unfinished runs, and the lock that keeps two processes out of one run's folder.
 
-Nothing here imports torch: the page asks before anything is trained.
+Nothing here imports torch, because the page uses this before any training.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import IO
 from core.errors import UserError
 from core.files import plain_errors
 
-RECIPE = "recipe.json"  # what is trained, every value of it
+RECIPE = "recipe.json"  # the recipe of the run with all its values
 FINISHED = Path("model", "README.md")  # the model's card, which is written last
 LOCK = "training.lock"
 
@@ -24,9 +24,7 @@ def unfinished(runs: Path) -> list[Path]:
     first.
     """
     newest: dict[Path, float] = {}
-    with contextlib.suppress(
-        OSError
-    ):  # no such folder, or one that is not ours to read: nothing to go on with
+    with contextlib.suppress(OSError):  # no such folder, or not readable: nothing to resume
         for folder in runs.iterdir():
             saved = [path.stat().st_mtime for path in folder.glob("*.checkpoint")]
             if saved and (folder / RECIPE).is_file() and not (folder / FINISHED).is_file():
@@ -36,9 +34,9 @@ def unfinished(runs: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def only_one(folder: Path) -> Generator[None]:
-    """Hold the lock of a run's folder. The system lets go of it however the process ends.
+    """Hold the lock of a run's folder. The system releases it however the process ends.
 
-    Raises UserError when another training has it, in this process or in another one.
+    Raises UserError if another training holds it, in this process or another.
     """
     path = folder / LOCK
     with plain_errors(path):
@@ -65,7 +63,7 @@ else:
     import fcntl
 
     def _lock(file: IO[str]) -> bool:
-        """Take the lock; False when someone else has it. File systems without locks have none to take."""
+        """Take the lock; False if someone else has it. True on file systems without locks."""
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -19,13 +19,13 @@ from core.sampling.denoiser import Denoiser, Network
 from core.sampling.loop import run_sampler
 from core.sampling.noise import noise_source, start_noise
 
-SIDE = 384  # of a sheet, about
+SIDE = 384  # approximate side of a sheet in pixels
 _PAPER, _INK, _MARGIN, _TITLE = (255, 255, 255), (40, 44, 52), 8, 18
 
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """How samples are drawn: the model's own defaults, one picture a text, and the seed of the first."""
+    """How samples are drawn: the model's defaults, one image per prompt, and the first one's seed."""
 
     defaults: Defaults
     texts: tuple[str, ...]
@@ -40,7 +40,7 @@ def draw_samples(
     conditional: Tensor,
     unconditional: Tensor,
 ) -> list[Image.Image]:
-    """One picture for each row of `conditional` (B, T, D), as the pipeline would make it."""
+    """One image for each row of `conditional` (B, T, D), as the pipeline would make it."""
     registry, defaults, table = current.registry(), asked.defaults, noise.schedule()
     sampler = registry.sampler(defaults.sampler)
     denoiser = Denoiser(
@@ -64,7 +64,7 @@ def draw_samples(
 
 
 def side_by_side(raw: Sequence[Image.Image], averaged: Sequence[Image.Image]) -> bytes:
-    """Two sheets with titles, as a PNG."""
+    """Two contact sheets with titles, side by side, as a PNG."""
     sheets = [_sheet(pictures) for pictures in (raw, averaged)]
     width, height = sheets[0].size
     whole = Image.new("RGB", (2 * width + 3 * _MARGIN, height + _TITLE + 2 * _MARGIN), _PAPER)
@@ -77,7 +77,7 @@ def side_by_side(raw: Sequence[Image.Image], averaged: Sequence[Image.Image]) ->
 
 
 def apart(whole: Image.Image) -> tuple[Image.Image, Image.Image]:
-    """The two sheets that `side_by_side` put into one picture, without their titles: raw, averaged."""
+    """The two sheets that `side_by_side` put into one image, without their titles: raw, averaged."""
     width, top = (whole.width - 3 * _MARGIN) // 2, _TITLE + _MARGIN
     lefts = (_MARGIN, 2 * _MARGIN + width)
     raw, averaged = (whole.crop((left, top, left + width, whole.height - _MARGIN)) for left in lefts)
@@ -85,7 +85,7 @@ def apart(whole: Image.Image) -> tuple[Image.Image, Image.Image]:
 
 
 def _sheet(pictures: Sequence[Image.Image]) -> Image.Image:
-    """All pictures in rows and columns, small ones enlarged without being smoothed."""
+    """All images in rows and columns, small ones enlarged without smoothing."""
     columns = next(n for n in range(1, 65) if n * n >= len(pictures))
     rows = -(-len(pictures) // columns)
     width, height = pictures[0].size

@@ -1,4 +1,4 @@
-"""What the training loop asks of a stage."""
+"""The interface between the training loop and a stage."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ T = TypeVar("T")
 
 
 class Stage(Protocol):
-    """What the loop trains. `modules` are saved; `loss` and `measure` see them in place."""
+    """A part that the loop trains. `modules` are saved; `loss` and `measure` use them in place."""
 
     name: str
     modules: nn.Module
 
     def loss(self, step: int) -> Tensor:
-        """The loss of step `step`, a scalar that gradients flow from."""
+        """The loss of step `step`, a scalar to backpropagate from."""
 
     def measure(self) -> Mapping[str, float]:
-        """Figures worth a line in the log; called with the averaged weights in place."""
+        """Figures for the log; called with the averaged weights in place."""
 
 
 @runtime_checkable
@@ -32,4 +32,4 @@ class Drawing(Protocol):
     """A stage that can show what it has learned."""
 
     def sample(self) -> list[Image.Image]:
-        """Pictures with the weights that are in place, from the same noise each time; none if it cannot."""
+        """Images with the current weights, from the same noise each time; empty if it cannot draw."""

@@ -1,7 +1,7 @@
 """Trains a model from a recipe: vocabulary, text encoder, VAE, latents, UNet, model folder.
 
 Every stage leaves its result in the run's folder, and a finished stage is not repeated, so a run that was
-stopped anywhere goes on with `resume`. Which stages there are, the recipe says: a model of pixels or points
+stopped anywhere continues with `resume`. Which stages there are, the recipe says: a model of pixels or points
 has no VAE to train, and one without words no text encoder.
 """
 
@@ -67,7 +67,7 @@ def train(
     device: "cpu", "cuda", "mps"; the best one that is there when None. Without `resume` a folder that already
     holds a run is refused, so that nothing is lost. `watch` is told how it goes. Raises UserError, also when
     the folder is in training elsewhere; Cancelled when `stop` is set, after a checkpoint from which `resume`
-    goes on. Processes that `accelerate launch` started train it together.
+    continues. Processes that `accelerate launch` started train it together.
     """
     with together(device) as processes, contextlib.ExitStack() as held:
         recipe = read_recipe(path, overrides)

@@ -1,7 +1,7 @@
 """One training loop for every stage: resumable, averaged, logged.
 
-A stage gives its parameters and a loss for step `k`. All randomness of step `k` comes from (seed, k), so a
-run that was stopped and resumed meets the same batches and the same noise. Where several processes train one
+A stage provides its parameters and a loss for step `k`. All randomness of step `k` comes from (seed, k), so a
+run that was stopped and resumed gets the same batches and the same noise. Where several processes train one
 model, each computes its share of the batch, and the main one alone writes.
 """
 
@@ -47,7 +47,7 @@ class LoopSettings:
     learning_rate: float
     optimizer: Literal["adamw", "muon"] = "adamw"
     warmup: int = 200
-    decay: float = 0.2  # the last part of the run, over which the rate falls to nothing
+    decay: float = 0.2  # the last part of the run, in which the learning rate falls to 0
     weight_decay: float = 0.01
     clip: float = 1.0
     ema: float = 0.9995
@@ -62,9 +62,9 @@ class LoopSettings:
                 raise UserError(f"{name} must be at least 1.")
         rules = {
             "learning_rate must be above 0": self.learning_rate > 0,
-            "clip must be above 0, the most that the gradients' norm may be": self.clip > 0,
+            "clip, the maximum gradient norm, must be above 0": self.clip > 0,
             "ema must be at least 0 and below 1": 0 <= self.ema < 1,
-            "decay must be between 0 and 1, a part of the run": 0 <= self.decay <= 1,
+            "decay, a share of the run, must be between 0 and 1": 0 <= self.decay <= 1,
             "warmup, weight_decay and sample_every must not be negative": min(
                 self.warmup, self.weight_decay, self.sample_every
             )
@@ -76,7 +76,7 @@ class LoopSettings:
 
 
 def home(module: nn.Module) -> torch.device:
-    """Where a module's weights are; the CPU where it has none."""
+    """The device of a module's weights; the CPU if it has none."""
     weight = next(module.parameters(), None)
     return torch.device("cpu") if weight is None else weight.device
 
@@ -126,7 +126,7 @@ def train_stage(
     is told of each step, of what was measured, and of samples.
 
     A checkpoint is written every `save_every` steps, on Ctrl-C and at the end, whole or not at all. In the
-    folder there are also the log, the loss as a picture, and samples every `sample_every` steps. Raises
+    folder there are also the log, the loss as an image, and samples every `sample_every` steps. Raises
     UserError when the loss is not a number, with the last good checkpoint kept; Cancelled, after a
     checkpoint, when `stop` is set.
     """
@@ -162,7 +162,7 @@ def train_stage(
                 raise Cancelled(f"the training was stopped after step {done} of {stage.name}")
             if leave:
                 if processes.main:
-                    progress.write(f"{stage.name}: stopped after step {done}; --resume goes on from there.")
+                    progress.write(f"{stage.name}: stopped after step {done}; --resume continues from there.")
                 raise KeyboardInterrupt
             if done % settings.measure_every == 0 or done == settings.steps:
                 processes.alone(partial(_measure, stage, averaged, log, progress, tell, done))
@@ -172,7 +172,7 @@ def train_stage(
 
 
 def _teller(stage: Stage, settings: LoopSettings, watch: Watch | None) -> Callable[..., None]:
-    """Tells `watch`, where there is one."""
+    """A function that reports to `watch`, if there is one."""
 
     def tell(done: int, **what: Any) -> None:
         if watch is not None:
@@ -193,7 +193,7 @@ def _optimizer(modules: nn.Module, settings: LoopSettings) -> torch.optim.Optimi
 
 @contextlib.contextmanager
 def _interrupts_deferred() -> Generator[list[int]]:
-    """Collects Ctrl-C instead of raising in the middle of a step; the list is true once it was pressed."""
+    """Collect Ctrl-C instead of raising in the middle of a step; the list is empty until then."""
     pressed: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield pressed
@@ -227,7 +227,7 @@ def _one_step(
 
 
 def _with_averaged(stage: Stage, averaged: Averaged, look: Callable[[], T]) -> T:
-    """What `look` finds with the averaged weights in place; then the raw ones are put back."""
+    """The result of `look` with the averaged weights in place; the raw weights are restored after it."""
     raw = {key: value.detach().clone() for key, value in stage.modules.state_dict().items()}
     stage.modules.load_state_dict(averaged.state)
     stage.modules.eval()
@@ -305,16 +305,16 @@ def _restore(
     except Exception as error:  # a cut-off file fails in many ways: in the archive, the pickle or the weights
         raise UserError(
             f"{path} is damaged or of another model ({type(error).__name__}): "
-            "delete it, and this stage starts anew."
+            "delete it to train this stage again."
         ) from error
     if kind != settings.optimizer:
         raise UserError(
-            f"{path} was trained with the optimizer {kind}: resume with it, or start anew with --out."
+            f"{path} was trained with the optimizer {kind}: resume with it, or start a new run with --out."
         )
     asked = [group["weight_decay"] for group in optimizer.param_groups]
     optimizer.load_state_dict(saved["optimizer"])
     for group, weight_decay in zip(optimizer.param_groups, asked, strict=True):
-        group["weight_decay"] = weight_decay  # what is asked for now, as the learning rate is
+        group["weight_decay"] = weight_decay  # the current recipe's value, as for the learning rate
     averaged.state = saved["averaged"]
     step: int = saved["step"]
     return step

@@ -48,7 +48,7 @@ def done(page: Any) -> None:
 def test_a_grid_is_costed_fills_in_and_opens_its_runs(page: Any, site: Site, tmp_path: Path) -> None:
     expect(page.locator(".lc-grid-empty")).to_be_visible()
     fill(page, values_0="4, 8-12 (+4)", values_1="1, 5")
-    expect(page.locator("#compare-cost")).to_contain_text("6 pictures (3 × 2), 48 model evaluations")
+    expect(page.locator("#compare-cost")).to_contain_text("6 images (3 × 2), 48 model evaluations")
     expect(page.locator("#compare-base")).to_contain_text("a red house on a snowy hill")
     page.locator("#compare-start").click()
     expect(page.locator(".lc-grid thead th")).to_have_text(["4", "8", "12"])
@@ -82,7 +82,7 @@ def test_mistakes_are_said_before_anything_runs(page: Any) -> None:
     fill(page, values_0="5, x", values_1="200")
     mistakes = page.locator("#compare-cost li")
     expect(mistakes).to_have_count(2)
-    expect(mistakes.first).to_contain_text("Steps: 'x': is no number and no range")
+    expect(mistakes.first).to_contain_text("Steps: 'x': is not a number or a range")
     expect(mistakes.last).to_contain_text("cfg scale 200.0: must be a number between 0 and 100")
     page.locator("#compare-start").click()
     expect(page.locator("#compare-notice li")).to_have_count(2)
@@ -97,7 +97,7 @@ def test_all_of_a_list_and_words(page: Any) -> None:
     choose(page, 0, "Prompt S/R")
     expect(page.locator("#values-0 textarea")).to_have_value("")
     fill(page, values_0='red, "blue, dark"')
-    expect(page.locator("#compare-cost")).to_contain_text("2 pictures (2 × 1)")
+    expect(page.locator("#compare-cost")).to_contain_text("2 images (2 × 1)")
 
 
 def test_stop_and_a_page_that_comes_back_in_mid_run(open_page: Open, site: Site) -> None:
@@ -122,7 +122,7 @@ def test_a_race_gives_each_the_same_evaluations(page: Any) -> None:
     page.locator("#compare-mode").get_by_text("Equal evaluations").click()
     expect(page.locator("#race-evals")).to_be_visible()
     expect(page.locator("#values-0")).to_be_hidden()
-    expect(page.locator("#compare-cost")).to_contain_text("5 pictures, 99 model evaluations")
+    expect(page.locator("#compare-cost")).to_contain_text("5 images, 99 model evaluations")
     page.locator("#compare-start").click()
     expect(page.locator(".lc-grid-flow li")).to_have_count(5)  # what was there before had no such list
     done(page)
@@ -136,7 +136,7 @@ def test_how_it_looks(open_page: Open, screenshots: Path, name: str, options: di
     page.screenshot(path=screenshots / f"compare-{name}-before.png", full_page=name == "phone")
     choose(page, 1, "Prompt S/R")
     fill(page, values_0="5, 10-20 (+10)", values_1='red, "a dark and rather dirty shade of green", blue')
-    expect(page.locator("#compare-cost")).to_contain_text("9 pictures")
+    expect(page.locator("#compare-cost")).to_contain_text("9 images")
     page.locator("#compare-start").click()
     page.locator(".lc-grid[data-state=running]").wait_for()
     page.screenshot(path=screenshots / f"compare-{name}-running.png", full_page=name == "phone")

@@ -75,7 +75,7 @@ def test_schedules_mark_where_a_strength_starts(page: Any) -> None:
     steps = part.locator("#schedules-steps input[type=number]")
     steps.fill("5")
     steps.press("Tab")
-    expect(part.get_by_role("alert")).to_contain_text("runs none")
+    expect(part.get_by_role("alert")).to_contain_text("run at least 1 step")
     part.locator("#schedules-form").click()
     expect(part.locator(".lc-learn-words")).to_contain_text("Karras: strength 0.5 x 12 = 6 steps")
     expect(part.get_by_role("alert")).to_have_count(0)

@@ -66,7 +66,7 @@ def test_the_best_side_is_the_peer_in_half_precision(job: BenchJob, monkeypatch:
 
 
 def test_a_side_that_fails_is_one_sentence(job: BenchJob, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"latentcanvas could not make the picture: Model .* was not found"):
+    with pytest.raises(UserError, match=r"latentcanvas could not make the image: Model .* was not found"):
         measure("ours", replace(job, model=str(tmp_path / "nothing")))
 
 

@@ -82,7 +82,7 @@ def test_a_grid_of_two_settings(around: Surroundings) -> None:
     assert {(cell.settings.seed, cell.settings.batch) for cell in plan.cells} == {(7, 1)}
     assert plan.label(plan.cells[1]) == "Steps: 10, CFG scale: 7"
     assert (plan.evals, plan.loads, plan.about) == (120, 0, False)
-    assert cost_words(plan, None) == "6 pictures (3 × 2), 120 model evaluations"
+    assert cost_words(plan, None) == "6 images (3 × 2), 120 model evaluations"
 
 
 def test_every_cell_is_a_request_that_makes_its_settings_again(around: Surroundings) -> None:
@@ -162,7 +162,7 @@ def test_sizes(around: Surroundings) -> None:
         ([], ["choose a setting to compare"]),
         ([("", "1, 2")], ["choose a setting to compare"]),
         ([("steps", "")], ["Steps: type its values, for example 10-30 (+5)"]),
-        ([("steps", "0, x, 5, 2000")], ["'x': is no number"]),
+        ([("steps", "0, x, 5, 2000")], ["'x': is not a number"]),
         ([("steps", "0, 5, 2000")], ["steps 0: must be a whole", "steps 2000: must be a whole"]),
         ([("steps", "a"), ("cfg_scale", "b")], ["Steps: 'a'", "CFG scale: 'b'"]),
         ([("cfg_scale", "101")], ["cfg scale 101"]),
@@ -171,9 +171,9 @@ def test_sizes(around: Surroundings) -> None:
         ([("schedule", "kerras")], ["did you mean 'karras'"]),
         ([("model", "tinny")], ["did you mean 'tiny'"]),
         ([("prompt", "green, blue")], ["'green' is in neither prompt"]),
-        ([("prompt", "red")], ["type what takes the place of 'red'"]),
+        ([("prompt", "red")], ["type a comma after 'red'"]),
         ([("prompt", 'red, "open')], ["close the double quotes"]),
-        ([("strength", "0.5, 1")], ["Strength: needs a picture to start from"]),
+        ([("strength", "0.5, 1")], ["Strength: needs an init image"]),
         ([("size", "128")], ["write it as WIDTHxHEIGHT"]),
         ([("size", "128x100")], ["multiple of 8"]),
         ([("option:eta", "5")], ["Option eta must be a number from 0 to 1"]),
@@ -195,13 +195,13 @@ def test_a_sentence_for_each_mistake(
 
 def test_many_mistakes_are_counted(around: Surroundings) -> None:
     said = mistakes(around, ("sampler", ", ".join(f"nothing{i}" for i in range(20))))
-    assert said[-1] == "and 14 more of this kind"
+    assert said[-1] == "and 14 more errors"
 
 
 def test_typed_noise_levels_leave_no_schedule_to_compare(around: Surroundings) -> None:
     base = replace(BASE, sigmas=(10.0, 1.0, 0.0), steps=None)
     assert mistakes(around, ("schedule", "karras"), base=base) == (
-        "Schedule: has no effect, because noise levels are typed; clear them",
+        "Schedule: has no effect while noise levels are typed; clear them",
     )
     assert [cell.evals for cell in grid(around, ("seed", "1, 2"), base=base).cells] == [2, 2]
 

@@ -104,7 +104,7 @@ def test_between_pictures_is_img2img_at_both_ends(pipeline: Pipeline) -> None:
     own = pipeline.generate(prompt=PROMPT, seed=2, strength=0.6, image=pair[1])
     assert redrawn[-1].tobytes() == own.images[0].tobytes()
     drawn(shown)
-    with pytest.raises(UserError, match="runs none"):
+    with pytest.raises(UserError, match="run at least 1 step"):
         between_pictures(pipeline, pair, count=3, strength=0.1)
 
 
@@ -138,7 +138,7 @@ def test_guidance_shows_the_runs_own_estimates_and_pictures(pipeline: Pipeline) 
 
 
 @pytest.mark.parametrize(
-    ("scales", "words"), [((3.0,), "give 2 to 12"), ((3.0, 3.0), "wanted once"), ((1.0, 101.0), "cfg scale")]
+    ("scales", "words"), [((3.0,), "give 2 to 12"), ((3.0, 3.0), "only once"), ((1.0, 101.0), "cfg scale")]
 )
 def test_bad_scales_are_a_sentence(pipeline: Pipeline, scales: tuple[float, ...], words: str) -> None:
     with pytest.raises(UserError, match=words):
@@ -205,8 +205,8 @@ def test_a_model_without_words_cannot_be_guided(pipeline: Pipeline, monkeypatch:
     [
         (1, 3, "^1 prompt: a grid takes 2 to 12$"),
         (13, 2, "^13 prompts: a grid takes 2 to 12$"),
-        (2, 1, "^1 scale: give 2 to 12$"),
-        (11, 6, "^11 prompts at 6 scales are 66 pictures: at most 60$"),
+        (2, 1, "^1 scale: give 2 to 12 scales$"),
+        (11, 6, "^11 prompts at 6 scales are 66 images: at most 60$"),
     ],
 )
 def test_a_grid_of_a_bad_size_is_a_sentence(rows: int, scales: int, words: str) -> None:
@@ -215,7 +215,7 @@ def test_a_grid_of_a_bad_size_is_a_sentence(rows: int, scales: int, words: str) 
 
 
 def test_a_grid_has_no_row_twice() -> None:
-    with pytest.raises(UserError, match="prompts: each is wanted once"):
+    with pytest.raises(UserError, match="prompts: give each prompt only once"):
         check_grid(["one", "one"], [1, 2])
 
 
@@ -251,8 +251,8 @@ def test_ddpm_and_ddim_are_timed_and_measured(pipeline: Pipeline) -> None:
         ("ddim", 4, 4),
     ]
     assert entries[1]["rms"] < entries[2]["rms"]
-    assert shown.words[0].startswith("DDPM asked the network 30 times and took ")
-    assert " DDIM in 20 steps asked 20 times and took " in shown.words[0]
+    assert shown.words[0].startswith("DDPM evaluated the network 30 times in ")
+    assert " DDIM with 20 steps evaluated it 20 times in " in shown.words[0]
     plot = shown.parts[1]
     assert isinstance(plot, Plot)
     figure = plot.draw(Paper())
@@ -263,7 +263,7 @@ def test_ddpm_and_ddim_are_timed_and_measured(pipeline: Pipeline) -> None:
     own = pipeline.generate(prompt=PROMPT, seed=5, sampler="ddim", schedule="trailing", steps=4)
     assert row(shown, 0)[2].tobytes() == own.images[0].tobytes()
     drawn(shown)
-    with pytest.raises(UserError, match="how many steps"):
+    with pytest.raises(UserError, match="at least one number of steps"):
         ddpm_and_ddim(pipeline, ddim_steps=())
 
 

@@ -153,7 +153,7 @@ def test_every_registered_schedule_is_there_and_a_strength_says_where_it_starts(
     assert found.numbers["starts_at"] == last_part(own, 0.5)[0] == own[6]
     assert "strength 0.5 x 12 = 6 steps" in found.words[1]
     assert picture_of(found).height > 500
-    with pytest.raises(UserError, match="no moving picture"):
+    with pytest.raises(UserError, match="no animation"):
         found.gif(Paper())
 
 
@@ -173,7 +173,7 @@ def test_a_schedule_that_fails_is_named_and_left_out(registry: Registry) -> None
     [
         ({"schedule": "karas"}, "did you mean 'karras'"),
         ({"steps": 0}, "steps 0: must be between 1 and 1000"),
-        ({"steps": 4, "strength": 0.2}, "runs none"),
+        ({"steps": 4, "strength": 0.2}, "run at least 1 step"),
         ({"strength": 1.5}, "strength 1.5"),
         ({"betas": "x"}, "There are no betas 'x'"),
     ],
@@ -247,7 +247,7 @@ def test_a_model_that_has_learned_the_exact_score_walks_as_it_does(registry: Reg
     np.testing.assert_allclose(learned.states[-1], ours.states[-1], atol=1e-2)
     assert picture_of(shown([ours, learned], "grid")).width == 1000
     config.vae.latent_channels = 4
-    with pytest.raises(UserError, match="mine makes pictures"):
+    with pytest.raises(UserError, match="mine makes images"):
         descents(registry, ["ddim"], **asked, pipeline=pipeline)
 
 
@@ -263,7 +263,7 @@ def test_a_part_of_the_way_is_drawn_and_filmed(registry: Registry) -> None:
 @pytest.mark.parametrize(
     ("samplers", "more", "words"),
     [
-        ([], {}, "choose a sampler"),
+        ([], {}, "choose at least one sampler"),
         (["dim"], {}, "did you mean 'ddim'"),
         (["ddim"] * 9, {}, "at most 8"),
         (["ddim"], {"evals": 0}, "evaluations 0"),

@@ -111,7 +111,7 @@ def test_a_single_file_cannot_hold_them(folders: dict[str, Path], tmp_path: Path
 def test_the_model_lies_beside_its_card_and_its_recipe(folders: dict[str, Path]) -> None:
     card = (folders["grey"] / "README.md").read_text()
     assert (folders["grey"] / "recipe.toml").read_text() in card
-    assert "knows no words" in card
+    assert "takes no prompts" in card
 
 
 def test_pixels_are_the_picture() -> None:

@@ -117,16 +117,16 @@ def test_mnist_is_read_as_it_is_distributed(mnist: Path) -> None:
         (
             "train-images-idx3-ubyte.gz",
             gzip.compress(b"\0\0\x0b\3" + b"\0" * 12, mtime=0),
-            "is no idx file of bytes",
+            "is not an idx file of bytes",
         ),
-        ("train-labels-idx1-ubyte", idx(np.arange(5, dtype=np.uint8))[:-1], "cut off or damaged: it says 5"),
-        ("train-labels-idx1-ubyte", idx(np.arange(4, dtype=np.uint8)), "5 pictures and 4 labels"),
-        ("train-labels-idx1-ubyte", idx(np.full(5, 77, dtype=np.uint8)), "no digits"),
-        ("train-labels-idx1-ubyte", b"", "is no idx file"),
+        ("train-labels-idx1-ubyte", idx(np.arange(5, dtype=np.uint8))[:-1], "cut off or damaged: it declares 5"),
+        ("train-labels-idx1-ubyte", idx(np.arange(4, dtype=np.uint8)), "5 images, 4 labels"),
+        ("train-labels-idx1-ubyte", idx(np.full(5, 77, dtype=np.uint8)), "not digits"),
+        ("train-labels-idx1-ubyte", b"", "is not an idx file"),
         (
             "train-images-idx3-ubyte.gz",
             gzip.compress(idx(np.zeros((0, 28, 28), np.uint8)), mtime=0),
-            "0 pictures and 5 labels",
+            "0 images, 5 labels",
         ),
     ],
 )
@@ -142,7 +142,7 @@ def test_missing_and_corrupt_idx_files(mnist: Path, name: str, content: bytes | 
 def test_idx_files_without_pictures(mnist: Path) -> None:
     (mnist / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(np.zeros((0, 28, 28), np.uint8))))
     (mnist / "train-labels-idx1-ubyte").write_bytes(idx(np.zeros(0, np.uint8)))
-    with pytest.raises(UserError, match="hold no pictures"):
+    with pytest.raises(UserError, match="hold no images"):
         mnist_set(mnist, "train", 1, 5, 28)
 
 
@@ -184,9 +184,9 @@ def test_a_folder_of_pictures_with_classes_and_captions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ({}, "holds no pictures"),
+        ({}, "holds no images"),
         ({"a.png": b"no picture"}, r"a\.png.* not an image of a known format"),
-        ({"a.txt": b"words"}, "holds no pictures"),
+        ({"a.txt": b"words"}, "holds no images"),
     ],
 )
 def test_a_folder_without_pictures(tmp_path: Path, content: dict[str, bytes], words: str) -> None:
@@ -194,7 +194,7 @@ def test_a_folder_without_pictures(tmp_path: Path, content: dict[str, bytes], wo
         (tmp_path / name).write_bytes(data)
     with pytest.raises(UserError, match=words):
         folder_set(tmp_path, "train", 1, 10, 16)
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         folder_set(tmp_path / "nowhere", "train", 1, 10, 16)
 
 

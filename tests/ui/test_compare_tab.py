@@ -67,7 +67,7 @@ def finish(tab: CompareTab) -> None:
 
 def test_the_cost_is_said_before_it_starts(tab: CompareTab) -> None:
     words, cost = tab.on_plan(ANN, *values(("steps", "1-3"), ("cfg_scale", "1, 2")))
-    assert "6 pictures (3 × 2), 12 model evaluations" in cost
+    assert "6 images (3 × 2), 12 model evaluations" in cost
     assert "<b>a red circle</b>, DDIM, 2 steps, 64×64, one random seed for all" in words
     assert "from a picture" in tab.on_plan(ANN, *values(("strength", "0.5, 1"), prompt="pictured"))[0]
 

@@ -19,7 +19,7 @@ _FILES = {"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("
 
 
 def cifar_set(folder: Path, part: Literal["train", "test"], seed: int, count: int, size: int) -> PictureSet:
-    """Up to `count` pictures of the folder, `size` a side. Raises UserError for missing and damaged files."""
+    """Up to `count` images of the folder, `size` a side. Raises UserError for missing and damaged files."""
     rows: list[NDArray[np.uint8]] = []
     for name in _FILES[part]:
         if sum(map(len, rows)) < count:
@@ -40,10 +40,10 @@ def _rows(path: Path) -> NDArray[np.uint8]:
             "--set data.path=DIR."
         ) from None
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): get it again.") from None
+        raise UserError(f"{path} cannot be read ({error.strerror}): download it again.") from None
     table = np.frombuffer(data[: len(data) // _ROW * _ROW], np.uint8).reshape(-1, _ROW)
     if not len(data) or len(data) % _ROW or table[:, 0].max() >= len(NAMES):
-        raise UserError(f"{path} is cut off, damaged or not of the binary version: get it again.")
+        raise UserError(f"{path} is cut off, damaged or not of the binary version: download it again.")
     return table
 
 

@@ -142,7 +142,7 @@ def digit_set(name: str, seed: int, count: int, size: int) -> PictureSet:
 
 
 def _hand(rng: random.Random, side: int) -> Callable[[float, float], Point]:
-    """A slanted, turned and stretched square, about two thirds of the picture wide."""
+    """A slanted, turned and stretched square, about two thirds of the image wide."""
     slant, turn = rng.gauss(0.1, 0.14), rng.gauss(0, 0.09)
     wide, high = rng.uniform(0.58, 0.82), rng.uniform(0.66, 0.8)
     across, down = rng.gauss(0, 0.025), rng.gauss(0, 0.025)

@@ -1,4 +1,4 @@
-"""Any folder of pictures: captions from `.txt` files beside them, else from the sub-folders' names."""
+"""Any folder of images: captions from `.txt` files next to them, else from the names of sub-folders."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from core.images.source_images import read_picture
 from core.training.sets.labelled import NO_WORDS, PictureSet, name_captions
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-_HELD_OUT = 20  # one picture of so many is kept for measuring, where there are that many
+_HELD_OUT = 20  # every 20th image is held out for measuring, if there are at least twice as many
 
 
 def folder_set(folder: Path, part: Literal["train", "test"], seed: int, count: int, size: int) -> PictureSet:
-    """Up to `count` pictures, cut to a square of `size`. Raises UserError where there is none, and for a
-    picture or a caption that cannot be read.
+    """Up to `count` images, cut to a square of `size`. Raises UserError where there is none, and for a
+    image or a caption that cannot be read.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder} is no folder: name one of pictures with --set data.path=DIR.")
+        raise UserError(f"{folder} is not a folder: name a folder of images with --set data.path=DIR.")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:
-        raise UserError(f"{folder} holds no pictures ({', '.join(SUFFIXES[:4])}): put some there.")
+        raise UserError(f"{folder} holds no images ({', '.join(SUFFIXES[:4])}): put some there.")
     if len(paths) >= 2 * _HELD_OUT:
         paths = [path for i, path in enumerate(paths) if (i % _HELD_OUT == 0) == (part == "test")]
     paths = paths[:count]
@@ -38,7 +38,7 @@ def folder_set(folder: Path, part: Literal["train", "test"], seed: int, count: i
 
 
 def _captions(path: Path, folder: Path) -> tuple[str, ...]:
-    """The lines of the `.txt` beside the picture, each a caption; else what its class may be called."""
+    """Captions: the lines of the `.txt` next to the image, else names of its class."""
     text = path.with_suffix(".txt")
     if text.is_file():
         try:

@@ -1,4 +1,4 @@
-"""Pictures in memory, each with the captions that fit it: what every data set but the scenes becomes."""
+"""Images in memory, each with the captions that fit it: the form of every data set but scenes and points."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ NO_WORDS = ("",)
 
 @dataclass(frozen=True, eq=False)
 class PictureSet:
-    """Pictures (N, size, size, 3) or in grey (N, size, size), and for each of them what it may be called.
+    """Images (N, size, size, 3) or in grey (N, size, size), and the captions of each.
 
-    captions: the choices, by label; labels: which of them each picture has, (N,). name: for files.
+    captions: the choices, by label; labels: which of them each image has, (N,). name: for files.
     """
 
     name: str
@@ -32,16 +32,16 @@ class PictureSet:
 
     @property
     def size(self) -> int:
-        """The side of a picture."""
+        """The side of an image in pixels."""
         return int(self.stored.shape[1])
 
     def caption(self, index: int, purpose: str) -> str:
-        """One of the ways to say what picture `index` is, the same for the same purpose."""
+        """One of the captions of image `index`, the same for the same purpose."""
         rng = random.Random(f"{self.seed}/{self.name}/{index}/{purpose}")
         return rng.choice(self.captions[int(self.labels[index])])
 
     def pictures(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """Pictures one after the other, (size, size, 3)."""
+        """Images one after the other, (size, size, 3)."""
         for index in indices:
             picture = self.stored[index]
             yield picture if picture.ndim == 3 else np.repeat(picture[:, :, None], 3, axis=2)
@@ -53,19 +53,19 @@ class PictureSet:
         return tuple(names[::step][:10])
 
     def words(self) -> frozenset[str]:
-        """Every word of the captions, in small letters."""
+        """Every word of the captions, in lower case."""
         return frozenset(
             word for choices in self.captions for text in choices for word in text.lower().split()
         )
 
 
 def digit_captions() -> list[tuple[str, ...]]:
-    """What the ten digits are called."""
+    """Captions for the ten digits."""
     return [(str(i), name, _one(name), f"the digit {i}") for i, name in enumerate(DIGITS)]
 
 
 def name_captions(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """What classes with names are called: "cat", "a cat"."""
+    """Captions for named classes: "cat", "a cat"."""
     return [(name, _one(name)) for name in names]
 
 

@@ -24,11 +24,11 @@ def mnist_set(folder: Path, part: Literal["train", "test"], seed: int, count: in
     pictures = read_idx(_find(folder, f"{_NAMES[part]}-images-idx3-ubyte"), 3)[:count]
     labels = read_idx(_find(folder, f"{_NAMES[part]}-labels-idx1-ubyte"), 1)[:count]
     if len(pictures) != len(labels):
-        raise UserError(f"{folder}: {len(pictures)} pictures and {len(labels)} labels: get the files again.")
+        raise UserError(f"{folder}: {len(pictures)} images, {len(labels)} labels: download the files again.")
     if len(labels) == 0:
-        raise UserError(f"{folder}: its idx files hold no pictures: get the files again.")
+        raise UserError(f"{folder}: its idx files hold no images: download them again.")
     if labels.max() > 9:
-        raise UserError(f"{folder}: its labels are no digits: get the files again.")
+        raise UserError(f"{folder}: its labels are not digits: download the files again.")
     fitted = np.stack([fit_grey(picture, size) for picture in pictures])
     return PictureSet(f"mnist-{part}", seed, fitted, labels.astype(np.int64), digit_captions())
 
@@ -40,16 +40,16 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     data = _bytes(path)
     head = 4 + 4 * dimensions
     if len(data) < head or data[:4] != bytes((0, 0, _UNSIGNED_BYTE, dimensions)):
-        raise UserError(f"{path} is no idx file of bytes in {dimensions} dimensions: get it again.")
+        raise UserError(f"{path} is not an idx file of bytes in {dimensions} dimensions: download it again.")
     shape = struct.unpack(f">{dimensions}I", data[4:head])
     if len(data) - head != int(np.prod(shape, dtype=object)):
         due = " x ".join(map(str, shape))
-        raise UserError(f"{path} is cut off or damaged: it says {due} and holds {len(data) - head}.")
+        raise UserError(f"{path} is cut off or damaged: it declares {due} and holds {len(data) - head}.")
     return np.frombuffer(data, np.uint8, offset=head).reshape(shape)
 
 
 def fit_grey(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """A square picture in grey at another size; black around it where there is a little more room, as is
+    """A square image in grey at another size; black around it where there is a little more room, as is
     usual for 28 in 32.
     """
     side = picture.shape[0]
@@ -62,7 +62,7 @@ def fit_grey(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def _find(folder: Path, name: str) -> Path:
-    """The file, plain or compressed, by either of its usual names."""
+    """The path of a file, plain or compressed, under either of its usual names."""
     for written in (name, name.replace("-idx", ".idx")):
         for suffix in ("", ".gz"):
             path = folder / f"{written}{suffix}"
@@ -78,4 +78,4 @@ def _bytes(path: Path) -> bytes:
     try:
         return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read ({error}): get it again.") from None
+        raise UserError(f"{path} cannot be read ({error}): download it again.") from None

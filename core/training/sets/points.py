@@ -1,4 +1,4 @@
-"""Points of a density in the plane, each a cloud of its own."""
+"""Points of a density in the plane, each a cloud of one point."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PointSet:
         return self.density
 
     def latents(self) -> NDArray[np.float32]:
-        """Each point as a cloud of its own, (count, 2, 1, 1)."""
+        """Each point as a cloud of one point, (count, 2, 1, 1)."""
         points = DENSITIES[self.density](np.random.default_rng(self.seed), self.count)
         return points.astype(np.float32)[:, :, None, None]
 

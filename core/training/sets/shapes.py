@@ -10,13 +10,13 @@ from core.scenes.drawing import draw
 from core.scenes.scene import COLORS, SHAPE_KINDS, Shapes, Thing
 from core.training.sets.labelled import PictureSet
 
-# Colours that a small picture keeps apart, of the shapes and of what is behind them.
+# Colours of shapes and backgrounds that can be told apart in a small image.
 INKS = ("red", "yellow", "green", "blue", "purple", "white")
 PAPERS = ("black", "gray", "brown")
 
 
 def shape_set(name: str, seed: int, count: int, size: int) -> PictureSet:
-    """`count` pictures; the label is colour and kind."""
+    """`count` images; the label is colour and kind."""
     names = [(ink, kind) for ink in INKS for kind in SHAPE_KINDS]
     labels = np.random.default_rng(seed).integers(len(names), size=count)
     assert all(color in COLORS for color in (*INKS, *PAPERS))

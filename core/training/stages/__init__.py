@@ -1,1 +1,1 @@
-"""The stages of a training, each a network of its own."""
+"""The stages of a training, each with its own network."""

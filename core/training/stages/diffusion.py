@@ -63,7 +63,7 @@ class DiffusionLoss:
 
 
 class Captioned(Protocol):
-    """What the stage has to know of its data beside the latents."""
+    """What the stage has to know of its data, apart from the latents."""
 
     @property
     def seed(self) -> int: ...
@@ -75,7 +75,7 @@ class Captioned(Protocol):
 class DiffusionStage:
     """Trains a UNet that predicts epsilon, v or x0, on stored latents and fresh captions of them.
 
-    joint: the text encoder learns with it, and is in `modules` beside it. wordless: every caption is the
+    joint: the text encoder learns with it, and is in `modules` next to it. wordless: every caption is the
     empty one. coder, asked: how samples are drawn; none are where they are not given. share: the part of each
     batch that this process computes.
     """
@@ -175,7 +175,7 @@ def _attention(device: torch.device) -> AbstractContextManager[object]:
     """On a CPU the plain kernel: the fused one spends a third of a step in its backward pass there. Elsewhere
     torch chooses.
 
-    The choice is one for the whole process. On a thread beside others it is left alone, for pictures that are
+    The choice is one for the whole process. On a thread among others it is left alone, for pictures that are
     made meanwhile would come out with other last digits.
     """
     alone = threading.current_thread() is threading.main_thread()

@@ -1,6 +1,6 @@
 """An encoder that need not be trained: the principal components of blocks of pixels.
 
-Of all linear maps to so many numbers a block, this one keeps the most of the pictures (Pearson 1901;
+Of all linear maps to that many numbers a block, this one keeps the most of the pictures (Pearson 1901;
 Jolliffe 2002, section 3.2). Its first channels are a small picture in colours, the rest are finer and finer
 detail, each at its natural size, so that a diffusion model on them decides what is where before it draws
 edges, as it does on pixels. What is lost between the blocks' numbers and the pixels, the decoder learns to
@@ -67,7 +67,7 @@ def _check(vae: AutoencoderKL) -> None:
     if config.block_out_channels[-1] == config.block_out_channels[-2]:
         raise UserError("the last two of vae.block_out_channels must differ for a principal encoder.")
     if config.block_out_channels[-2] < config.latent_channels:
-        raise UserError("vae.block_out_channels are too narrow for so many vae.latent_channels.")
+        raise UserError("vae.block_out_channels are too narrow for that many vae.latent_channels.")
 
 
 def _components_a_group(vae: AutoencoderKL) -> int:
@@ -88,7 +88,7 @@ def _gather(convolution: nn.Conv2d, x: Tensor, wanted: int) -> None:
     mean = cells.mean(0)
     _, vectors = torch.linalg.eigh((cells - mean).T @ (cells - mean))
     basis = vectors.flip(1)[:, :wanted].T  # (wanted, 4C), the widest first
-    basis = basis * basis.sum(1, keepdim=True).sign()  # a sign of its own, not the solver's
+    basis = basis * basis.sum(1, keepdim=True).sign()  # its own sign, not the solver's
     convolution.weight[:wanted, :count, :2, :2] = basis.view(wanted, count, 2, 2).float()
     bias[:wanted] = (-basis @ mean).float()
 
@@ -96,7 +96,7 @@ def _gather(convolution: nn.Conv2d, x: Tensor, wanted: int) -> None:
 def _read_out(vae: AutoencoderKL, entry: ResnetBlock, deviations: Tensor, spread: float) -> None:
     """The rest of the encoder: components (with these deviations) past the last norm and SiLU, unchanged.
 
-    Each stands there as +z and -z beside constants, so that the mean of its group is 0 and the variance the
+    Each stands there as +z and -z next to constants, so that the mean of its group is 0 and the variance the
     constants'; and silu(z) - silu(-z) = z.
     """
     encoder, count, groups = vae.encoder, len(deviations), vae.config.norm_num_groups
