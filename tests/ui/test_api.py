@@ -122,9 +122,9 @@ def test_what_is_wrong_is_said_in_a_sentence(client: Client) -> None:
     assert "'stepps' is not known" in refusal(client, "txt2img", "x", more={"stepps": 3})
     assert "owner" in refusal(client, "txt2img", "x", owner="short")
     assert "image: is missing" in refusal(client, "img2img", None, "x")
-    assert "this page runs at most 500" in refusal(client, "txt2img", "x", steps=501)
+    assert "must be at most 500" in refusal(client, "txt2img", "x", steps=501)
     assert "at most 16384 pixels" in refusal(client, "txt2img", "x", width=256, height=256)
-    assert "this page makes at most 2" in refusal(client, "txt2img", "x", batch=3)
+    assert "must be at most 2" in refusal(client, "txt2img", "x", batch=3)
     assert "limit must be" in refusal(client, "history", "", "", 0)
 
 

@@ -182,13 +182,13 @@ def test_other_weights_and_a_missing_device_are_warned_of(
     monkeypatch.setattr(pipeline, "sha256", "1" * 64)
     code, _, err = run(capsys, "generate", "--from", "outputs/000001.png")
     assert code == 0
-    assert "warning: the picture was made with other weights of fake" in err
+    assert "warning: the image was made with other weights of fake" in err
 
     recipe = read_recipe("outputs/000001.png")
     monkeypatch.setattr("core.recipes.png.read_recipe", lambda _: recipe_on(recipe, "xpu"))
     code, _, err = run(capsys, "generate", "--from", "outputs/000001.png")
     assert code == 0
-    assert "warning: the picture was made on xpu" in err
+    assert "warning: the image was made on xpu" in err
     assert pipeline.loaded[-1] == ("fake", None, None)
 
 

@@ -78,7 +78,9 @@ def test_star(history: History, capsys: Capture) -> None:
 
 def test_delete_asks_first(history: History, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     said = failure(capsys, "history", "delete", "2")
-    assert said.startswith("nobody is there to ask: add --yes to delete 1 run with 2 pictures (000002.png, 0")
+    assert said.startswith(
+        "cannot ask without a terminal: add --yes to delete 1 run with 2 images (000002.png, 0"
+    )
     monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     assert run(capsys, "history", "delete", "2")[0] == 130

@@ -252,7 +252,7 @@ def test_a_race_as_a_table_and_as_markdown(
         (("--evals", "0"), "1 evaluation or more"),
         (("--batch", "0"), "batch"),
         (("--reference-steps", "5000"), "steps"),
-        (("--sheet", "sheet.jpg"), "give sheet.jpg the ending .png"),
+        (("--sheet", "sheet.jpg"), "--sheet sheet.jpg: must end in .png"),
     ],
 )
 def test_a_race_refuses_before_a_model_is_loaded(

@@ -72,7 +72,7 @@ def test_what_there_is_not(capsys: Capture, options: tuple[str, ...]) -> None:
     _, file = made(capsys, "a house", *options, "--cfg-scale", "1", "--keep-steps")
     assert "must be one of" in failure(capsys, "steps", str(file), "--view", "blue")
     assert "had no guidance" in failure(capsys, "steps", str(file), "--view", "difference")
-    assert "the run made 1" in failure(capsys, "steps", str(file), "--image", "2")
+    assert "must be between 1 and 1" in failure(capsys, "steps", str(file), "--image", "2")
     assert "there is no such file of steps" in failure(capsys, "steps", "none.steps.safetensors")
 
 

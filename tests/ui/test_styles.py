@@ -131,7 +131,7 @@ def test_a_preset_holds_only_what_a_file_can(store: Styles, values: dict[str, ob
 def test_a_damaged_file_is_said_and_set_aside_not_overwritten(store: Styles, damage: bytes) -> None:
     store.path.parent.mkdir()
     store.path.write_bytes(damage)
-    assert "is no file of styles" in store.trouble
+    assert "is not a styles file" in store.trouble
     assert store.styles() == []
     store.save_style(NIGHT)
     assert (store.styles(), store.trouble) == ([NIGHT], "")

@@ -78,7 +78,7 @@ def test_a_plugin_walks_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     ("arguments", "words"),
     [
         (("forward",), "say where to write the picture"),
-        (("forward", "--out", "x.jpg"), "give it the ending .png, or .gif"),
+        (("forward", "--out", "x.jpg"), "must end in .png, or .gif"),
         (("schedules", "--out", "x.gif"), "this view does not move"),
         (("forward", "--theme", "blue", "--json"), "must be light or dark"),
         (("forward", "--cloud", "moon", "--json"), "did you mean 'moons'"),
