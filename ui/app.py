@@ -98,7 +98,7 @@ def serve(options: PageOptions, load: Callable[[str], PagePipeline] | None = Non
         if threading.current_thread() is threading.main_thread():  # SIGTERM stops it as Ctrl+C does
             signal.signal(signal.SIGTERM, signal.default_int_handler)
         _settle_gradio(temporary)
-        with _few_collections():
+        with _no_collections():
             import_gradio()
             page, jobs = _page(options, store, load or (lambda name: _load(options, store, name)))
             if page_settings.share:  # a link takes a while, and the page is usable before
@@ -158,7 +158,7 @@ def _settle_gradio(temporary: str) -> None:
 
 
 @contextlib.contextmanager
-def _few_collections() -> Generator[None]:
+def _no_collections() -> Generator[None]:
     """No garbage collection while Gradio is imported: its objects stay, and collecting takes a sixth of the
     time.
     """

@@ -70,6 +70,6 @@ def test_bad_input_is_one_sentence(
 ) -> None:
     assert "No such file" in failure(capsys, "recipe", str(tmp_path / "no.png"))
     feed(monkeypatch, b"\x89PNG\r\n\x1a\n")
-    assert failure(capsys, "recipe", "-") == ("standard input is not text: give an image by its file name")
+    assert failure(capsys, "recipe", "-") == "standard input is not text: give an image by its file name"
     feed(monkeypatch, b"")
     assert "there is no text" in failure(capsys, "recipe", "-")

@@ -105,7 +105,7 @@ class Api:
     ) -> AsyncIterator[Progress]:
         """Generate images from an init image. Answers after each step, and finally with the image files."""
         asked = _request(locals())
-        async for progress in self._run(owner, asked, model, previews, image=_needed(image, "image")):
+        async for progress in self._run(owner, asked, model, previews, image=_required(image, "image")):
             yield progress
 
     async def inpaint(
@@ -135,7 +135,7 @@ class Api:
     ) -> AsyncIterator[Progress]:
         """Repaint the masked part of an image. Answers after each step, and finally with the image files."""
         asked = _request(locals())
-        pictures = {"image": _needed(image, "image"), "mask": uploaded(mask, "mask")}
+        pictures = {"image": _required(image, "image"), "mask": uploaded(mask, "mask")}
         async for progress in self._run(owner, asked, model, previews, **pictures):
             yield progress
 
@@ -151,13 +151,13 @@ class Api:
             raise UserError(f"model {shown(model)}: is not installed{hint(model, known)}")
         job = self._jobs.submit_run(self._owner(owner), asked, model=model, **pictures)
         try:
-            async for progress in self._watched(job, previews):
+            async for progress in self._progress_of(job, previews):
                 yield progress
         finally:
             if not job.ended.is_set():  # the client has disconnected
                 self._jobs.cancel(job.owner, job.id)
 
-    async def _watched(self, job: Job, previews: bool) -> AsyncIterator[Progress]:
+    async def _progress_of(self, job: Job, previews: bool) -> AsyncIterator[Progress]:
         """An answer for each step, without a waiting thread per run: hundreds may be queued."""
         shown, next_preview = 0, 0.0
         yield self._progress(job)
@@ -223,11 +223,11 @@ class Api:
 
     def samplers(self) -> list[dict[str, Any]]:
         """The samplers: name, title, order, evaluations per step, options with their ranges, plugin."""
-        return [_plain(info) for info in self._registry.samplers.values()]
+        return [_as_dict(info) for info in self._registry.samplers.values()]
 
     def schedules(self) -> list[dict[str, Any]]:
         """The noise schedules: name, title, plugin."""
-        return [_plain(info) for info in self._registry.schedules.values()]
+        return [_as_dict(info) for info in self._registry.schedules.values()]
 
     def models(self) -> list[dict[str, Any]]:
         """The installed models, and which of them is loaded."""
@@ -281,14 +281,14 @@ def _request(values: Mapping[str, Any]) -> Request:
     return Request.from_mapping({**given, **more})
 
 
-def _needed(file: object, what: str) -> Any:
+def _required(file: object, what: str) -> Any:
     path = uploaded(file, what)
     if path is None:
         raise UserError(f"{what}: is missing; send it with handle_file of gradio_client")
     return path
 
 
-def _plain(info: Any) -> dict[str, Any]:
+def _as_dict(info: Any) -> dict[str, Any]:
     """The fields of a registered sampler or schedule, ready for JSON, without its function."""
     fields = {f.name: getattr(info, f.name) for f in dataclasses.fields(info) if f.name != "function"}
     if "options" in fields:

@@ -23,7 +23,7 @@ HELP = {
     "mask": "White is repainted, black is kept; not needed if `more` has outpaint.",
     "strength": "Denoising strength in (0, 1]; 1 ignores the input image.",
     "mask_blur": "Blur of the mask's edge, in pixels.",
-    "only_masked": "Inpaint at full size only the masked area, with this many pixels of padding.",
+    "only_masked": "Inpaint only the masked area, at full resolution, with this padding in pixels.",
     "masked_content": "What the masked area starts from: original, fill, noise or nothing.",
     "invert_mask": "Repaint what is black instead.",
     "sampler": "A name from `samplers`; the model's default if left out.",
@@ -121,7 +121,7 @@ def _function(method: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return method(*arguments, **named)
         except UserError as error:
-            raise _told(error) from error
+            raise _gradio_error(error) from error
 
     return call
 
@@ -133,10 +133,10 @@ def _generator(method: Callable[..., Any]) -> Callable[..., Any]:
             async for answer in method(*arguments, **named):
                 yield answer
         except UserError as error:
-            raise _told(error) from error
+            raise _gradio_error(error) from error
 
     return call
 
 
-def _told(error: UserError) -> gr.Error:
+def _gradio_error(error: UserError) -> gr.Error:
     return gr.Error(str(error), print_exception=False)

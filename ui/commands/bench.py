@@ -62,18 +62,18 @@ def bench(
     if sum((watched, counts, against is not None)) > 1:
         raise UserError("--watched, --counts and --against exclude each other: give one of them")
     if watched:
-        _watched(str(files.path), dtype, memory, width, height, steps, rounds, as_json)
+        _measure_page(str(files.path), dtype, memory, width, height, steps, rounds, as_json)
         return
     if counts:
         if steps < 2:
             raise UserError("--counts needs at least 2 steps, as half of them run again as img2img")
-        _counted(str(files.path), dtype, memory, width, height, steps, as_json)
+        _count_operations(str(files.path), dtype, memory, width, height, steps, as_json)
         return
     job = BenchJob(
         model=str(files.path.resolve()), dtype=dtype, width=width, height=height, steps=steps, memory=memory
     )
     sides: list[Side] = ["ours"] if against is None else ["ours", "peer", "best"]
-    samples = _measured(sides, job, rounds)
+    samples = _measure(sides, job, rounds)
     middle = {side: medians(each) for side, each in samples.items()}
     others: list[Side] = [side for side in sides if side != "ours"]
     relative = {side: ratios(samples["ours"], samples[side]) for side in others}
@@ -84,7 +84,7 @@ def bench(
         _print(job, weights, middle, relative)
 
 
-def _watched(
+def _measure_page(
     model: str,
     dtype: str | None,
     memory: str | None,
@@ -113,7 +113,7 @@ def _watched(
     print(f"as the same run from Python; {found.looks} previews of {1000 * found.look_seconds:.1f} ms each")
 
 
-def _counted(
+def _count_operations(
     model: str, dtype: str | None, memory: str | None, width: int, height: int, steps: int, as_json: bool
 ) -> None:
     """Count the operations of runs that differ in one setting each, in this process."""
@@ -131,7 +131,7 @@ def _counted(
     table(console(), f"{pipeline.name}, {width}x{height}, {steps} steps", heads, rows)
 
 
-def _measured(sides: list[Side], job: Any, rounds: int) -> dict[Side, list[Figures]]:
+def _measure(sides: list[Side], job: Any, rounds: int) -> dict[Side, list[Figures]]:
     from tqdm import tqdm
 
     from core.bench import compare

@@ -49,7 +49,7 @@ def download(
     plan = plan_download(name, find.MODELS, revision=revision, variant=variant, file=file, out=out)
     print(described(plan), file=sys.stderr)
     if not yes:
-        _ask(plan)
+        _confirm(plan)
     with _bar(plan) as bar:
         path = fetch(plan, bar.update)
     if as_json:
@@ -79,7 +79,7 @@ def described(plan: DownloadPlan) -> str:
     )
 
 
-def _ask(plan: DownloadPlan) -> None:
+def _confirm(plan: DownloadPlan) -> None:
     from core.weights.hub.download import gigabytes
 
     if not sys.stdin.isatty():

@@ -113,7 +113,7 @@ def generate(
         int | None,
         typer.Option(
             metavar="PADDING",
-            help="Inpaint at full size only the masked area, with this many pixels around it.",
+            help="Inpaint only the masked area, at full resolution, with this padding in pixels.",
         ),
     ] = None,
     keep_unmasked: Annotated[
@@ -203,16 +203,16 @@ def generate(
         "branch": branch,
     }
     request = merged_request(None if recipe is None else recipe.settings, typed)
-    inputs = Inputs.read(image, mask) or _kept_inputs(source, recipe, request)
+    inputs = Inputs.read(image, mask) or _saved_inputs(source, recipe, request)
     check_inputs(request, inputs)
-    _warn_of_other_pictures(request, inputs)
+    _warn_of_other_inputs(request, inputs)
     options.choose_plugins(plugins_dir, no_plugins)
     _check_names(request)
     _check_size(request, recipe, model)
     check_writable(out)
 
     pipeline = load_for(recipe, model, vae, ema, device, dtype, memory)
-    run = _begun(pipeline, request, inputs, keep_steps)
+    run = _run_steps(pipeline, request, inputs, keep_steps)
     result = run.result()
     paths = result.save(out)
     kept = _save_steps(run, paths[0]) if keep_steps else None
@@ -240,7 +240,7 @@ def _recipe_of(source: Path | None) -> Recipe | None:
     return read_recipe(source)
 
 
-def _kept_inputs(source: Path | None, recipe: Recipe | None, request: Request) -> Inputs | None:
+def _saved_inputs(source: Path | None, recipe: Recipe | None, request: Request) -> Inputs | None:
     """The init image and mask of the recipe's run, if the page saved them next to its image."""
     if source is None or recipe is None or request.image_sha256 is None:
         return None
@@ -280,7 +280,7 @@ def _check_size(request: Request, recipe: Recipe | None, model: str | None) -> N
         defaults.check_size(request.width, request.height)
 
 
-def _warn_of_other_pictures(request: Request, inputs: Inputs | None) -> None:
+def _warn_of_other_inputs(request: Request, inputs: Inputs | None) -> None:
     """A recipe has only the hashes of its init image and mask; others may be used, but the result differs."""
     if inputs is None:
         return
@@ -303,13 +303,13 @@ def load_for(
     from core.inference.pipeline import Pipeline
 
     if recipe is None:
-        return _told(
+        return _announced(
             Pipeline.load(model or "tiny", device=device, dtype=dtype, vae=vae, ema=ema, memory=memory)
         )
     if device is None and dtype is None:
-        device, dtype = _place_of(recipe)
+        device, dtype = _device_and_dtype(recipe)
     name, ema = model or recipe.model.name, ema or (model is None and recipe.model.ema)
-    pipeline = _told(Pipeline.load(name, device=device, dtype=dtype, vae=vae, ema=ema, memory=memory))
+    pipeline = _announced(Pipeline.load(name, device=device, dtype=dtype, vae=vae, ema=ema, memory=memory))
     if pipeline.sha256 != recipe.model.sha256:
         _warn(f"the image was made with other weights of {recipe.model.name}: the new one will differ")
     elif pipeline.model.ref.vae_sha256 != recipe.model.vae_sha256:
@@ -317,13 +317,13 @@ def load_for(
     return pipeline
 
 
-def _told(pipeline: Pipeline) -> Pipeline:
+def _announced(pipeline: Pipeline) -> Pipeline:
     """Print what was found under the model's name, which may be any file or folder."""
     print(f"model {pipeline.name}: {pipeline.about}", file=sys.stderr)
     return pipeline
 
 
-def _place_of(recipe: Recipe) -> tuple[str | None, str | None]:
+def _device_and_dtype(recipe: Recipe) -> tuple[str | None, str | None]:
     """The recipe's device and dtype; (None, None) if this machine has no such device."""
     import torch
 
@@ -338,7 +338,7 @@ def _warn(text: str) -> None:
     print(f"latentcanvas: warning: {text}", file=sys.stderr)
 
 
-def _begun(pipeline: Pipeline, request: Request, inputs: Inputs | None, keep_steps: bool) -> Run:
+def _run_steps(pipeline: Pipeline, request: Request, inputs: Inputs | None, keep_steps: bool) -> Run:
     """Run all steps, with a progress bar where standard error is a terminal."""
     from tqdm import tqdm
 

@@ -83,7 +83,7 @@ def star(
 ) -> None:
     """Star runs, to find them with --starred."""
     history = opened(outputs)
-    for row in _named(history, runs):
+    for row in _find_runs(history, runs):
         history.star(row.id, not off)
         print(f"{row.id} {'is no longer starred' if off else 'is starred'}")
 
@@ -97,15 +97,15 @@ def delete(
 ) -> None:
     """Delete runs with their images and steps, permanently."""
     history = opened(outputs)
-    rows = _named(history, runs)
+    rows = _find_runs(history, runs)
     names = [name for row in rows for name in row.names]
     if not yes:
-        _ask(rows, names)
+        _confirm(rows, names)
     history.delete([row.id for row in rows])
     if as_json:
         print(json.dumps({"deleted": [row.id for row in rows], "pictures": names}))
     else:
-        print(f"deleted {_counted(len(rows), 'run')} and {_counted(len(names), 'image')}")
+        print(f"deleted {_plural(len(rows), 'run')} and {_plural(len(names), 'image')}")
 
 
 @app.command()
@@ -117,12 +117,12 @@ def export(
 ) -> None:
     """Export runs to a zip file: the images, with their settings as JSON."""
     history = opened(outputs)
-    rows = _named(history, runs)
+    rows = _find_runs(history, runs)
     size = history.export_zip([row.id for row in rows], to)
     if as_json:
         print(json.dumps({"path": str(to), "bytes": size, "runs": [row.id for row in rows]}))
     else:
-        print(f"{to} ({size / 1e6:.1f} MB, {_counted(len(rows), 'run')})")
+        print(f"{to} ({size / 1e6:.1f} MB, {_plural(len(rows), 'run')})")
 
 
 @app.command()
@@ -135,7 +135,7 @@ def sync(outputs: Outputs = OUTPUTS, as_json: options.Json = False) -> None:
     if as_json:
         print(json.dumps({"added": total - before, "runs": total}))
     else:
-        print(f"{_counted(total - before, 'image')} added; {_counted(total, 'run')} in all")
+        print(f"{_plural(total - before, 'image')} added; {_plural(total, 'run')} in all")
 
 
 def opened(outputs: Path) -> History:
@@ -153,9 +153,7 @@ def _list(outputs: Path, text: str, limit: int, as_json: bool, **filters: Any) -
     if as_json:
         print(json.dumps({"total": total, "runs": [row.to_dict() for row in rows]}, indent=2))
         return
-    title = (
-        f"{_counted(total, 'run')}, the newest {len(rows)}" if total > len(rows) else _counted(total, "run")
-    )
+    title = f"{_plural(total, 'run')}, the newest {len(rows)}" if total > len(rows) else _plural(total, "run")
     heads = ("id", "when", "image", "prompt", "sampler", "steps", "seed", "model", "")
     table(console(), title, heads, map(_cells, rows))
 
@@ -203,13 +201,13 @@ def _midnight(day: date) -> float:
     return datetime(day.year, day.month, day.day).timestamp()
 
 
-def _named(history: History, names: list[str]) -> list[RunRow]:
+def _find_runs(history: History, names: list[str]) -> list[RunRow]:
     """The named runs, without duplicates. Raises UserError before anything is changed."""
     return list({row.id: row for row in map(history.named, names)}.values())
 
 
-def _ask(rows: list[RunRow], names: list[str]) -> None:
-    what = f"{_counted(len(rows), 'run')} with {_counted(len(names), 'image')} ({', '.join(names[:5])}"
+def _confirm(rows: list[RunRow], names: list[str]) -> None:
+    what = f"{_plural(len(rows), 'run')} with {_plural(len(names), 'image')} ({', '.join(names[:5])}"
     what += ", ...)" if len(names) > 5 else ")"
     if not sys.stdin.isatty():
         raise UserError(f"cannot ask without a terminal: add --yes to delete {what}.")
@@ -217,7 +215,7 @@ def _ask(rows: list[RunRow], names: list[str]) -> None:
         raise typer.Abort
 
 
-def _counted(count: int, noun: str) -> str:
+def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 

@@ -48,7 +48,7 @@ def steps(
         raise UserError(f"image {number}: must be between 1 and {trajectory.batch}, the batch of the run")
     written = _write(trajectory, view, number - 1, gif, sheet)
     if as_json:
-        print(json.dumps(_described(trajectory, number - 1) | {"written": [str(path) for path in written]}))
+        print(json.dumps(_describe(trajectory, number - 1) | {"written": [str(path) for path in written]}))
         return
     if written:
         print(*written, sep="\n")
@@ -97,14 +97,14 @@ def verify(
     options.choose_plugins(plugins_dir, no_plugins)
     pipeline = load_for(recipe, model, vae, False, device, dtype)
     inputs = Inputs.read(image, mask) or kept_inputs(picture.parent, recipe.settings)
-    begun = begin(
+    verification = begin(
         pipeline,
         trajectory or recipe,
         picture=finished,
         image=None if inputs is None else inputs.image,
         mask=None if inputs is None else inputs.mask,
     )
-    verdict = _watched(begun)
+    verdict = _run_verification(verification)
     print(json.dumps(verdict.to_dict()) if as_json else verdict.words)
     return 0 if verdict.identical else DIFFERS
 
@@ -146,7 +146,7 @@ def _write(trajectory: Trajectory, view: str, image: int, gif: Path | None, shee
     return [path for path in (gif, sheet) if path is not None]
 
 
-def _watched(verification: Verification) -> Verdict:
+def _run_verification(verification: Verification) -> Verdict:
     """Run it, with a progress bar where standard error is a terminal."""
     from tqdm import tqdm
 
@@ -157,7 +157,7 @@ def _watched(verification: Verification) -> Verdict:
     return verification.verdict()
 
 
-def _described(trajectory: Trajectory, image: int) -> dict[str, Any]:
+def _describe(trajectory: Trajectory, image: int) -> dict[str, Any]:
     """The steps and their settings, ready for JSON."""
     curves = trajectory.curves(image)
     return {
@@ -184,7 +184,7 @@ def _described(trajectory: Trajectory, image: int) -> dict[str, Any]:
 
 def _show(trajectory: Trajectory, image: int) -> None:
     """Print a table with a row for each step."""
-    settings, found = trajectory.settings, _described(trajectory, image)
+    settings, found = trajectory.settings, _describe(trajectory, image)
     count = len(trajectory.steps)
     ended = f", stopped after {count} of {trajectory.total}" if trajectory.stopped else ""
     print(f"{settings.prompt or '(no prompt)'}: {settings.sampler}, {count} steps{ended}")

@@ -100,7 +100,7 @@ def reverse(
     ] = 1.0,
     model: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Also draw the samples of this trained model of points."),
+        typer.Option(metavar="NAME", help="Also sample with the learned score of this point model."),
     ] = None,
     seed: Seed = 0,
     out: Out = None,

@@ -229,12 +229,12 @@ class Jobs:
 
     def stop(self, owner: str) -> None:
         """Stop all of the owner's jobs."""
-        for job in self._of(owner):
+        for job in self._jobs_of(owner):
             self._stop(job)
 
     def skip(self, owner: str) -> None:
         """Stop the owner's running job; the next one in the queue starts."""
-        for job in self._of(owner):
+        for job in self._jobs_of(owner):
             if job.state == "running":
                 self._stop(job)
 
@@ -248,7 +248,7 @@ class Jobs:
 
     def live(self, owner: str) -> Job | None:
         """The owner's running job, else the first queued one, else None."""
-        return next(iter(self._of(owner)), None)
+        return next(iter(self._jobs_of(owner)), None)
 
     def newest(self, owner: str) -> str | None:
         """The id of the owner's last finished run; None if there is none."""
@@ -263,7 +263,7 @@ class Jobs:
         ahead = int(not any(job.state == "running" for job in jobs))
         return [_line(job, owner, place) for place, job in enumerate(jobs, ahead)]
 
-    def _of(self, owner: str) -> list[Job]:
+    def _jobs_of(self, owner: str) -> list[Job]:
         with self._lock:
             return [job for job in self._active.values() if job.owner == owner]
 
@@ -271,7 +271,7 @@ class Jobs:
         def work() -> None:
             if job.begin():
                 self._do(job, do)
-            self._leave(job)
+            self._remove(job)
 
         with self._lock:
             self._check_room(job.owner)
@@ -297,11 +297,11 @@ class Jobs:
         if work is None:
             return
         if self.engine.withdraw(work):
-            self._leave(job)
+            self._remove(job)
         elif not told_before:
-            threading.Thread(target=self._see_end, args=(job, work), name="stopping", daemon=True).start()
+            threading.Thread(target=self._await_end, args=(job, work), name="stopping", daemon=True).start()
 
-    def _see_end(self, job: Job, work: Work) -> None:
+    def _await_end(self, job: Job, work: Work) -> None:
         """Wait until a stopped job ends; abandon its thread if the sampler never returns."""
         from core.sampling.loop import in_sampler  # imports torch, which is loaded by now
 
@@ -317,10 +317,10 @@ class Jobs:
                     f"sampler {name} does not stop; it uses the processor until the page is restarted",
                 ):
                     self.engine.leave_behind(work)
-                    self._leave(job)
+                    self._remove(job)
                 return
 
-    def _leave(self, job: Job) -> None:
+    def _remove(self, job: Job) -> None:
         """Remove a job that has ended, or that never started, from the queue."""
         job.end("stopped")
         with self._lock:

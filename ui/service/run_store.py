@@ -249,7 +249,7 @@ class RunStore:
         elif trouble_row := self._add(row, trajectory.recipe.model):
             trouble = trouble or trouble_row
             self._remember(kept, unlisted=True)
-            self._later.do(partial(self._add_late, row, trajectory.recipe.model))
+            self._later.do(partial(self._retry_add, row, trajectory.recipe.model))
         else:
             self._later.try_again()
             if not steps:
@@ -298,7 +298,7 @@ class RunStore:
             return f"the image is saved, but not in the history yet: {reason}"
         return ""
 
-    def _add_late(self, row: RunRow, model: ModelRef) -> None:
+    def _retry_add(self, row: RunRow, model: ModelRef) -> None:
         """Write a row later. Raises UserError; does nothing if the images are deleted by then."""
         if all((self.folder / name).exists() for name in row.names):
             self._write_row(row, model)

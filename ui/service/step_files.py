@@ -38,7 +38,7 @@ def step_png(picture: Image.Image, steps: Trajectory, k: int, view: str, image: 
     recipe = replace(steps.recipe, settings=steps.settings.for_image(image))
     what = f"Step {k} of {steps.total}, {VIEW_WORDS[view]}, of {source}"
     about = {"step": k, "total": steps.total, "view": view, "of": source, "recipe": recipe.to_dict()}
-    chunks = _described(what)
+    chunks = _description_chunk(what)
     chunks.add_text(STEP_CHUNK, _json(about))
     if view == "clean" and recipe.settings.image_sha256 is None:
         own = recipe if k == len(steps.steps) else _stopped(recipe, k)
@@ -62,7 +62,7 @@ def sheet(steps: Trajectory, view: str, image: int, source: str) -> bytes:
     from core.inference.animation import contact_sheet
 
     what = f"The {len(steps.steps)} steps of {source}, {VIEW_WORDS[view]}"
-    return _png(contact_sheet(steps, view=view, image=image), _described(what))
+    return _png(contact_sheet(steps, view=view, image=image), _description_chunk(what))
 
 
 def _stopped(recipe: Recipe, k: int) -> Recipe:
@@ -73,7 +73,7 @@ def _stopped(recipe: Recipe, k: int) -> Recipe:
     return replace(recipe, settings=replace(settings, stop_after=k))
 
 
-def _described(what: str) -> PngInfo:
+def _description_chunk(what: str) -> PngInfo:
     chunks = PngInfo()
     chunks.add_text("Description", what)
     return chunks

@@ -126,16 +126,16 @@ class Styles:
 
     def styles(self) -> list[Style]:
         """All styles, by name."""
-        found = self._seen().styles
+        found = self._read_or_empty().styles
         return [found[name] for name in sorted(found, key=str.casefold)]
 
     def style(self, name: str) -> Style:
         """A style by its name. Raises UserError if there is none."""
-        return _known("style", name, self._seen().styles)
+        return _known("style", name, self._read_or_empty().styles)
 
     def apply(self, prompt: str, negative: str, names: Iterable[str]) -> tuple[str, str]:
         """Both prompts with the named styles, in that order. Raises UserError."""
-        found = self._seen().styles
+        found = self._read_or_empty().styles
         return apply_styles(prompt, negative, [_known("style", name, found) for name in names])
 
     def save_style(self, style: Style) -> None:
@@ -162,11 +162,11 @@ class Styles:
 
     def presets(self) -> list[str]:
         """The names of all presets."""
-        return sorted(self._seen().presets, key=str.casefold)
+        return sorted(self._read_or_empty().presets, key=str.casefold)
 
     def preset(self, name: str) -> dict[str, Any]:
         """A preset's values, as they were saved. Raises UserError if there is none."""
-        return dict(_known("preset", name, self._seen().presets))
+        return dict(_known("preset", name, self._read_or_empty().presets))
 
     def save_preset(self, name: str, values: Mapping[str, Any]) -> None:
         """Save a form's values (any JSON) under a name, replacing an earlier preset."""
@@ -182,7 +182,7 @@ class Styles:
 
     # The file.
 
-    def _seen(self) -> _Content:
+    def _read_or_empty(self) -> _Content:
         try:
             return self._read()
         except UserError:
@@ -207,7 +207,7 @@ class Styles:
             try:
                 content = self._read()
             except UserError:
-                self._set_aside()
+                self._rename_damaged()
                 content = _Content()
             yield content
             for kind, things in (("styles", content.styles), ("presets", content.presets)):
@@ -219,7 +219,7 @@ class Styles:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(self.path, _bytes(content))
 
-    def _set_aside(self) -> None:
+    def _rename_damaged(self) -> None:
         with plain_errors(self.path):
             self.path.replace(self.path.with_name(f"{self.path.stem}-damaged-{time.time_ns()}.json"))
 

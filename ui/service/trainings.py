@@ -86,7 +86,7 @@ class Training:
         if stage.done == stage.steps:
             return f"{where}: saving the model."
         left = self.seconds_left
-        return f"{where}." if left is None else f"{where}, about {_spoken(left)} left."
+        return f"{where}." if left is None else f"{where}, about {_duration(left)} left."
 
     @property
     def seconds_left(self) -> float | None:
@@ -347,7 +347,7 @@ def _read_recipe(path: Path, overrides: tuple[str, ...] = ()) -> TrainingRecipe:
     return read_recipe(path, overrides)
 
 
-def _spoken(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{math.ceil(seconds)} s"
     minutes = math.ceil(seconds / 60)
