@@ -132,7 +132,7 @@ def test_only_what_was_uploaded_is_opened(client: Client, site: Served) -> None:
     """A program may send any path where a file belongs."""
     secret = site.folder / "latentcanvas.toml"
     for path in (str(secret), "/etc/passwd", f"{site.temporary}/../{secret.name}", "a\0b", 3):
-        assert "no file that was uploaded" in refusal(client, "recipe", {"path": path})
+        assert "is not an uploaded file" in refusal(client, "recipe", {"path": path})
     meta = {"_type": "gradio.FileData"}
     with httpx.Client(base_url=site.url, timeout=60, trust_env=False) as raw:
         body = {"data": [{"path": str(secret), "meta": meta}, ""]}
@@ -163,7 +163,7 @@ def test_recipes_of_pictures_and_texts(client: Client) -> None:
     assert found["request"]["seed"] == 7
     found = client.predict(None, "a cat\nSteps: 20, Sampler: Euler a, Seed: 3", api_name="/recipe")
     assert (found["source"], found["request"]["sampler"]) == ("a1111", "euler_a")
-    assert "give a picture or a text" in refusal(client, "recipe", None, " ")
+    assert "give an image file or a text" in refusal(client, "recipe", None, " ")
 
 
 def test_a_guest_finds_only_runs_of_their_own(client: Client) -> None:

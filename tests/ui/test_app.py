@@ -134,7 +134,7 @@ def test_mcp_without_its_package_or_with_a_password(monkeypatch: pytest.MonkeyPa
     with pytest.raises(UserError, match=r"needs the package mcp, .* pip install"):
         app.serve(app.PageOptions(mcp=True))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
-    with pytest.raises(UserError, match="cannot ask for a password"):
+    with pytest.raises(UserError, match="does not support passwords"):
         app.serve(app.PageOptions(mcp=True, auth="a:b"))
 
 

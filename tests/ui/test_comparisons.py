@@ -93,7 +93,7 @@ def test_stop_keeps_what_was_made(jobs: Jobs, pipeline: FakePipeline) -> None:
         grid.ended.wait(0.02)
     while grid.job is None or grid.job.evals < 2:
         grid.ended.wait(0.02)
-    with pytest.raises(UserError, match="is running"):
+    with pytest.raises(UserError, match="is still running"):
         grids.start(ANN, first)
     grids.stop(ANN)
     ended(grid)
@@ -170,7 +170,7 @@ def test_a_sheet_of_nothing_is_a_sentence(jobs: Jobs, pipeline: FakePipeline) ->
     pipeline.delay = 0.05
     grids = Grids(jobs)
     grid = grids.start(ANN, plan(jobs, ("seed", "1"), steps=50))
-    with pytest.raises(UserError, match="no picture"):
+    with pytest.raises(UserError, match="no image"):
         grids.sheet(grid)
     grids.stop(ANN)
     ended(grid)

@@ -212,7 +212,7 @@ def recipe_on(recipe: Any, device: str) -> Any:
         (["--schedule", "kara"], "did you mean 'karras'"),
         (["--sigmas", "3,7"], "sigmas: 7 after 3"),
         (["--sigmas", "7,3", "--steps", "9"], "make 2 steps; leave steps out"),
-        (["--sigmas", "7,3", "--schedule", "karras"], "a schedule and sigmas: give one"),
+        (["--sigmas", "7,3", "--schedule", "karras"], "--schedule and --sigmas exclude each other"),
         (["--sampler", "ddim", "--option", "etta=1"], "did you mean 'eta'"),
         (["--sampler", "ddim", "--option", "eta=2"], "eta must be a number from 0 to 1"),
         (["--option", "eta"], "write it as NAME=VALUE"),

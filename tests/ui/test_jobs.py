@@ -156,7 +156,7 @@ def test_two_owners_never_see_each_others_runs(jobs: Jobs, runs: RunStore) -> No
     ]
     assert [line.id for line in lines] == ["", "", his.id]
     assert jobs.live(ANN) is hers
-    with pytest.raises(UserError, match="gone"):
+    with pytest.raises(UserError, match="no longer available"):
         jobs.get(BOB, hers.id)
     with pytest.raises(UserError):
         jobs.cancel(BOB, hers.id)
@@ -433,7 +433,7 @@ def test_what_ended_takes_no_memory(jobs: Jobs) -> None:
     later = [jobs.submit_task(ANN, "nothing", lambda pipeline, job: None) for _ in range(MAX_ENDED)]
     done(later[-1])
     until(lambda: not jobs.listing(ANN))
-    with pytest.raises(UserError, match="gone"):
+    with pytest.raises(UserError, match="no longer available"):
         jobs.get(ANN, first.id)
     assert jobs.get(ANN, later[-1].id) is later[-1]
     assert (len(jobs._active), len(jobs._work), len(jobs._ended)) == (0, 0, MAX_ENDED)

@@ -251,7 +251,7 @@ def test_a_model_that_cannot_be_put_among_the_others_is_used_where_it_is(
 ) -> None:
     (tmp_path / "models").write_text("a file")
     told = begun(view, 1)
-    assert "could not be put among the others" in told[-1][NOTICE]
+    assert "could not be copied to data/models" in told[-1][NOTICE]
     assert told[-1][USE].visible is True
     assert Pipeline.load(view.trained(), device="cpu").name == "points"
 

@@ -112,7 +112,7 @@ def test_size_and_emptiness(tmp_path: Path) -> None:
 
 def test_texts_are_taken_as_texts(tmp_path: Path) -> None:
     checked(tmp_path, "styles.csv", "name,prompt\nété,{prompt}\n".encode("utf-8-sig"))
-    assert "no text" in refusal(tmp_path, "styles.csv", picture("PNG"))
+    assert "not UTF-8 text" in refusal(tmp_path, "styles.csv", picture("PNG"))
     long = tmp_path / "long.csv"
     long.write_bytes(b"a" * (links.MAX_TEXT_BYTES + 1))
     with pytest.raises(UserError, match="too long"):

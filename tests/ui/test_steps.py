@@ -68,7 +68,7 @@ def test_the_steps_as_a_table_files_and_json(
 
 def test_what_there_is_not(capsys: Capture, options: tuple[str, ...]) -> None:
     [plain] = made(capsys, "a house", *options, "--cfg-scale", "1")
-    assert "make it again with --keep-steps" in failure(capsys, "steps", str(plain))
+    assert "generate it again with --keep-steps" in failure(capsys, "steps", str(plain))
     _, file = made(capsys, "a house", *options, "--cfg-scale", "1", "--keep-steps")
     assert "must be one of" in failure(capsys, "steps", str(file), "--view", "blue")
     assert "had no guidance" in failure(capsys, "steps", str(file), "--view", "difference")
@@ -88,7 +88,7 @@ def test_verify_with_and_without_steps(capsys: Capture, options: tuple[str, ...]
     assert (code, out) == (0, "identical: the picture, to the bit.\n")
     [other] = made(capsys, "a red circle", *options)
     Path("elsewhere").rename(other.with_suffix(".steps.safetensors"))
-    assert "is of another picture" in failure(capsys, "verify", str(other), *place)
+    assert "has the steps of another image" in failure(capsys, "verify", str(other), *place)
 
 
 def test_verify_says_what_differs(capsys: Capture, options: tuple[str, ...], tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_branch_from_a_picture(capsys: Capture, options: tuple[str, ...]) -> N
     [unchanged] = made(capsys, "--from", str(parent), "--branch", "2", *place)
     with Image.open(unchanged) as a, Image.open(parent) as b:
         assert same(a, b)
-    assert "give a picture with --from" in failure(capsys, "generate", "a house", *options, "--branch", "2")
+    assert "give its image with --from" in failure(capsys, "generate", "a house", *options, "--branch", "2")
     assert "nothing is left" in failure(capsys, "generate", "--from", str(parent), "--branch", "4", *place)
     wide = failure(capsys, "generate", "--from", str(parent), "--branch", "2", "--size", "128x64", *place)
     assert "width 128: a branch has that of the run it comes from, 64" in wide

@@ -94,7 +94,7 @@ def test_any_words_survive_the_file(
     [
         (lambda: Style("  ", "x"), "needs a name"),
         (lambda: Style("x" * 101, "x"), "1 to 100"),
-        (lambda: Style("empty", " "), "no words"),
+        (lambda: Style("empty", " "), "is empty"),
         (lambda: Style("bad", "a\0b"), "is no text"),
         (lambda: apply_styles("(a", "", [Style("b", "{prompt} [c:")]), None),
     ],
@@ -190,7 +190,7 @@ def test_a_line_that_is_no_style_is_left_out_and_named() -> None:
 
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "name,negative_prompt\nx,y\n", b"\x89PNG\r\n\x1a\n\x81"])
 def test_another_file_is_refused(store: Styles, text: str | bytes) -> None:
-    with pytest.raises(UserError, match=r"no styles\.csv"):
+    with pytest.raises(UserError, match=r"not a styles\.csv"):
         store.import_csv(text)
     with pytest.raises(UserError, match="cannot be read"):
         store.import_csv(store.path.parent / "none.csv")

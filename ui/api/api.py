@@ -251,7 +251,7 @@ class Api:
 
         path = uploaded(file, "file")
         if path is None and not text.strip():
-            raise UserError("recipe: give an image as file, or a text")
+            raise UserError("recipe: give an image file or a text")
         return read_any(text if path is None else path, self._registry).to_dict(installed_model)
 
     # Saved runs.
