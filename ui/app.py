@@ -1,7 +1,7 @@
-"""Serve the page: settle the settings, find a port, start the server, then load the model behind it.
+"""Serve the page: read the settings, find a port, start the server, then load the model in the background.
 
 Gradio is imported when the page is served and torch only in the model's thread, so commands that need neither
-stay quick, and the page is there before the model is.
+start quickly, and the page can be used before the model is loaded.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from ui.web.accounts import Accounts
 
 PORTS_TRIED = 100
-PAGE_SECONDS = 3.0  # in which a page may come before the model
+PAGE_SECONDS = 3.0  # for a browser to open the page before the model is loaded
 
 
 @dataclass(frozen=True, kw_only=True)
 class PageOptions:
-    """What the command line says about the page; where it says None, the settings file has the word.
+    """The page's options of the command line; None means that the settings file decides.
 
-    `auth` is "user:password" or the name of a file, `config` another settings file than the usual one.
+    `auth` is "user:password" or the name of a file, `config` a settings file in place of latentcanvas.toml.
     """
 
     model: str | None = None
@@ -62,7 +62,7 @@ class PageOptions:
     no_plugins: bool = False
 
     def settings(self) -> SettingsStore:
-        """The file's settings under what is said here. Raises UserError."""
+        """The file's settings, overridden by these options. Raises UserError."""
         given: dict[str, Any] = {
             "model": self.model,
             "device": self.device,
@@ -80,9 +80,9 @@ class PageOptions:
 
 
 def serve(options: PageOptions, load: Callable[[str], PagePipeline] | None = None) -> None:
-    """Serve the page until it is interrupted. `load` gives another model than the one that `options` names.
+    """Serve the page until it is interrupted. `load` replaces how the model of `options` is loaded.
 
-    Raises UserError for an option that cannot be met.
+    Raises UserError for an option that cannot be used.
     """
     from core.files import check_writable
     from ui.web.accounts import read_accounts
@@ -95,14 +95,14 @@ def serve(options: PageOptions, load: Callable[[str], PagePipeline] | None = Non
     host = "0.0.0.0" if page_settings.listen else "127.0.0.1"
     port = free_port(host, page_settings.port)
     with TemporaryDirectory(prefix="latentcanvas-page-", ignore_cleanup_errors=True) as temporary:
-        if threading.current_thread() is threading.main_thread():  # the system's polite request is as Ctrl+C
+        if threading.current_thread() is threading.main_thread():  # SIGTERM stops it as Ctrl+C does
             signal.signal(signal.SIGTERM, signal.default_int_handler)
         _settle_gradio(temporary)
-        with _few_collections():
+        with _no_collections():
             import_gradio()
             page, jobs = _page(options, store, load or (lambda name: _load(options, store, name)))
-            if page_settings.share:  # asking for a link takes a while, and the page is up before
-                print("Asking for a share link ...", flush=True)
+            if page_settings.share:  # a link takes a while, and the page is usable before
+                print("Creating a share link ...", flush=True)
                 _start(jobs)
             shared = _launch(page, store.current, host, port, accounts)
         for line in lines(store.current, port, shared, asks=accounts is not None):
@@ -118,20 +118,20 @@ def free_port(host: str, wanted: int) -> int:
         raise UserError(f"--port {wanted}: must be between 1 and 65535")
     for port in range(wanted, min(wanted + PORTS_TRIED, 65536)):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            if os.name != "nt":  # as the server does: a port that was just left counts as free
+            if os.name != "nt":  # as the server does: a port just released counts as free
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
             except PermissionError as error:
-                raise UserError(f"--port {port}: is not allowed here; choose one above 1023") from error
+                raise UserError(f"--port {port}: not permitted; choose one above 1023") from error
             except OSError:
                 continue
             return port
-    raise UserError(f"--port {wanted}: it and the ports after it are taken; choose another")
+    raise UserError(f"--port {wanted}: this port and those after it are taken; choose another")
 
 
 def _check_mcp(wanted: bool, accounts: Accounts | None) -> None:
-    """Raise UserError where the MCP server cannot be had."""
+    """Raise UserError if the MCP server cannot be started."""
     from importlib.util import find_spec
 
     if not wanted:
@@ -140,14 +140,14 @@ def _check_mcp(wanted: bool, accounts: Accounts | None) -> None:
         install = f"{sys.executable} -m pip install --constraint constraints.txt mcp"
         raise UserError(f"--mcp needs the package mcp, which is not installed: run `{install}`")
     if accounts is not None:
-        raise UserError("--mcp cannot ask for a password: leave out --mcp, or --auth and auth_file")
+        raise UserError("--mcp does not support passwords: leave out --mcp, or --auth and auth_file")
 
 
 def _settle_gradio(temporary: str) -> None:
-    """Before Gradio is imported: it asks its makers for no news, and itself without a proxy.
+    """Set Gradio's environment before it is imported: no analytics, no proxy for this machine.
 
-    It serves any file of its temporary folder, so that is one of our own, with nobody else's files in it, and
-    the environment adds no others.
+    Gradio serves any file of its temporary folder, so it gets a new folder of ours, and no other paths from
+    the environment.
     """
     os.environ[TEMPORARY] = temporary
     for name in ("GRADIO_ALLOWED_PATHS", "GRADIO_VIBE_MODE"):
@@ -158,8 +158,10 @@ def _settle_gradio(temporary: str) -> None:
 
 
 @contextlib.contextmanager
-def _few_collections() -> Generator[None]:
-    """Importing Gradio makes objects that stay: looking among them for garbage takes a sixth of the time."""
+def _no_collections() -> Generator[None]:
+    """No garbage collection while Gradio is imported: its objects stay, and collecting takes a sixth of the
+    time.
+    """
     gc.disable()
     try:
         yield
@@ -176,17 +178,17 @@ def import_gradio() -> None:
 
 @contextlib.contextmanager
 def no_stubs() -> Generator[None]:
-    """Gradio writes type stubs of each component when its class is made, anew at every import, beside its own
-    files: two fifths of the time. Inside no component's file can be told, and of those it writes none.
+    """Inside, Gradio writes no type stubs. It writes one for each component class at every import, next to
+    its own files, in two fifths of the time; it writes none for a class whose file cannot be found.
     """
     getfile = inspect.getfile
 
-    def told(thing: Any) -> str:
-        if hasattr(thing, "EVENTS"):  # a component, or the base of all
-            raise OSError(f"{thing} is told no file")
+    def found(thing: Any) -> str:
+        if hasattr(thing, "EVENTS"):  # a component, or their base class
+            raise OSError(f"the file of {thing} is hidden")
         return getfile(thing)
 
-    inspect.getfile = told  # pyrefly: ignore[bad-assignment]
+    inspect.getfile = found  # pyrefly: ignore[bad-assignment]
     try:
         yield
     finally:
@@ -195,8 +197,8 @@ def no_stubs() -> Generator[None]:
 
 @contextlib.contextmanager
 def no_application() -> Generator[None]:
-    """Gradio makes a web application when a page is begun, another when it is built, and the one that counts
-    when it is served. Inside, where a page is built, none is made.
+    """Inside, Gradio makes no web application. It makes one when Blocks are created and another when they are
+    built, though only the one of `launch` is used.
     """
     from gradio.routes import App
 
@@ -241,10 +243,10 @@ def _page(
 
 
 def _start(jobs: Jobs) -> None:
-    """Bring the history up to date and load the model, both in the background.
+    """Update the history and load the model, both in the background.
 
-    A page that is being opened comes first, and then has the model loaded (`Workbench.on_open`): importing
-    torch at the same time would hold up both.
+    A page that is being opened goes first and then starts the model (`Workbench.on_open`): importing torch at
+    the same time would slow down both.
     """
     jobs.runs.start()
     later = threading.Timer(PAGE_SECONDS, jobs.engine.start)
@@ -271,7 +273,7 @@ def _load(options: PageOptions, store: SettingsStore, name: str) -> PagePipeline
 def _launch(
     page: gr.Blocks, config: PageConfig, host: str, port: int, accounts: Accounts | None
 ) -> str | None:
-    """Start the server in the background; the public address, if one was asked for and could be had."""
+    """Start the server in the background; the public address, if one was requested and created."""
     from PIL import Image
     from starlette.middleware import Middleware
 
@@ -280,10 +282,10 @@ def _launch(
     from ui.web.assets import Assets
     from ui.web.guard import Guard
 
-    Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # whatever opens a picture, and wherever it came from
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # for every image that is opened
     upload_bytes = config.guests.upload_bytes
     guard = Middleware(Guard, upload_bytes=upload_bytes, only_here=not config.shared)
-    with contextlib.redirect_stdout(io.StringIO()):  # its words about a failed share link fill the screen
+    with contextlib.redirect_stdout(io.StringIO()):  # its message about a failed share link fills the screen
         try:
             page.launch(
                 server_name=host,
@@ -304,8 +306,8 @@ def _launch(
                 **look(),
             )
         except ValueError:
-            # After it has started, Gradio asks itself for the page, and gives up after three seconds: on a
-            # busy machine that means nothing.
+            # After starting, Gradio requests its own page and gives up after three seconds: too short on a
+            # busy machine.
             if not page.is_running:
                 raise
     return page.share_url
@@ -317,22 +319,22 @@ def _until_interrupted(page: gr.Blocks) -> None:
 
 
 def lines(config: PageConfig, port: int, shared: str | None, *, asks: bool) -> list[str]:
-    """What the terminal says once the page is up. asks: whether it wants a name and password."""
+    """Messages for the terminal once the page is served. asks: whether it requires a login."""
     said = []
     if port != config.page.port:
-        said.append(f"Port {config.page.port} is taken, so this is on {port}.")
+        said.append(f"Port {config.page.port} is taken; using port {port}.")
     where = f"http://127.0.0.1:{port}"
     if config.page.listen:
         where += f", and at port {port} of this machine on the network"
-    said.append(f"LatentCanvas is at {where} (Ctrl+C ends it)")
+    said.append(f"LatentCanvas is at {where} (Ctrl+C stops it)")
     if shared:
-        said.append(f"Share link, good for a week: {shared}")
+        said.append(f"Share link, valid for a week: {shared}")
     elif config.page.share:
-        said.append("No share link could be had (it needs the internet); the page works here all the same.")
+        said.append("No share link could be created (it needs the internet); the page works on this machine.")
     if config.page.mcp:
-        said.append(f"Language models find it at {shared or f'http://127.0.0.1:{port}'}/gradio_api/mcp/")
+        said.append(f"MCP server for language models: {shared or f'http://127.0.0.1:{port}'}/gradio_api/mcp/")
     if config.shared and not asks:
         said.append(
-            "Warning: anyone who can reach this page can use it; --auth user:password asks for a password."
+            "Warning: anyone who can reach this page can use it; --auth user:password requires a login."
         )
     return said

@@ -1,7 +1,7 @@
-"""The command line: `latentcanvas`, and what `launcher.py` ends in.
+"""The command line: `latentcanvas`, which `launcher.py` runs.
 
 Without a sub-command it opens the page. Nothing here imports torch or gradio: a command imports what it needs
-when it runs, so that `--help` and the listings are there at once.
+when it runs, so that `--help` and the listings are instant.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ app.command()(train)
 app.command()(bench)
 app.add_typer(samplers, name="samplers")
 app.add_typer(visualize, name="visualize")
-# Whatever else follows `test` is for pytest.
+# Further arguments of `test` are for pytest.
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(test)
 
 
@@ -61,21 +61,23 @@ def _version(asked: bool) -> None:
 def page(
     context: typer.Context,
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A model by name, or its folder or file [tiny].")
+        str | None,
+        typer.Option(metavar="NAME", help="Model name, or the path of its folder or checkpoint [tiny]."),
     ] = None,
     share: Annotated[
-        bool | None, typer.Option("--share/--no-share", help="Also open a public link, for a week.")
+        bool | None,
+        typer.Option("--share/--no-share", help="Also create a public Gradio link, valid for a week."),
     ] = None,
     auth: Annotated[
         str | None,
         typer.Option(
-            metavar="USER:PASSWORD|FILE", help="Ask for this name and password, or for one of a file's lines."
+            metavar="USER:PASSWORD|FILE", help="Require this login, or one of those in a file (one per line)."
         ),
     ] = None,
     listen: Annotated[
         bool | None,
         typer.Option(
-            "--listen/--no-listen", help="Answer other machines of the network, not this one alone."
+            "--listen/--no-listen", help="Also accept connections from other machines of the network."
         ),
     ] = None,
     port: Annotated[
@@ -83,23 +85,23 @@ def page(
         typer.Option(min=1, max=65535, help="Port of the page; the next free one if it is taken [7860]."),
     ] = None,
     outputs: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where pictures are saved [outputs].")
+        Path | None, typer.Option(metavar="DIR", help="Folder where images are saved [outputs].")
     ] = None,
     shared_history: Annotated[
         bool | None,
         typer.Option(
             "--shared-history/--no-shared-history",
-            help="On a shared page, show everybody's runs to everybody, not to each only their own.",
+            help="On a shared page, show all users all runs, not only their own.",
         ),
     ] = None,
     mcp: Annotated[
         bool | None,
-        typer.Option("--mcp/--no-mcp", help="Offer the page's actions to language models (MCP)."),
+        typer.Option("--mcp/--no-mcp", help="Also serve the page's actions to language models (MCP)."),
     ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Settings, where options say nothing [latentcanvas.toml in this folder]."
+            metavar="FILE", help="Settings file; options override it [latentcanvas.toml in this folder]."
         ),
     ] = None,
     vae: options.Vae = None,
@@ -110,13 +112,13 @@ def page(
     plugins_dir: options.PluginsDir = None,
     no_plugins: options.NoPlugins = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show where an error comes from.")
+        bool, typer.Option("--debug", help="Show the traceback of an error.")
     ] = False,  # see main
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Latent diffusion that you can look inside. Without a command: the page, in your browser."""
+    """Latent diffusion that you can look inside. Without a command, serves the page for your browser."""
     if context.invoked_subcommand:
         _refuse_page_options(context)
         options.choose_plugins(plugins_dir, no_plugins)
@@ -146,7 +148,7 @@ def page(
 
 
 def _refuse_page_options(context: typer.Context) -> None:
-    """`--model x generate ...` would be dropped without a word: say where it belongs."""
+    """`--model x generate ...` would ignore the option silently: say where to write it."""
     for parameter in context.command.params:
         name = parameter.name or ""
         source = context.get_parameter_source(name)
@@ -154,7 +156,7 @@ def _refuse_page_options(context: typer.Context) -> None:
         if typed and name not in ("plugins_dir", "no_plugins"):
             command = context.invoked_subcommand
             raise UserError(
-                f"{parameter.opts[0]} before {command} is for the page: write it after {command}."
+                f"{parameter.opts[0]} before {command} is an option of the page: write it after {command}."
             )
 
 
@@ -175,9 +177,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> Any:
-    """Run a command, the plain list of samplers without typer.
+    """Run a command; the plain list of samplers runs without typer.
 
-    typer builds a validator for each option that the page has too, which takes as long as the list itself.
+    typer builds a validator for every option of the page too, which takes as long as the list itself.
     """
     if arguments in (["samplers"], ["samplers", "--json"]):
         return listing(as_json="--json" in arguments)
@@ -186,7 +188,7 @@ def _run(arguments: list[str]) -> Any:
 
 @cache
 def _command() -> Any:
-    """What typer makes of all the signatures; once, for tests call `main` again and again."""
+    """The click command that typer builds from all signatures; cached, as tests call `main` many times."""
     return typer.main.get_command(app)
 
 
@@ -194,7 +196,7 @@ def _explained(error: Exception) -> tuple[str, int]:
     """One line for any error, and its exit code."""
     if isinstance(error, UserError):
         return _one_line(str(error)), BAD_INPUT
-    if isinstance(error, typer.BadParameter.__mro__[1]):  # UsageError, which typer does not offer by name
+    if isinstance(error, typer.BadParameter.__mro__[1]):  # UsageError, which typer does not export
         return _one_line(_usage_message(error)), BAD_INPUT
     return f"{type(error).__name__}: {_one_line(str(error))} (run again with --debug to see where)", FAILED
 

@@ -56,7 +56,7 @@ def test_a_grid_is_costed_fills_in_and_opens_its_runs(page: Any, site: Site, tmp
     page.locator(".lc-spot img").first.wait_for()
     done(page)
     expect(page.locator(".lc-spot img")).to_have_count(6)
-    expect(page.locator(".lc-grid-words")).to_have_text("6 of 6 pictures")
+    expect(page.locator(".lc-grid-words")).to_have_text("6 of 6 images")
     assert len(list(site.outputs.glob("*.png"))) == 6
 
     page.get_by_role("button", name="Steps: 12, CFG scale: 5, open").click()

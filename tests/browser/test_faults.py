@@ -166,7 +166,7 @@ def test_a_disk_without_space(page: Any, disk: tuple[confined.Disk, Site], tmp_p
     before = rows(site)
     with small.full():
         ask(page, 21)
-        said(page, "The picture is not saved: ")
+        said(page, "The image is not saved: ")
         said(page, "there is no space left on the disk; free some or choose another folder")
         shows(page, 21)
         with page.expect_download() as download:
@@ -200,7 +200,7 @@ def test_outputs_that_may_not_be_written(page: Any, disk: tuple[confined.Disk, S
     before = rows(site)
     with small.read_only():
         ask(page, 31)
-        said(page, "The picture is not saved: ")
+        said(page, "The image is not saved: ")
         said(page, "you may not write there; change its permissions or choose another folder")
         shows(page, 31)
         in_history(page, before)
@@ -225,7 +225,7 @@ def test_a_locked_history(
     before = rows(site)
     with small.locked(*statements):
         ask(page, seed)
-        said(page, "The picture is saved, but not in the history yet: ")
+        said(page, "The image is saved, but not in the history yet: ")
         said(page, "is locked by another program; close that, or try again in a moment")
         shows(page, seed)
     in_history(page, before + 1)  # by itself

@@ -47,9 +47,9 @@ def test_a_file_of_accounts(tmp_path: Path) -> None:
     ("content", "words"),
     [
         (b"ann:one\nbobsecret\n", "line 2: write it as user:password"),
-        (b"ann:one\nann:two\n", "line 2: the user ann is there twice"),
-        (b"\n# none\n", "names nobody"),
-        (b"\xff\xfe", "no text in UTF-8"),
+        (b"ann:one\nann:two\n", "line 2: the user ann occurs twice"),
+        (b"\n# none\n", "has no accounts"),
+        (b"\xff\xfe", "not UTF-8 text"),
     ],
 )
 def test_what_a_file_of_accounts_may_not_hold(tmp_path: Path, content: bytes, words: str) -> None:

@@ -122,9 +122,9 @@ def test_what_is_wrong_is_said_in_a_sentence(client: Client) -> None:
     assert "'stepps' is not known" in refusal(client, "txt2img", "x", more={"stepps": 3})
     assert "owner" in refusal(client, "txt2img", "x", owner="short")
     assert "image: is missing" in refusal(client, "img2img", None, "x")
-    assert "this page runs at most 500" in refusal(client, "txt2img", "x", steps=501)
+    assert "must be at most 500" in refusal(client, "txt2img", "x", steps=501)
     assert "at most 16384 pixels" in refusal(client, "txt2img", "x", width=256, height=256)
-    assert "this page makes at most 2" in refusal(client, "txt2img", "x", batch=3)
+    assert "must be at most 2" in refusal(client, "txt2img", "x", batch=3)
     assert "limit must be" in refusal(client, "history", "", "", 0)
 
 
@@ -132,7 +132,7 @@ def test_only_what_was_uploaded_is_opened(client: Client, site: Served) -> None:
     """A program may send any path where a file belongs."""
     secret = site.folder / "latentcanvas.toml"
     for path in (str(secret), "/etc/passwd", f"{site.temporary}/../{secret.name}", "a\0b", 3):
-        assert "no file that was uploaded" in refusal(client, "recipe", {"path": path})
+        assert "is not an uploaded file" in refusal(client, "recipe", {"path": path})
     meta = {"_type": "gradio.FileData"}
     with httpx.Client(base_url=site.url, timeout=60, trust_env=False) as raw:
         body = {"data": [{"path": str(secret), "meta": meta}, ""]}
@@ -163,7 +163,7 @@ def test_recipes_of_pictures_and_texts(client: Client) -> None:
     assert found["request"]["seed"] == 7
     found = client.predict(None, "a cat\nSteps: 20, Sampler: Euler a, Seed: 3", api_name="/recipe")
     assert (found["source"], found["request"]["sampler"]) == ("a1111", "euler_a")
-    assert "give a picture or a text" in refusal(client, "recipe", None, " ")
+    assert "give an image file or a text" in refusal(client, "recipe", None, " ")
 
 
 def test_a_guest_finds_only_runs_of_their_own(client: Client) -> None:

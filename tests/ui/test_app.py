@@ -106,8 +106,8 @@ def test_what_the_terminal_says() -> None:
     def said(port: int = 7860, link: str | None = None, asks: bool = False, **page: Any) -> list[str]:
         return app.lines(PageConfig(page=PageSettings(**page)), port, link, asks=asks)
 
-    assert said() == ["LatentCanvas is at http://127.0.0.1:7860 (Ctrl+C ends it)"]
-    assert said(7862)[0] == "Port 7860 is taken, so this is on 7862."
+    assert said() == ["LatentCanvas is at http://127.0.0.1:7860 (Ctrl+C stops it)"]
+    assert said(7862)[0] == "Port 7860 is taken; using port 7862."
     assert any("No share link" in line for line in said(share=True))
     assert not any("No share link" in line for line in said(share=True, link="https://x.gradio.live"))
     assert any(line.startswith("Warning") for line in said(share=True))
@@ -134,7 +134,7 @@ def test_mcp_without_its_package_or_with_a_password(monkeypatch: pytest.MonkeyPa
     with pytest.raises(UserError, match=r"needs the package mcp, .* pip install"):
         app.serve(app.PageOptions(mcp=True))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
-    with pytest.raises(UserError, match="cannot ask for a password"):
+    with pytest.raises(UserError, match="does not support passwords"):
         app.serve(app.PageOptions(mcp=True, auth="a:b"))
 
 

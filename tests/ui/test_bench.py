@@ -49,7 +49,7 @@ def test_our_side_alone(capsys: pytest.CaptureFixture[str]) -> None:
         (["--model", "none-such"], "was not found"),
         (["--dtype", "int8"], "int8"),
         (["--steps", "0"], "steps"),
-        (["--counts", "--steps", "1"], "two steps"),
+        (["--counts", "--steps", "1"], "at least 2 steps"),
     ],
 )
 def test_bad_input_is_one_sentence(

@@ -96,4 +96,4 @@ def test_an_installation_without_tests_says_so(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(checks, "CHECKOUT", tmp_path)
-    assert "from a checkout" in failure(capsys, "test")
+    assert "in a clone of the repository" in failure(capsys, "test")

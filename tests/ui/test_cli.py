@@ -64,7 +64,7 @@ def test_a_misspelt_command_is_answered_with_the_nearest(capsys: pytest.CaptureF
 
 
 def test_page_options_before_a_command_are_not_dropped_silently(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "--share before samplers is for the page" in failure(capsys, "--share", "samplers")
+    assert "--share before samplers is an option of the page" in failure(capsys, "--share", "samplers")
 
 
 def test_models_lists_folders_with_their_size(

@@ -153,7 +153,7 @@ def test_why_cells_failed_is_said_once(tab: CompareTab) -> None:
     assert notice.count("<li>") == 1
     assert "Other is damaged" in notice
     assert {cell["state"] for cell in message["cells"]} == {"failed"}
-    assert "no picture" in tab.on_save(ANN)[1]
+    assert "no image" in tab.on_save(ANN)[1]
 
 
 def test_a_deleted_run_leaves_an_empty_cell(tab: CompareTab) -> None:

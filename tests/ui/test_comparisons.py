@@ -58,7 +58,7 @@ def test_each_cell_is_a_run_in_the_history(jobs: Jobs) -> None:
     grids = Grids(jobs)
     grid = ended(grids.start(ANN, plan(jobs, ("steps", "1, 2"), ("seed", "1, 2"))))
     assert [spot.state for spot in grid.spots] == ["done"] * 4
-    assert grid.words() == "4 of 4 pictures"
+    assert grid.words() == "4 of 4 images"
     rows = jobs.runs.history.search(owner=ANN)
     assert {row.id for row in rows} == {spot.run_id for spot in grid.spots}
     for spot in grid.spots:
@@ -93,7 +93,7 @@ def test_stop_keeps_what_was_made(jobs: Jobs, pipeline: FakePipeline) -> None:
         grid.ended.wait(0.02)
     while grid.job is None or grid.job.evals < 2:
         grid.ended.wait(0.02)
-    with pytest.raises(UserError, match="is running"):
+    with pytest.raises(UserError, match="is still running"):
         grids.start(ANN, first)
     grids.stop(ANN)
     ended(grid)
@@ -101,7 +101,7 @@ def test_stop_keeps_what_was_made(jobs: Jobs, pipeline: FakePipeline) -> None:
     assert states == ["done", "done", "stopped", "stopped"]
     assert grid.spots[2].run_id is not None
     assert jobs.runs.open(ANN, grid.spots[2].run_id).stopped
-    assert grid.words().startswith("stopped: 3 of 4 pictures")
+    assert grid.words().startswith("stopped: 3 of 4 images")
     assert jobs.live(ANN) is None
     ended(grids.start(ANN, plan(jobs, ("seed", "1"))))
 
@@ -135,7 +135,7 @@ def test_models_are_loaded_once_each_and_one_that_is_gone_fails_alone(tmp_path: 
     states = {spot.cell.model: spot.state for spot in grid.spots}
     assert states == {"first": "done", "second": "done", "gone": "failed"}
     assert all("is not there" in spot.error for spot in grid.spots if spot.state == "failed")
-    assert grid.words() == "4 of 6 pictures, 2 failed"
+    assert grid.words() == "4 of 6 images, 2 failed"
 
 
 def test_a_full_line_is_waited_for(pipeline: FakePipeline, tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_sheet_of_nothing_is_a_sentence(jobs: Jobs, pipeline: FakePipeline) ->
     pipeline.delay = 0.05
     grids = Grids(jobs)
     grid = grids.start(ANN, plan(jobs, ("seed", "1"), steps=50))
-    with pytest.raises(UserError, match="no picture"):
+    with pytest.raises(UserError, match="no image"):
         grids.sheet(grid)
     grids.stop(ANN)
     ended(grid)

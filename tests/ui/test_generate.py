@@ -182,13 +182,13 @@ def test_other_weights_and_a_missing_device_are_warned_of(
     monkeypatch.setattr(pipeline, "sha256", "1" * 64)
     code, _, err = run(capsys, "generate", "--from", "outputs/000001.png")
     assert code == 0
-    assert "warning: the picture was made with other weights of fake" in err
+    assert "warning: the image was made with other weights of fake" in err
 
     recipe = read_recipe("outputs/000001.png")
     monkeypatch.setattr("core.recipes.png.read_recipe", lambda _: recipe_on(recipe, "xpu"))
     code, _, err = run(capsys, "generate", "--from", "outputs/000001.png")
     assert code == 0
-    assert "warning: the picture was made on xpu" in err
+    assert "warning: the image was made on xpu" in err
     assert pipeline.loaded[-1] == ("fake", None, None)
 
 
@@ -212,7 +212,7 @@ def recipe_on(recipe: Any, device: str) -> Any:
         (["--schedule", "kara"], "did you mean 'karras'"),
         (["--sigmas", "3,7"], "sigmas: 7 after 3"),
         (["--sigmas", "7,3", "--steps", "9"], "make 2 steps; leave steps out"),
-        (["--sigmas", "7,3", "--schedule", "karras"], "a schedule and sigmas: give one"),
+        (["--sigmas", "7,3", "--schedule", "karras"], "--schedule and --sigmas exclude each other"),
         (["--sampler", "ddim", "--option", "etta=1"], "did you mean 'eta'"),
         (["--sampler", "ddim", "--option", "eta=2"], "eta must be a number from 0 to 1"),
         (["--option", "eta"], "write it as NAME=VALUE"),

@@ -78,13 +78,15 @@ def test_star(history: History, capsys: Capture) -> None:
 
 def test_delete_asks_first(history: History, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     said = failure(capsys, "history", "delete", "2")
-    assert said.startswith("nobody is there to ask: add --yes to delete 1 run with 2 pictures (000002.png, 0")
+    assert said.startswith(
+        "cannot ask without a terminal: add --yes to delete 1 run with 2 images (000002.png, 0"
+    )
     monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     assert run(capsys, "history", "delete", "2")[0] == 130
     assert history.count() == 3
     code, out, _ = run(capsys, "history", "delete", "2", "000003.png", "--yes")
-    assert (code, out) == (0, "deleted 1 run and 2 pictures\n")
+    assert (code, out) == (0, "deleted 1 run and 2 images\n")
     assert (history.count(), len(list(history.folder.glob("*.png")))) == (2, 2)
 
 
@@ -100,7 +102,7 @@ def test_export(history: History, capsys: Capture, tmp_path: Path) -> None:
 
 def test_sync(history: History, capsys: Capture) -> None:
     save(history.folder, asked(prompt="new"))
-    assert run(capsys, "history", "sync")[1] == "1 picture added; 4 runs in all\n"
+    assert run(capsys, "history", "sync")[1] == "1 image added; 4 runs in all\n"
     assert json.loads(run(capsys, "history", "sync", "--json")[1]) == {"added": 0, "runs": 4}
     assert listed(capsys, "--limit", "1") == ["new"]
 

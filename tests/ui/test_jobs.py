@@ -139,7 +139,7 @@ def test_only_what_has_steps_of_this_model_can_be_branched(jobs: Jobs, runs: Run
     assert other.error == "this run was made by the model fake; choose that model to branch from it"
     (runs.folder / "000001.steps.safetensors").unlink()
     bare = done(jobs.submit_run(ANN, Request(), parent=(first.run_id, 1)))
-    assert bare.error == "the steps of this run were not kept, so nothing can branch from it"
+    assert bare.error == "the steps of this run were not saved, so nothing can branch from it"
 
 
 # Owners and order.
@@ -156,7 +156,7 @@ def test_two_owners_never_see_each_others_runs(jobs: Jobs, runs: RunStore) -> No
     ]
     assert [line.id for line in lines] == ["", "", his.id]
     assert jobs.live(ANN) is hers
-    with pytest.raises(UserError, match="gone"):
+    with pytest.raises(UserError, match="no longer available"):
         jobs.get(BOB, hers.id)
     with pytest.raises(UserError):
         jobs.cancel(BOB, hers.id)
@@ -257,9 +257,9 @@ def test_the_line_has_an_end(pipeline: FakePipeline, runs: RunStore) -> None:
     gate = Gate(jobs)
     jobs.submit_run(ANN, asked())
     last = jobs.submit_run(ANN, asked())
-    with pytest.raises(UserError, match="2 of your runs are in line already"):
+    with pytest.raises(UserError, match="2 of your runs are queued already"):
         jobs.submit_run(ANN, asked())
-    with pytest.raises(UserError, match="line is full"):
+    with pytest.raises(UserError, match="queue is full"):
         jobs.submit_run(BOB, asked())
     jobs.cancel(ANN, last.id)
     his = jobs.submit_run(BOB, asked())
@@ -270,9 +270,12 @@ def test_the_line_has_an_end(pipeline: FakePipeline, runs: RunStore) -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"steps": 11}, "steps 11: this page runs at most 10"),
-        ({"batch": 3}, "batch 3: this page makes at most 2 pictures at once"),
-        ({"width": 128, "height": 64}, "size 128x64: this page makes at most 4096 pixels, such as 64x64"),
+        ({"steps": 11}, "steps 11: must be at most 10 on this page"),
+        ({"batch": 3}, "batch 3: must be at most 2 on this page"),
+        (
+            {"width": 128, "height": 64},
+            "size 128x64: must be at most 4096 pixels on this page, such as 64x64",
+        ),
     ],
 )
 def test_what_is_too_large_is_refused_at_once(
@@ -282,7 +285,7 @@ def test_what_is_too_large_is_refused_at_once(
     with pytest.raises(UserError, match=said):
         jobs.submit_run(ANN, asked(**fields))
     job = done(jobs.submit_run(ANN, Request()))  # the model's own 20 steps
-    assert job.error == "steps 20: this page runs at most 10"
+    assert job.error == "steps 20: must be at most 10 on this page"
 
 
 def test_the_steps_of_a_recipe_of_branches_count_together(pipeline: FakePipeline, runs: RunStore) -> None:
@@ -290,7 +293,7 @@ def test_the_steps_of_a_recipe_of_branches_count_together(pipeline: FakePipeline
     first = pipeline.stream(asked(steps=9)).settings
     assert done(jobs.submit_run(ANN, asked(steps=9, branch=Branch(8, first)))).state == "done"
     longer = asked(sigmas=(1e3, 0.1, 0.08, 0.06, 0.04, 0.02), steps=None, branch=Branch(8, first))
-    assert done(jobs.submit_run(ANN, longer)).error == "steps 11: this page runs at most 10"
+    assert done(jobs.submit_run(ANN, longer)).error == "steps 11: must be at most 10 on this page"
 
 
 # Models.
@@ -430,7 +433,7 @@ def test_what_ended_takes_no_memory(jobs: Jobs) -> None:
     later = [jobs.submit_task(ANN, "nothing", lambda pipeline, job: None) for _ in range(MAX_ENDED)]
     done(later[-1])
     until(lambda: not jobs.listing(ANN))
-    with pytest.raises(UserError, match="gone"):
+    with pytest.raises(UserError, match="no longer available"):
         jobs.get(ANN, first.id)
     assert jobs.get(ANN, later[-1].id) is later[-1]
     assert (len(jobs._active), len(jobs._work), len(jobs._ended)) == (0, 0, MAX_ENDED)

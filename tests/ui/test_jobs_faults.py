@@ -113,9 +113,9 @@ def full(*arguments: object, **named: object) -> NoReturn:
 @pytest.mark.parametrize(
     ("place", "said", "saved"),
     [
-        ("ui.service.run_store.write_numbered", "the picture is not saved: writing it failed", False),
+        ("ui.service.run_store.write_numbered", "the image is not saved: writing it failed", False),
         ("core.inference.trajectory.Trajectory.save", "the steps are not saved: writing them failed", True),
-        ("core.history.History.add", "the picture is saved, but not in the history yet", True),
+        ("core.history.History.add", "the image is saved, but not in the history yet", True),
     ],
 )
 def test_a_full_disk_loses_nothing_that_was_made(
@@ -142,7 +142,7 @@ def test_a_full_disk_loses_nothing_that_was_made(
 def test_a_full_disk_is_said_in_the_words_of_the_files(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.fsync", full)
     job = done(jobs.submit_run(ANN, asked()))
-    assert "the picture is not saved: " in job.trouble
+    assert "the image is not saved: " in job.trouble
     assert "there is no space left on the disk" in job.trouble
     assert "\n" not in job.trouble
 
@@ -161,7 +161,7 @@ def test_a_deleted_run_is_gone(jobs: Jobs, runs: RunStore) -> None:
     runs.history.delete([job.run_id])
     with pytest.raises(UserError):
         runs.open(ANN, job.run_id)
-    with pytest.raises(UserError, match="the picture is gone"):
+    with pytest.raises(UserError, match="the image file is missing"):
         kept.png(0)
 
 

@@ -153,7 +153,7 @@ def test_the_end_of_the_server_leaves_a_checkpoint(
 def test_there_is_nothing_to_go_on_with(view: Train) -> None:
     for _ in range(2):  # before any, and after one that is finished
         told = collected(view.on_go_on(False, ME))[-1]  # pyrefly: ignore[bad-argument-type]
-        assert "no training to go on with" in told[NOTICE]
+        assert "no unfinished training" in told[NOTICE]
         begun(view, 1)
 
 
@@ -170,7 +170,7 @@ def test_there_is_nothing_to_go_on_with(view: Train) -> None:
         (10_000_000, "moons", "must be a whole number"),
         (None, "moons", "steps: enter a number"),
         ("many", "moons", "steps: enter a number"),
-        (5, "stars", "choose one of moons"),
+        (5, "stars", "must be one of moons"),
     ],
 )
 def test_a_bad_value_is_said_and_nothing_begins(
@@ -186,7 +186,7 @@ def test_a_bad_value_is_said_and_nothing_begins(
 
 def test_a_recipe_that_is_not_offered_is_refused(view: Train, trainer: Trainer) -> None:
     told = collected(view.on_start(False, ME, "../../etc/passwd", 5, "moons"))  # pyrefly: ignore[bad-argument-type]
-    assert "choose one of points" in told[-1][NOTICE]
+    assert "must be one of points" in told[-1][NOTICE]
     assert trainer.current is None
 
 
@@ -251,7 +251,7 @@ def test_a_model_that_cannot_be_put_among_the_others_is_used_where_it_is(
 ) -> None:
     (tmp_path / "models").write_text("a file")
     told = begun(view, 1)
-    assert "could not be put among the others" in told[-1][NOTICE]
+    assert "could not be copied to data/models" in told[-1][NOTICE]
     assert told[-1][USE].visible is True
     assert Pipeline.load(view.trained(), device="cpu").name == "points"
 

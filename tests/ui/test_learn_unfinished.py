@@ -121,7 +121,7 @@ def test_a_run_that_another_process_trains_is_left_alone(
     [
         ("recipe.json", "{", "recipe.json is damaged: it is not valid JSON"),
         ("recipe.json", "[]", "recipe.json is damaged: it must hold an object"),
-        ("recipe.json", "{}", "oints cannot be gone on with: recipe.json: name is missing"),
+        ("recipe.json", "{}", "oints cannot be resumed: recipe.json: name is missing"),
         ("unet.checkpoint", "cut", "unet.checkpoint is damaged or of another model"),
     ],
 )
@@ -150,6 +150,6 @@ def test_a_name_that_is_not_offered_is_refused(
     slow(monkeypatch)
     interrupted(trainer, 8, after=1)
     told = collected(view.on_go_on(False, ME, "../points"))[-1]  # pyrefly: ignore[bad-argument-type]
-    assert "../points is not among the unfinished runs" in told[NOTICE]
+    assert "../points is no longer among the unfinished runs" in told[NOTICE]
     told = opened(view, GUEST)
     assert (told[GO_ON].visible, told[LEFT].visible, told[LEFT].choices) == (False, False, [])

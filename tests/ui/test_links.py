@@ -83,7 +83,7 @@ def test_a_bomb_is_never_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("kept", [0.5, 0.9])
 def test_what_is_cut_off_is_refused(tmp_path: Path, kind: str, kept: float) -> None:
     data = picture(kind)
-    assert "damaged or cut off" in refusal(tmp_path, "half.png", data[: int(len(data) * kept)])
+    assert "damaged or incomplete" in refusal(tmp_path, "half.png", data[: int(len(data) * kept)])
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
@@ -102,17 +102,17 @@ def test_what_moves_is_refused(tmp_path: Path, kind: str) -> None:
     ],
 )
 def test_what_is_no_picture_is_refused(tmp_path: Path, name: str, data: bytes) -> None:
-    assert "no picture of a known kind" in refusal(tmp_path, name, data)
+    assert "not an image of a supported format" in refusal(tmp_path, name, data)
 
 
 def test_size_and_emptiness(tmp_path: Path) -> None:
     assert "is empty" in refusal(tmp_path, "none.png", b"")
-    assert "1 are the most" in refusal(tmp_path, "large.png", picture("PNG") + bytes(MOST))
+    assert "at most 1 MB can be uploaded" in refusal(tmp_path, "large.png", picture("PNG") + bytes(MOST))
 
 
 def test_texts_are_taken_as_texts(tmp_path: Path) -> None:
     checked(tmp_path, "styles.csv", "name,prompt\nété,{prompt}\n".encode("utf-8-sig"))
-    assert "no text" in refusal(tmp_path, "styles.csv", picture("PNG"))
+    assert "not UTF-8 text" in refusal(tmp_path, "styles.csv", picture("PNG"))
     long = tmp_path / "long.csv"
     long.write_bytes(b"a" * (links.MAX_TEXT_BYTES + 1))
     with pytest.raises(UserError, match="too long"):

@@ -41,7 +41,7 @@ def talk(site: Served, name: str, **arguments: Any) -> Any:
 
 
 def test_the_terminal_says_where(site: Served) -> None:
-    assert f"Language models find it at {site.url}/gradio_api/mcp/" in site.said
+    assert f"MCP server for language models: {site.url}/gradio_api/mcp/" in site.said
 
 
 def test_every_action_is_a_tool_with_its_text(site: Served) -> None:

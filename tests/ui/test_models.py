@@ -85,7 +85,7 @@ def test_a_recipe_remembers_the_averaged_copy_and_asks_for_its_vae(
     assert recipe.model == read_recipe(path).model
     _, _, err = run(capsys, "generate", "--from", str(path))
     assert pipeline.parts[-1] == (None, True)
-    assert "made with another VAE: give the same one as --vae" in err
+    assert "made with another VAE: name it with --vae" in err
     monkeypatch.setattr(pipeline, "ref", made_with)
     _, _, err = run(capsys, "generate", "--from", str(path), "--vae", "v.pt")
     assert "another VAE" not in err

@@ -176,7 +176,7 @@ def test_the_real_process_says_what_the_command_says(monkeypatch: pytest.MonkeyP
     said = check.report()["words"]
     assert said[:3] == ["samplers", "check", "--json"]
     assert said[3:] == ["--option", "eta=1", "--plugins-dir", str(tmp_path), "--no-plugins", "--", "heun"]
-    for name, sentence in (("bad", "it is bad."), ("mute", "without a word")):
+    for name, sentence in (("bad", "it is bad."), ("mute", "without a message")):
         check = Check(name)
         assert check.wait(60)
         with pytest.raises(UserError, match=sentence):

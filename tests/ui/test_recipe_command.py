@@ -33,7 +33,7 @@ def test_a_picture_of_ours(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     assert told["needs"] == []
     assert {line["fate"] for line in told["report"] if line["key"] in told["request"]} == {"kept"}
     code, out, _ = run(capsys, "recipe", str(path))
-    assert out.splitlines()[0].strip() == "LatentCanvas; model tiny, which is here as tiny"
+    assert out.splitlines()[0].strip() == "LatentCanvas; model tiny, which is installed as tiny"
 
 
 def test_text_on_standard_input(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +41,7 @@ def test_text_on_standard_input(capsys: pytest.CaptureFixture[str], monkeypatch:
     code, out, _ = run(capsys, "recipe", "-")
     assert code == 0
     title, *rows = [line.strip() for line in out.splitlines() if line.strip()]
-    assert title == "A1111's text; model none-such, which is not here"
+    assert title == "A1111's text; model none-such, which is not installed"
     by_key = {row.split("  ")[0]: " ".join(row.split()) for row in rows}
     assert by_key["Sampler"].startswith("Sampler DPM++ 2M Karras mapped dpmpp_2m, schedule karras; ")
     assert by_key["Size"].startswith("Size 510x512 mapped 512x512; sides are multiples of 8")
@@ -53,7 +53,7 @@ def test_text_on_standard_input(capsys: pytest.CaptureFixture[str], monkeypatch:
 def test_what_it_needs_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     feed(monkeypatch, f"{TEXT}, Denoising strength: 0.5".encode())
     out = run(capsys, "recipe", "-")[1]
-    assert out.endswith("To run it, give the picture that it started from (--image).\n")
+    assert out.endswith("To run it, give its init image (--image).\n")
 
 
 def test_a_long_value_is_cut_in_the_table_alone(
@@ -70,8 +70,6 @@ def test_bad_input_is_one_sentence(
 ) -> None:
     assert "No such file" in failure(capsys, "recipe", str(tmp_path / "no.png"))
     feed(monkeypatch, b"\x89PNG\r\n\x1a\n")
-    assert failure(capsys, "recipe", "-") == (
-        "standard input is no text: give a picture by the name of its file"
-    )
+    assert failure(capsys, "recipe", "-") == "standard input is not text: give an image by its file name"
     feed(monkeypatch, b"")
     assert "there is no text" in failure(capsys, "recipe", "-")

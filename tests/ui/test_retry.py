@@ -66,7 +66,7 @@ def test_a_run_of_a_locked_history_is_kept_later_as_it_was(
     assert parent.run_id is not None
     with locked(tmp_path, whole=whole):
         job = made(jobs, 2, parent=None if whole else (parent.run_id, 1))
-        assert job.trouble.startswith("the picture is saved, but not in the history yet: ")
+        assert job.trouble.startswith("the image is saved, but not in the history yet: ")
         assert "is locked by another program" in job.trouble
         assert job.run_id is not None
         with monkeypatch.context() as patched:  # nobody waits for the lock

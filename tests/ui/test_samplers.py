@@ -249,10 +249,10 @@ def test_a_race_as_a_table_and_as_markdown(
     [
         (("--samplers", "ddim,dim"), "There is no sampler 'dim'"),
         (("--schedules", "karas"), "There is no schedule 'karas'; did you mean 'karras'?"),
-        (("--evals", "0"), "1 evaluation or more"),
+        (("--evals", "0"), "--evals 0: must be at least 1"),
         (("--batch", "0"), "batch"),
         (("--reference-steps", "5000"), "steps"),
-        (("--sheet", "sheet.jpg"), "give sheet.jpg the ending .png"),
+        (("--sheet", "sheet.jpg"), "--sheet sheet.jpg: must end in .png"),
     ],
 )
 def test_a_race_refuses_before_a_model_is_loaded(

@@ -187,8 +187,8 @@ def test_a_picture_is_taken_and_given_back_byte_for_byte(open_site: Served, visi
     ("name", "data", "status", "words"),
     [
         ("bomb.png", bomb(60_000, 60_000), 422, "make it smaller"),
-        ("half.png", picture("PNG")[:200], 422, "cut off"),
-        ("no.png", b"\x7fELF" + bytes(64), 422, "no picture"),
+        ("half.png", picture("PNG")[:200], 422, "incomplete"),
+        ("no.png", b"\x7fELF" + bytes(64), 422, "not an image"),
         ("large.bmp", picture("BMP", (1000, 1000)), 413, "maximum allowed size"),
     ],
 )
@@ -228,7 +228,7 @@ def test_the_server_fetches_nothing_for_others(visitor: httpx.Client) -> None:
         file = {"path": address, "meta": {"_type": "gradio.FileData"}}
         body = {"data": [{"background": file, "layers": []}], "fn_index": 0, "session_hash": "x"}
         answer = visitor.post("/gradio_api/queue/join", json=body)
-        assert (answer.status_code, "fetches nothing" in answer.text) == (403, True)
+        assert (answer.status_code, "fetches no files" in answer.text) == (403, True)
 
 
 # Who asks.

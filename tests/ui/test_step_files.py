@@ -156,4 +156,4 @@ def test_a_run_that_was_changed_is_found_out(pipeline: Pipeline, run: kept.FakeK
 def test_how_far_a_verification_is() -> None:
     job: Any = OneJob.__new__(OneJob)
     job.evals, job.evals_due = 3, 21
-    assert verification.progress(job) == "Running it again: step 3 of 20"
+    assert verification.progress(job) == "Verifying: step 3 of 20"

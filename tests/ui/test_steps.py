@@ -68,11 +68,11 @@ def test_the_steps_as_a_table_files_and_json(
 
 def test_what_there_is_not(capsys: Capture, options: tuple[str, ...]) -> None:
     [plain] = made(capsys, "a house", *options, "--cfg-scale", "1")
-    assert "make it again with --keep-steps" in failure(capsys, "steps", str(plain))
+    assert "generate it again with --keep-steps" in failure(capsys, "steps", str(plain))
     _, file = made(capsys, "a house", *options, "--cfg-scale", "1", "--keep-steps")
     assert "must be one of" in failure(capsys, "steps", str(file), "--view", "blue")
     assert "had no guidance" in failure(capsys, "steps", str(file), "--view", "difference")
-    assert "the run made 1" in failure(capsys, "steps", str(file), "--image", "2")
+    assert "must be between 1 and 1" in failure(capsys, "steps", str(file), "--image", "2")
     assert "there is no such steps file" in failure(capsys, "steps", "none.steps.safetensors")
 
 
@@ -88,7 +88,7 @@ def test_verify_with_and_without_steps(capsys: Capture, options: tuple[str, ...]
     assert (code, out) == (0, "identical: the image, to the bit.\n")
     [other] = made(capsys, "a red circle", *options)
     Path("elsewhere").rename(other.with_suffix(".steps.safetensors"))
-    assert "is of another picture" in failure(capsys, "verify", str(other), *place)
+    assert "has the steps of another image" in failure(capsys, "verify", str(other), *place)
 
 
 def test_verify_says_what_differs(capsys: Capture, options: tuple[str, ...], tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_any_words_survive_the_file(
     [
         (lambda: Style("  ", "x"), "needs a name"),
         (lambda: Style("x" * 101, "x"), "1 to 100"),
-        (lambda: Style("empty", " "), "no words"),
+        (lambda: Style("empty", " "), "is empty"),
         (lambda: Style("bad", "a\0b"), "is not allowed"),
         (lambda: apply_styles("(a", "", [Style("b", "{prompt} [c:")]), None),
     ],
@@ -131,7 +131,7 @@ def test_a_preset_holds_only_what_a_file_can(store: Styles, values: dict[str, ob
 def test_a_damaged_file_is_said_and_set_aside_not_overwritten(store: Styles, damage: bytes) -> None:
     store.path.parent.mkdir()
     store.path.write_bytes(damage)
-    assert "is no file of styles" in store.trouble
+    assert "is not a styles file" in store.trouble
     assert store.styles() == []
     store.save_style(NIGHT)
     assert (store.styles(), store.trouble) == ([NIGHT], "")
@@ -190,7 +190,7 @@ def test_a_line_that_is_no_style_is_left_out_and_named() -> None:
 
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "name,negative_prompt\nx,y\n", b"\x89PNG\r\n\x1a\n\x81"])
 def test_another_file_is_refused(store: Styles, text: str | bytes) -> None:
-    with pytest.raises(UserError, match=r"no styles\.csv"):
+    with pytest.raises(UserError, match=r"not a styles\.csv"):
         store.import_csv(text)
     with pytest.raises(UserError, match="cannot be read"):
         store.import_csv(store.path.parent / "none.csv")

@@ -77,9 +77,9 @@ def test_a_plugin_walks_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("forward",), "say where to write the picture"),
-        (("forward", "--out", "x.jpg"), "give it the ending .png, or .gif"),
-        (("schedules", "--out", "x.gif"), "this view does not move"),
+        (("forward",), "give a file to write"),
+        (("forward", "--out", "x.jpg"), "must end in .png, or .gif"),
+        (("schedules", "--out", "x.gif"), "this view has no animation"),
         (("forward", "--theme", "blue", "--json"), "must be light or dark"),
         (("forward", "--cloud", "moon", "--json"), "did you mean 'moons'"),
         (("forward", "--t", "1000", "--json"), "t 1000: must be between 0 and 999"),
@@ -90,8 +90,8 @@ def test_a_plugin_walks_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
         (("guidance", "one", "two", "--scales", "1", "--json"), "1 scale: give 2 to 12"),
         (("guidance", "one", "one", "--json"), "only once"),
         (("guidance", *"abcdefghijk", "--json"), "11 prompts at 6 scales are 66 images: at most 60"),
-        (("guidance", "one", "two", "--at", "0.5", "--json"), "a grid shows finished pictures"),
-        (("guidance", "one", "--examples", "--json"), "give prompts, or --examples"),
+        (("guidance", "one", "two", "--at", "0.5", "--json"), "a grid shows finished images only"),
+        (("guidance", "one", "--examples", "--json"), "give prompts or --examples"),
         (("guidance", "--examples", "--scales", "1,200", "--json"), "cfg scale 200.0"),
         (("interpolation", "--seeds", "1", "--json"), "give two, such as 1,2"),
         (("interpolation", "--image", "a.png", "--json"), "give --image and --to-image"),

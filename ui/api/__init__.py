@@ -1,1 +1,1 @@
-"""The page's API: its calls, and how they become endpoints."""
+"""The page's API: its calls, and how they become Gradio endpoints."""

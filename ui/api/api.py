@@ -1,8 +1,8 @@
-"""The page's actions for programs: named endpoints with types and texts, which `gradio_client` and language
-models (with `--mcp`) call, and which /gradio_api/openapi.json describes.
+"""The page's actions for programs: named endpoints with types and descriptions, for `gradio_client` and
+language models (with `--mcp`), described by /gradio_api/openapi.json.
 
-Runs are generators: an answer for each step as it is made, and a last one with the picture files, byte for
-byte as they are saved. A run goes through the same queue as the page's, and whoever leaves stops it.
+Runs are generators: an answer for each step as it is made, and a last one with the image files, byte for byte
+as saved. Runs share the page's queue; a client that disconnects stops its run.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ File = gr.FileData | None
 
 
 class Api:
-    """The endpoints over the queue; `build` makes them, inside the caller's Blocks."""
+    """The endpoints; `build` registers them inside the caller's Blocks."""
 
     def __init__(self, jobs: Jobs, registry: Registry, store: SettingsStore) -> None:
         self._jobs, self._registry, self._store = jobs, registry, store
         self._handing = Handing()
 
     def build(self) -> None:
-        """Make the endpoints."""
+        """Register the endpoints."""
         for run in (self.txt2img, self.img2img, self.inpaint):
             endpoint(run, Progress)
         lists: list[Callable[..., Any]] = [self.samplers, self.schedules, self.models]
@@ -78,7 +78,7 @@ class Api:
         previews: bool = True,
         owner: str = "",
     ) -> AsyncIterator[Progress]:
-        """Make pictures of a prompt. Answers at each step, and at the end with the picture files."""
+        """Generate images from a prompt. Answers after each step, and finally with the image files."""
         asked = _request(locals())
         async for progress in self._run(owner, asked, model, previews):
             yield progress
@@ -103,9 +103,9 @@ class Api:
         previews: bool = True,
         owner: str = "",
     ) -> AsyncIterator[Progress]:
-        """Make pictures that begin with another one. Answers at each step, and at the end with the files."""
+        """Generate images from an init image. Answers after each step, and finally with the image files."""
         asked = _request(locals())
-        async for progress in self._run(owner, asked, model, previews, image=_needed(image, "image")):
+        async for progress in self._run(owner, asked, model, previews, image=_required(image, "image")):
             yield progress
 
     async def inpaint(
@@ -133,14 +133,14 @@ class Api:
         previews: bool = True,
         owner: str = "",
     ) -> AsyncIterator[Progress]:
-        """Paint a part of a picture anew. Answers at each step, and at the end with the files."""
+        """Repaint the masked part of an image. Answers after each step, and finally with the image files."""
         asked = _request(locals())
-        pictures = {"image": _needed(image, "image"), "mask": uploaded(mask, "mask")}
+        pictures = {"image": _required(image, "image"), "mask": uploaded(mask, "mask")}
         async for progress in self._run(owner, asked, model, previews, **pictures):
             yield progress
 
     def cancel(self, job: str, owner: str) -> str:
-        """Stop a run that waits or goes on, within one model evaluation. What it made is kept."""
+        """Stop a queued or running run, within one model evaluation. The images made so far are saved."""
         self._jobs.cancel(owner, job)
         return "stopped"
 
@@ -151,14 +151,14 @@ class Api:
             raise UserError(f"model {shown(model)}: is not installed{hint(model, known)}")
         job = self._jobs.submit_run(self._owner(owner), asked, model=model, **pictures)
         try:
-            async for progress in self._watched(job, previews):
+            async for progress in self._progress_of(job, previews):
                 yield progress
         finally:
-            if not job.ended.is_set():  # whoever asked has left
+            if not job.ended.is_set():  # the client has disconnected
                 self._jobs.cancel(job.owner, job.id)
 
-    async def _watched(self, job: Job, previews: bool) -> AsyncIterator[Progress]:
-        """An answer for each step, without a thread that waits for it: hundreds may wait in line."""
+    async def _progress_of(self, job: Job, previews: bool) -> AsyncIterator[Progress]:
+        """An answer for each step, without a waiting thread per run: hundreds may be queued."""
         shown, next_preview = 0, 0.0
         yield self._progress(job)
         while True:
@@ -179,7 +179,7 @@ class Api:
         return self._handing.out(_jpeg(step.preview(0)), f"step-{number}.jpg")
 
     def _last(self, job: Job) -> Progress:
-        """The answer to a run that has ended. Raises UserError for one that failed."""
+        """The answer for a run that has ended. Raises UserError if it failed."""
         if job.state == "failed":
             raise UserError(job.error)
         if job.run_id is None:
@@ -212,30 +212,30 @@ class Api:
         return Progress(**{**known, **more})
 
     def _owner(self, token: str) -> str:
-        """Whose runs: the caller's token, or a new one, which the answers tell."""
+        """The caller's token, or a new one, which the answers contain."""
         if not token:
             return secrets.token_urlsafe(MIN_TOKEN)
         if len(token) < MIN_TOKEN:
             raise UserError(f"owner: must be a secret of {MIN_TOKEN} characters or more, or empty")
         return token
 
-    # What there is.
+    # What is available.
 
     def samplers(self) -> list[dict[str, Any]]:
-        """The samplers: name, title, order, evaluations a step, options with their ranges, plugin."""
-        return [_plain(info) for info in self._registry.samplers.values()]
+        """The samplers: name, title, order, evaluations per step, options with their ranges, plugin."""
+        return [_as_dict(info) for info in self._registry.samplers.values()]
 
     def schedules(self) -> list[dict[str, Any]]:
-        """The schedules of noise levels: name, title, plugin."""
-        return [_plain(info) for info in self._registry.schedules.values()]
+        """The noise schedules: name, title, plugin."""
+        return [_as_dict(info) for info in self._registry.schedules.values()]
 
     def models(self) -> list[dict[str, Any]]:
-        """The models that are installed, and whether each is the one that is loaded."""
+        """The installed models, and which of them is loaded."""
         loaded = self._jobs.engine.name
         return [{"name": name, "loaded": name == loaded} for name in model_names(loaded)]
 
     def tokens(self, prompt: str) -> dict[str, Any]:
-        """How the loaded model reads a prompt: tokens used, chunks, words that it has not learned."""
+        """Token count of a prompt for the loaded model: tokens used, chunks, words unknown to it."""
         count = self._jobs.engine.pipeline.tokens(prompt)
         return {
             "used": count.used,
@@ -245,19 +245,19 @@ class Api:
         }
 
     def recipe(self, file: File = None, text: str = "") -> dict[str, Any]:
-        """What a picture was made with: ours, A1111's, ComfyUI's or InvokeAI's, or a pasted text."""
+        """The settings in an image of LatentCanvas, A1111, ComfyUI, InvokeAI or Fooocus, or in a text."""
         from core.recipes.reader import read_any
         from core.weights.find import installed_model
 
         path = uploaded(file, "file")
         if path is None and not text.strip():
-            raise UserError("recipe: give a picture or a text")
+            raise UserError("recipe: give an image file or a text")
         return read_any(text if path is None else path, self._registry).to_dict(installed_model)
 
-    # What was made.
+    # Saved runs.
 
     def history(self, text: str = "", owner: str = "", limit: int = 60, offset: int = 0) -> list[HistoryRun]:
-        """Search the runs that were kept, newest first. On a shared page: yours, by your token."""
+        """Search the saved runs, newest first. On a shared page only yours, by your token."""
         if not 1 <= limit <= 500 or offset < 0:
             raise UserError("history: limit must be between 1 and 500, and offset not below 0")
         runs = self._jobs.runs
@@ -265,31 +265,31 @@ class Api:
         return [history_run(row) for row in rows]
 
     def run(self, run: str, owner: str = "") -> HistoryRun:
-        """One run that was kept."""
+        """One saved run."""
         return history_run(self._jobs.runs.open(owner, run).row)
 
     def pictures(self, run: str, owner: str = "") -> list[dict[str, Any]]:
-        """The picture files of a run, byte for byte, with their recipes inside."""
+        """The image files of a run, byte for byte, with their recipes inside."""
         return self._files(self._jobs.runs.open(owner, run))
 
 
 def _request(values: Mapping[str, Any]) -> Request:
-    """The request out of an endpoint's parameters, in which those of `more` have the last word."""
+    """The request of an endpoint's parameters; those in `more` override the others."""
     names = {field.name for field in dataclasses.fields(Request)}
     given = {name: value for name, value in values.items() if name in names and value is not None}
     more = values["more"] or {}
     return Request.from_mapping({**given, **more})
 
 
-def _needed(file: object, what: str) -> Any:
+def _required(file: object, what: str) -> Any:
     path = uploaded(file, what)
     if path is None:
         raise UserError(f"{what}: is missing; send it with handle_file of gradio_client")
     return path
 
 
-def _plain(info: Any) -> dict[str, Any]:
-    """The fields of a registered thing by name, ready for JSON; not the function itself."""
+def _as_dict(info: Any) -> dict[str, Any]:
+    """The fields of a registered sampler or schedule, ready for JSON, without its function."""
     fields = {f.name: getattr(info, f.name) for f in dataclasses.fields(info) if f.name != "function"}
     if "options" in fields:
         fields["options"] = [dataclasses.asdict(option) for option in fields["options"]]

@@ -1,4 +1,4 @@
-"""How a method becomes a named endpoint, with types and texts that programs read; what endpoints answer."""
+"""Turns a method into a named endpoint with types and descriptions; the types of the answers."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ from core.errors import UserError
 if TYPE_CHECKING:
     from core.history import RunRow
 
-# What each parameter is, wherever an endpoint has it.
+# The description of each parameter, for all endpoints that have it.
 HELP = {
-    "prompt": "What to see; weights as (this:1.2).",
-    "negative": "What not to see.",
-    "image": "The picture to begin with.",
-    "mask": "White where it is painted anew, black where it stays; left out where `more` has outpaint.",
-    "strength": "How much of the way is run: above 0, and 1 leaves nothing of the picture.",
-    "mask_blur": "Softness of the mask's edge, in pixels.",
-    "only_masked": "Run only what is around the mask, with so many pixels of surroundings.",
-    "masked_content": "What stands under the mask at the start: original, fill, noise or nothing.",
-    "invert_mask": "Paint what is black instead.",
-    "sampler": "A name of `samplers`; the model's own choice if left out.",
-    "schedule": "A name of `schedules`; the sampler's or the model's own choice if left out.",
-    "steps": "Number of steps (of the whole way); the model's own choice if left out.",
-    "cfg_scale": "Strength of guidance, 1 is none; the model's own choice if left out.",
-    "width": "In pixels, a multiple of 8; the model's or the picture's own if left out.",
-    "height": "In pixels, a multiple of 8; the model's or the picture's own if left out.",
-    "batch": "Number of pictures; their seeds follow each other.",
-    "seed": "Random if left out.",
-    "options": 'The sampler\'s own options by name, such as {"eta": 0.5}.',
+    "prompt": "The prompt; weights as (this:1.2).",
+    "negative": "The negative prompt.",
+    "image": "The init image.",
+    "mask": "White is repainted, black is kept; not needed if `more` has outpaint.",
+    "strength": "Denoising strength in (0, 1]; 1 ignores the input image.",
+    "mask_blur": "Blur of the mask's edge, in pixels.",
+    "only_masked": "Inpaint only the masked area, at full resolution, with this padding in pixels.",
+    "masked_content": "What the masked area starts from: original, fill, noise or nothing.",
+    "invert_mask": "Repaint what is black instead.",
+    "sampler": "A name from `samplers`; the model's default if left out.",
+    "schedule": "A name from `schedules`; the sampler's or the model's default if left out.",
+    "steps": "Inference steps (at strength 1); the model's default if left out.",
+    "cfg_scale": "Classifier-free guidance scale, 1 turns guidance off; the model's default if left out.",
+    "width": "In pixels, a multiple of 8; that of the init image or the model's default if left out.",
+    "height": "In pixels, a multiple of 8; that of the init image or the model's default if left out.",
+    "batch": "Batch size: number of images; image i uses seed + i.",
+    "seed": "The seed; random if left out.",
+    "options": 'The sampler\'s options by name, such as {"eta": 0.5}.',
     "more": 'Other fields of a request by name, such as {"clip_skip": 2, "cfg_rescale": 0.7}.',
-    "model": "A name of `models`; it is loaded first if it is another one than before.",
-    "previews": "Whether the answers carry small pictures of the steps.",
-    "owner": "Your own secret token of 16 characters or more, to find runs again by; a new one if empty.",
+    "model": "A name from `models`; loaded first if another model is loaded.",
+    "previews": "Whether the answers include preview images of the steps.",
+    "owner": "Your secret token of 16 characters or more, to find your runs by; a new one if empty.",
     "job": "The `job` of a run's answers.",
     "run": "The id of a run.",
-    "file": "A picture, or left out.",
-    "text": "A text: of settings for `recipe`, words of the prompt for `history`.",
-    "limit": "At most so many, up to 500.",
-    "offset": "Leave out so many.",
+    "file": "An image, if there is no text.",
+    "text": "For `recipe`: a text of settings. For `history`: words to find in the prompts.",
+    "limit": "Maximum number of runs, up to 500.",
+    "offset": "Number of runs to skip.",
 }
 
 
 class Progress(TypedDict):
-    """Where a run is; `state` is waiting, running, done, stopped or failed. What is not known yet is null."""
+    """Progress of a run; `state` is waiting, running, done, stopped or failed. Unknown values are null."""
 
     state: str
     job: str
@@ -69,7 +69,7 @@ class Progress(TypedDict):
 
 
 class HistoryRun(TypedDict):
-    """A run that was kept."""
+    """A saved run."""
 
     run: str
     created: float
@@ -85,7 +85,7 @@ class HistoryRun(TypedDict):
 
 
 def history_run(row: RunRow) -> HistoryRun:
-    """A row of the history as endpoints tell it."""
+    """A row of the history as endpoints return it."""
     return HistoryRun(
         run=row.id,
         created=row.created,
@@ -102,10 +102,10 @@ def history_run(row: RunRow) -> HistoryRun:
 
 
 def endpoint(method: Callable[..., Any], returns: Any) -> None:
-    """Offer a method by its own name, inside the caller's Blocks; a UserError is told in its sentence.
+    """Register a method under its own name, inside the caller's Blocks; a UserError becomes a gr.Error.
 
-    returns: the type of its answer, of each one where it is a generator. Raises KeyError for a parameter that
-    `HELP` does not explain.
+    returns: the type of its answer, or of each answer of a generator. Raises KeyError for a parameter that is
+    not in `HELP`.
     """
     call = _generator(method) if inspect.isasyncgenfunction(method) else _function(method)
     signature = inspect.signature(method, eval_str=True)
@@ -121,7 +121,7 @@ def _function(method: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return method(*arguments, **named)
         except UserError as error:
-            raise _told(error) from error
+            raise _gradio_error(error) from error
 
     return call
 
@@ -133,10 +133,10 @@ def _generator(method: Callable[..., Any]) -> Callable[..., Any]:
             async for answer in method(*arguments, **named):
                 yield answer
         except UserError as error:
-            raise _told(error) from error
+            raise _gradio_error(error) from error
 
     return call
 
 
-def _told(error: UserError) -> gr.Error:
+def _gradio_error(error: UserError) -> gr.Error:
     return gr.Error(str(error), print_exception=False)

@@ -1,4 +1,4 @@
-"""`bench`: how long a picture takes here, beside diffusers if asked."""
+"""`bench`: how long an image takes on this machine, also compared with diffusers."""
 
 from __future__ import annotations
 
@@ -19,32 +19,37 @@ def bench(
     model: options.Model = "tiny",
     against: Annotated[
         Literal["diffusers"] | None,
-        typer.Option(help="Measure this too, in turns, and print ratios; it has to be installed."),
+        typer.Option(
+            help="Also measure this library, in alternation, and print ratios; it must be installed."
+        ),
     ] = None,
     size: Annotated[
-        str | None, typer.Option(metavar="WxH", help="Pixels. [default: the model's own size]")
+        str | None,
+        typer.Option(metavar="WxH", help="Width and height in pixels. [default: the model's size]"),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, max=1000, help="Steps of the picture.")] = 4,
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Inference steps.")] = 4,
     dtype: Annotated[
         str | None,
-        typer.Option(help="Number format of the networks, on both sides; each side's own if left out."),
+        typer.Option(help="Data type of the networks, on both sides. [default: each side's own]"),
     ] = None,
     memory: options.Memory = None,
-    rounds: Annotated[int, typer.Option(min=1, max=100, help="Pictures of each side.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="Images measured for each side.")] = 3,
     watched: Annotated[
         bool,
-        typer.Option("--watched", help="Measure instead what the page adds: live previews, kept steps."),
+        typer.Option(
+            "--watched", help="Measure instead the overhead of the page: live previews, saved steps."
+        ),
     ] = False,
     counts: Annotated[
         bool,
         typer.Option(
             "--counts",
-            help="Count instead what runs ask of torch: kernel calls, allocations, bytes copied.",
+            help="Count instead the kernel calls, allocations and bytes copied of runs.",
         ),
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Measure time by part and peak memory, each picture in a new process."""
+    """Measure time by part and peak memory, each image in a new process."""
     from core.bench import BenchJob, medians, ratios
     from core.request.parse import parse_size
     from core.weights.find import find_model
@@ -55,20 +60,20 @@ def bench(
     width, height = parse_size(size) if size else (own.width, own.height)
     own.check_size(width, height)
     if sum((watched, counts, against is not None)) > 1:
-        raise UserError("--watched, --counts and --against measure different things: give one of them")
+        raise UserError("--watched, --counts and --against exclude each other: give one of them")
     if watched:
-        _watched(str(files.path), dtype, memory, width, height, steps, rounds, as_json)
+        _measure_page(str(files.path), dtype, memory, width, height, steps, rounds, as_json)
         return
     if counts:
         if steps < 2:
-            raise UserError("--counts takes two steps or more: half of them is run from a picture")
-        _counted(str(files.path), dtype, memory, width, height, steps, as_json)
+            raise UserError("--counts needs at least 2 steps, as half of them run again as img2img")
+        _count_operations(str(files.path), dtype, memory, width, height, steps, as_json)
         return
     job = BenchJob(
         model=str(files.path.resolve()), dtype=dtype, width=width, height=height, steps=steps, memory=memory
     )
     sides: list[Side] = ["ours"] if against is None else ["ours", "peer", "best"]
-    samples = _measured(sides, job, rounds)
+    samples = _measure(sides, job, rounds)
     middle = {side: medians(each) for side, each in samples.items()}
     others: list[Side] = [side for side in sides if side != "ours"]
     relative = {side: ratios(samples["ours"], samples[side]) for side in others}
@@ -79,7 +84,7 @@ def bench(
         _print(job, weights, middle, relative)
 
 
-def _watched(
+def _measure_page(
     model: str,
     dtype: str | None,
     memory: str | None,
@@ -89,7 +94,7 @@ def _watched(
     rounds: int,
     as_json: bool,
 ) -> None:
-    """The same run from Python and as the page runs it, in this process."""
+    """Compare a run from Python with the same run on the page, in this process."""
     from tqdm import tqdm
 
     from core.inference.pipeline import Pipeline
@@ -105,13 +110,13 @@ def _watched(
         return
     ratios = f"{found.clock:.3f} times as long ({found.processor:.3f} times the processor)"
     print(f"{width}x{height}, {steps} steps, {rounds} pairs: a watched run takes {ratios}")
-    print(f"as the same run from Python; {found.looks} looks of {1000 * found.look_seconds:.1f} ms each")
+    print(f"as the same run from Python; {found.looks} previews of {1000 * found.look_seconds:.1f} ms each")
 
 
-def _counted(
+def _count_operations(
     model: str, dtype: str | None, memory: str | None, width: int, height: int, steps: int, as_json: bool
 ) -> None:
-    """Runs that differ in one thing each, in this process."""
+    """Count the operations of runs that differ in one setting each, in this process."""
     from core.bench.counts import count_all
     from core.inference.pipeline import Pipeline
     from ui.commands.tables import console, table
@@ -126,12 +131,12 @@ def _counted(
     table(console(), f"{pipeline.name}, {width}x{height}, {steps} steps", heads, rows)
 
 
-def _measured(sides: list[Side], job: Any, rounds: int) -> dict[Side, list[Figures]]:
+def _measure(sides: list[Side], job: Any, rounds: int) -> dict[Side, list[Figures]]:
     from tqdm import tqdm
 
     from core.bench import compare
 
-    with tqdm(total=rounds * len(sides), desc="bench", unit="picture", leave=False, disable=None) as bar:
+    with tqdm(total=rounds * len(sides), desc="bench", unit="image", leave=False, disable=None) as bar:
         return compare(sides, job, rounds, bar.update)
 
 

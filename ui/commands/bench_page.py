@@ -1,7 +1,7 @@
-"""What the page adds to a run: the same one from Python and through the queue, watched by a page, in turns.
+"""Overhead of the page: a run from Python and the same run through the queue with previews, in alternation.
 
-Each pair is compared with itself, so that a machine that slows down slows both. The clock says what a person
-waits; the processor's time says the same where the machine is busy with something else, too.
+Ratios are taken within a pair, so that a machine that slows down slows both. Wall time is what a user waits;
+processor time is also right where the machine is busy with something else.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OWNER = "bench"
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of a run: by the clock, and of the processor, all threads together."""
+    """Seconds of a run: wall time, and processor time of all threads."""
 
     clock: float
     processor: float
@@ -39,10 +39,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class Overhead:
-    """The same runs from Python and watched.
+    """The same runs from Python (`plain`) and with previews (`watched`).
 
-    `looks` is how often a page was sent previews in all of them, four times a second by the clock, and
-    `look_seconds` the processor's time for one: a machine that is busy looks more often during a run.
+    `looks` is how often previews were made in all of them, four times a second of wall time, and
+    `look_seconds` the processor time of one: on a busy machine a run takes longer and has more of them.
     """
 
     plain: list[Cost]
@@ -52,12 +52,12 @@ class Overhead:
 
     @property
     def clock(self) -> float:
-        """Watched by plain, the median of the pairs."""
+        """Wall time of watched / plain, the median of the pairs."""
         return statistics.median(b.clock / a.clock for a, b in zip(self.plain, self.watched, strict=True))
 
     @property
     def processor(self) -> float:
-        """The same of the processor's time."""
+        """The same ratio of processor time."""
         pairs = zip(self.plain, self.watched, strict=True)
         return statistics.median(b.processor / a.processor for a, b in pairs)
 
@@ -69,9 +69,9 @@ class Overhead:
 def measure(
     pipeline: Pipeline, request: Request, rounds: int, told: Callable[[], object] = lambda: None
 ) -> Overhead:
-    """`rounds` pairs, each with its own seed, and one before them to warm up. `told` is called after each.
+    """Measure `rounds` pairs, each with its own seed, after a warm-up pair. `told` is called after each.
 
-    Both write their pictures; the watched one keeps its steps and a row of the history besides. Raises
+    Both save their images; the watched run also saves its steps and a row of the history. Raises
     UserError when a run fails.
     """
     plain, watched = [], []
@@ -95,7 +95,7 @@ def measure(
 
 
 def _watch(jobs: Jobs, request: Request) -> list[float]:
-    """Run it as the page does: the processor's seconds of each look at it."""
+    """Run it as the page does; the processor seconds of each preview."""
     looks = []
     job = jobs.submit_run(OWNER, request)
     while not job.ended.wait(WATCH_SECONDS):
@@ -110,7 +110,7 @@ def _watch(jobs: Jobs, request: Request) -> list[float]:
 
 
 def _look(step: RunStep, batch: int) -> None:
-    """What a page is sent of a step: both views of each picture as JPEG."""
+    """Make what a page is sent of a step: two views of each image as JPEG."""
     for image in range(batch):
         step.preview(image).save(io.BytesIO(), "JPEG")
         step.preview(image, "noisy").save(io.BytesIO(), "JPEG")

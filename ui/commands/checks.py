@@ -22,19 +22,19 @@ CHECKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("lint", ("ruff", "check", ".")),
     ("format", ("ruff", "format", "--check", ".")),
     ("types", ("pyrefly", "check", "--python-interpreter-path", sys.executable)),
-    # One process a core, with one thread by tests/conftest.py; the tests of a file stay together: they share
-    # a page.
+    # One process per core, of one thread each (tests/conftest.py); the tests of a file share a page and so a
+    # process.
     ("tests", ("pytest", f"--numprocesses={min(os.cpu_count() or 1, 8)}", "--dist=loadfile")),
 )
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-# Debian's chromium comes without a font of its own.
+# Debian's chromium comes without a font.
 DEBIAN_PACKAGES = ("chromium", "fonts-liberation")
 
 
 def test(context: typer.Context) -> None:
-    """Run lint, types and all tests; further arguments go to pytest."""
+    """Run lint, type checks and tests; further arguments go to pytest."""
     if not (CHECKOUT / "tests").is_dir():
-        raise UserError("the tests are not part of an installation: run them from a checkout of the project.")
+        raise UserError("the tests are not part of an installation: run them in a clone of the repository.")
     failed = [] if ensure_browser() else ["browser"]
     for name, command in CHECKS:
         further = context.args if name == "tests" else []
@@ -46,7 +46,7 @@ def test(context: typer.Context) -> None:
 
 
 def run_check(name: str, command: Sequence[str]) -> bool:
-    """Run one tool of this environment in the checkout; True when it was content."""
+    """Run one tool of this environment in the checkout; True if it passed."""
     print(f"\n== {name}: {' '.join(command)}", flush=True)
     start = time.monotonic()
     done = subprocess.run([sys.executable, "-m", *command], cwd=CHECKOUT, check=False)
@@ -56,9 +56,9 @@ def run_check(name: str, command: Sequence[str]) -> bool:
 
 
 def ensure_browser() -> bool:
-    """Make sure of a Chromium for the browser tests, installing Debian's when that is possible.
+    """Make sure that there is a Chromium for the browser tests: install Debian's if possible.
 
-    Without one these tests skip, with a loud reason; where the variable CI is set that is a failure (False).
+    Without one these tests are skipped and a message says why; if the variable CI is set, that fails (False).
     """
     if any(map(shutil.which, BROWSERS)):
         return True
@@ -72,16 +72,16 @@ def ensure_browser() -> bool:
 
 
 def _install_browser() -> str:
-    """Install Debian's chromium; the reason in a few words when it cannot be done."""
+    """Install Debian's chromium; return the reason if that fails, else ""."""
     apt = shutil.which("apt-get")
     if apt is None:
-        return "none is installed, and there is no apt-get to install one"
+        return "none is installed, and there is no apt-get to install it"
     if os.geteuid() != 0:
-        return "none is installed, and only root may install one: apt-get install chromium"
+        return "none is installed, and only root may install it: apt-get install chromium"
     print("latentcanvas test: installing chromium by apt-get for the browser tests", flush=True)
     quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     for arguments in (["update"], ["install", "--yes", "--no-install-recommends", *DEBIAN_PACKAGES]):
         done = subprocess.run([apt, "--quiet=2", *arguments], env=quiet, check=False)
         if done.returncode and arguments[0] == "install":
             return f"apt-get {arguments[0]} failed with exit code {done.returncode}"
-    return "" if any(map(shutil.which, BROWSERS)) else "apt-get installed none that is on the PATH"
+    return "" if any(map(shutil.which, BROWSERS)) else "apt-get installed no chromium on the PATH"

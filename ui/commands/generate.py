@@ -1,4 +1,4 @@
-"""`generate`: from a prompt to pictures on the disk."""
+"""`generate`: from a prompt to image files."""
 
 from __future__ import annotations
 
@@ -22,116 +22,133 @@ if TYPE_CHECKING:
 
 
 def generate(
-    prompt: Annotated[str | None, typer.Argument(help="What to draw; may be left out with --from.")] = None,
-    negative: Annotated[str | None, typer.Option(help="What to steer away from.")] = None,
+    prompt: Annotated[str | None, typer.Argument(help="The prompt; may be left out with --from.")] = None,
+    negative: Annotated[str | None, typer.Option(help="The negative prompt.")] = None,
     clip_skip: Annotated[
-        int | None, typer.Option(help="Layer of the text encoder to stop at, from the last. [default: 1]")
+        int | None, typer.Option(help="CLIP layer to stop at, counted from the last. [default: 1]")
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="A model by name, or its folder or file. [default: tiny]"),
+        typer.Option(
+            metavar="NAME", help="Model name, or the path of its folder or checkpoint. [default: tiny]"
+        ),
     ] = None,
     vae: options.Vae = None,
     ema: options.Ema = False,
-    sampler: Annotated[str | None, typer.Option(help="A name that `samplers` lists.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="A schedule that `samplers` lists.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="Name of a sampler, as listed by `samplers`.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="Name of a noise schedule, as listed by `samplers`.")
+    ] = None,
     sigmas: Annotated[
         str | None,
-        typer.Option(metavar="LIST", help="Noise levels in place of a schedule, such as 14.6,7,3,1,0.3."),
+        typer.Option(metavar="LIST", help="Sigmas to use in place of a schedule, such as 14.6,7,3,1,0.3."),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Number of steps, 1 to 1000.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Inference steps, 1 to 1000.")] = None,
     cfg_scale: Annotated[
-        float | None, typer.Option(help="Strength of the guidance by the prompt; 1 is none.")
+        float | None, typer.Option(help="Classifier-free guidance scale; 1 turns guidance off.")
     ] = None,
     seed: Annotated[
-        str | None, typer.Option(help="Whole number; image i of a batch has seed + i. [default: random]")
+        str | None,
+        typer.Option(help="Seed, a whole number; image i of a batch uses seed + i. [default: random]"),
     ] = None,
-    size: Annotated[str | None, typer.Option(metavar="WxH", help="Pixels, for example 128x128.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Number of pictures. [default: 1]")] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Width and height in pixels, such as 128x128.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Batch size: images of one run. [default: 1]")] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="An option of the sampler; may be repeated."),
+        typer.Option(metavar="NAME=VALUE", help="A sampler option, such as eta=0.5; may be repeated."),
     ] = None,
     cfg_rescale: Annotated[
-        float | None, typer.Option(help="Take back the contrast that guidance adds, 0 to 1. [default: 0]")
+        float | None, typer.Option(help="Guidance rescale, 0 to 1: against overexposure. [default: 0]")
     ] = None,
     cfg_interval: Annotated[
         str | None,
-        typer.Option(metavar="FROM:TO", help="Guide only in this part of the steps, such as 0.1:0.8."),
+        typer.Option(
+            metavar="FROM:TO", help="Apply guidance only in this part of the steps, such as 0.1:0.8."
+        ),
     ] = None,
     feature_reuse: Annotated[
         int | None,
         typer.Option(
             metavar="N",
-            help="Run the whole network once in N evaluations, 1 to 20: faster, inexact. [default: 1]",
+            help="Run the full UNet once in N evaluations (1 to 20) and reuse its deep features in between "
+            "(DeepCache): faster, approximate. [default: 1]",
         ),
     ] = None,
     token_merging: Annotated[
         float | None,
         typer.Option(
             metavar="RATIO",
-            help="Merge this share of like tokens, 0 to 0.75: for large pictures, inexact. [default: 0]",
+            help="Merge this share of similar tokens (ToMe), 0 to 0.75: faster for large images, "
+            "approximate. [default: 0]",
         ),
     ] = None,
     image: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Start from this picture instead of from noise.")
+        Path | None, typer.Option(metavar="FILE", help="Init image to start from (img2img, inpainting).")
     ] = None,
     strength: Annotated[
         float | None,
-        typer.Option(help="How much of the steps to run from the picture. [default: 0.75]"),
+        typer.Option(help="Denoising strength in (0, 1]; 1 ignores the init image. [default: 0.75]"),
     ] = None,
     resize: Annotated[
         str | None,
-        typer.Option(help="How a picture of another shape fits: stretch, crop or pad. [default: crop]"),
+        typer.Option(help="How to fit an init image of another shape: stretch, crop or pad. [default: crop]"),
     ] = None,
     mask: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Paint anew only where this picture is white.")
+        Path | None, typer.Option(metavar="FILE", help="Inpainting mask: white is repainted, black is kept.")
     ] = None,
     invert_mask: Annotated[
-        bool | None, typer.Option("--invert-mask/--no-invert-mask", help="Where it is black instead.")
+        bool | None,
+        typer.Option("--invert-mask/--no-invert-mask", help="Repaint where the mask is black instead."),
     ] = None,
     mask_blur: Annotated[
-        int | None, typer.Option(metavar="PIXELS", help="Soften the mask's edge. [default: 4]")
+        int | None, typer.Option(metavar="PIXELS", help="Blur of the mask's edge. [default: 4]")
     ] = None,
     masked_content: Annotated[
         str | None,
-        typer.Option(help="What to start from in the mask: original, fill, noise, nothing."),
+        typer.Option(help="What the masked area starts from: original, fill, noise or nothing."),
     ] = None,
     only_masked: Annotated[
         int | None,
-        typer.Option(metavar="PADDING", help="Cut out the mask and so many pixels around, and paint these."),
+        typer.Option(
+            metavar="PADDING",
+            help="Inpaint only the masked area, at full resolution, with this padding in pixels.",
+        ),
     ] = None,
     keep_unmasked: Annotated[
         bool | None,
         typer.Option(
-            "--keep-unmasked/--no-keep-unmasked", help="Leave every pixel where the mask is black as it was."
+            "--keep-unmasked/--no-keep-unmasked", help="Leave every pixel outside the mask unchanged."
         ),
     ] = None,
     outpaint: Annotated[
         str | None,
         typer.Option(
-            metavar="SIDE=PIXELS,...", help="Paint beyond the picture's left, right, up and down side."
+            metavar="SIDE=PIXELS,...", help="Extend the image on these sides: left, right, up, down."
         ),
     ] = None,
     stop_after: Annotated[
         int | None,
-        typer.Option(metavar="K", help="End after K steps, with the clean estimate of the last; 0 for none."),
+        typer.Option(
+            metavar="K", help="Stop after K steps, with the denoised estimate of the last; 0 turns this off."
+        ),
     ] = None,
     branch: Annotated[
         int | None,
         typer.Option(
-            metavar="K", help="With --from: its first K steps as they were, the rest by the other options."
+            metavar="K", help="With --from: keep its first K steps, and run the rest with the other options."
         ),
     ] = None,
     keep_steps: Annotated[
-        bool, typer.Option("--keep-steps", help="Write the steps beside the picture (see `steps`, `verify`).")
+        bool, typer.Option("--keep-steps", help="Save the steps next to the image (see `steps`, `verify`).")
     ] = False,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the pictures go.")] = Path("outputs"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to save the images in.")] = Path("outputs"),
     as_json: options.Json = False,
     source: Annotated[
         Path | None,
         typer.Option(
-            "--from", metavar="PNG", help="Start from the recipe in this picture; other options win over it."
+            "--from", metavar="PNG", help="Use the recipe in this image; other options override it."
         ),
     ] = None,
     device: options.Device = None,
@@ -140,7 +157,7 @@ def generate(
     plugins_dir: options.PluginsDir = None,
     no_plugins: options.NoPlugins = False,
 ) -> None:
-    """Make pictures from a prompt and print their paths."""
+    """Generate images from a prompt and print their paths."""
     from core.files import check_writable
     from core.images.source_images import Inputs, check_inputs
     from core.request.image_settings import parse_outpaint
@@ -152,7 +169,7 @@ def generate(
     if prompt is None and recipe is None:
         raise UserError('there is no prompt: write one in quotes, as in generate "a red circle".')
     if sigmas is not None and schedule is not None:
-        raise UserError("there are a schedule and sigmas: give one of them")
+        raise UserError("--schedule and --sigmas exclude each other: give one of them")
     width, height = (None, None) if size is None else parse_size(size)
     cfg_from, cfg_to = (None, None) if cfg_interval is None else parse_interval(cfg_interval)
     typed = {
@@ -186,16 +203,16 @@ def generate(
         "branch": branch,
     }
     request = merged_request(None if recipe is None else recipe.settings, typed)
-    inputs = Inputs.read(image, mask) or _kept_inputs(source, recipe, request)
+    inputs = Inputs.read(image, mask) or _saved_inputs(source, recipe, request)
     check_inputs(request, inputs)
-    _warn_of_other_pictures(request, inputs)
+    _warn_of_other_inputs(request, inputs)
     options.choose_plugins(plugins_dir, no_plugins)
     _check_names(request)
     _check_size(request, recipe, model)
     check_writable(out)
 
     pipeline = load_for(recipe, model, vae, ema, device, dtype, memory)
-    run = _begun(pipeline, request, inputs, keep_steps)
+    run = _run_steps(pipeline, request, inputs, keep_steps)
     result = run.result()
     paths = result.save(out)
     kept = _save_steps(run, paths[0]) if keep_steps else None
@@ -207,7 +224,7 @@ def generate(
 
 
 def _seed_of(text: str) -> int:
-    """The seed that was typed; one is drawn here for the word random, as it must win over a recipe's too."""
+    """The typed seed. "random" draws one here, as it must override a recipe's seed too."""
     from core.request.parse import parse_seed
     from core.request.request import random_seed
 
@@ -223,8 +240,8 @@ def _recipe_of(source: Path | None) -> Recipe | None:
     return read_recipe(source)
 
 
-def _kept_inputs(source: Path | None, recipe: Recipe | None, request: Request) -> Inputs | None:
-    """What the recipe's run started from, where the page has kept it beside the picture."""
+def _saved_inputs(source: Path | None, recipe: Recipe | None, request: Request) -> Inputs | None:
+    """The init image and mask of the recipe's run, if the page saved them next to its image."""
     if source is None or recipe is None or request.image_sha256 is None:
         return None
     from core.images.saved_inputs import kept_inputs
@@ -233,7 +250,7 @@ def _kept_inputs(source: Path | None, recipe: Recipe | None, request: Request) -
 
 
 def _check_names(request: Request) -> None:
-    """A misspelt sampler, schedule or option is said at once, before a model is loaded."""
+    """Report a misspelt sampler, schedule or option before a model is loaded."""
     from core.plugins.current import registry
     from core.request.aliases import resolve
 
@@ -246,8 +263,8 @@ def _check_names(request: Request) -> None:
 
 
 def _check_size(request: Request, recipe: Recipe | None, model: str | None) -> None:
-    """A size that the model cannot make is said before it is loaded, where it is a folder, which is quick to
-    ask.
+    """Report a size that the model cannot make before it is loaded, if it is a folder, whose config is
+    quick to read.
     """
     if request.width is None and request.height is None:
         return
@@ -263,8 +280,8 @@ def _check_size(request: Request, recipe: Recipe | None, model: str | None) -> N
         defaults.check_size(request.width, request.height)
 
 
-def _warn_of_other_pictures(request: Request, inputs: Inputs | None) -> None:
-    """A recipe remembers its pictures by their hash alone; others are welcome, but make another picture."""
+def _warn_of_other_inputs(request: Request, inputs: Inputs | None) -> None:
+    """A recipe has only the hashes of its init image and mask; others may be used, but the result differs."""
     if inputs is None:
         return
     for name in ("image", "mask"):
@@ -282,38 +299,38 @@ def load_for(
     dtype: str | None,
     memory: str | None = None,
 ) -> Pipeline:
-    """The asked model, or the recipe's with its device and number format, for the very same picture."""
+    """The named model, or the recipe's on its device and in its dtype, for an identical image."""
     from core.inference.pipeline import Pipeline
 
     if recipe is None:
-        return _told(
+        return _announced(
             Pipeline.load(model or "tiny", device=device, dtype=dtype, vae=vae, ema=ema, memory=memory)
         )
     if device is None and dtype is None:
-        device, dtype = _place_of(recipe)
+        device, dtype = _device_and_dtype(recipe)
     name, ema = model or recipe.model.name, ema or (model is None and recipe.model.ema)
-    pipeline = _told(Pipeline.load(name, device=device, dtype=dtype, vae=vae, ema=ema, memory=memory))
+    pipeline = _announced(Pipeline.load(name, device=device, dtype=dtype, vae=vae, ema=ema, memory=memory))
     if pipeline.sha256 != recipe.model.sha256:
-        _warn(f"the picture was made with other weights of {recipe.model.name}: this one will differ")
+        _warn(f"the image was made with other weights of {recipe.model.name}: the new one will differ")
     elif pipeline.model.ref.vae_sha256 != recipe.model.vae_sha256:
-        _warn("the picture was made with another VAE: give the same one as --vae, or this one will differ")
+        _warn("the image was made with another VAE: name it with --vae, or the new image will differ")
     return pipeline
 
 
-def _told(pipeline: Pipeline) -> Pipeline:
-    """Say what was found under the model's name, as it may be anything that people have on disk."""
+def _announced(pipeline: Pipeline) -> Pipeline:
+    """Print what was found under the model's name, which may be any file or folder."""
     print(f"model {pipeline.name}: {pipeline.about}", file=sys.stderr)
     return pipeline
 
 
-def _place_of(recipe: Recipe) -> tuple[str | None, str | None]:
-    """The recipe's device and number format; neither when there is no such device here."""
+def _device_and_dtype(recipe: Recipe) -> tuple[str | None, str | None]:
+    """The recipe's device and dtype; (None, None) if this machine has no such device."""
     import torch
 
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if there.get(recipe.device.partition(":")[0]):
         return recipe.device, recipe.dtype
-    _warn(f"the picture was made on {recipe.device}, which is not here: this one may differ a little")
+    _warn(f"the image was made on {recipe.device}, which is not available here: it may differ a little")
     return None, None
 
 
@@ -321,8 +338,8 @@ def _warn(text: str) -> None:
     print(f"latentcanvas: warning: {text}", file=sys.stderr)
 
 
-def _begun(pipeline: Pipeline, request: Request, inputs: Inputs | None, keep_steps: bool) -> Run:
-    """A run whose steps are made, with a progress bar on standard error when someone is there to see it."""
+def _run_steps(pipeline: Pipeline, request: Request, inputs: Inputs | None, keep_steps: bool) -> Run:
+    """Run all steps, with a progress bar where standard error is a terminal."""
     from tqdm import tqdm
 
     image, mask = (None, None) if inputs is None else (inputs.image, inputs.mask)
@@ -334,7 +351,7 @@ def _begun(pipeline: Pipeline, request: Request, inputs: Inputs | None, keep_ste
 
 
 def _save_steps(run: Run, picture: Path) -> Path:
-    """Write the steps beside the picture, the first one of a batch."""
+    """Save the steps next to the image, the first one of a batch."""
     from core.inference.trajectory import Trajectory
     from core.inference.trajectory_file import steps_path
 
@@ -346,7 +363,7 @@ def _save_steps(run: Run, picture: Path) -> Path:
 def report(
     pipeline: Pipeline, result: Result, paths: list[Path], steps: Path | None = None
 ) -> dict[str, Any]:
-    """What `--json` prints: the object described in README.md. `steps` is there where they were kept."""
+    """What `--json` prints: the object described in README.md. `steps` only if they were saved."""
     from core.memory import peak_memory_mb
 
     plugin = result.recipe.plugin
@@ -372,5 +389,5 @@ def report(
 def _print_summary(result: Result) -> None:
     spent = sum(result.seconds.values())
     words = f"{result.words}; " if result.words else ""
-    part = f" ({result.reused} of {result.passes} passes with features of others)" if result.reused else ""
+    part = f" ({result.reused} of {result.passes} passes with reused features)" if result.reused else ""
     print(f"{words}seed {result.settings.seed}, {result.evals} evals{part} in {spent:.2f} s", file=sys.stderr)

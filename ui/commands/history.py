@@ -1,4 +1,4 @@
-"""`history`: the runs that were kept in a folder of pictures."""
+"""`history`: the saved runs of an outputs folder."""
 
 from __future__ import annotations
 
@@ -20,15 +20,20 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode=None)
 
-Outputs = Annotated[Path, typer.Option(metavar="DIR", help="The folder of the pictures.")]
+Outputs = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the saved images.")]
 Model = Annotated[str | None, typer.Option(metavar="NAME", help="Only runs with this model.")]
 Sampler = Annotated[str | None, typer.Option(metavar="NAME", help="Only runs with this sampler.")]
-Since = Annotated[str | None, typer.Option(metavar="DATE", help="Only from this day on, such as 2026-01-31.")]
-Until = Annotated[str | None, typer.Option(metavar="DATE", help="Only up to this day, that day included.")]
+Since = Annotated[
+    str | None, typer.Option(metavar="DATE", help="Only runs from this day on, such as 2026-01-31.")
+]
+Until = Annotated[str | None, typer.Option(metavar="DATE", help="Only runs up to and including this day.")]
 Starred = Annotated[bool, typer.Option("--starred", help="Only starred runs.")]
-Limit = Annotated[int, typer.Option(min=1, help="At most so many, the newest.")]
+Limit = Annotated[int, typer.Option(min=1, help="Maximum number of runs to list.")]
 Runs = Annotated[
-    list[str], typer.Argument(metavar="RUN...", help="Ids or the start of them, or pictures as 000012.")
+    list[str],
+    typer.Argument(
+        metavar="RUN...", help="Ids of runs or their first characters, or image numbers such as 000012."
+    ),
 ]
 OUTPUTS = Path("outputs")
 
@@ -45,7 +50,7 @@ def listed(
     outputs: Outputs = OUTPUTS,
     as_json: options.Json = False,
 ) -> None:
-    """List the runs that were kept, newest first; or search, star, delete and export them."""
+    """List saved runs, newest first; or search, star, delete and export them."""
     if context.invoked_subcommand:
         _refuse_options(context)
         return
@@ -55,7 +60,7 @@ def listed(
 
 @app.command()
 def search(
-    text: Annotated[str, typer.Argument(help='Words of the prompts, or a "phrase in quotes".')],
+    text: Annotated[str, typer.Argument(help='Words to find in the prompts, or a "phrase in quotes".')],
     model: Model = None,
     sampler: Sampler = None,
     since: Since = None,
@@ -73,12 +78,12 @@ def search(
 @app.command()
 def star(
     runs: Runs,
-    off: Annotated[bool, typer.Option("--off", help="Take the star away.")] = False,
+    off: Annotated[bool, typer.Option("--off", help="Remove the star.")] = False,
     outputs: Outputs = OUTPUTS,
 ) -> None:
-    """Star runs, so that they are found again."""
+    """Star runs, to find them with --starred."""
     history = opened(outputs)
-    for row in _named(history, runs):
+    for row in _find_runs(history, runs):
         history.star(row.id, not off)
         print(f"{row.id} {'is no longer starred' if off else 'is starred'}")
 
@@ -86,21 +91,21 @@ def star(
 @app.command()
 def delete(
     runs: Runs,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking for confirmation.")] = False,
     outputs: Outputs = OUTPUTS,
     as_json: options.Json = False,
 ) -> None:
-    """Delete runs with their pictures and steps, for good."""
+    """Delete runs with their images and steps, permanently."""
     history = opened(outputs)
-    rows = _named(history, runs)
+    rows = _find_runs(history, runs)
     names = [name for row in rows for name in row.names]
     if not yes:
-        _ask(rows, names)
+        _confirm(rows, names)
     history.delete([row.id for row in rows])
     if as_json:
         print(json.dumps({"deleted": [row.id for row in rows], "pictures": names}))
     else:
-        print(f"deleted {_counted(len(rows), 'run')} and {_counted(len(names), 'picture')}")
+        print(f"deleted {_plural(len(rows), 'run')} and {_plural(len(names), 'image')}")
 
 
 @app.command()
@@ -110,19 +115,19 @@ def export(
     outputs: Outputs = OUTPUTS,
     as_json: options.Json = False,
 ) -> None:
-    """Write the pictures of runs, and what each is, into a zip file."""
+    """Export runs to a zip file: the images, with their settings as JSON."""
     history = opened(outputs)
-    rows = _named(history, runs)
+    rows = _find_runs(history, runs)
     size = history.export_zip([row.id for row in rows], to)
     if as_json:
         print(json.dumps({"path": str(to), "bytes": size, "runs": [row.id for row in rows]}))
     else:
-        print(f"{to} ({size / 1e6:.1f} MB, {_counted(len(rows), 'run')})")
+        print(f"{to} ({size / 1e6:.1f} MB, {_plural(len(rows), 'run')})")
 
 
 @app.command()
 def sync(outputs: Outputs = OUTPUTS, as_json: options.Json = False) -> None:
-    """Take in the pictures of the folder that the history does not have, such as those of `generate`."""
+    """Add images of the folder that are not in the history yet, such as those made by `generate`."""
     history = opened(outputs)
     before = history.count()
     history.sync()
@@ -130,15 +135,15 @@ def sync(outputs: Outputs = OUTPUTS, as_json: options.Json = False) -> None:
     if as_json:
         print(json.dumps({"added": total - before, "runs": total}))
     else:
-        print(f"{_counted(total - before, 'picture')} added; {_counted(total, 'run')} in all")
+        print(f"{_plural(total - before, 'image')} added; {_plural(total, 'run')} in all")
 
 
 def opened(outputs: Path) -> History:
-    """The history of this folder, which has to be there. Raises UserError."""
+    """The history of this folder, which must exist. Raises UserError."""
     from core.history import History
 
     if not outputs.is_dir():
-        raise UserError(f"{outputs}: there is no such folder; name the one of the pictures as --outputs")
+        raise UserError(f"{outputs}: there is no such folder; give the folder of the images as --outputs")
     return History(outputs)
 
 
@@ -148,10 +153,8 @@ def _list(outputs: Path, text: str, limit: int, as_json: bool, **filters: Any) -
     if as_json:
         print(json.dumps({"total": total, "runs": [row.to_dict() for row in rows]}, indent=2))
         return
-    title = (
-        f"{_counted(total, 'run')}, the newest {len(rows)}" if total > len(rows) else _counted(total, "run")
-    )
-    heads = ("id", "when", "picture", "prompt", "sampler", "steps", "seed", "model", "")
+    title = f"{_plural(total, 'run')}, the newest {len(rows)}" if total > len(rows) else _plural(total, "run")
+    heads = ("id", "when", "image", "prompt", "sampler", "steps", "seed", "model", "")
     table(console(), title, heads, map(_cells, rows))
 
 
@@ -175,7 +178,7 @@ def _cells(row: RunRow) -> tuple[str, ...]:
 def _filters(
     model: str | None, sampler: str | None, since: str | None, until: str | None, starred: bool
 ) -> dict[str, Any]:
-    """What `History.search` takes; days in seconds since 1970 by this machine's clock, the last one whole."""
+    """Arguments of `History.search`; days as local time in seconds since 1970, the last day included."""
     return {
         "model": model,
         "sampler": sampler,
@@ -198,26 +201,26 @@ def _midnight(day: date) -> float:
     return datetime(day.year, day.month, day.day).timestamp()
 
 
-def _named(history: History, names: list[str]) -> list[RunRow]:
-    """The runs that are meant, each once. Raises UserError before anything is changed."""
+def _find_runs(history: History, names: list[str]) -> list[RunRow]:
+    """The named runs, without duplicates. Raises UserError before anything is changed."""
     return list({row.id: row for row in map(history.named, names)}.values())
 
 
-def _ask(rows: list[RunRow], names: list[str]) -> None:
-    what = f"{_counted(len(rows), 'run')} with {_counted(len(names), 'picture')} ({', '.join(names[:5])}"
+def _confirm(rows: list[RunRow], names: list[str]) -> None:
+    what = f"{_plural(len(rows), 'run')} with {_plural(len(names), 'image')} ({', '.join(names[:5])}"
     what += ", ...)" if len(names) > 5 else ")"
     if not sys.stdin.isatty():
-        raise UserError(f"nobody is there to ask: add --yes to delete {what}.")
-    if not typer.confirm(f"Delete {what} for good?", err=True):
+        raise UserError(f"cannot ask without a terminal: add --yes to delete {what}.")
+    if not typer.confirm(f"Delete {what} permanently?", err=True):
         raise typer.Abort
 
 
-def _counted(count: int, noun: str) -> str:
+def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _refuse_options(context: typer.Context) -> None:
-    """What stands before a sub-command would be dropped without a word."""
+    """Options before a sub-command would be ignored silently."""
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")
         if source is not None and source.name == "COMMANDLINE":

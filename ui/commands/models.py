@@ -1,4 +1,4 @@
-"""`models`: what is there, what a file is, and a file as safetensors."""
+"""`models`: list models, inspect a checkpoint, convert it to safetensors."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from core.weights.inspect import Inspection
 
 models = typer.Typer(rich_markup_mode=None)
-File = Annotated[Path, typer.Argument(metavar="FILE", help="A file of weights, or a model's folder or name.")]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="Checkpoint file, model folder, or model name.")]
 
 
 @models.callback(invoke_without_command=True)
 def listed(context: typer.Context, as_json: options.Json = False) -> None:
-    """List the models: the embedded one, and the folders and files in data/models."""
+    """List the installed models: the embedded one, and the folders and checkpoints in data/models."""
     if context.invoked_subcommand:
         if as_json:
             raise UserError(f"write --json after {context.invoked_subcommand}.")
@@ -49,7 +49,7 @@ def listed(context: typer.Context, as_json: options.Json = False) -> None:
 
 @models.command()
 def inspect(file: File, as_json: options.Json = False) -> int:
-    """Say what a file is, before anything of it is loaded or run."""
+    """Show the format, architecture and contents of a checkpoint; runs no code in it."""
     from core.weights.find import find_model
     from core.weights.inspect import inspect as look
 
@@ -59,15 +59,15 @@ def inspect(file: File, as_json: options.Json = False) -> int:
     else:
         for name, value in _lines(found):
             print(f"{name:<13} {value}")
-    return 2 if found.refused else 0  # a file that would run something is bad input for any script
+    return 2 if found.refused else 0  # a file that would run code is bad input for a script
 
 
 @models.command()
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A file of weights, or a model's folder.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Checkpoint file or model folder.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors file to write.")],
 ) -> None:
-    """Write safetensors: a file under its own names, a folder as one file under CompVis' names."""
+    """Convert to safetensors: a checkpoint keeps its keys, a folder becomes one file with CompVis keys."""
     from core.weights.convert import convert as write
     from core.weights.find import find_model
 
@@ -76,7 +76,7 @@ def convert(
 
 
 def _lines(found: Inspection) -> list[tuple[str, str]]:
-    """What there is to say, a line each."""
+    """The findings as (name, value) lines."""
     parts = found.parameters.items()
     said = {
         "format": found.format,
@@ -84,7 +84,7 @@ def _lines(found: Inspection) -> list[tuple[str, str]]:
         "prediction": found.prediction or "",
         "dtype": ", ".join(f"{name} ({count / 1e6:.1f} M)" for name, count in found.dtypes.items()),
         "parameters": ", ".join(f"{part} {count / 1e6:.1f} M" for part, count in parts),
-        "averaged copy": "yes: --ema takes it" if found.ema else "no",
+        "EMA weights": "yes: use them with --ema" if found.ema else "no",
         "pickle names": ", ".join(found.globals),
         "refused": ", ".join(found.refused),
         "not loaded": "; ".join(f"{count} ({reason})" for reason, count in found.ignored.items()),

@@ -7,39 +7,39 @@ from typing import Annotated, Literal
 
 import typer
 
-Model = Annotated[str, typer.Option(metavar="NAME", help="A model by name, or its folder or file.")]
+Model = Annotated[
+    str, typer.Option(metavar="NAME", help="Model name, or the path of its folder or checkpoint.")
+]
 Vae = Annotated[
-    Path | None, typer.Option(metavar="PATH", help="A VAE (file or folder) in place of the model's own.")
+    Path | None, typer.Option(metavar="PATH", help="VAE (file or folder) to use in place of the model's.")
 ]
-Ema = Annotated[
-    bool, typer.Option("--ema", help="Take the averaged copy of the weights, where the file holds one.")
-]
+Ema = Annotated[bool, typer.Option("--ema", help="Use the EMA weights, if the checkpoint has them.")]
 Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1, mps, ...; the fastest that is there if left out.")
+    str | None, typer.Option(help="cpu, cuda, cuda:1, mps, ... [default: the fastest available]")
 ]
 Dtype = Annotated[
     str | None,
     typer.Option(
-        help="Number format of the networks: float32, bfloat16, float16; the fastest of the hardware's own "
-        "if left out."
+        help="Data type of the networks: float32, bfloat16 or float16. [default: the fastest that the "
+        "hardware computes in natively]"
     ),
 ]
 Memory = Annotated[
     Literal["full", "offload", "sequential"] | None,
     typer.Option(
-        help="What of the model is on the device: all of it, the network at work, or the layer at work; the "
-        "first of these that there is room for if left out."
+        help="What is on the device: the full model, the network in use (offload), or the layer in use "
+        "(sequential). [default: the first that fits]"
     ),
 ]
 PluginsDir = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Also load the sampler plugins (.py files) in this folder.")
+    Path | None, typer.Option(metavar="DIR", help="Also load sampler plugins (.py files) from this folder.")
 ]
-NoPlugins = Annotated[bool, typer.Option("--no-plugins", help="Load the built-in samplers alone.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
+NoPlugins = Annotated[bool, typer.Option("--no-plugins", help="Load only the built-in samplers.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
 def choose_plugins(directory: Path | None, disabled: bool) -> None:
-    """Tell the registry what to load, when anything was said about it."""
+    """Configure which plugins are loaded, if an option says so."""
     if directory is None and not disabled:
         return
     from core.plugins.current import configure

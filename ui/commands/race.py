@@ -1,4 +1,4 @@
-"""`samplers race`: samplers side by side, each with the same number of evaluations of the network."""
+"""`samplers race`: compare samplers at the same number of model evaluations."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ HEADS = ("sampler", "schedule", "steps", "evals", "rms", "PSNR", "seconds", "aga
 
 
 def race(
-    evals: Annotated[int, typer.Option(help="Evaluations of the network that each may use.")] = 20,
-    prompt: Annotated[
-        str, typer.Option(help="What the picture shows.")
-    ] = "a red circle on a blue background",
+    evals: Annotated[int, typer.Option(help="Model evaluations that each sampler may use.")] = 20,
+    prompt: Annotated[str, typer.Option(help="The prompt.")] = "a red circle on a blue background",
     samplers: Annotated[
-        str | None, typer.Option(metavar="NAME,NAME", help="Who runs. [default: every sampler that is there]")
+        str | None, typer.Option(metavar="NAME,NAME", help="Samplers to compare. [default: all of them]")
     ] = None,
     schedules: Annotated[
         str | None,
-        typer.Option(metavar="NAME,NAME", help="Each with each. [default: what a sampler prefers]"),
+        typer.Option(
+            metavar="NAME,NAME", help="Schedules to run each sampler with. [default: its preferred one]"
+        ),
     ] = None,
     model: options.Model = "tiny",
-    seed: Annotated[int, typer.Option(help="The first picture's seed.")] = 1,
-    batch: Annotated[int, typer.Option(help="Pictures, of one seed after the other.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the first image.")] = 1,
+    batch: Annotated[int, typer.Option(help="Number of images; image i uses seed + i.")] = 1,
     cfg_scale: Annotated[
-        float | None, typer.Option(help="Strength of the guidance. [default: the model's]")
+        float | None, typer.Option(help="Classifier-free guidance scale. [default: the model's]")
     ] = None,
     reference_steps: Annotated[
-        int, typer.Option(help="Steps of what the results are measured against.")
+        int, typer.Option(help="Steps of the reference that errors are measured against.")
     ] = 1000,
     sheet: Annotated[
-        Path | None, typer.Option(metavar="PNG", help="Write the pictures there, side by side.")
+        Path | None, typer.Option(metavar="PNG", help="Write the images as a contact sheet.")
     ] = None,
     as_json: options.Json = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
@@ -52,7 +52,7 @@ def race(
     plugins_dir: options.PluginsDir = None,
     no_plugins: options.NoPlugins = False,
 ) -> None:
-    """Compare samplers and schedules at one number of model evaluations: error, PSNR, time, pictures."""
+    """Compare samplers and schedules at equal model evaluations: error, PSNR, time, images."""
     options.choose_plugins(plugins_dir, no_plugins)
     from core.plugins.current import registry
 
@@ -60,7 +60,7 @@ def race(
     running = [known.sampler(name) for name in _names(samplers)] or list(known.samplers.values())
     grids = [known.schedule(name) for name in _names(schedules)]
     if evals < 1:
-        raise UserError(f"a race needs 1 evaluation or more, not {evals}.")
+        raise UserError(f"--evals {evals}: must be at least 1.")
     if sheet is not None:
         _check_sheet(sheet)
     fields: dict[str, Any] = {"prompt": prompt, "seed": seed, "batch": batch, "cfg_scale": cfg_scale}
@@ -90,7 +90,7 @@ def _names(text: str | None) -> list[str]:
 
 
 def _check_request(fields: dict[str, Any], reference_steps: int) -> None:
-    """A bad value is said before a model is loaded."""
+    """Raise UserError for a bad value before a model is loaded."""
     from core.request.request import Request
 
     Request(steps=reference_steps, **fields)
@@ -100,7 +100,7 @@ def _check_sheet(path: Path) -> None:
     from core.files import check_writable
 
     if path.suffix.lower() != ".png":
-        raise UserError(f"the pictures are written as PNG: give {path} the ending .png.")
+        raise UserError(f"--sheet {path}: must end in .png.")
     check_writable(path.parent)
 
 
@@ -130,7 +130,7 @@ def _row(entry: RaceEntry) -> tuple[str, ...]:
     measured = (
         ("", "") if entry.rms is None or entry.psnr is None else (f"{entry.rms:.4f}", f"{entry.psnr:.1f}")
     )
-    against = "failed" if entry.error else entry.reference or "nothing: fresh noise"
+    against = "failed" if entry.error else entry.reference or "none: fresh noise"
     numbers = (str(entry.steps), str(entry.evals), *measured, f"{entry.seconds:.2f}")
     return (entry.sampler, entry.schedule, *numbers, against)
 

@@ -1,4 +1,4 @@
-"""`recipe`: what is in a picture, anybody's, and what becomes of each of its keys here."""
+"""`recipe`: the settings in an image of any program, and how each of its keys is used here."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def recipe(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="FILE", help="A picture, a file of text or JSON, or - for text from standard input."
+            metavar="FILE", help="Image, text file or JSON file; - reads text from standard input."
         ),
     ],
     as_json: options.Json = False,
 ) -> None:
-    """Read the recipe in a picture of LatentCanvas, A1111, ComfyUI, InvokeAI or Fooocus."""
+    """Read the settings in an image of LatentCanvas, A1111, ComfyUI, InvokeAI or Fooocus."""
     from pathlib import Path
 
     from core.recipes.reader import read_any
@@ -39,11 +39,9 @@ def recipe(
         return
     to = console()
     rows = [(line.key, _shown(line.value), line.fate, _became(line)) for line in found.report]
-    table(to, _title(found), ("key", "value", "fate", "became, and why"), rows)
+    table(to, _title(found), ("key", "value", "result", "setting here, and why"), rows)
     for name in found.needs:
-        print(
-            f"To run it, give the {name} that it started from (--{'image' if name == 'picture' else 'mask'})."
-        )
+        print(f"To run it, give its {'init image (--image)' if name == 'picture' else 'mask (--mask)'}.")
 
 
 def _standard_input() -> str:
@@ -53,18 +51,18 @@ def _standard_input() -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise UserError("standard input is no text: give a picture by the name of its file") from None
+        raise UserError("standard input is not text: give an image by its file name") from None
 
 
 def _title(found: OpenedRecipe) -> str:
-    """Who wrote it, and the model that it was made with."""
+    """The program that wrote it, and its model."""
     from core.recipes.opened_recipe import PROGRAMS
     from core.weights.find import installed_model
 
     here = installed_model(found.model)
     model = "no model is named" if found.model is None else f"model {found.model}"
     if found.model is not None:
-        model += f", which is here as {here}" if here else ", which is not here"
+        model += f", which is installed as {here}" if here else ", which is not installed"
     return f"{PROGRAMS[found.source]}; {model}"
 
 

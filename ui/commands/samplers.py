@@ -1,4 +1,4 @@
-"""`samplers`: what is there; `samplers check`: whether it is right; `samplers race`: see race.py."""
+"""`samplers`: list them; `samplers check`: test them against the contract; `samplers race`: see race.py."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def samplers(
     plugins_dir: options.PluginsDir = None,
     no_plugins: options.NoPlugins = False,
 ) -> None:
-    """List samplers and schedules, and the plugins that failed with the reason."""
+    """List samplers and schedules, and the plugins that failed to load, with the reason."""
     options.choose_plugins(plugins_dir, no_plugins)
     command = context.invoked_subcommand
     if command is None:
         listing(as_json)
     elif as_json:
-        raise UserError(f"--json before {command} is for the list: write it after {command}.")
+        raise UserError(f"--json before {command} is an option of the list: write it after {command}.")
 
 
 def listing(as_json: bool) -> None:
-    """Print what is registered, and what failed."""
+    """Print what is registered, and what failed to load."""
     from core.plugins.current import registry
 
     found = registry()
@@ -64,7 +64,7 @@ def listing(as_json: bool) -> None:
 
 
 def _as_json(info: SamplerInfo | ScheduleInfo | PluginStatus, **more: Any) -> dict[str, Any]:
-    """The fields by name; the function itself is left out, and a traceback is for --debug alone."""
+    """The fields by name, without the function and the traceback."""
     fields = {field.name: getattr(info, field.name) for field in dataclasses.fields(info)}
     fields = {name: value for name, value in fields.items() if name not in ("function", "traceback")}
     if "options" in fields:
@@ -98,20 +98,23 @@ def _option_text(option: Option) -> str:
 @app.command()
 def check(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME...", help="Samplers, as `samplers` lists them.")
+        list[str] | None,
+        typer.Argument(metavar="NAME...", help="Samplers to check, as listed by `samplers`."),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Check every sampler that is there.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Check all samplers.")] = False,
     option: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Check with this option; may be repeated."),
+        typer.Option(
+            metavar="NAME=VALUE", help="A sampler option to check with, such as eta=0.5; may be repeated."
+        ),
     ] = None,
     as_json: options.Json = False,
     plugins_dir: options.PluginsDir = None,
     no_plugins: options.NoPlugins = False,
 ) -> None:
-    """Judge samplers by the rules of the contract, on denoisers that are known exactly.
+    """Check samplers against the rules of the sampler contract, with exact denoisers.
 
-    No model is loaded. The exit code is 1 when a rule is broken.
+    No model is loaded. The exit code is 1 if a rule is broken.
     """
     options.choose_plugins(plugins_dir, no_plugins)
     chosen, given = _chosen(names or [], every), _given(option or [])

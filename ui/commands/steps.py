@@ -1,4 +1,4 @@
-"""`steps` and `verify`: what a run has kept, and whether it comes out again."""
+"""`steps` and `verify`: the saved steps of a run, and whether it can be reproduced."""
 
 from __future__ import annotations
 
@@ -18,39 +18,37 @@ if TYPE_CHECKING:
     from core.inference.verify import Verdict, Verification
 
 DIFFERS = 1
-Picture = Annotated[
-    Path, typer.Argument(metavar="PICTURE", help="A picture that was saved, or the file of its steps.")
-]
+Picture = Annotated[Path, typer.Argument(metavar="FILE", help="A saved image, or the file of its steps.")]
 
 
 def steps(
     picture: Picture,
     view: Annotated[
         str,
-        typer.Option(help="clean, noisy, noise, conditional, unconditional or difference, for the files."),
+        typer.Option(help="What to write: clean, noisy, noise, conditional, unconditional or difference."),
     ] = "clean",
-    number: Annotated[int, typer.Option("--image", metavar="I", help="Which of a batch, from 1.")] = 1,
+    number: Annotated[int, typer.Option("--image", metavar="I", help="Which image of a batch, from 1.")] = 1,
     gif: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the steps as a moving picture.")
+        Path | None, typer.Option(metavar="FILE", help="Write the steps as an animated GIF.")
     ] = None,
     sheet: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write them side by side, as a PNG.")
+        Path | None, typer.Option(metavar="FILE", help="Write the steps as a contact sheet, a PNG.")
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show the steps that were kept of a run; the model is not needed."""
+    """Show the saved steps of a run; the model is not needed."""
     from core.inference.trajectory import VIEWS
 
     trajectory = open_steps(picture)
     if view not in VIEWS:
         raise UserError(f"view {view!r}: must be one of {', '.join(VIEWS)}")
     if view not in trajectory.views():
-        raise UserError(f"view {view}: the run had no guidance, and so none; choose another")
+        raise UserError(f"view {view}: not available, as the run had no guidance; choose another")
     if not 1 <= number <= trajectory.batch:
-        raise UserError(f"image {number}: the run made {trajectory.batch}; choose from 1")
+        raise UserError(f"image {number}: must be between 1 and {trajectory.batch}, the batch of the run")
     written = _write(trajectory, view, number - 1, gif, sheet)
     if as_json:
-        print(json.dumps(_described(trajectory, number - 1) | {"written": [str(path) for path in written]}))
+        print(json.dumps(_describe(trajectory, number - 1) | {"written": [str(path) for path in written]}))
         return
     if written:
         print(*written, sep="\n")
@@ -63,12 +61,15 @@ def verify(
     image: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="What the run started from, if any. [default: what was kept beside it]"
+            metavar="FILE", help="Init image of the run, if any. [default: the one saved next to it]"
         ),
     ] = None,
-    mask: Annotated[Path | None, typer.Option(metavar="FILE", help="Its mask, if any.")] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Mask of the run, if any. [default: the one saved next to it]"),
+    ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The model's name or place. [default: the recipe's]")
+        str | None, typer.Option(metavar="NAME", help="Model name or path. [default: the recipe's]")
     ] = None,
     vae: options.Vae = None,
     as_json: options.Json = False,
@@ -77,9 +78,9 @@ def verify(
     plugins_dir: options.PluginsDir = None,
     no_plugins: options.NoPlugins = False,
 ) -> int:
-    """Make a picture again, and say whether it is the same, step by step where the steps were kept.
+    """Generate an image again and compare: the pixels, and each step if the steps were saved.
 
-    Exit code 0 when it is identical, 1 when it differs.
+    The exit code is 0 if it is identical and 1 if it differs.
     """
     from core.images.saved_inputs import kept_inputs
     from core.images.source_images import Inputs, read_picture
@@ -92,29 +93,29 @@ def verify(
     finished = None if _is_steps(picture) else read_picture(picture)
     recipe = trajectory.recipe if trajectory is not None and finished is None else read_recipe(picture)
     if trajectory is not None and trajectory.recipe != recipe:
-        raise UserError(f"{path} is of another picture: verify that file, or move it away")
+        raise UserError(f"{path} has the steps of another image: verify that file, or move it away")
     options.choose_plugins(plugins_dir, no_plugins)
     pipeline = load_for(recipe, model, vae, False, device, dtype)
     inputs = Inputs.read(image, mask) or kept_inputs(picture.parent, recipe.settings)
-    begun = begin(
+    verification = begin(
         pipeline,
         trajectory or recipe,
         picture=finished,
         image=None if inputs is None else inputs.image,
         mask=None if inputs is None else inputs.mask,
     )
-    verdict = _watched(begun)
+    verdict = _run_verification(verification)
     print(json.dumps(verdict.to_dict()) if as_json else verdict.words)
     return 0 if verdict.identical else DIFFERS
 
 
 def open_steps(picture: Path) -> Trajectory:
-    """The steps beside a picture, or in the file itself. Raises UserError."""
+    """The steps saved next to an image, or in the file itself. Raises UserError."""
     from core.inference.trajectory import Trajectory
 
     path = _steps_of(picture)
     if path is None:
-        raise UserError(f"{picture}: no steps were kept beside it; make it again with --keep-steps")
+        raise UserError(f"{picture}: its steps were not saved; generate it again with --keep-steps")
     return Trajectory.open(path)
 
 
@@ -130,7 +131,7 @@ def _steps_of(picture: Path) -> Path | None:
 
 
 def _write(trajectory: Trajectory, view: str, image: int, gif: Path | None, sheet: Path | None) -> list[Path]:
-    """The files that were asked for."""
+    """Write the requested files and return their paths."""
     import io
 
     from core.files import write_whole
@@ -145,8 +146,8 @@ def _write(trajectory: Trajectory, view: str, image: int, gif: Path | None, shee
     return [path for path in (gif, sheet) if path is not None]
 
 
-def _watched(verification: Verification) -> Verdict:
-    """Run it with a progress bar on standard error when someone is there to see it."""
+def _run_verification(verification: Verification) -> Verdict:
+    """Run it, with a progress bar where standard error is a terminal."""
     from tqdm import tqdm
 
     for _ in tqdm(
@@ -156,8 +157,8 @@ def _watched(verification: Verification) -> Verdict:
     return verification.verdict()
 
 
-def _described(trajectory: Trajectory, image: int) -> dict[str, Any]:
-    """What there is to say, ready for JSON."""
+def _describe(trajectory: Trajectory, image: int) -> dict[str, Any]:
+    """The steps and their settings, ready for JSON."""
     curves = trajectory.curves(image)
     return {
         "settings": trajectory.settings.for_image(image).to_dict(),
@@ -182,8 +183,8 @@ def _described(trajectory: Trajectory, image: int) -> dict[str, Any]:
 
 
 def _show(trajectory: Trajectory, image: int) -> None:
-    """A line a step."""
-    settings, found = trajectory.settings, _described(trajectory, image)
+    """Print a table with a row for each step."""
+    settings, found = trajectory.settings, _describe(trajectory, image)
     count = len(trajectory.steps)
     ended = f", stopped after {count} of {trajectory.total}" if trajectory.stopped else ""
     print(f"{settings.prompt or '(no prompt)'}: {settings.sampler}, {count} steps{ended}")

@@ -1,4 +1,4 @@
-"""Tables on standard output, for people; scripts have `--json`."""
+"""Tables on standard output, for people; scripts use `--json`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def console() -> Console:
-    """As wide as the terminal; where there is none, wide enough that nothing is cut or wrapped."""
+    """A console as wide as the terminal; without one, wide enough that nothing is cut or wrapped."""
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else 200)

@@ -1,4 +1,4 @@
-"""`train`: a small model from a recipe."""
+"""`train`: train a small model from a recipe."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def train(
         Path,
         typer.Argument(
             metavar="RECIPE.toml",
-            help="The recipe, as data/recipes/tiny.toml; or the recipe.json of a run, with --resume.",
+            help="Training recipe, such as data/recipes/tiny.toml; with --resume also a run's recipe.json.",
         ),
     ],
     override: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe; may be repeated."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the recipe; may be repeated."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint.")] = False,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder for checkpoints and the model. [default: the recipe's]"),

@@ -23,12 +23,12 @@ app = typer.Typer(
 )
 
 Out = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Where to write it: a .png, or a .gif that moves.")
+    Path | None, typer.Option(metavar="FILE", help="File to write: .png, or .gif for an animation.")
 ]
 Theme = Annotated[str, typer.Option(help="Colours: light or dark.")]
-Cloud = Annotated[str, typer.Option(help="Which points: moons, spiral, grid or letters.")]
-Betas = Annotated[str, typer.Option(help="Noise table: linear, scaled_linear, cosine or sigmoid.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**31, help="Of the noise.")]
+Cloud = Annotated[str, typer.Option(help="Point cloud: moons, spiral, grid or letters.")]
+Betas = Annotated[str, typer.Option(help="Beta schedule: linear, scaled_linear, cosine or sigmoid.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**31, help="Seed of the noise.")]
 
 
 @app.command()
@@ -36,7 +36,7 @@ def forward(
     cloud: Cloud = "moons",
     image: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A picture in place of points; `scene` for a drawn one."),
+        typer.Option(metavar="FILE", help="Use an image in place of points; `scene` draws one."),
     ] = None,
     t: Annotated[int, typer.Option("--t", help="The timestep, from 0.")] = 300,
     betas: Betas = "scaled_linear",
@@ -45,7 +45,7 @@ def forward(
     theme: Theme = "light",
     as_json: options.Json = False,
 ) -> None:
-    """Noise added to points or a picture, and what is left of them."""
+    """Forward process: noise added to points or an image, and how much signal is left."""
     from core.learn.forward import example_picture, forward_picture, forward_points
 
     def make() -> ViewResult:
@@ -60,16 +60,16 @@ def forward(
 @app.command()
 def schedules(
     betas: Betas = "scaled_linear",
-    schedule: Annotated[str, typer.Option(help="The schedule to stand out.")] = "leading",
-    steps: Annotated[int, typer.Option(help="Steps of each.")] = 20,
-    strength: Annotated[float, typer.Option(help="Of img2img: how much of the steps is run.")] = 1.0,
+    schedule: Annotated[str, typer.Option(help="Schedule to highlight.")] = "leading",
+    steps: Annotated[int, typer.Option(help="Inference steps of each schedule.")] = 20,
+    strength: Annotated[float, typer.Option(help="Denoising strength of img2img.")] = 1.0,
     out: Out = None,
     theme: Theme = "light",
     as_json: options.Json = False,
     plugins_dir: options.PluginsDir = None,
     no_plugins: options.NoPlugins = False,
 ) -> None:
-    """Noise tables over their timesteps, and the levels that each schedule visits."""
+    """Noise levels over the training timesteps, and those that each schedule uses."""
     options.choose_plugins(plugins_dir, no_plugins)
     from core.learn.schedules import schedules as show
     from core.plugins.current import registry
@@ -87,18 +87,20 @@ def schedules(
 def reverse(
     cloud: Cloud = "moons",
     samplers: Annotated[
-        str, typer.Option(metavar="NAME,NAME", help="Who walks, plugins too.")
+        str, typer.Option(metavar="NAME,NAME", help="Samplers to compare, also from plugins.")
     ] = "ddpm,ddim,heun,dpmpp_2m",
-    evals: Annotated[int, typer.Option(help="How often each may ask the denoiser.")] = 20,
-    points: Annotated[int, typer.Option(help="How many points walk.")] = 1000,
+    evals: Annotated[int, typer.Option(help="Model evaluations that each sampler may use.")] = 20,
+    points: Annotated[int, typer.Option(help="Number of points.")] = 1000,
     schedule: Annotated[
-        str | None, typer.Option(help="For all of them. [default: what each prefers, else trailing]")
+        str | None,
+        typer.Option(help="Schedule of all samplers. [default: each one's preferred, else trailing]"),
     ] = None,
     at: Annotated[
-        float, typer.Option(min=0, max=1, help="Draw the state after this share of the way.")
+        float, typer.Option(min=0, max=1, help="Draw the state after this part of the steps.")
     ] = 1.0,
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A model of points, to walk over its score, too.")
+        str | None,
+        typer.Option(metavar="NAME", help="Also sample with the learned score of this point model."),
     ] = None,
     seed: Seed = 0,
     out: Out = None,
@@ -107,7 +109,7 @@ def reverse(
     plugins_dir: options.PluginsDir = None,
     no_plugins: options.NoPlugins = False,
 ) -> None:
-    """Points on their way from noise to data, samplers side by side at equal evaluations."""
+    """Reverse process: points from noise to data, samplers compared at equal model evaluations."""
     options.choose_plugins(plugins_dir, no_plugins)
     from core.learn.reverse import reverse_points
     from core.plugins.current import registry
@@ -128,7 +130,7 @@ def reverse(
 def give(
     make: Callable[[], ViewResult], out: Path | None, theme: str, as_json: bool, *, moves: bool = True
 ) -> None:
-    """Make it, write it, and say what it is. What cannot be written is said before anything is made."""
+    """Make the view, write it, and print its text. Raises UserError for a bad path before that."""
     from core.figures.plots import INKS, Paper
 
     if theme not in INKS:
@@ -149,17 +151,17 @@ def give(
 
 
 def _kind(out: Path | None, as_json: bool, moves: bool) -> str:
-    """The ending of the file; nothing without one. Raises UserError."""
+    """The suffix of the file, "" without a file. Raises UserError."""
     from core.files import check_writable
 
     if out is None:
         if not as_json:
-            raise UserError("say where to write the picture (--out FILE.png), or ask for --json")
+            raise UserError("give a file to write (--out FILE.png), or --json")
         return ""
     kind = out.suffix.lower()
     if kind not in ((".png", ".gif") if moves else (".png",)):
-        wanted = ".png, or .gif for one that moves" if moves else ".png (this view does not move)"
-        raise UserError(f"--out {out}: give it the ending {wanted}")
+        wanted = ".png, or .gif for an animation" if moves else ".png (this view has no animation)"
+        raise UserError(f"--out {out}: must end in {wanted}")
     check_writable(out.parent)
     return kind
 

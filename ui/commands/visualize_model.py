@@ -1,4 +1,4 @@
-"""The views of `visualize` that take a model."""
+"""The views of `visualize` that need a model."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from core.learn.result import ViewResult
 
 PROMPT = "a red house under a full moon"
-Prompt = Annotated[str, typer.Argument(help="What the picture shows.")]
-Steps = Annotated[int | None, typer.Option(help="Steps of each picture. [default: the model's]")]
-Scale = Annotated[float | None, typer.Option(help="Strength of the guidance. [default: the model's]")]
-Picture = Annotated[Path | None, typer.Option(metavar="FILE", help="A picture. [default: one that is drawn]")]
+Prompt = Annotated[str, typer.Argument(help="The prompt.")]
+Steps = Annotated[int | None, typer.Option(help="Inference steps of each image. [default: the model's]")]
+Scale = Annotated[float | None, typer.Option(help="Classifier-free guidance scale. [default: the model's]")]
+Picture = Annotated[Path | None, typer.Option(metavar="FILE", help="Image to encode. [default: a drawn one]")]
 
 
 @app.command()
 def ddpm(
     prompt: Prompt = PROMPT,
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Steps of DDPM.")] = 1000,
-    ddim_steps: Annotated[str, typer.Option(metavar="N,N", help="Steps of each DDIM.")] = "50,20,10",
+    ddim_steps: Annotated[str, typer.Option(metavar="N,N", help="Steps of each DDIM run.")] = "50,20,10",
     cfg_scale: Scale = None,
     seed: Seed = 1,
     model: options.Model = "tiny",
@@ -42,7 +42,7 @@ def ddpm(
     device: options.Device = None,
     dtype: options.Dtype = None,
 ) -> None:
-    """DDPM in all its steps beside DDIM in a few: pictures, time, distance."""
+    """DDPM with all its steps compared with DDIM in a few: images, time, distance."""
     from core.learn.ddpm import ddpm_and_ddim
 
     few = whole_numbers("ddim steps", ddim_steps)
@@ -64,16 +64,20 @@ def guidance(
         list[str] | None,
         typer.Argument(
             metavar="PROMPT",
-            help=f"One is taken apart, several are a grid over the scales. [default: {PROMPT}]",
+            help=f"One prompt shows its estimates, several a grid over the scales. [default: {PROMPT}]",
         ),
     ] = None,
     examples: Annotated[
-        bool, typer.Option("--examples", help="A grid of the model's own examples: its classes, if any.")
+        bool, typer.Option("--examples", help="A grid of the model's example prompts or classes.")
     ] = False,
-    scales: Annotated[str, typer.Option(metavar="X,X", help="The scales to compare.")] = "1,2,3,5,8,12",
+    scales: Annotated[str, typer.Option(metavar="X,X", help="Guidance scales to compare.")] = "1,2,3,5,8,12",
     at: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Of one prompt: look in after this share. [default: 0.3]"),
+        typer.Option(
+            min=0,
+            max=1,
+            help="With one prompt: show the estimates after this part of the steps. [default: 0.3]",
+        ),
     ] = None,
     steps: Steps = None,
     seed: Seed = 1,
@@ -84,15 +88,15 @@ def guidance(
     device: options.Device = None,
     dtype: options.Dtype = None,
 ) -> None:
-    """The estimates with and without a prompt, and what each scale makes of them; or prompts over scales."""
+    """Guidance: conditional and unconditional estimates at each scale, or a grid of prompts over scales."""
     from core.learn.guidance import check_grid, guidance_grid
     from core.learn.guidance import guidance as show_one
 
     if examples and prompt:
-        raise UserError("give prompts, or --examples for the model's own")
+        raise UserError("give prompts or --examples, not both")
     rows, grid = [] if examples else prompt or [PROMPT], examples or len(prompt or ()) > 1
     if grid and at is not None:
-        raise UserError("--at: a grid shows finished pictures; give one prompt to look into")
+        raise UserError("--at: a grid shows finished images only; give one prompt")
     asked: dict[str, Any] = {"scales": numbers("scales", scales), "steps": steps, "seed": seed}
     for row in rows or [""]:
         for scale in asked["scales"]:
@@ -111,17 +115,22 @@ def guidance(
 @app.command()
 def interpolation(
     prompt: Prompt = PROMPT,
-    to: Annotated[str | None, typer.Option(metavar="PROMPT", help="Between two prompts: the second.")] = None,
+    to: Annotated[
+        str | None, typer.Option(metavar="PROMPT", help="Second prompt, to interpolate between prompts.")
+    ] = None,
     seeds: Annotated[
-        str, typer.Option(metavar="A,B", help="Between two seeds; of other ways the first.")
+        str,
+        typer.Option(metavar="A,B", help="Seeds to interpolate between; prompts and images use the first."),
     ] = "1,2",
     image: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Between two pictures: the first; `scene` for a drawn one."),
+        typer.Option(metavar="FILE", help="First image, to interpolate between images; `scene` draws one."),
     ] = None,
-    to_image: Annotated[Path | None, typer.Option(metavar="FILE", help="The second.")] = None,
-    strength: Annotated[float, typer.Option(help="Of the pictures' last row, as for img2img.")] = 0.5,
-    count: Annotated[int, typer.Option(help="How many pictures, with both ends.")] = 7,
+    to_image: Annotated[Path | None, typer.Option(metavar="FILE", help="Second image.")] = None,
+    strength: Annotated[
+        float, typer.Option(help="Denoising strength (img2img) of the last row of images.")
+    ] = 0.5,
+    count: Annotated[int, typer.Option(help="Number of images, both ends included.")] = 7,
     steps: Steps = None,
     cfg_scale: Scale = None,
     model: options.Model = "tiny",
@@ -131,14 +140,14 @@ def interpolation(
     device: options.Device = None,
     dtype: options.Dtype = None,
 ) -> None:
-    """Between two seeds (slerp beside lerp), two prompts, or two pictures."""
+    """Interpolation between two seeds (slerp and lerp), two prompts, or two images."""
     from core.learn import interpolation as between
 
     found = whole_numbers("seeds", seeds)
     if len(found) != 2:
         raise UserError(f"--seeds {seeds}: give two, such as 1,2")
     if (image is None) != (to_image is None) or (image is not None and to is not None):
-        raise UserError("give --image and --to-image for pictures, or --to for prompts, or neither for seeds")
+        raise UserError("give --image and --to-image for images, or --to for prompts, or neither for seeds")
     fields: dict[str, Any] = {"count": count, "steps": steps, "cfg_scale": cfg_scale}
     for seed in found:
         check(prompt, steps=steps, cfg_scale=cfg_scale, seed=seed)
@@ -169,7 +178,7 @@ def latents(
     device: options.Device = None,
     dtype: options.Dtype = None,
 ) -> None:
-    """What the channels of the latent space hold of a picture, and what the VAE loses of it."""
+    """The latent channels of an image, and what the VAE loses in a round trip."""
     from core.learn.latents import latent_space
 
     picture = _picture(image, 7)
@@ -201,7 +210,7 @@ def _with_model(
 
 
 def _picture(path: Path | None, seed: int) -> Image:
-    """The picture of a file, or a drawn one. Raises UserError."""
+    """The image in a file, or a drawn one. Raises UserError."""
     from core.images.source_images import read_picture
     from core.learn.forward import example_picture
 

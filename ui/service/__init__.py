@@ -1,1 +1,1 @@
-"""What the page does, without Gradio: the model's thread, the job queue, and what is kept of runs."""
+"""What the page does, without Gradio: the model's thread, the job queue, and the saved runs."""

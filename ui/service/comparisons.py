@@ -1,7 +1,7 @@
-"""Comparisons that run: each cell is an ordinary run of its owner, put in line when the one before has ended.
+"""Running comparisons: each cell is an ordinary run of its owner, queued when the one before has ended.
 
-So others' jobs get their turn between the cells, and a comparison goes on when its page is closed. What was
-made stays in the history whatever becomes of the comparison.
+So other users' jobs run between the cells, and a comparison continues when its page is closed. Finished cells
+stay in the history even if the comparison fails or is stopped.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from ui.service.job_queue import Job, Jobs
 
 SpotState = Literal["waiting", "running", "done", "stopped", "failed"]
-MAX_GRIDS = 16  # comparisons of all owners that can still be looked at; their runs are in the history
+MAX_GRIDS = 16  # comparisons of all owners that can still be shown; their runs are in the history
 LOOK_SECONDS, FULL_SECONDS = 0.2, 1.0
-PATIENCE = 300.0  # seconds that a cell waits for room in a line that is full
+PATIENCE = 300.0  # seconds that a cell waits for room in a full queue
 
 
 @dataclass
 class Spot:
-    """A cell, and what became of it. `changed` is the comparison's version at the last change."""
+    """A cell and its state. `changed` is the comparison's version at its last change."""
 
     cell: Cell
     state: SpotState = "waiting"
@@ -43,7 +43,7 @@ class Spot:
 
 
 class GridRun:
-    """A comparison. It is changed by its own thread and may be read from any."""
+    """A comparison. Only its own thread changes it; any thread may read it."""
 
     def __init__(self, owner: str, plan: GridPlan, inputs: Inputs | None) -> None:
         self.id, self.owner, self.plan, self.inputs = secrets.token_urlsafe(9), owner, plan, inputs
@@ -55,7 +55,7 @@ class GridRun:
         self._lock = threading.Lock()
 
     def change(self, spot: Spot, state: SpotState, *, run_id: str | None = None, error: str = "") -> None:
-        """Say what became of a cell."""
+        """Set the state of a cell."""
         with self._lock:
             self.version += 1
             spot.state, spot.run_id, spot.error, spot.changed = state, run_id, error, self.version
@@ -67,25 +67,25 @@ class GridRun:
 
     @property
     def made(self) -> int:
-        """Cells that have a picture."""
+        """Number of cells that have an image."""
         return sum(spot.run_id is not None for spot in self.spots)
 
     def words(self) -> str:
-        """How far it is, in a line."""
+        """Its progress, in a line."""
         count, made = len(self.spots), self.made
         failed = sum(spot.state == "failed" for spot in self.spots)
         wrong = f", {failed} failed" if failed else ""
         if self.ended.is_set():
             stopped = "stopped: " if made + failed < count else ""
-            return f"{stopped}{made} of {count} pictures{wrong}"
-        return f"{made} of {count} pictures{wrong}{self._left()}"
+            return f"{stopped}{made} of {count} images{wrong}"
+        return f"{made} of {count} images{wrong}{self._left()}"
 
     def _left(self) -> str:
         job, speed = self.job, self.speed
         if job is None:
             return ""
         if job.state == "waiting":
-            return "; the next one waits in line"
+            return "; the next one is queued"
         if speed is None:
             return ""
         seconds = speed.of(spot.cell for spot in self.spots if spot.state == "waiting")
@@ -102,10 +102,10 @@ class Grids:
         self._speed: Speed | None = None
 
     def start(self, owner: str, plan: GridPlan, inputs: Inputs | None = None) -> GridRun:
-        """Begin one. Raises UserError while another of the same owner runs."""
+        """Start one. Raises UserError while another of the same owner runs."""
         with self._lock:
             if any(grid.owner == owner and not grid.ended.is_set() for grid in self._grids.values()):
-                raise UserError("a comparison of yours is running; wait for its end, or stop it")
+                raise UserError("your comparison is still running; wait until it ends, or stop it")
             grid = GridRun(owner, plan, inputs)
             self._grids[grid.id] = grid
             old = [one.id for one in self._grids.values() if one.ended.is_set()]
@@ -121,14 +121,14 @@ class Grids:
             return next((grid for grid in reversed(self._grids.values()) if grid.owner == owner), None)
 
     def stop(self, owner: str) -> None:
-        """Stop the one that runs: within one model evaluation. What it made stays."""
+        """Stop the running one, within one model evaluation. Its images stay."""
         grid = self.latest(owner)
         if grid is not None:
             grid.cancel.set()
             self._stop_job(grid)
 
     def speed(self, owner: str) -> Speed | None:
-        """What the last run measured, of a comparison or in the history; None when there is none."""
+        """The speed of the last run, of a comparison or in the history; None without one."""
         if self._speed is None:
             runs = self.jobs.runs
             with contextlib.suppress(UserError):
@@ -138,10 +138,10 @@ class Grids:
         return self._speed
 
     def sheet(self, grid: GridRun) -> tuple[bytes, str]:
-        """The sheet as a PNG file, and a word on its size. Raises UserError when nothing is made yet."""
+        """The grid as a PNG file, and its size in words. Raises UserError without a finished cell."""
         runs = {spot.cell.at: spot.run_id for spot in grid.spots if spot.run_id is not None}
         if not runs:
-            raise UserError("there is no picture to put on a sheet yet; wait for the first one")
+            raise UserError("there is no image for the sheet yet; wait for the first one")
         first, names = "", {}
         for at, run in runs.items():
             with contextlib.suppress(UserError):
@@ -190,14 +190,14 @@ class Grids:
         while not job.ended.wait(LOOK_SECONDS):
             if grid.cancel.is_set():
                 self._stop_job(grid)
-        if job.state == "stopped":  # here or in the queue: the rest is not wanted either
+        if job.state == "stopped":  # here or in the queue: stop the other cells too
             grid.cancel.set()
         state: SpotState = job.state if job.state in ("done", "failed") else "stopped"
         grid.change(spot, state, run_id=job.run_id, error=job.error or job.trouble)
         self._measure(grid, job)
 
     def _submit(self, grid: GridRun, cell: Cell) -> Job | None:
-        """The cell's job; None if the comparison was stopped while it waited for room in the line."""
+        """The cell's job; None if the comparison was stopped while it waited for room in the queue."""
         inputs = grid.inputs
         image, mask = (None, None) if inputs is None else (inputs.image, inputs.mask)
         self.jobs.check(cell.settings)
@@ -216,7 +216,7 @@ class Grids:
     def _stop_job(self, grid: GridRun) -> None:
         job = grid.job
         if job is not None:
-            with contextlib.suppress(UserError):  # it has ended meanwhile
+            with contextlib.suppress(UserError):  # it has ended in the meantime
                 self.jobs.cancel(grid.owner, job.id)
 
     def _measure(self, grid: GridRun, job: Job) -> None:

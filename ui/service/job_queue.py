@@ -1,8 +1,8 @@
-"""The queue of the page: runs and other work for the model, that go on whoever watches.
+"""The job queue of the page: runs and other work for the model, independent of any open page.
 
-A job belongs to its owner, a random token that a browser keeps, and to no event of a browser: it goes on when
-the page is reloaded, is kept when it ends, and every page of its owner can watch it. All of it may be called
-from any thread.
+A job belongs to its owner, a random token that a browser stores, not to a browser event: it continues when
+the page is reloaded, its result is saved, and every page of its owner can follow it. Everything here is
+thread-safe.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ Kind = Literal["run", "branch", "model", "task"]
 State = Literal["waiting", "running", "done", "stopped", "failed"]
 
 LOOK_SECONDS = 0.5
-MAX_ENDED = 256  # jobs that can still be asked about after they ended
-NO_PROMPT = "picture without a prompt"
+MAX_ENDED = 256  # ended jobs that can still be queried
+NO_PROMPT = "image without a prompt"
 
 
 class Job:
-    """One thing for the model to do. It is changed by the model's thread and may be read from any other.
+    """One piece of work for the model. Only the model's thread changes it; any thread may read it.
 
-    state: "waiting" in line, "running", and then "done", "stopped" or "failed" for good; `ended` is set with
-    it. error: why it failed, in one sentence; trouble: what could not be saved of a run that went well.
-    steps: those made until now, only while it runs: take the list once and use that. run_id: what it made, to
-    be opened from what is kept; None if it made nothing. value: what a task gave back. evals_due: the model
-    evaluations of the whole run, evals those done. words: what runs of a grid that is not run whole.
+    state: "waiting" in the queue, "running", and finally "done", "stopped" or "failed", when `ended` is set.
+    error: why it failed, in one sentence; trouble: a warning, what of a finished run could not be saved.
+    steps: those finished so far, only while it runs: take the list once and use that. run_id: the saved run;
+    None if it made none. value: what a task returned. evals_due: the model evaluations of the whole run,
+    evals those done. words: which part of the schedule runs, if not all of it.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class Job:
         self.run_id: str | None = None
         self.value: Any = None
         self._lock = threading.Lock()
-        self._last: tuple[float, float] | None = None  # when the last step came, seconds an evaluation
+        self._last: tuple[float, float] | None = None  # when the last step ended, seconds per evaluation
 
     @property
     def eta(self) -> float | None:
-        """Seconds until its last step by its own speed; None before its first one."""
+        """Estimated seconds until its last step; None before its first one."""
         if self._last is None or self.state != "running":
             return None
         when, each = self._last
@@ -87,7 +87,7 @@ class Job:
         return max(left - (time.perf_counter() - when), 0.0)
 
     def begin(self) -> bool:
-        """From waiting to running; False if it was stopped before."""
+        """Change from waiting to running; False if it was stopped before."""
         with self._lock:
             if self.state != "waiting" or self.cancel.is_set():
                 return False
@@ -95,7 +95,7 @@ class Job:
             return True
 
     def end(self, state: State, error: str = "") -> bool:
-        """To its last state; False if it has one already. What only a run needs is let go."""
+        """Set its final state and free its steps and inputs; False if it has ended already."""
         with self._lock:
             if self.ended.is_set():
                 return False
@@ -105,7 +105,7 @@ class Job:
             return True
 
     def follow(self, run: Run, evals: int) -> None:
-        """Take the run's steps as they are made. `evals` is how many evaluations one step takes."""
+        """Collect the run's steps as they are made. `evals` is the number of evaluations per step."""
         self.settings, self.total = run.settings, run.total
         self.words, self.evals_due = run.words, run.total * evals
         began = time.perf_counter()
@@ -118,9 +118,9 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class JobLine:
-    """A job in the list of the queue. Of others there is no id, no title and no run.
+    """A job in the list of the queue. Jobs of other owners have no id and no title.
 
-    position: 0 for the one that runs, and then the place in line.
+    position: 0 for the running job, then the position in the queue.
     """
 
     id: str
@@ -135,10 +135,10 @@ class JobLine:
 
 
 class Jobs:
-    """The queue. `engine` is the model that it works on, `runs` where what it makes is kept.
+    """The queue. `engine` is the model's thread, `runs` the store of finished runs.
 
-    limits: asked each time, for they may change. patience: seconds that a sampler may go on for after it was
-    stopped, while the network does nothing; then its thread is left behind and the next job has another one.
+    limits: called each time, as they may change. patience: seconds that a stopped sampler may run on without
+    calling the network; after that its thread is abandoned and the next job runs on a new one.
     """
 
     def __init__(
@@ -165,11 +165,11 @@ class Jobs:
         parent_image: int | None = None,
         model: str | None = None,
     ) -> Job:
-        """A run at the end of the line: of the loaded model, or of `model`, which is then loaded first.
+        """Queue a run of the loaded model, or of `model`, which is then loaded first.
 
-        image, mask: what it starts from. parent: (run id, step) that it branches from, and parent_image the
-        one of its images, None for all of them. Raises UserError when the line is full, and for what is
-        beyond the limits.
+        image, mask: init image and mask. parent: (run id, step) that it branches from; parent_image: which
+        image of its batch, None for all of them. Raises UserError if the queue is full or the run exceeds the
+        limits.
         """
         self.check(request)
         kind: Kind = "run" if parent is None else "branch"
@@ -188,7 +188,7 @@ class Jobs:
         return self._submit(job, self._run)
 
     def check(self, asked: Request | Settings) -> None:
-        """Raises UserError for a run that is beyond the limits, before it is submitted."""
+        """Raise UserError for a run that exceeds the limits, before it is submitted."""
         check_limits(self._limits(), asked)
 
     def submit_task(
@@ -199,10 +199,10 @@ class Jobs:
         *,
         model: str | None = None,
     ) -> Job:
-        """`function(pipeline, job)` at the end of the line; what it gives back is `job.value`.
+        """Queue `function(pipeline, job)`; its return value becomes `job.value`.
 
-        It should look at `job.cancel` now and then; that it was stopped it says by raising Cancelled. It may
-        set `job.evals` and `job.evals_due`. Raises UserError when the line is full.
+        It should check `job.cancel` regularly and raise Cancelled when it is set. It may set `job.evals` and
+        `job.evals_due`. Raises UserError if the queue is full.
         """
 
         def do(job: Job) -> None:
@@ -212,7 +212,7 @@ class Jobs:
         return self._submit(Job(owner, "task", title, model=model), do)
 
     def switch_model(self, owner: str, name: str) -> Job:
-        """Load another model when its turn comes. Raises UserError when the line is full."""
+        """Queue loading another model. Raises UserError if the queue is full."""
 
         def do(job: Job) -> None:
             self._pipeline(job)
@@ -221,7 +221,7 @@ class Jobs:
         return self._submit(Job(owner, "model", f"load {name}", model=name), do)
 
     def cancel(self, owner: str, job_id: str) -> None:
-        """Stop one of the owner's jobs: at once if it waits, within one evaluation if it runs.
+        """Stop one of the owner's jobs: at once if it is queued, within one evaluation if it runs.
 
         Raises UserError if there is no such job.
         """
@@ -229,12 +229,12 @@ class Jobs:
 
     def stop(self, owner: str) -> None:
         """Stop all of the owner's jobs."""
-        for job in self._of(owner):
+        for job in self._jobs_of(owner):
             self._stop(job)
 
     def skip(self, owner: str) -> None:
-        """Stop the owner's job that runs; the next one follows."""
-        for job in self._of(owner):
+        """Stop the owner's running job; the next one in the queue starts."""
+        for job in self._jobs_of(owner):
             if job.state == "running":
                 self._stop(job)
 
@@ -243,27 +243,27 @@ class Jobs:
         with self._lock:
             job = self._active.get(job_id) or self._ended.get(job_id)
         if job is None or job.owner != owner:
-            raise UserError("this job is gone; what it made is in the history")
+            raise UserError("this job is no longer available; its images are in the history")
         return job
 
     def live(self, owner: str) -> Job | None:
-        """The owner's job that runs, else the first that waits, else None."""
-        return next(iter(self._of(owner)), None)
+        """The owner's running job, else the first queued one, else None."""
+        return next(iter(self._jobs_of(owner)), None)
 
     def newest(self, owner: str) -> str | None:
-        """What the owner's job that ended last made, of those that made a run; None if there is none."""
+        """The id of the owner's last finished run; None if there is none."""
         with self._lock:
             ended = list(self._ended.values())
         return next((job.run_id for job in reversed(ended) if job.owner == owner and job.run_id), None)
 
     def listing(self, owner: str) -> list[JobLine]:
-        """What runs and waits, of everybody, in order."""
+        """The running and queued jobs of all owners, in order."""
         with self._lock:
             jobs = list(self._active.values())
         ahead = int(not any(job.state == "running" for job in jobs))
         return [_line(job, owner, place) for place, job in enumerate(jobs, ahead)]
 
-    def _of(self, owner: str) -> list[Job]:
+    def _jobs_of(self, owner: str) -> list[Job]:
         with self._lock:
             return [job for job in self._active.values() if job.owner == owner]
 
@@ -271,7 +271,7 @@ class Jobs:
         def work() -> None:
             if job.begin():
                 self._do(job, do)
-            self._leave(job)
+            self._remove(job)
 
         with self._lock:
             self._check_room(job.owner)
@@ -280,14 +280,14 @@ class Jobs:
         return job
 
     def _check_room(self, owner: str) -> None:
-        if not owner:  # nobody would ever see what it makes
+        if not owner:  # no page could show its result
             raise UserError("the page is still opening; try again in a moment")
         jobs, limits = self._active.values(), self._limits()
         mine = sum(job.owner == owner for job in jobs)
         if mine >= limits.queue_owner:
-            raise UserError(f"{mine} of your runs are in line already; wait for one, or cancel one")
+            raise UserError(f"{mine} of your runs are queued already; wait for one, or cancel one")
         if len(jobs) >= limits.queue:
-            raise UserError(f"the line is full ({len(jobs)} runs); try again in a moment")
+            raise UserError(f"the queue is full ({len(jobs)} runs); try again in a moment")
 
     def _stop(self, job: Job) -> None:
         told_before = job.cancel.is_set()
@@ -297,13 +297,13 @@ class Jobs:
         if work is None:
             return
         if self.engine.withdraw(work):
-            self._leave(job)
+            self._remove(job)
         elif not told_before:
-            threading.Thread(target=self._see_end, args=(job, work), name="stopping", daemon=True).start()
+            threading.Thread(target=self._await_end, args=(job, work), name="stopping", daemon=True).start()
 
-    def _see_end(self, job: Job, work: Work) -> None:
-        """Wait until a stopped job ends; one whose sampler never comes back is left behind."""
-        from core.sampling.loop import in_sampler  # imports torch, which is there by now
+    def _await_end(self, job: Job, work: Work) -> None:
+        """Wait until a stopped job ends; abandon its thread if the sampler never returns."""
+        from core.sampling.loop import in_sampler  # imports torch, which is loaded by now
 
         since = time.monotonic()
         while not job.ended.wait(LOOK_SECONDS):
@@ -312,13 +312,16 @@ class Jobs:
                 since = now
             if now - since > self._patience:
                 name = job.settings.sampler if job.settings else "of this run"
-                if job.end("failed", f"sampler {name} does not stop, and takes time until the next start"):
+                if job.end(
+                    "failed",
+                    f"sampler {name} does not stop; it uses the processor until the page is restarted",
+                ):
                     self.engine.leave_behind(work)
-                    self._leave(job)
+                    self._remove(job)
                 return
 
-    def _leave(self, job: Job) -> None:
-        """The job is over, or is so now because it never began."""
+    def _remove(self, job: Job) -> None:
+        """Remove a job that has ended, or that never started, from the queue."""
         job.end("stopped")
         with self._lock:
             self._active.pop(job.id, None)
@@ -334,7 +337,7 @@ class Jobs:
             do(job)
         except Cancelled:
             job.end("stopped")
-        except BaseException as error:  # a plugin may raise anything, and someone waits for the end
+        except BaseException as error:  # a plugin may raise anything, and pages wait for the end
             what = f"the run failed at step {len(job.steps) + 1}" if job.request else f"{job.title} failed"
             job.end("failed", sentence_of(error, what))
 
@@ -356,21 +359,21 @@ class Jobs:
             result = run.so_far()
         finally:
             run.close()
-        if job.ended.is_set():  # it was left behind, and came back after all
+        if job.ended.is_set():  # its thread was abandoned and returned after all
             return
         inputs = (job.image, job.mask)
         job.run_id, job.trouble = self.runs.keep(job.owner, job.parent, inputs, run, result)
         job.end("stopped" if result.stopped and job.cancel.is_set() else "done")
 
     def _stream(self, job: Job, pipeline: Any) -> Any:
-        """The run that a job asks for, not begun. Raises UserError."""
+        """The run that a job requests, not started. Raises UserError."""
         if job.parent is None:
             return pipeline.stream(job.request, image=job.image, mask=job.mask, cancel=job.cancel)
         run_id, step = job.parent
         parent = self.runs.open(job.owner, run_id)
         steps, image = parent.trajectory, job.parent_image
         if steps is None:
-            raise UserError("the steps of this run were not kept, so nothing can branch from it")
+            raise UserError("the steps of this run were not saved, so nothing can branch from it")
         made_by = steps.recipe.model
         if replace(made_by, name=pipeline.name) != replace(pipeline.model.ref, name=pipeline.name):
             raise UserError(

@@ -1,4 +1,4 @@
-"""How much may be asked of a page."""
+"""Limits on the size of a run and the length of the queue."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Limits(Protocol):
-    """The most that one may ask for: jobs in line, in all and of one owner, and the size of a run."""
+    """Upper limits: queued jobs, of all owners and of one, and the size of a run."""
 
     @property
     def queue(self) -> int: ...
@@ -33,7 +33,7 @@ class Limits(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class OwnLimits:
-    """Those of a page that nobody else can reach: what the program itself can do."""
+    """The limits of a page that is not shared: those of the program itself."""
 
     queue: int = 1000
     queue_owner: int = 1000
@@ -43,18 +43,18 @@ class OwnLimits:
 
 
 def check_limits(limits: Limits, asked: Request | Settings, total: int | None = None) -> None:
-    """Raises UserError for a run that is too large; what a request leaves open is found in its settings.
+    """Raise UserError for a run that is too large; fields that a request leaves open pass.
 
-    total: the steps that would be run. A recipe of branches may have many more than each of them says.
+    total: the steps that would run. A recipe of branches may have many more than each of them states.
     """
     if asked.batch > limits.batch:
-        raise UserError(f"batch {asked.batch}: this page makes at most {limits.batch} pictures at once")
+        raise UserError(f"batch {asked.batch}: must be at most {limits.batch} on this page")
     steps = max(asked.steps or 0, total or 0)
     if steps > limits.steps:
-        raise UserError(f"steps {steps}: this page runs at most {limits.steps}")
+        raise UserError(f"steps {steps}: must be at most {limits.steps} on this page")
     if asked.width is not None and asked.height is not None and asked.width * asked.height > limits.pixels:
         side = math.isqrt(limits.pixels) // 8 * 8
         raise UserError(
-            f"size {asked.width}x{asked.height}: this page makes at most {limits.pixels} pixels, "
+            f"size {asked.width}x{asked.height}: must be at most {limits.pixels} pixels on this page, "
             f"such as {side}x{side}"
         )

@@ -1,6 +1,7 @@
 """The model behind the page: what the page needs of a pipeline, and the one thread that loads and runs it.
 
-Nothing here imports torch, so that the page is up before the model is: `ModelThread` loads in the background.
+Nothing here imports torch, so that the page starts before the model is loaded: `ModelThread` loads it in the
+background.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Work = Callable[[], None]
 
 
 class Tokens(Protocol):
-    """How a prompt is read: tokens used and a chunk has, chunks, and words that the model has not learned."""
+    """Token count of a prompt: tokens used, tokens per chunk, chunks, and words unknown to the model."""
 
     @property
     def used(self) -> int: ...
@@ -63,13 +64,13 @@ class PagePipeline(Protocol):
 
 
 class ModelThread:
-    """The model's thread: loads the model in the background, then does what is submitted, one by one.
+    """The model's thread: loads the model in the background, then runs submitted work, one by one.
 
-    name: what the loaded model is loaded by, empty while there is none. switching: what a switch is at, in
-    words. error: why there is no model.
+    name: the name that the model was loaded by, empty without one. switching: progress of a switch, as text.
+    error: why there is no model.
 
-    `load` makes a pipeline of a model's name, and `name` is the first one's. `fits` says whether a model can
-    be in memory beside the one that is there; where it cannot, `switch` lets that one go first.
+    `load` makes a pipeline of a model's name, and `name` is the first one. `fits` says whether a model fits
+    into memory next to the loaded one; if not, `switch` unloads that one first.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class ModelThread:
         self._thread = self._new_thread(self._load_and_work)
 
     def start(self) -> None:
-        """Begin to load, if that has not begun."""
+        """Start loading, if it has not started."""
         with self._changed:
             if self._thread.ident is None:
                 self._thread.start()
@@ -102,7 +103,7 @@ class ModelThread:
 
     @property
     def pipeline(self) -> PagePipeline:
-        """The loaded model; its `name` is what it calls itself, `self.name` what it is loaded by.
+        """The loaded model; its `name` is its own, `self.name` the name it was loaded by.
 
         Raises UserError while there is none.
         """
@@ -112,17 +113,17 @@ class ModelThread:
         return pipeline
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until the first load has ended, well or badly; False if it has not within `seconds`."""
+        """Wait until the first load has succeeded or failed; False after `seconds`."""
         return self._loaded.wait(seconds)
 
     def submit(self, work: Work) -> None:
-        """Run `work()` on the model's thread, after what came before it. It must not raise."""
+        """Run `work()` on the model's thread, after earlier work. It must not raise."""
         with self._changed:
             self._queue.append(work)
             self._changed.notify()
 
     def withdraw(self, work: Work) -> bool:
-        """Take back what was submitted; False if it has begun, or is over."""
+        """Remove submitted work from the queue; False if it has started or ended."""
         with self._changed:
             if work not in self._queue:
                 return False
@@ -130,11 +131,11 @@ class ModelThread:
             return True
 
     def switch(self, name: str) -> PagePipeline:
-        """Load another model and use it from now on; only on the model's own thread. Nothing is done for the
-        one that is there already.
+        """Load another model and use it from now on; only on the model's own thread. Does nothing if it is
+        loaded already.
 
-        The earlier one is let go when the new one is there. Where memory has no room for both it goes first,
-        and is loaded again if the new one cannot be. Raises UserError, and then the earlier one works on.
+        The earlier model is unloaded once the new one is loaded. If memory has no room for both, it is
+        unloaded first, and loaded again if the new one fails. Raises UserError; the earlier one then stays.
         """
         if name == self.name:
             return self.pipeline
@@ -165,7 +166,7 @@ class ModelThread:
         give_back()
 
     def _load_first(self, name: str) -> None:
-        """Load a model when there is none; what is wrong is kept as a sentence."""
+        """Load a model when there is none; a failure becomes `error`."""
         self.name = ""
         try:
             self._use(name, self._load(name))
@@ -173,10 +174,10 @@ class ModelThread:
             self.error = sentence_of(error, f"the model {name} could not be loaded")
 
     def leave_behind(self, work: Work) -> bool:
-        """Give up a thread that does not come back from `work`: another one goes on with what waits.
+        """Abandon a thread that does not return from `work`: a new one continues with the queue.
 
-        False if that is not what runs. A thread cannot be ended from outside: it is left to itself, and when
-        it comes back at last it ends.
+        False if `work` is not running. A thread cannot be ended from outside: the abandoned one ends when
+        `work` returns.
         """
         with self._changed:
             if self._current is not work:
@@ -187,7 +188,7 @@ class ModelThread:
             return True
 
     def where(self, work: Work) -> FrameType | None:
-        """Where the model's thread is in the code just now, if `work` is what it does."""
+        """The current frame of the model's thread, if it is running `work`."""
         with self._changed:
             if self._current is not work:
                 return None
@@ -209,19 +210,19 @@ class ModelThread:
                 self._current = work = self._queue.popleft()
             try:
                 work()
-            except BaseException:  # whatever it lets through, the next one must find the thread alive
+            except BaseException:  # whatever was raised, the thread must survive for the next work
                 log.exception("work on the model failed")
             with self._changed:
-                if self._current is not work:  # this thread was left behind
+                if self._current is not work:  # this thread was abandoned
                     return
                 self._current = None
-            del work  # and with it what it holds, while the queue is empty
+            del work  # frees what it refers to while the queue is empty
 
 
 def fits_beside(name: str) -> bool:
-    """Whether there is memory for a model beside what is there, by the size of its files. Raises UserError.
+    """Whether a model fits into free memory, by the size of its files. Raises UserError.
 
-    On an accelerator the networks are as large as their files, mostly of float16; elsewhere they are float32.
+    On an accelerator the networks are as large as their files, mostly float16; elsewhere they are float32.
     """
     import torch
 
@@ -237,7 +238,7 @@ def fits_beside(name: str) -> bool:
 
 
 def sentence_of(error: BaseException, what: str) -> str:
-    """One sentence for the page: a UserError's own, else what failed and how; that goes to the log, too."""
+    """One sentence for the page: a UserError's message, else `what` and the error, which is also logged."""
     if isinstance(error, UserError):
         return str(error)
     log.error(what, exc_info=error)

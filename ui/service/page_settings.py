@@ -1,8 +1,8 @@
-"""The page's settings: `latentcanvas.toml`, what the command line says on top of it, changes while it runs.
+"""The page's settings: `latentcanvas.toml`, overridden by the command line, and changed while the page runs.
 
-Each setting is a field with its sentence, its range, and whether a change takes effect at once (`live`) or
-with the next start. The file is found in the current folder or named by `--config`; where it is missing,
-everything has its default. Nothing here imports torch or gradio.
+Each setting is a field with a description, a range, and whether a change takes effect at once (`live`) or at
+the next start. The file is in the current folder or named by `--config`; without it all settings have their
+defaults. Nothing here imports torch or gradio.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ui.service.limits import Limits, OwnLimits
 
 FILE_NAME = "latentcanvas.toml"
 Given = Mapping[str, Mapping[str, Any]]
-_HEAD = "# LatentCanvas's settings. What stands behind # is the default. The page writes this file, too."
+_HEAD = "# LatentCanvas's settings. Lines behind # show the default. The page also writes this file."
 
 
 def _setting(
@@ -43,52 +43,50 @@ class _Section:
 
 @dataclass(frozen=True, kw_only=True)
 class PageSettings(_Section):
-    """The table [page]: how the page starts, and what it keeps and shows."""
+    """The table [page]: how the page starts, what it saves and shows."""
 
     port: int = _setting(7860, "Port of the page; the next free one if it is taken", low=1, high=65535)
-    listen: bool = _setting(False, "Answer other machines of the network too")
-    share: bool = _setting(False, "Also open a public link, for a week")
-    auth_file: str | None = _setting(None, "File with lines user:password; the page then asks for them")
-    mcp: bool = _setting(False, "Offer the page's actions to language models (MCP)")
-    model: str = _setting("tiny", "The model to start with: a name, or its folder or file")
-    device: str | None = _setting(None, "cpu, cuda, cuda:1, mps, ...; the fastest that is there if left out")
+    listen: bool = _setting(False, "Also accept connections from other machines of the network")
+    share: bool = _setting(False, "Also create a public Gradio link, valid for a week")
+    auth_file: str | None = _setting(None, "File with lines user:password; the page then requires a login")
+    mcp: bool = _setting(False, "Also serve the page's actions to language models (MCP)")
+    model: str = _setting(
+        "tiny", "The model to start with: its name, or the path of its folder or checkpoint"
+    )
+    device: str | None = _setting(None, "cpu, cuda, cuda:1, mps, ...; the fastest available if left out")
     dtype: str | None = _setting(None, "float32, bfloat16 or float16; chosen for the device if left out")
-    memory: str | None = _setting(
-        None, "full, offload or sequential; the first that there is room for if left out"
-    )
-    outputs: str = _setting("outputs", "Folder where pictures, their steps and the history are kept")
-    keep_steps: bool = _setting(True, "Keep the steps of each run beside its picture", live=True)
-    previews_per_second: float = _setting(
-        4.0, "How often the picture is renewed while it forms", low=0.2, high=4, live=True
-    )
-    shared_history: bool = _setting(False, "On a shared page, show everybody's runs to everybody", live=True)
+    memory: str | None = _setting(None, "full, offload or sequential; the first that fits if left out")
+    outputs: str = _setting("outputs", "Folder where images, their steps and the history are saved")
+    keep_steps: bool = _setting(True, "Save the steps of each run next to its image", live=True)
+    previews_per_second: float = _setting(4.0, "Live previews per second", low=0.2, high=4, live=True)
+    shared_history: bool = _setting(False, "On a shared page, show all users all runs", live=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GuestLimits(_Section):
-    """The table [guests]: what those may ask for who use a shared page."""
+    """The table [guests]: limits for users of a shared page."""
 
-    queue: int = _setting(24, "Most jobs that wait, of all together", low=1, high=10_000, live=True)
-    queue_owner: int = _setting(4, "Most jobs of one guest that wait", low=1, high=10_000, live=True)
+    queue: int = _setting(24, "Maximum number of queued jobs, of all users", low=1, high=10_000, live=True)
+    queue_owner: int = _setting(4, "Maximum number of queued jobs of one user", low=1, high=10_000, live=True)
     side: int = _setting(
         1024,
-        "Largest picture: as many pixels as a square of this side",
+        "Largest image: as many pixels as a square of this side",
         low=MIN_SIDE,
         high=MAX_SIDE,
         live=True,
     )
-    steps: int = _setting(100, "Most steps of a run", low=1, high=MAX_STEPS, live=True)
-    batch: int = _setting(4, "Most pictures of a run", low=1, high=MAX_BATCH, live=True)
-    upload_mb: int = _setting(50, "Largest file that anybody may upload, in megabytes", low=1, high=1000)
+    steps: int = _setting(100, "Maximum number of steps of a run", low=1, high=MAX_STEPS, live=True)
+    batch: int = _setting(4, "Maximum number of images of a run", low=1, high=MAX_BATCH, live=True)
+    upload_mb: int = _setting(50, "Largest file that may be uploaded, in megabytes", low=1, high=1000)
 
     @property
     def pixels(self) -> int:
-        """The largest picture, in pixels."""
+        """The largest image, in pixels."""
         return self.side**2
 
     @property
     def upload_bytes(self) -> int:
-        """The largest file that is taken, in bytes."""
+        """The largest file that may be uploaded, in bytes."""
         return self.upload_mb * 1024**2
 
 
@@ -101,21 +99,21 @@ class PageConfig:
 
     @property
     def shared(self) -> bool:
-        """Whether others than the person at this machine can reach the page."""
+        """Whether the page can be reached from other machines."""
         return self.page.listen or self.page.share
 
     @property
     def limits(self) -> Limits:
-        """The most that one may ask for: the guests' limits on a shared page, for everybody."""
+        """The limits in force: those of [guests] on a shared page, for all users."""
         return self.guests if self.shared else OwnLimits()
 
     @property
     def everybody_sees_all(self) -> bool:
-        """Whether each sees everybody's runs, not only their own."""
+        """Whether all users see all runs, not only their own."""
         return self.page.shared_history or not self.shared
 
     def with_values(self, given: Given) -> PageConfig:
-        """The same with these values by section and name instead. Raises UserError."""
+        """A copy with these values, by section and name. Raises UserError."""
         return PageConfig(
             page=dataclasses.replace(self.page, **given.get("page", {})),
             guests=dataclasses.replace(self.guests, **given.get("guests", {})),
@@ -123,37 +121,37 @@ class PageConfig:
 
 
 class SettingsStore:
-    """The settings of a running page: `current` is in force, the file is what the next start begins with.
+    """The settings of a running page: `current` is in force, the file holds those of the next start.
 
-    given: what the command line said, by section and name; it wins over the file and is never written to it.
-    Safe to use from several threads.
+    given: the options of the command line, by section and name; they override the file and are never written
+    to it. Thread-safe.
     """
 
     def __init__(self, path: Path | None = None, given: Given | None = None) -> None:
         """Read the file: `path`, which must exist, or the one in the current folder, which need not.
 
-        Raises UserError for a file that cannot be read and for values that cannot be.
+        Raises UserError for a file that cannot be read and for invalid values.
         """
         if path is not None and not path.exists():
-            raise UserError(f"--config {path}: there is no such file; leave it out for the usual settings")
+            raise UserError(f"--config {path}: there is no such file; leave it out to use latentcanvas.toml")
         self.path = path or Path(FILE_NAME)
         self._lock = threading.Lock()
         self._current = read(self.path).with_values(given or {})
 
     @property
     def current(self) -> PageConfig:
-        """What is in force now."""
+        """The settings in force."""
         return self._current
 
     def written(self) -> PageConfig:
-        """What the next start begins with, if the command line says nothing. Raises UserError."""
+        """The settings of the next start without options of the command line. Raises UserError."""
         return read(self.path)
 
     def change(self, given: Given) -> list[str]:
-        """Write these values, by section and name, and put those in force that can be; the names of those
-        others that are new.
+        """Write these values, by section and name, and apply those that are live; return the names of the
+        changed ones that need a restart.
 
-        Raises UserError for a bad value or a file that cannot be written, and then nothing has changed.
+        Raises UserError for a bad value or a file that cannot be written; nothing has changed then.
         """
         live: dict[str, dict[str, Any]] = {}
         for section, values in given.items():
@@ -189,12 +187,12 @@ def is_live(section: str, name: str) -> bool:
 
 
 def help_of(section: str, name: str) -> str:
-    """The sentence of a setting."""
+    """The description of a setting."""
     return str(_fields(section)[name].metadata["help"])
 
 
 def to_toml(config: PageConfig) -> str:
-    """The whole file: each setting under its sentence, those that have their default behind a #."""
+    """The whole file: each setting below its description, commented out if it has its default."""
     lines = [_HEAD]
     for section in SECTIONS:
         lines += ["", f"[{section}]"]
@@ -224,7 +222,7 @@ def _check(item: dataclasses.Field[Any], value: object) -> None:
 
 
 def _toml(value: object) -> str:
-    """A value as TOML, whose strings are JSON's but for the one control character that JSON leaves bare."""
+    """A value as TOML, whose strings are as in JSON, except that DEL must be escaped."""
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return json.dumps(value)

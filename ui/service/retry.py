@@ -1,4 +1,4 @@
-"""Work that is tried again until it succeeds, in a thread of its own: what a lock or a full disk holds up."""
+"""Work that a background thread retries until it succeeds, such as writes to a locked database."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ MOST_WAITING = 1000
 
 
 class Later:
-    """Does what it is given in order. What raises UserError is tried again, after longer and longer waits.
+    """Runs work in order, and retries work that raises UserError, with increasing delays.
 
-    Any thread may use it. Of more than `MOST_WAITING` pieces of work the oldest are dropped.
+    Thread-safe. Beyond `MOST_WAITING` pieces of work the oldest are dropped.
     """
 
     def __init__(self, name: str) -> None:
@@ -29,7 +29,7 @@ class Later:
         self._at_work = False
 
     def do(self, work: Callable[[], object]) -> None:
-        """Begin at once, unless other work is in the way."""
+        """Start it at once, or after the work before it."""
         with self._lock:
             self._waiting.append(work)
             while len(self._waiting) > MOST_WAITING:
@@ -39,7 +39,7 @@ class Later:
                 threading.Thread(target=self._run, name=self._name, daemon=True).start()
 
     def try_again(self) -> None:
-        """Do not wait any longer: the cause seems to be gone."""
+        """Retry now: the cause of the failure seems to be gone."""
         self._again.set()
 
     def _run(self) -> None:
@@ -63,8 +63,8 @@ class Later:
         try:
             work()
         except UserError as error:
-            log.warning("it is tried again later: %s", error)
+            log.warning("will be retried later: %s", error)
             return False
         except Exception:
-            log.exception("the history could not be brought up to date")
+            log.exception("the history could not be updated")
         return True

@@ -1,8 +1,8 @@
-"""What is kept of runs that have ended: picture files, their steps beside them, and a row in the history.
+"""Finished runs: their image files, the steps next to them, and a row in the history.
 
-They are written in that order, so whoever is killed in between leaves files that are whole, and pictures that
-the history finds again. What could not be written stays in memory for a while; a row that could not be is
-tried again in the background, so that it gets into the history once the cause is gone.
+They are written in that order, so a process killed in between leaves whole files, and images that the history
+adds at its next sync. What could not be written stays in memory for a while; writing a row is retried in the
+background.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ NOT_SAVED = "not-saved.png"
 
 @dataclass(frozen=True, eq=False)
 class KeptRun:
-    """A run that is kept.
+    """A finished run.
 
-    row: what the history says of it, or would say. trajectory: its steps, None where they were not kept.
-    pngs: the picture files in memory, where they could not be written.
+    row: its row of the history, also if that could not be written. trajectory: its steps, None if they were
+    not saved. pngs: the image files in memory, if they could not be written.
     """
 
     row: RunRow
@@ -57,27 +57,27 @@ class KeptRun:
 
     @property
     def id(self) -> str:
-        """By which it is opened."""
+        """The id that it is opened by."""
         return self.row.id
 
     @property
     def owner(self) -> str:
-        """Whose it is."""
+        """The token of its owner."""
         return self.row.owner
 
     @property
     def settings(self) -> Settings:
-        """Those of the whole batch."""
+        """The settings of the whole batch."""
         return self.row.settings
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the picture files."""
+        """The names of the image files."""
         return self.row.names
 
     @property
     def evals(self) -> int:
-        """The evaluations that it took."""
+        """The model evaluations of the run."""
         return self.row.evals
 
     @property
@@ -87,60 +87,60 @@ class KeptRun:
 
     @property
     def saved(self) -> bool:
-        """Whether the pictures are files."""
+        """Whether the images are saved as files."""
         return not self.pngs
 
     @property
     def seconds(self) -> Mapping[str, float]:
-        """What it took, by part, where that was kept."""
+        """Its duration, by part if the steps were saved."""
         return {"total": self.row.seconds} if self.trajectory is None else self.trajectory.seconds
 
     @property
     def paths(self) -> list[Path]:
-        """The picture files; none of a run that was not saved."""
+        """The image files; empty for a run that was not saved."""
         return [self.folder / name for name in self.names] if self.saved else []
 
     def png(self, image: int) -> bytes:
-        """A picture file, byte for byte. Raises UserError when it is gone."""
+        """An image file, byte for byte. Raises UserError if it is missing."""
         if self.pngs:
             return self.pngs[image]
         try:
             return self.paths[image].read_bytes()
         except FileNotFoundError:
             raise UserError(
-                f"{self.paths[image]}: the picture is gone; make it again from its seed"
+                f"{self.paths[image]}: the image file is missing; generate it again from its seed"
             ) from None
         except OSError as error:
             raise UserError(f"{self.paths[image]}: cannot be read ({error.strerror or error})") from error
 
     def picture(self, image: int) -> Image.Image | None:
-        """A picture, decoded; None when it is gone."""
+        """An image, decoded; None if its file is missing."""
         try:
             return read_picture(Image.open(io.BytesIO(self.png(image))))
         except (UserError, OSError):
             return None
 
     def inputs(self) -> Inputs | None:
-        """What it started from; None where it was nothing, or is gone."""
+        """Its init image and mask; None if it had none, or they are missing."""
         return kept_inputs(self.folder, self.settings)
 
     def thumbnail(self, image: int) -> bytes:
-        """A picture as a small JPEG; empty when it is gone."""
+        """An image as a small JPEG; empty if its file is missing."""
         source = io.BytesIO(self.pngs[image]) if self.pngs else self.paths[image]
         return thumbnail(source) or b""
 
     @property
     def nbytes(self) -> int:
-        """The memory that it takes, roughly."""
+        """The memory that it uses, roughly."""
         return sum(map(len, self.pngs)) + (0 if self.trajectory is None else self.trajectory.nbytes)
 
 
 class RunStore:
-    """The runs in a folder, and their history. All of it may be called from any thread.
+    """The runs in a folder, and their history. Thread-safe.
 
-    keep_steps says whether steps go to a file; see_all whether everybody sees everybody's runs, as it is on a
-    page of one's own. Both are asked each time. Of runs that are not on the disk as a whole, memory holds the
-    newest, at most `max_runs` of them and `max_bytes`.
+    keep_steps says whether steps are saved; see_all whether all users see all runs, as on a page that is not
+    shared. Both are called each time. The newest runs that are not completely on the disk are kept in memory,
+    at most `max_runs` and `max_bytes` of them.
     """
 
     def __init__(
@@ -157,25 +157,25 @@ class RunStore:
         self._lock, self._opening = threading.Lock(), threading.Lock()
         self._history: History | None = None
         self._memory: OrderedDict[str, KeptRun] = OrderedDict()
-        self._unlisted: set[str] = set()  # of those in memory the ones without a row
+        self._unlisted: set[str] = set()  # runs in memory without a row
         self._open: OrderedDict[str, Trajectory] = OrderedDict()
         self._later = Later("history")
 
     def start(self) -> None:
-        """Open the history in the background, and find the pictures that it does not know."""
+        """Open the history in the background, and add images that it does not have yet."""
         self._later.do(lambda: self.history.sync())
 
     @property
     def history(self) -> History:
-        """The history of the folder; the first time it is asked for it is opened, which may take a while."""
+        """The history of the folder; the first access opens it, which may take a while."""
         with self._opening:
             if self._history is None:
                 self._history = History(self.folder)
             return self._history
 
     def scope(self, owner: str) -> str | None:
-        """Whose runs this owner sees, as the history takes it: None is everybody's."""
-        return None if self._see_all() else owner or "\0"  # pictures that were found have an empty owner
+        """The owner filter for the history: which runs this owner sees; None for all."""
+        return None if self._see_all() else owner or "\0"  # images added by a sync have an empty owner
 
     def open(self, owner: str, run: object) -> KeptRun:
         """A run that the owner may see. Raises UserError if there is none."""
@@ -184,7 +184,7 @@ class RunStore:
         scope = self.scope(owner)
         if kept is not None and scope not in (None, kept.owner):
             kept = None
-        if kept is not None and unlisted:  # nor is the history waited for, which may be locked
+        if kept is not None and unlisted:  # do not wait for the history, which may be locked
             return kept
         try:
             row = self.history.get(str(run), scope)
@@ -197,14 +197,14 @@ class RunStore:
         return KeptRun(row, self._trajectory(row), self.folder)
 
     def family(self, owner: str, run: str) -> list[RunRow]:
-        """A run with all that it branched from and all that branched from it, oldest first."""
+        """A run with its ancestors and all their branches, oldest first."""
         with self._lock:
             unlisted = run in self._unlisted
         rows = [] if unlisted else self.history.tree(run, self.scope(owner))
         return rows or [self.open(owner, run).row]
 
     def covers(self, owner: str, runs: Sequence[str]) -> dict[str, bytes]:
-        """The first picture of each of these runs as a small JPEG, by id; empty for one that is gone."""
+        """The first image of each of these runs as a small JPEG, by id; empty if its file is missing."""
         with self._lock:
             unlisted = [run for run in runs if run in self._unlisted]
         covers = {run: self.open(owner, run).thumbnail(0) for run in unlisted}
@@ -212,7 +212,7 @@ class RunStore:
         return covers | (self.history.covers(listed, self.scope(owner)) if listed else {})
 
     def forget(self, runs: Sequence[str]) -> None:
-        """Let go what memory holds of runs that were deleted."""
+        """Drop deleted runs from memory."""
         with self._lock:
             for run in runs:
                 self._memory.pop(run, None)
@@ -227,7 +227,7 @@ class RunStore:
         run: Run,
         result: Result,
     ) -> tuple[str, str]:
-        """Keep what a run of `owner` made: (run id, what could not be saved, in one sentence).
+        """Save the result of a run of `owner`: (run id, a warning if something could not be saved).
 
         parent: the run that it branched from, and after which step. inputs: init image and mask.
         """
@@ -249,7 +249,7 @@ class RunStore:
         elif trouble_row := self._add(row, trajectory.recipe.model):
             trouble = trouble or trouble_row
             self._remember(kept, unlisted=True)
-            self._later.do(partial(self._add_late, row, trajectory.recipe.model))
+            self._later.do(partial(self._retry_add, row, trajectory.recipe.model))
         else:
             self._later.try_again()
             if not steps:
@@ -264,23 +264,23 @@ class RunStore:
             for png in pngs:
                 names.append(write_numbered(self.folder, png).name)
         except Exception as error:
-            for name in names:  # a batch is kept whole or not at all
+            for name in names:  # a batch is saved whole or not at all
                 with suppress(OSError):
                     (self.folder / name).unlink()
-            return [], f"the picture is not saved: {sentence_of(error, 'writing it failed')}"
+            return [], f"the image is not saved: {sentence_of(error, 'writing it failed')}"
         return names, ""
 
     def _write_inputs(self, image: ImageSource | None, mask: ImageSource | None) -> str:
-        """Why the pictures that it started from could not be kept, or nothing."""
+        """Why the init image and mask could not be saved, or ""."""
         try:
             if (inputs := Inputs.read(image, mask)) is not None:
                 keep_inputs(self.folder, inputs)
         except Exception as error:
-            return f"the picture it began with is not kept: {sentence_of(error, 'writing it failed')}"
+            return f"the init image is not saved: {sentence_of(error, 'writing it failed')}"
         return ""
 
     def _write_steps(self, trajectory: Trajectory, picture: str) -> tuple[str | None, str]:
-        from core.inference.trajectory_file import steps_path  # imports torch, which is there by now
+        from core.inference.trajectory_file import steps_path  # imports torch, which is loaded by now
 
         path = steps_path(self.folder / picture)
         try:
@@ -290,16 +290,16 @@ class RunStore:
         return path.name, ""
 
     def _add(self, row: RunRow, model: ModelRef) -> str:
-        """Why the row could not be written, or nothing."""
+        """Why the row could not be written, or ""."""
         try:
             self._write_row(row, model)
         except Exception as error:
             reason = sentence_of(error, "writing its row failed")
-            return f"the picture is saved, but not in the history yet: {reason}"
+            return f"the image is saved, but not in the history yet: {reason}"
         return ""
 
-    def _add_late(self, row: RunRow, model: ModelRef) -> None:
-        """The same another time. Raises UserError; pictures that are gone by then need no row."""
+    def _retry_add(self, row: RunRow, model: ModelRef) -> None:
+        """Write a row later. Raises UserError; does nothing if the images are deleted by then."""
         if all((self.folder / name).exists() for name in row.names):
             self._write_row(row, model)
         with self._lock:
@@ -336,7 +336,7 @@ class RunStore:
         return len(self._memory) > self._max_runs or size > self._max_bytes
 
     def _trajectory(self, row: RunRow) -> Trajectory | None:
-        """The steps in a run's file; None if there is none, or it is gone. Raises UserError if damaged."""
+        """The steps in a run's file; None without one. Raises UserError if it is damaged."""
         from core.inference.trajectory import Trajectory
 
         if row.steps is None or not (path := self.history.path(row.steps)).exists():

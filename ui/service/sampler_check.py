@@ -1,7 +1,7 @@
-"""The conformance check of a sampler for the page, in a process of its own.
+"""The conformance check of a sampler for the page, in a separate process.
 
-Some rules look at what is global in a process, such as the random states, and a plugin under check may hang
-or end the program: neither may meet the page. It is what `samplers check NAME --json` does and prints.
+Some rules test global state of the process, such as random states, and a plugin may hang or exit: neither may
+affect the page. The process runs `samplers check NAME --json`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any
 
 from core.errors import UserError
 
-SECONDS = 300.0  # a check takes about ten; a sampler that hangs is ended
+SECONDS = 300.0  # a check takes about ten; one that hangs is killed
 _ROOT = Path(__file__).resolve().parents[2]
 _COMMAND = (sys.executable, "-c", "import sys; from ui.cli import main; sys.exit(main())")
 
 
 class Check:
-    """One check, begun when it is made. `stop` it, or read its `report` once it has `ended`."""
+    """One check, started on creation. `stop` it, or read its `report` when `wait` returns True."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Check:
         enabled: bool = True,
         seconds: float = SECONDS,
     ) -> None:
-        """directory, enabled: which plugins are loaded, as `core.plugins.current.configure` was told."""
+        """directory, enabled: which plugins are loaded, as for `core.plugins.current.configure`."""
         self.sampler, self._seconds, self._started = sampler, seconds, time.monotonic()
         words = ["samplers", "check", "--json"]
         words += [word for name, value in (options or {}).items() for word in ("--option", f"{name}={value}")]
@@ -54,11 +54,11 @@ class Check:
 
     @property
     def seconds(self) -> float:
-        """How long it has taken so far."""
+        """Its duration so far."""
         return time.monotonic() - self._started
 
     def wait(self, seconds: float) -> bool:
-        """Wait for its end; False if it goes on. Raises UserError when it has taken too long, and ends it."""
+        """Wait for its end; False if it still runs. Kills it and raises UserError after too long a time."""
         try:
             self._output = self._process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
@@ -66,13 +66,13 @@ class Check:
                 return False
             self.stop()
             raise UserError(
-                f"the check of {self.sampler} took more than {self._seconds:.0f} seconds and was ended; "
-                "look for a loop that does not end"
+                f"the check of {self.sampler} took more than {self._seconds:.0f} seconds and was stopped; "
+                "look for an endless loop"
             ) from None
         return True
 
     def report(self) -> dict[str, Any]:
-        """What `core.conformance.Report.to_dict` says, after the end. Raises UserError when there is none."""
+        """`core.conformance.Report.to_dict` of a check that has ended. Raises UserError if there is none."""
         said, complaint = self._output
         if self._process.returncode in (0, 1):  # all rules hold; some are broken
             try:
@@ -81,9 +81,9 @@ class Check:
             except (ValueError, KeyError, IndexError):
                 pass
         last = complaint.strip().rpartition("\n")[2].removeprefix("latentcanvas: ").removeprefix("error: ")
-        raise UserError(last or f"the check of {self.sampler} ended without a word; run it in a terminal")
+        raise UserError(last or f"the check of {self.sampler} ended without a message; run it in a terminal")
 
     def stop(self) -> None:
-        """End it, at whatever it is."""
+        """Kill the process."""
         self._process.kill()
         self._process.communicate()

@@ -1,4 +1,4 @@
-"""Files of a run's steps: one step as a PNG that says what it is, all steps as a GIF or on a sheet."""
+"""Files of a run's steps: one step as a PNG with metadata, all steps as a GIF or a contact sheet."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ VIEW_WORDS = {
     "noise": "predicted noise",
     "conditional": "conditional estimate",
     "unconditional": "unconditional estimate",
-    "difference": "conditional less unconditional estimate",
+    "difference": "conditional minus unconditional estimate",
 }
 
 
 def step_png(picture: Image.Image, steps: Trajectory, k: int, view: str, image: int, source: str) -> bytes:
-    """One decoded step as a PNG file that says which step and view of which run it is.
+    """One decoded step as a PNG file whose metadata names the step, the view and the run.
 
-    The clean estimate of a run from words alone is also the picture of a recipe, that of the run stopped
-    there, and then carries it: run again it gives this picture but for the rounding of the kept estimates.
-    The rest say what they are in chunks that no program takes for a recipe.
+    The clean estimate of a run without an init image is also the result of a recipe, that of the run stopped
+    at this step, and carries it: running it gives this image up to the rounding of the saved estimates. Other
+    views describe themselves in chunks that no program reads as a recipe.
     """
     recipe = replace(steps.recipe, settings=steps.settings.for_image(image))
     what = f"Step {k} of {steps.total}, {VIEW_WORDS[view]}, of {source}"
     about = {"step": k, "total": steps.total, "view": view, "of": source, "recipe": recipe.to_dict()}
-    chunks = _described(what)
+    chunks = _description_chunk(what)
     chunks.add_text(STEP_CHUNK, _json(about))
     if view == "clean" and recipe.settings.image_sha256 is None:
         own = recipe if k == len(steps.steps) else _stopped(recipe, k)
@@ -48,7 +48,7 @@ def step_png(picture: Image.Image, steps: Trajectory, k: int, view: str, image: 
 
 
 def gif(steps: Trajectory, view: str, image: int, final: bytes) -> bytes:
-    """The steps in a view as a GIF; the clean estimates end with the finished picture, a PNG."""
+    """The steps in a view as a GIF; the clean estimates end with the finished image, `final`, a PNG."""
     from core.inference.animation import animation
 
     if view != "clean":
@@ -58,22 +58,22 @@ def gif(steps: Trajectory, view: str, image: int, final: bytes) -> bytes:
 
 
 def sheet(steps: Trajectory, view: str, image: int, source: str) -> bytes:
-    """The steps in a view on one sheet, as a PNG that says so."""
+    """The steps in a view on a contact sheet, a PNG with a description."""
     from core.inference.animation import contact_sheet
 
     what = f"The {len(steps.steps)} steps of {source}, {VIEW_WORDS[view]}"
-    return _png(contact_sheet(steps, view=view, image=image), _described(what))
+    return _png(contact_sheet(steps, view=view, image=image), _description_chunk(what))
 
 
 def _stopped(recipe: Recipe, k: int) -> Recipe:
-    """The recipe of the run stopped after step `k`, which of a branch's first steps is its parent."""
+    """The recipe of the run stopped after step `k`; for the first steps of a branch, of its parent."""
     settings = recipe.settings
     while settings.branch is not None and k <= settings.branch.step:
         settings = settings.branch.settings
     return replace(recipe, settings=replace(settings, stop_after=k))
 
 
-def _described(what: str) -> PngInfo:
+def _description_chunk(what: str) -> PngInfo:
     chunks = PngInfo()
     chunks.add_text("Description", what)
     return chunks

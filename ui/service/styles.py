@@ -1,8 +1,8 @@
-"""A person's styles (named pieces of prompt) and presets (named whole forms), in one JSON file of their own.
+"""A user's styles (named parts of prompts) and presets (named values of the whole form), in one JSON file.
 
-The file is read anew for each question and written whole, so several pages and processes may share it. One
-that is damaged is set aside under another name at the next change, never overwritten; until then `trouble`
-says what is wrong with it, and there are no styles.
+The file is read for each call and written whole, so several pages and processes may share it. A damaged file
+is renamed at the next change, never overwritten; until then `trouble` says what is wrong with it, and there
+are no styles.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from core.errors import UserError
 from core.files import plain_errors, write_whole
 from core.prompts.emphasis import check_prompt
 
-FOLDER_VARIABLE = "LATENTCANVAS_CONFIG"  # a folder to use in place of the system's usual one
+FOLDER_VARIABLE = "LATENTCANVAS_CONFIG"  # a folder to use in place of the system's default
 PLACE = "{prompt}"
 MOST, LONGEST_NAME, LONGEST_PRESET, LARGEST_FILE = 2000, 100, 100_000, 20 * 2**20
 FORMAT = 1
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Style:
-    """A named piece of prompt. Where it has `{prompt}`, the words go in there; else it follows them."""
+    """A named part of a prompt. The prompt replaces `{prompt}` in it; without that, the style is appended."""
 
     name: str
     prompt: str = ""
@@ -49,12 +49,12 @@ class Style:
         check_text(f"style {self.name}", self.prompt)
         check_text(f"style {self.name}", self.negative)
         if not self.prompt.strip() and not self.negative.strip():
-            raise UserError(f"style {shown(self.name)}: has no words; write a prompt or a negative prompt")
+            raise UserError(f"style {shown(self.name)}: is empty; write a prompt or a negative prompt")
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What came of a styles.csv: names that are new, that took the place of others, and lines left out."""
+    """The result of importing a styles.csv: names added and replaced, and lines left out."""
 
     added: tuple[str, ...]
     changed: tuple[str, ...]
@@ -66,14 +66,14 @@ class Imported:
 
 
 def merge(words: str, style: str) -> str:
-    """A prompt with one style's piece."""
+    """A prompt with one style applied."""
     if PLACE in style:
         return style.replace(PLACE, words.strip())
     return ", ".join(filter(None, (words.strip(), style.strip())))
 
 
 def apply_styles(prompt: str, negative: str, styles: Iterable[Style]) -> tuple[str, str]:
-    """Both prompts with all styles, one after the other. Raises UserError if the result is no prompt."""
+    """Both prompts with all styles, one after the other. Raises UserError if the result is not valid."""
     for style in styles:
         prompt = merge(prompt, style.prompt) if style.prompt.strip() else prompt
         negative = merge(negative, style.negative) if style.negative.strip() else negative
@@ -83,7 +83,7 @@ def apply_styles(prompt: str, negative: str, styles: Iterable[Style]) -> tuple[s
 
 
 def config_folder() -> Path:
-    """Where a person's own settings belong on this system; LATENTCANVAS_CONFIG names another place."""
+    """The user's configuration folder on this system; LATENTCANVAS_CONFIG overrides it."""
     chosen = os.environ.get(FOLDER_VARIABLE)
     if chosen:
         return Path(chosen).expanduser()
@@ -91,7 +91,7 @@ def config_folder() -> Path:
 
 
 def styles_path(owner: str | None = None, folder: Path | None = None) -> Path:
-    """The file of whoever runs the page, or of a guest, known by a token, on a page that is shared."""
+    """The file of the user who runs the page, or of a guest on a shared page, identified by a token."""
     folder = config_folder() if folder is None else folder
     if owner is None:
         return folder / "styles.json"
@@ -105,8 +105,8 @@ class _Content:
 
 
 class Styles:
-    """The store over one file, which need not be there yet. Every change raises UserError if it cannot be
-    written, and then the file is as it was.
+    """The store over one file, which need not exist yet. Every change raises UserError if it cannot be
+    written, and then leaves the file unchanged.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -115,7 +115,7 @@ class Styles:
 
     @property
     def trouble(self) -> str:
-        """One sentence when the file cannot be read; empty when all is well."""
+        """A message if the file cannot be read, else ""."""
         try:
             self._read()
         except UserError as error:
@@ -125,21 +125,21 @@ class Styles:
     # Styles.
 
     def styles(self) -> list[Style]:
-        """All of them, by name."""
-        found = self._seen().styles
+        """All styles, by name."""
+        found = self._read_or_empty().styles
         return [found[name] for name in sorted(found, key=str.casefold)]
 
     def style(self, name: str) -> Style:
-        """One by its name. Raises UserError when there is none."""
-        return _known("style", name, self._seen().styles)
+        """A style by its name. Raises UserError if there is none."""
+        return _known("style", name, self._read_or_empty().styles)
 
     def apply(self, prompt: str, negative: str, names: Iterable[str]) -> tuple[str, str]:
         """Both prompts with the named styles, in that order. Raises UserError."""
-        found = self._seen().styles
+        found = self._read_or_empty().styles
         return apply_styles(prompt, negative, [_known("style", name, found) for name in names])
 
     def save_style(self, style: Style) -> None:
-        """Add it, or put it in the place of the one of that name."""
+        """Add a style, or replace the one of that name."""
         with self._changing() as content:
             content.styles[style.name] = style
 
@@ -150,7 +150,7 @@ class Styles:
             del content.styles[name]
 
     def import_csv(self, source: Path | str | bytes) -> Imported:
-        """Take in A1111's styles.csv (a path, its text or bytes) in place of equal names; UserError."""
+        """Import A1111's styles.csv (a path, its text or bytes), replacing equal names. Raises UserError."""
         found, left_out = read_csv(source)
         with self._changing() as content:
             added = [style.name for style in found if style.name not in content.styles]
@@ -161,15 +161,15 @@ class Styles:
     # Presets.
 
     def presets(self) -> list[str]:
-        """Their names."""
-        return sorted(self._seen().presets, key=str.casefold)
+        """The names of all presets."""
+        return sorted(self._read_or_empty().presets, key=str.casefold)
 
     def preset(self, name: str) -> dict[str, Any]:
-        """A preset's values, as they were given. Raises UserError when there is none."""
-        return dict(_known("preset", name, self._seen().presets))
+        """A preset's values, as they were saved. Raises UserError if there is none."""
+        return dict(_known("preset", name, self._read_or_empty().presets))
 
     def save_preset(self, name: str, values: Mapping[str, Any]) -> None:
-        """Keep a form's values (whatever JSON can say) under a name, in the place of an earlier one's."""
+        """Save a form's values (any JSON) under a name, replacing an earlier preset."""
         name, plain = _checked_name("preset", name), _as_json(name, values)
         with self._changing() as content:
             content.presets[name] = plain
@@ -182,7 +182,7 @@ class Styles:
 
     # The file.
 
-    def _seen(self) -> _Content:
+    def _read_or_empty(self) -> _Content:
         try:
             return self._read()
         except UserError:
@@ -197,43 +197,45 @@ class Styles:
             return _content(json.loads(text.decode("utf-8")))
         except (ValueError, TypeError, KeyError, AttributeError, UserError, RecursionError) as error:
             raise UserError(
-                f"{self.path}: is no file of styles ({error}); it is set aside when a style is next saved"
+                f"{self.path}: is not a styles file ({error}); it is renamed when a style is next saved"
             ) from error
 
     @contextmanager
     def _changing(self) -> Generator[_Content]:
-        """The content, written when the block ends well."""
+        """The content, written when the block ends without an error."""
         with self._lock:
             try:
                 content = self._read()
             except UserError:
-                self._set_aside()
+                self._rename_damaged()
                 content = _Content()
             yield content
             for kind, things in (("styles", content.styles), ("presets", content.presets)):
                 if len(things) > MOST:
-                    raise UserError(f"there are {len(things)} {kind}: at most {MOST} are kept; delete some")
+                    raise UserError(
+                        f"there are {len(things)} {kind}: at most {MOST} can be saved; delete some"
+                    )
             with plain_errors(self.path.parent):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(self.path, _bytes(content))
 
-    def _set_aside(self) -> None:
+    def _rename_damaged(self) -> None:
         with plain_errors(self.path):
             self.path.replace(self.path.with_name(f"{self.path.stem}-damaged-{time.time_ns()}.json"))
 
 
 def read_csv(source: Path | str | bytes) -> tuple[list[Style], list[str]]:
-    """The styles of a styles.csv as A1111 writes it, and a sentence for each line that is none.
+    """The styles of a styles.csv as A1111 writes it, and a message for each invalid line.
 
-    Columns: name, prompt (in old files `text`) and negative_prompt. A line without words is a heading that
-    people put between their styles, and "None" is A1111's own. Raises UserError for what is no such file.
+    Columns: name, prompt (in old files `text`) and negative_prompt. A line without prompts is a heading
+    between styles, and "None" is A1111's empty style. Raises UserError for any other file.
     """
     rows = csv.DictReader(io.StringIO(_decoded(source), newline=""), skipinitialspace=True)
     styles, left_out = [], []
     try:
         columns = {str(name).strip().lower(): name for name in rows.fieldnames or ()}
         if "name" not in columns or not any(name in columns for name in _PROMPTS):
-            raise UserError("this is no styles.csv: its first line must be name,prompt,negative_prompt")
+            raise UserError("this is not a styles.csv: its first line must be name,prompt,negative_prompt")
         for row in rows:
             name, prompt, negative = (
                 next((row[columns[key]] or "" for key in keys if key in columns), "").strip()
@@ -247,7 +249,7 @@ def read_csv(source: Path | str | bytes) -> tuple[list[Style], list[str]]:
                 left_out.append(f"line {rows.line_num} is left out: {error}")
     except csv.Error as error:
         raise UserError(
-            f"line {rows.line_num} of the styles.csv cannot be read ({error}); mend it"
+            f"line {rows.line_num} of the styles.csv cannot be read ({error}); correct it"
         ) from error
     return styles, left_out
 
@@ -261,13 +263,13 @@ def _decoded(source: Path | str | bytes) -> str:
             return data.decode(encoding)
         except UnicodeDecodeError:
             continue
-    raise UserError("this is no styles.csv: it is no text")
+    raise UserError("this is not a styles.csv: it is not text")
 
 
 def _file(path: Path) -> bytes:
     try:
         if path.stat().st_size > LARGEST_FILE:
-            raise UserError(f"{path.name}: is larger than any styles.csv; choose another file")
+            raise UserError(f"{path.name}: is too large for a styles.csv; choose another file")
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path.name}: cannot be read ({error.strerror}); choose another file") from error
@@ -289,14 +291,14 @@ def _bytes(content: _Content) -> bytes:
 
 
 def _as_json(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """A plain copy, proved to survive the file."""
+    """A copy that JSON can hold. Raises UserError if it cannot."""
     try:
         text = json.dumps(dict(values), ensure_ascii=False, allow_nan=False)
         text.encode("utf-8")
     except (TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"preset {name}: holds what a file cannot ({error})") from error
+        raise UserError(f"preset {name}: has a value that cannot be saved ({error})") from error
     if len(text) > LONGEST_PRESET:
-        raise UserError(f"preset {name}: is too long to be kept; shorten the prompt")
+        raise UserError(f"preset {name}: is too long to be saved; shorten the prompt")
     plain: dict[str, Any] = json.loads(text)
     return plain
 

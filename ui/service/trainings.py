@@ -1,9 +1,9 @@
-"""Trainings that the page starts: one at a time, on a thread of its own, whoever watches.
+"""Trainings that the page starts: one at a time, on a separate thread, independent of any page.
 
-A training belongs to the server and to no page: it goes on when the page is reloaded or closed, and every
-page can follow it. What it makes lies in `runs/NAME`, as that of the command `train`, and a run there that
-was not finished can be gone on with, whoever began it. The finished model goes to the folder that the page
-lists models from. Nothing here imports torch before a training begins.
+A training belongs to the server, not to a page: it continues when the page is reloaded or closed, and every
+page can follow it. Its files are in `runs/NAME`, as those of the command `train`, and an unfinished run there
+can be resumed. The finished model is copied to the folder that the page lists models from. Nothing here
+imports torch before a training starts.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ RECIPES = {
 }
 DENSITIES = ("moons", "spiral", "grid", "letters")
 MOST_STEPS = 1_000_000
-LOOKS = 8  # times that samples are drawn and the held-out loss is measured, over a whole run
+LOOKS = 8  # number of times that a run draws samples and measures the held-out loss
 CLOSING_SECONDS = 20.0
 
 
 class Training:
-    """One training. It is changed by its own thread and may be read from any other.
+    """One training. Only its own thread changes it; any thread may read it.
 
     state: "running", "stopping" until its next step, and then "stopped", "done" or "failed". error: why it
-    failed, in one sentence; trouble: what went wrong after it went well. model: what the finished model is
-    loaded by. changes: grows whenever there is something new to draw.
+    failed, in one sentence; trouble: a warning about a finished training. model: the name or path to load the
+    finished model by. changes: grows whenever there is something new to draw.
     """
 
     def __init__(self, name: str, recipe: Path, folder: Path, overrides: tuple[str, ...] = ()) -> None:
@@ -67,30 +67,30 @@ class Training:
         self._lock = threading.Lock()
         self._now: StageSeen | None = None
         self._began = self._last = 0.0
-        self._first = 0  # steps of this stage that were done when its time began
+        self._first = 0  # steps of this stage done before it was timed
 
     @property
     def going(self) -> bool:
-        """Whether its thread is still at it."""
+        """Whether its thread still runs."""
         return self.state in ("running", "stopping")
 
     @property
     def words(self) -> str:
-        """Where it is, in a sentence."""
+        """Its progress, in a sentence."""
         stage = self._now
         if stage is None:
-            return "Prepares the data."
+            return "Preparing the data."
         where = f"Step {stage.done} of {stage.steps} of {stage.words}"
         if not self.going:
             return f"{where}."
         if stage.done == stage.steps:
-            return f"{where}: writes what it learned."
+            return f"{where}: saving the model."
         left = self.seconds_left
-        return f"{where}." if left is None else f"{where}, about {_spoken(left)} left."
+        return f"{where}." if left is None else f"{where}, about {_duration(left)} left."
 
     @property
     def seconds_left(self) -> float | None:
-        """Of this stage, by its own speed, samples included; None before its second step."""
+        """Estimated seconds left of this stage, samples included; None before its second step."""
         stage = self._now
         if stage is None or stage.done <= self._first:
             return None
@@ -98,7 +98,7 @@ class Training:
         return max(each * (stage.steps - stage.done) - (time.monotonic() - self._last), 0.0)
 
     def take(self, progress: TrainingProgress) -> None:
-        """Keep what the training tells."""
+        """Record the progress that the training reports."""
         stage = self.stages.setdefault(progress.stage, StageSeen(progress.stage, progress.steps))
         stage.done, stage.steps = progress.done, progress.steps
         self._last = time.monotonic()
@@ -115,9 +115,9 @@ class Training:
         self.changes += 1
 
     def recall(self) -> None:
-        """The losses that its folder's logs tell of, where it was begun by another process. Raises UserError.
+        """Read the losses in its folder's logs, if another process started it. Raises UserError.
 
-        A line is the mean of some steps, and stands at the last of them.
+        A line is the mean of some steps, plotted at the last of them.
         """
         from core.training.log import read_lines
 
@@ -136,30 +136,30 @@ class Training:
         self.changes += 1
 
     def begin_again(self) -> None:
-        """To running, from where it was stopped."""
+        """Set it to running again after a stop."""
         self.state, self.error, self.stop = "running", "", threading.Event()
         self._now = None
 
     def ask_to_stop(self) -> None:
-        """Stop after the next step; nothing where it does not run."""
+        """Stop after the next step, if it runs."""
         with self._lock:
             if self.state == "running":
                 self.state = "stopping"
                 self.stop.set()
 
     def end(self, state: State, error: str = "") -> None:
-        """To its last state."""
+        """Set its final state."""
         with self._lock:
             self.error = error
             self.changes += 1
-            self.state = state  # last, for whoever sees it must find the rest
+            self.state = state  # last: a reader that sees it must find the rest
 
 
 class Trainer:
-    """The training of this server, of which there is one at a time.
+    """The training of this server, one at a time.
 
-    device: what to train on, asked when one begins; None for the fastest that is there. runs: where the
-    folders of trainings are.
+    device: what to train on, called at each start; None for the fastest available. runs: the parent folder of
+    trainings.
     """
 
     def __init__(self, device: Callable[[], str | None] = lambda: None, runs: Path = Path("runs")) -> None:
@@ -169,9 +169,9 @@ class Trainer:
         self.current: Training | None = None
 
     def start(self, recipe: str, steps: int, density: str = "moons") -> Training:
-        """Begin a training, in a folder that holds no other.
+        """Start a training in a new folder.
 
-        Raises UserError for a bad value, when one runs already, and when nothing can be written.
+        Raises UserError for a bad value, if one runs already, and if the folder cannot be written.
         """
         asked = _overrides(recipe, steps, density)
         with self._lock:
@@ -190,13 +190,13 @@ class Trainer:
         return training
 
     def stop(self) -> None:
-        """Stop what runs, after its next step and a checkpoint."""
+        """Stop the running training, after its next step and a checkpoint."""
         if self.current is not None:
             self.current.ask_to_stop()
 
     def unfinished(self) -> list[str]:
-        """The names of what can be gone on with: the training that was stopped here or failed, then the runs
-        with a checkpoint that earlier servers or the command left, the newest first.
+        """The names of trainings that can be resumed: the one stopped or failed here, then runs with a
+        checkpoint of earlier servers or the command, the newest first.
         """
         current, names = self.current, [folder.name for folder in unfinished(self._runs)]
         if current is None or current.state == "done":
@@ -205,28 +205,27 @@ class Trainer:
         return others if current.going else [current.name, *others]
 
     def go_on(self, name: str = "") -> Training:
-        """Go on with the unfinished training of that name, or else the first there is.
+        """Resume the unfinished training of that name, or else the first one.
 
-        Raises UserError when there is none, and for one that is in training elsewhere or has a recipe that
-        cannot be read.
+        Raises UserError if there is none, if another process trains it, and if its recipe cannot be read.
         """
         with self._lock:
             self._check_free()
             known = self.unfinished()
             if not known:
-                raise UserError("there is no training to go on with; press Train")
+                raise UserError("there is no unfinished training; press Train to start one")
             wanted = name or known[0]
             if wanted not in known:
-                raise UserError(f"{wanted} is not among the unfinished runs any more; choose another")
+                raise UserError(f"{wanted} is no longer among the unfinished runs; choose another")
             training = self.current
             if training is None or training.name != wanted:
                 training = Training(wanted, self._runs / wanted / RECIPE, self._runs / wanted)
                 try:
                     _read_recipe(training.recipe)
                 except UserError as error:
-                    raise UserError(f"{wanted} cannot be gone on with: {error}") from None
+                    raise UserError(f"{wanted} cannot be resumed: {error}") from None
             check_writable(training.folder)
-            with only_one(training.folder):  # said now, not after the data were prepared
+            with only_one(training.folder):  # raises now, not after the data is prepared
                 pass
             training.begin_again()
             self.current = training
@@ -234,17 +233,17 @@ class Trainer:
         return training
 
     def close(self, seconds: float = CLOSING_SECONDS) -> None:
-        """Stop, and wait until the checkpoint is written: for the end of the server."""
+        """Stop, and wait until the checkpoint is written, when the server ends."""
         self.stop()
         if self._thread is not None:
             self._thread.join(seconds)
 
     def _check_free(self) -> None:
         if self.current is not None and self.current.going:
-            raise UserError(f"{self.current.name} is in training; stop it first, or wait for its end")
+            raise UserError(f"{self.current.name} is in training; stop it first, or wait until it ends")
 
     def _claim(self, wanted: str) -> str:
-        """A name that no run and no model has, with its folder made. Raises UserError."""
+        """An unused name of a run and model, with its folder created. Raises UserError."""
         with plain_errors(self._runs):
             self._runs.mkdir(parents=True, exist_ok=True)
         taken = {find.model_name(path) for path in find.installed()}
@@ -274,7 +273,7 @@ class Trainer:
             training.end("done")
         except Cancelled:
             training.end("stopped")
-        except BaseException as error:  # whatever it was, who watches must hear of the end
+        except BaseException as error:  # whatever it was, the page must show the end
             training.end("failed", sentence_of(error, "the training failed"))
         finally:
             release_memory()
@@ -296,20 +295,20 @@ class Trainer:
 
 
 def recipe_path(recipe: str) -> Path:
-    """The file of a recipe that comes with the project."""
+    """The file of a built-in recipe."""
     return find.DATA / "recipes" / f"{recipe}.toml"
 
 
 def usual_steps(recipe: str) -> int:
-    """How many steps a recipe's UNet takes, read without torch. Raises UserError."""
+    """The UNet's training steps in a recipe, read without torch. Raises UserError."""
     steps: int = read_toml(recipe_path(recipe))["train"]["unet"]["steps"]
     return steps
 
 
 def installed(model: Path, name: str) -> tuple[str, str]:
-    """Copy a finished model to where the page lists models: (what it is loaded by, what went wrong).
+    """Copy a finished model to the folder that the page lists: (name to load it by, warning).
 
-    Where that folder cannot be written, the model is loaded by its own one.
+    If that folder cannot be written, the model is loaded from its own folder.
     """
     target, part = find.MODELS / name, find.MODELS / f".{name}"
     try:
@@ -319,14 +318,14 @@ def installed(model: Path, name: str) -> tuple[str, str]:
             part.rename(target)  # whole, or not listed
     except UserError as error:
         shutil.rmtree(part, ignore_errors=True)
-        return str(model), f"the model is in {model}, and could not be put among the others: {error}"
+        return str(model), f"the model is in {model}, and could not be copied to data/models: {error}"
     return name, ""
 
 
 def _overrides(recipe: str, steps: int, density: str) -> tuple[str, ...]:
-    """What is changed of the recipe, as `--set` has it. Raises UserError."""
+    """Overrides of the recipe, as for `--set`. Raises UserError."""
     if recipe not in RECIPES:
-        raise UserError(f"recipe {recipe!r}: choose one of {', '.join(RECIPES)}")
+        raise UserError(f"recipe {recipe!r}: must be one of {', '.join(RECIPES)}")
     check_whole("steps", steps, 1, MOST_STEPS)
     often = max(math.ceil(steps / LOOKS), 1)
     changed = [
@@ -336,19 +335,19 @@ def _overrides(recipe: str, steps: int, density: str) -> tuple[str, ...]:
     ]
     if recipe == "points":
         if density not in DENSITIES:
-            raise UserError(f"data {density!r}: choose one of {', '.join(DENSITIES)}")
+            raise UserError(f"data {density!r}: must be one of {', '.join(DENSITIES)}")
         changed.append(f"data.density={density}")
     return tuple(changed)
 
 
 def _read_recipe(path: Path, overrides: tuple[str, ...] = ()) -> TrainingRecipe:
-    """Raises UserError for a file that is damaged, and for values that do not go together."""
+    """Raises UserError for a damaged file, and for values that contradict each other."""
     from core.training.training_recipe import read_recipe
 
     return read_recipe(path, overrides)
 
 
-def _spoken(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{math.ceil(seconds)} s"
     minutes = math.ceil(seconds / 60)

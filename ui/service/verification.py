@@ -1,4 +1,4 @@
-"""Verification of a kept run, as a task for the queue: run it again, and compare step by step."""
+"""Verification of a saved run, as a task for the queue: run it again and compare step by step."""
 
 from __future__ import annotations
 
@@ -14,17 +14,15 @@ if TYPE_CHECKING:
     from core.recipes.recipe import Recipe
     from ui.service.job_queue import Job
 
-# The verdict in words, and whether everything is the same to the bit.
+# The verdict as text, and whether everything is identical to the bit.
 Verdict = tuple[str, bool]
 Check = Callable[[Any, "Job"], Verdict]
 
 
 def task(kept: Trajectory | Recipe, png: bytes, inputs: Inputs | None = None) -> Check:
-    """The task for a run's first picture file and its kept steps, or its recipe where they were not kept.
+    """A task for a run's first image file and its saved steps, or its recipe if they were not saved.
 
-    inputs: what it started from.
-
-    The task raises what the run raises.
+    inputs: its init image and mask. The task raises what the run raises.
     """
 
     def check(pipeline: Any, job: Job) -> Verdict:
@@ -44,5 +42,5 @@ def task(kept: Trajectory | Recipe, png: bytes, inputs: Inputs | None = None) ->
 
 
 def progress(job: Job) -> str:
-    """How far it is."""
-    return f"Running it again: step {job.evals} of {max(job.evals_due - 1, 1)}"
+    """Its progress."""
+    return f"Verifying: step {job.evals} of {max(job.evals_due - 1, 1)}"

@@ -1,1 +1,1 @@
-"""What the page has of web serving: accounts, the guard, links, and files that are served."""
+"""Web serving of the page: accounts, the request guard, checks of uploads and hosts, and served files."""

@@ -1,4 +1,4 @@
-"""Who may log in: `--auth user:password`, or a file of such lines."""
+"""Accounts for the login: `--auth user:password`, or a file of such lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECONDS_AFTER_A_FAILURE = 0.5
 
 
 class Accounts:
-    """Names and their passwords, held as keyed digests: comparing them takes as long for any guess."""
+    """Users and passwords, stored as keyed digests and compared in constant time."""
 
     def __init__(self, passwords: Mapping[str, str]) -> None:
         self._key = secrets.token_bytes(32)
@@ -27,11 +27,11 @@ class Accounts:
         return len(self._digests)
 
     def knows(self, user: str, password: str) -> bool:
-        """Whether this is one of the names with its password."""
+        """Whether the user exists and the password is right."""
         return hmac.compare_digest(self._digests.get(user, self._nobody), self._digest(password))
 
     async def check(self, user: str, password: str) -> bool:
-        """The same as Gradio asks for it; a failure takes a while, so that guessing does."""
+        """`knows` as Gradio's auth callback; a failure is delayed to slow down guessing."""
         if self.knows(user, password):
             return True
         await asyncio.sleep(SECONDS_AFTER_A_FAILURE)
@@ -42,9 +42,9 @@ class Accounts:
 
 
 def read_accounts(text: str | None, file: str | None = None) -> Accounts | None:
-    """The accounts of `--auth`, "user:password" or the name of a file, else those of the settings' file.
+    """The accounts of `--auth`, "user:password" or the name of a file, else those of `auth_file`.
 
-    None when neither is given: the page asks nobody. Raises UserError, which never shows a password.
+    None without both: the page requires no login. Raises UserError, which never shows a password.
     """
     if text is None:
         return None if file is None else _read_file(Path(file), "auth_file")
@@ -57,13 +57,13 @@ def read_accounts(text: str | None, file: str | None = None) -> Accounts | None:
 
 
 def _read_file(path: Path, option: str) -> Accounts:
-    """Lines user:password; empty ones and those that begin with # say nothing."""
+    """Lines user:password; empty lines and those that start with # are skipped."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise UserError(f"{option} {path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise UserError(f"{option} {path}: is no text in UTF-8; write lines user:password") from None
+        raise UserError(f"{option} {path}: is not UTF-8 text; write lines user:password") from None
     passwords: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -72,15 +72,15 @@ def _read_file(path: Path, option: str) -> Accounts:
         if pair is None:
             raise UserError(f"{option} {path}, line {number}: {WRITE_IT}")
         if pair[0] in passwords:
-            raise UserError(f"{option} {path}, line {number}: the user {pair[0]} is there twice; remove one")
+            raise UserError(f"{option} {path}, line {number}: the user {pair[0]} occurs twice; remove one")
         passwords[pair[0]] = pair[1]
     if not passwords:
-        raise UserError(f"{option} {path}: names nobody; write lines user:password")
+        raise UserError(f"{option} {path}: has no accounts; write lines user:password")
     return Accounts(passwords)
 
 
 def _pair(text: str) -> tuple[str, str] | None:
-    """Name and password. The login form strips names, so a name has no spaces around it here either."""
+    """Name and password. The login form strips names, so they are stripped here too."""
     user, colon, password = text.partition(":")
     user = user.strip()
     return (user, password) if colon and user and password else None

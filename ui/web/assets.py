@@ -1,8 +1,8 @@
-"""How Gradio's own scripts and styles reach a browser: its files in /assets, a hundred for a page.
+"""Caching of Gradio's scripts and styles: the files in /assets, about a hundred per page.
 
 Plain ASGI, given to Gradio as a middleware of its FastAPI app. A file's name there changes with its content,
-so a browser may keep it for good. Gradio compresses every answer anew, which for a browser on the same
-machine takes longer than it saves, and keeps the server from answering anything else meanwhile.
+so a browser may cache it forever. Gradio compresses every response again, which for a browser on the same
+machine takes longer than it saves, and blocks the server meanwhile.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ FOR_GOOD = "public, max-age=31536000, immutable"
 
 
 class Assets:
-    """Lets browsers keep what is in /assets, and sends it to this machine as it is."""
+    """Makes browsers cache /assets, and sends it uncompressed to this machine."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer through Gradio."""
+        """Let Gradio answer, with changed headers for /assets."""
         if scope["type"] != "http" or not scope["path"].startswith("/assets/"):
             await self._app(scope, receive, send)
             return
@@ -33,7 +33,9 @@ class Assets:
                 headers = MutableHeaders(scope=message)
                 headers["Cache-Control"] = FOR_GOOD
                 if here:
-                    headers["Content-Encoding"] = "identity"  # Gradio compresses what has no encoding yet
+                    headers["Content-Encoding"] = (
+                        "identity"  # Gradio compresses responses without an encoding
+                    )
             await send(message)
 
         await self._app(scope, receive, marked)

@@ -1,7 +1,7 @@
-"""Stands before every request to the page: who asks, how much is sent, and what files are worth.
+"""Checks every request to the page: its origin, its size, and uploaded files.
 
-Plain ASGI, given to Gradio as a middleware of its FastAPI app, so that nothing of Gradio is changed. Refusals
-are one sentence of plain text.
+Plain ASGI, given to Gradio as a middleware of its FastAPI app, so that Gradio itself is unchanged. A refusal
+is one sentence of plain text.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from ui.web.links import check_upload, is_here, same_site
 API = "/gradio_api"
 MAX_JSON_BYTES = 16 * 1024**2
 FILES_AT_ONCE = 4
-SLACK = 1024**2  # what surrounds the files of an upload
+SLACK = 1024**2  # for the multipart headers of an upload
 
 
 class Refused(Exception):
-    """A request that is answered with a sentence instead."""
+    """A request that is refused with a status and a sentence."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -34,17 +34,17 @@ class Refused(Exception):
 
 
 class Guard:
-    """Refuses what no honest page sends, and files that `check_upload` refuses, which it deletes.
+    """Refuses requests that the page itself never sends; refuses and deletes bad uploads (`check_upload`).
 
-    upload_bytes: the largest file. only_here: whether the page answers this machine alone; then a host of
-    another name (a page of someone else that leads here by its own DNS) is refused, too.
+    upload_bytes: the largest file. only_here: whether the page serves this machine only; then other hosts
+    are refused too (DNS rebinding).
     """
 
     def __init__(self, app: ASGIApp, *, upload_bytes: int, only_here: bool) -> None:
         self._app, self._upload_bytes, self._only_here = app, upload_bytes, only_here
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or hand over to Gradio."""
+        """Refuse the request, or pass it to Gradio."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -62,25 +62,28 @@ class Guard:
     def _check_asker(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         if self._only_here and not is_here(headers.get("host")):
-            raise Refused(403, "This page answers its own machine alone; start it with --listen for others.")
+            raise Refused(
+                403,
+                "This page accepts connections from its own machine only; start it with --listen for others.",
+            )
         origin = headers.get("origin")
         if origin is not None and not same_site(origin, headers):
-            raise Refused(403, "This page takes no requests from pages of other sites.")
+            raise Refused(403, "This page accepts no requests from other sites.")
         path = _path(scope).lower()
         for name in ("/file=", "/proxy="):
             if path.startswith(f"{API}{name}http"):
-                raise Refused(403, "This page fetches nothing from elsewhere.")
+                raise Refused(403, "This page fetches no files from other addresses.")
 
     async def _checked_body(self, scope: Scope, receive: Receive) -> Receive:
-        """The body of a call, read whole: not too long, and no file in it that is somewhere else."""
+        """The body of a call, read whole: not too long, and without files at other addresses."""
         body = b"".join([part async for part in _limited(scope, receive, MAX_JSON_BYTES)])
         kind = Headers(scope=scope).get("content-type") or ""
         if kind.startswith("application/json") and any(map(_is_address, _paths(_parsed(body)))):
-            raise Refused(403, "This page fetches nothing from elsewhere: upload the file itself.")
+            raise Refused(403, "This page fetches no files from other addresses: upload the file itself.")
         return _replay(body, receive)
 
     async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let Gradio take the files; its answer, their paths, is held back until each has been checked."""
+        """Let Gradio store the files; its answer, their paths, is sent once each has been checked."""
         parts = _limited(scope, receive, FILES_AT_ONCE * self._upload_bytes + SLACK)
         answer: list[Message] = []
 
@@ -112,8 +115,8 @@ def _path(scope: Scope) -> str:
 
 
 async def _limited(scope: Scope, receive: Receive, most: int) -> Any:
-    """The body, part by part. Raises Refused as soon as it is too long, at the latest then."""
-    sentence = f"This is more than the {most // 1024**2} MB that the page takes at once."
+    """The body, part by part. Raises Refused as soon as it is too long."""
+    sentence = f"The request is larger than the {most // 1024**2} MB that the page accepts."
     stated = Headers(scope=scope).get("content-length", "0")
     if not stated.isdigit() or int(stated) > most:
         raise Refused(413, sentence)
@@ -130,7 +133,7 @@ async def _limited(scope: Scope, receive: Receive, most: int) -> Any:
 
 
 def _stream(parts: Any, receive: Receive) -> Receive:
-    """A `receive` that hands on these parts as they come."""
+    """A `receive` that passes on these parts as they arrive."""
     ended = False
 
     async def receive_part() -> Message:
@@ -147,7 +150,7 @@ def _stream(parts: Any, receive: Receive) -> Receive:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives this body again, and then what still comes: that the visitor has left."""
+    """A `receive` that returns this body again, and then further messages, such as a disconnect."""
     given = False
 
     async def receive_again() -> Message:
@@ -161,7 +164,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 def _parsed(body: bytes) -> Any:
-    """What JSON says; nothing where it is none: that is for Gradio to refuse."""
+    """The parsed JSON; an empty list if it is invalid, which Gradio then refuses."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
@@ -169,7 +172,7 @@ def _parsed(body: bytes) -> Any:
 
 
 def _paths(value: Any) -> Iterator[str]:
-    """Every `path` of an object somewhere in a call."""
+    """Every `path` of an object anywhere in a call."""
     waiting = [value]
     while waiting:
         one = waiting.pop()

@@ -1,4 +1,4 @@
-"""What comes in from a page's visitors: files checked before anything opens them in full, and who is a guest.
+"""Checks of what a page receives: uploaded files, before they are decoded in full, and who is a guest.
 
 Nothing here imports torch or gradio.
 """
@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from core.checks import MAX_PIXELS
 from core.errors import UserError
 
-# Pillow knows more kinds, some by means of other programs; these are what people and browsers save.
+# Pillow reads more formats, some through other programs; these are the ones that people and browsers save.
 KINDS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 TEXTS = (".csv", ".txt", ".json", ".toml")  # saved styles, recipes
 MAX_TEXT_BYTES = 4 * 1024**2
@@ -23,18 +23,20 @@ MAX_SIDE = 32_768
 HERE = ("localhost", "127.0.0.1", "::1")
 FORWARDED = ("x-forwarded-for", "x-forwarded-host", "x-real-ip", "forwarded")
 
-_one_at_a_time = threading.Lock()  # what a check decodes is bounded, so many at once must be, too
+_one_at_a_time = threading.Lock()  # bounds the memory of checks that run at the same time
 
 
 def check_upload(path: Path, most: int) -> None:
-    """Raise UserError, one sentence, for a file that the page has no use for or that would do harm.
+    """Raise UserError, one sentence, for a file that the page cannot use or that could do harm.
 
-    most: the largest size in bytes. A picture must be whole, of a known kind, a single one, and have no more
-    than 64 million pixels by its header; only then is it decoded.
+    most: the largest size in bytes. An image must be complete, of a supported format, a single frame, and at
+    most 64 million pixels by its header; only then is it decoded.
     """
     size = path.stat().st_size
     if size > most:
-        raise UserError(f"{path.name}: has {_megabytes(size)} MB, and {_megabytes(most)} are the most")
+        raise UserError(
+            f"{path.name}: has {_megabytes(size)} MB; at most {_megabytes(most)} MB can be uploaded"
+        )
     if size == 0:
         raise UserError(f"{path.name}: is empty; choose another file")
     if path.suffix.lower() in TEXTS:
@@ -44,7 +46,7 @@ def check_upload(path: Path, most: int) -> None:
 
 
 def check_picture(path: Path) -> None:
-    """The part of `check_upload` that is about pictures."""
+    """The part of `check_upload` for images."""
     try:
         with Image.open(path, formats=KINDS) as image:
             _check_header(image, path.name)
@@ -56,28 +58,30 @@ def check_picture(path: Path) -> None:
         raise UserError(_too_large(path.name)) from None
     except UnidentifiedImageError:
         kinds = ", ".join(KINDS[:-1])
-        raise UserError(f"{path.name}: is no picture of a known kind ({kinds} or {KINDS[-1]})") from None
+        raise UserError(
+            f"{path.name}: is not an image of a supported format ({kinds} or {KINDS[-1]})"
+        ) from None
     except Exception as error:  # decoders raise almost anything on damaged files
-        raise UserError(f"{path.name}: is damaged or cut off; save it again or choose another") from error
+        raise UserError(f"{path.name}: is damaged or incomplete; save it again or choose another") from error
 
 
 def at_the_machine(client: str | None, headers: Mapping[str, str]) -> bool:
-    """Whether a request comes from the machine that serves the page, and not through a link or a proxy.
+    """Whether a request comes from the machine that serves the page, not through a share link or a proxy.
 
-    client: the address that it came from. What comes through a share link has this machine's address too, but
-    another name of the host that it asked for.
+    client: the address that it came from. A request through a share link also has this machine's address, but
+    another Host header.
     """
     here = client is not None and (client in HERE or client.startswith("127."))
     return here and is_here(headers.get("host")) and not any(headers.get(name) for name in FORWARDED)
 
 
 def is_here(host: str | None) -> bool:
-    """Whether a Host header names this machine to itself."""
+    """Whether a Host header is a local name of this machine."""
     return _hostname(host) in HERE
 
 
 def same_site(origin: str, headers: Mapping[str, str]) -> bool:
-    """Whether a page of this origin is ours: it names the host that was asked for."""
+    """Whether an Origin header is that of this page: it equals the requested host."""
     asked = headers.get("x-forwarded-host") or headers.get("host") or ""
     netloc = urlsplit(origin).netloc.lower()
     return bool(netloc) and (netloc == asked.lower() or (is_here(netloc) and is_here(asked)))
@@ -93,13 +97,13 @@ def _hostname(host: str | None) -> str:
 def _check_header(image: Image.Image, name: str) -> None:
     if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
         raise UserError(_too_large(name))
-    # A phone's JPEG may hold a second, smaller view; the first one is the picture.
+    # A phone's JPEG may contain a second, smaller view; the first one is the image.
     if image.format != "MPO" and getattr(image, "is_animated", False):
-        raise UserError(f"{name}: is animated or has several pages; save the one that you mean")
+        raise UserError(f"{name}: is animated or has several pages; save a single frame or page")
 
 
 def _check_whole(image: Image.Image, path: Path) -> None:
-    """Decode what must be decoded: PNG has checksums, and JPEG can be read at an eighth of its size."""
+    """Decode as little as possible: PNG has checksums, and JPEG can be read at an eighth of its size."""
     if image.format == "PNG":
         image.verify()
         return
@@ -109,13 +113,15 @@ def _check_whole(image: Image.Image, path: Path) -> None:
 
 def _check_text(path: Path, size: int) -> None:
     if size > MAX_TEXT_BYTES:
-        raise UserError(f"{path.name}: is too long for a text of styles or recipes; 4 MB are the most")
+        raise UserError(
+            f"{path.name}: is too long for a file of styles or recipes; at most 4 MB can be uploaded"
+        )
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise UserError(f"{path.name}: is no text in UTF-8; save it as such")
+        raise UserError(f"{path.name}: is not UTF-8 text; save it as UTF-8")
 
 
 def _too_large(name: str) -> str:

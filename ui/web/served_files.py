@@ -1,7 +1,7 @@
-"""Files between the page and its visitors: what they uploaded, and what is handed to them.
+"""Files between the page and its users: uploads and downloads.
 
-Both live in Gradio's own temporary folder, the only one whose files are served; what is handed out gets a
-name there that nobody can guess.
+Both are in Gradio's temporary folder, the only one whose files are served; a download gets a path there that
+cannot be guessed.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any
 from core.errors import UserError
 from core.files import plain_errors
 
-TEMPORARY = "GRADIO_TEMP_DIR"  # what Gradio names it by
-MOST_KEPT = 2000  # files that were handed out; the oldest go
+TEMPORARY = "GRADIO_TEMP_DIR"  # the environment variable that Gradio reads
+MOST_KEPT = 2000  # downloads; the oldest are deleted
 _META = {"_type": "gradio.FileData"}
 
 
@@ -30,14 +30,14 @@ def temporary_folder() -> Path:
 
 
 class Handing:
-    """Hands out files; the newest `MOST_KEPT` of them can be fetched. Any thread may use it."""
+    """Offers files for download; the newest `MOST_KEPT` are available. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._folders: deque[Path] = deque()
 
     def out(self, data: bytes, name: str) -> dict[str, Any]:
-        """These bytes as a file of this name, as Gradio and its clients write one. Raises UserError."""
+        """Save these bytes as a file of this name; its Gradio FileData. Raises UserError."""
         folder = temporary_folder() / "handed" / secrets.token_urlsafe(24)
         with plain_errors(folder):
             folder.mkdir(parents=True)
@@ -53,9 +53,9 @@ class Handing:
 
 
 def uploaded(value: object, what: str) -> Path | None:
-    """The file that a visitor uploaded, out of what a client sends for it; None where it sends nothing.
+    """The uploaded file that a client's value refers to; None for None.
 
-    Raises UserError for anything else: a path of their own choice would open any file of this machine.
+    Raises UserError for anything else: a path of the client's choice could open any file of this machine.
     """
     if value is None:
         return None
@@ -64,4 +64,4 @@ def uploaded(value: object, what: str) -> Path | None:
         path = Path(named).resolve()
         if path.is_relative_to(temporary_folder()) and path.is_file():
             return path
-    raise UserError(f"{what}: is no file that was uploaded; send it with handle_file of gradio_client")
+    raise UserError(f"{what}: is not an uploaded file; send it with handle_file of gradio_client")
