@@ -86,7 +86,7 @@ def test_nothing_typed_yet_is_no_mistake(tab: CompareTab) -> None:
         (values(("steps", "10, 60")), ["at most 50"]),
         (values(("seed", "1"), prompt="bad"), ["In the form, steps: enter a number"]),
         (values(mode=RACE, samplers=[]), ["Choose the samplers"]),
-        (values(mode=RACE, evals=None), ["Evaluations: enter a number"]),
+        (values(mode=RACE, evals=None), ["Model evaluations per sampler: enter a number"]),
     ],
 )
 def test_a_sentence_for_each_mistake_and_nothing_runs(
