@@ -92,7 +92,7 @@ class CompareTab:
     def _axis(self, number: int, name: str, first: str) -> tuple[gr.Dropdown, gr.Textbox, gr.Button]:
         with gr.Row(elem_classes="lc-axis"):
             setting = gr.Dropdown(
-                [("nothing", ""), *axes.choices(self.registry)],
+                [("none", ""), *axes.choices(self.registry)],
                 value=first,
                 label=name,
                 filterable=True,

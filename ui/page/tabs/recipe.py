@@ -35,7 +35,7 @@ _TEACH = """<section class="lc-recipe-teach"><h3>How was this image made?</h3>
 LatentCanvas, A1111 or Forge, ComfyUI, InvokeAI or Fooocus, or paste the text that came with one. A table
 shows which keys are <b>kept</b>, which are <b>mapped</b> to something similar and which are <b>ignored</b>,
 each with the reason.</p>
-<p>Screenshots, and images sent through most messengers, no longer contain them.</p></section>"""
+<p>Screenshots, and images sent through most messengers, no longer contain this data.</p></section>"""
 _NEEDED = {"picture": "init image"}
 _PLACEHOLDER = "a red house\nNegative prompt: blurry\nSteps: 20, Sampler: DPM++ 2M Karras, ..."
 _OF_PICTURES = {
