@@ -101,7 +101,7 @@ def test_search_filter_and_scroll(page: Any, screenshots: Path) -> None:
     expect(page.locator(".lch-count")).to_have_text("1 run")
     expect(tiles(page)).to_have_count(1)
     page.get_by_label("Search the prompts").fill("nothing like that")
-    expect(page.locator(".lch-empty h2")).to_have_text("No run fits")
+    expect(page.locator(".lch-empty h2")).to_have_text("No matching runs")
     page.get_by_role("button", name="Clear filters").click()
     expect(page.locator(".lch-count")).to_have_text("60 runs")
 
@@ -119,8 +119,8 @@ def test_search_filter_and_scroll(page: Any, screenshots: Path) -> None:
 def test_a_run_whole_and_its_family(page: Any, folder: Path, tmp_path: Path) -> None:
     detail = chosen(page, "a red house")
     expect(detail.locator("dl")).to_contain_text("heun")
-    detail.get_by_role("button", name="Picture 3 of 3").click()
-    expect(detail.get_by_role("button", name="Picture 3 of 3")).to_have_attribute("aria-pressed", "true")
+    detail.get_by_role("button", name="Image 3 of 3").click()
+    expect(detail.get_by_role("button", name="Image 3 of 3")).to_have_attribute("aria-pressed", "true")
     with page.expect_download() as download:
         detail.get_by_text("Download").click()
     name = download.value.suggested_filename
@@ -188,20 +188,20 @@ def test_export_and_delete_what_is_selected(
 
         picked = page.locator(".lch-picked")
         picked.get_by_role("button", name="Delete", exact=True).click()
-        expect(picked).to_contain_text("Delete 2 runs with 4 pictures?")
-        picked.get_by_role("button", name="Keep").click()
+        expect(picked).to_contain_text("Delete 2 runs with 4 images?")
+        picked.get_by_role("button", name="Cancel").click()
         assert history.count() == 3
         picked.get_by_role("button", name="Delete", exact=True).click()
-        picked.get_by_role("button", name="Delete for good").click()
+        picked.get_by_role("button", name="Delete permanently").click()
         expect(tiles(page)).to_have_count(1)
         expect(picked).to_be_hidden()
         assert sorted(path.name for path in folder.glob("*.png")) == ["000003.png", "000004.png"]
 
         detail = chosen(page, "two")
         detail.get_by_role("button", name="Delete", exact=True).click()
-        expect(detail).to_contain_text("Delete this run and its 2 pictures?")
-        detail.get_by_role("button", name="Delete for good").click()
-        expect(page.locator(".lch-empty h2")).to_have_text("Every run is kept here")
+        expect(detail).to_contain_text("Delete this run and its 2 images?")
+        detail.get_by_role("button", name="Delete permanently").click()
+        expect(page.locator(".lch-empty h2")).to_have_text("No runs yet")
         expect(detail).to_be_hidden()
         assert history.count() == 0
 
@@ -214,7 +214,7 @@ def test_export_and_delete_what_is_selected(
 def test_guests_see_their_own_runs_alone(open_page: Open, folder: Path) -> None:
     with served(folder, "guests") as url:
         nobody = open_page(url)
-        expect(nobody.locator(".lch-empty h2")).to_have_text("Every run is kept here")
+        expect(nobody.locator(".lch-empty h2")).to_have_text("No runs yet")
         red = open_page(url, "red")
         expect(tiles(red)).to_have_count(1)
         detail = chosen(red, "a red house")

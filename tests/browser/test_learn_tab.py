@@ -59,7 +59,7 @@ def test_the_newest_timestep_is_what_stays(page: Any) -> None:
         field.fill(t)
         field.press("Tab")
     expect(part.locator(".lc-learn-words")).to_contain_text("At t = 900 of 1000")
-    part.get_by_text("A picture", exact=True).click()
+    part.get_by_text("An image", exact=True).click()
     expect(part.locator(".lc-learn-pictures img")).to_have_count(3)
 
 
@@ -175,7 +175,7 @@ def test_prompts_over_scales(open_page: Open, screenshots: Path, tmp_path: Path)
 def test_between_two_pictures_after_two_seeds(page: Any) -> None:
     part = learn(page, "Interpolation")
     expect(part.locator("#between-second")).to_be_visible()
-    part.get_by_text("Two pictures", exact=True).click()
+    part.get_by_text("Two images", exact=True).click()
     expect(part.locator("#between-second")).to_be_hidden()
     count = part.locator("#between-count input[type=number]")
     count.fill("3")
@@ -189,7 +189,7 @@ def test_a_thousand_steps_can_be_stopped(page: Any) -> None:
     part.locator("#learn-ddpm-start").click()
     expect(part.locator("#learn-ddpm-notice")).to_contain_text("Evaluation")
     part.locator("#learn-ddpm-stop").click()
-    expect(part.get_by_role("alert")).to_contain_text("It was stopped before its end")
+    expect(part.get_by_role("alert")).to_contain_text("The run was stopped before its end")
     expect(part.locator("#learn-ddpm-start")).to_be_enabled()
 
 

@@ -222,7 +222,7 @@ def test_two_runs_side_by_side_follow_one_slider(page: Any, screenshots: Path) -
     page.get_by_role("button", name="Side by side").click()
     page.locator("#lc-pair-menu button", has_text="CFG 9").click()
     expect(page.locator("[data-curve=between] svg path").first).to_be_visible()
-    divider = page.get_by_role("slider", name="Divider between the two pictures")
+    divider = page.get_by_role("slider", name="Divider between the two images")
     divider.press("ArrowRight")
     expect(divider).to_have_value("51")
     box = page.locator(".lc-frame").bounding_box()
@@ -237,7 +237,7 @@ def test_two_runs_side_by_side_follow_one_slider(page: Any, screenshots: Path) -
 def test_branches_open_and_begin_where_one_looks(page: Any) -> None:
     show(page, "first")
     expect(page.get_by_role("button", name="Branch here")).to_be_disabled()
-    page.get_by_role("button", name="Picture 2 of 3").click()
+    page.get_by_role("button", name="Image 2 of 3").click()
     slider(page).fill("8")
     page.get_by_role("button", name="Branch here").click()
     heard = page.locator("#heard textarea")
@@ -277,7 +277,7 @@ def test_a_run_is_watched_and_then_whole(page: Any) -> None:
 
 def test_a_run_without_steps_and_one_that_was_stopped(page: Any) -> None:
     page.locator("#show-bare").click()
-    expect(page.locator(".lc-label")).to_have_text("the steps of this run were not kept")
+    expect(page.locator(".lc-label")).to_have_text("the steps of this run were not saved")
     assert shown(page).startswith("data:image/png")
     expect(page.get_by_role("button", name="Download PNG")).to_be_enabled()
     expect(page.get_by_role("button", name="Verify")).to_be_enabled()
@@ -301,7 +301,7 @@ def test_every_control_has_a_name_and_a_place_in_the_order(page: Any) -> None:
     for _ in range(6):
         page.keyboard.press("Tab")
         order.append(page.evaluate("document.activeElement.getAttribute('aria-label')"))
-    assert order[:3] == ["Picture 1 of 3", "Picture 2 of 3", "Picture 3 of 3"]
+    assert order[:3] == ["Image 1 of 3", "Image 2 of 3", "Image 3 of 3"]
     assert page.evaluate(
         "[...document.querySelectorAll('.lc-player [tabindex]')].every((n) => n.tabIndex < 1)"
     )

@@ -89,17 +89,17 @@ def test_a_pasted_text_is_read_as_it_is_typed_and_cleared(open_page: Callable[..
     page = open_page()
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.evaluate("text => navigator.clipboard.writeText(text)", f"{THEIRS}, RNG: CPU")
-    page.get_by_label("Or paste a text").focus()
+    page.get_by_label("Or paste text").focus()
     page.keyboard.press("Control+V")
     expect(page.locator("#recipe-summary h3")).to_have_text("A1111's text")
-    expect(page.locator("#recipe-summary")).to_contain_text("v1-5-pruned-emaonly, which is not here")
+    expect(page.locator("#recipe-summary")).to_contain_text("v1-5-pruned-emaonly, which is not installed")
     expect(page.locator("#recipe-report caption")).to_have_text("8 kept, 3 mapped, 6 ignored")
     expect(page.get_by_role("row", name="Sampler")).to_contain_text("dpmpp_2m, schedule karras")
     expect(page.locator("#recipe-start")).to_be_hidden()
     told = what_opens(page, "#recipe-open")
     assert (told["request"]["seed"], told["request"]["width"], told["where"]) == (965400086, 512, "txt2img")
-    page.get_by_label("Or paste a text").fill("")
-    expect(page.locator("#recipe-summary h3")).to_have_text("What made this picture?")
+    page.get_by_label("Or paste text").fill("")
+    expect(page.locator("#recipe-summary h3")).to_have_text("How was this image made?")
     expect(page.locator("#recipe-open")).to_be_hidden()
 
 
@@ -117,7 +117,7 @@ def test_an_img2img_recipe_says_what_it_needs(open_page: Callable[..., Any], tmp
     (tmp_path / "ours.png").write_bytes(png_bytes(picture(), replace(RECIPE, settings=settings)))
     drop(page, tmp_path / "ours.png")
     expect(page.locator("#recipe-open")).to_have_text("Open in img2img")
-    expect(page.locator(".lc-recipe-needs")).to_have_text("Give the picture that it started from, to run it.")
+    expect(page.locator(".lc-recipe-needs")).to_have_text("To run it, add its init image.")
 
 
 def test_what_is_no_recipe_is_a_sentence_with_the_files_name(

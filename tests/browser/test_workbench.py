@@ -61,7 +61,7 @@ def sampler(page: Any, title: str) -> None:
 
 def test_words_examples_and_options(page: Any) -> None:
     page.locator("#prompt textarea").press_sequentially("a red zyxgorb")
-    expect(page.locator("#tokens")).to_contain_text("Not known to this model: zyxgorb")
+    expect(page.locator("#tokens")).to_contain_text("Unknown to this model: zyxgorb")
     chip = page.locator("#examples button").first
     words = chip.inner_text()
     chip.click()
@@ -116,7 +116,7 @@ def test_what_is_wrong_is_a_sentence_that_stays_until_the_next_action(page: Any)
     expect(notice).to_be_visible()
     tab(page, "img2img")
     generate(page).click()
-    expect(notice).to_contain_text("no picture to start from")
+    expect(notice).to_contain_text("no init image")
     tab(page, "txt2img")
     ask(page, width="128", seed="3", steps="5")
     wait(page)
@@ -130,7 +130,7 @@ def test_styles_and_presets_are_saved_and_used(open_page: Open, site: Site) -> N
     page.locator("#prompt textarea").fill("{prompt} at night")
     page.locator("#keep-name input, #keep-name textarea").first.fill("night")
     page.locator("#save-style").click()
-    expect(page.locator("#kept-said")).to_contain_text("saved night")
+    expect(page.locator("#kept-said")).to_contain_text("Saved style night")
     page.locator("#prompt textarea").fill("a red house")
     page.locator("#styles input").click()
     page.get_by_role("option", name="night").click()
@@ -140,7 +140,7 @@ def test_styles_and_presets_are_saved_and_used(open_page: Open, site: Site) -> N
     assert read_recipe(newest(site)).settings.prompt == "a red house at night"
     page.locator("#keep-name input, #keep-name textarea").first.fill("mine")
     page.locator("#save-preset").click()
-    expect(page.locator("#kept-said")).to_contain_text("saved mine")
+    expect(page.locator("#kept-said")).to_contain_text("Saved preset mine")
     page.locator("#prompt textarea").fill("something else")
     page.locator("#preset input").click()
     page.get_by_role("option", name="mine").click()
@@ -188,7 +188,7 @@ def test_inpaint_changes_what_was_painted_alone(page: Any, site: Site, photo: Pa
     page.mouse.down()
     page.mouse.move(middle[0] + 15, middle[1], steps=6)
     page.mouse.up()
-    page.get_by_label("Keep the rest exactly").check()
+    page.get_by_label("Keep unmasked pixels").check()
     ask(page, PROMPT, seed="6", steps="10")  # at once: the newest stroke counts
     wait(page)
     made, given = Image.open(newest(site)).convert("RGB"), Image.open(photo)

@@ -29,7 +29,7 @@ ANN = "ann's token"
 
 def base(owner: str, prompt: str) -> Base:
     if prompt == "bad":
-        raise UserError("steps: is empty; enter a number")
+        raise UserError("steps: enter a number")
     request = Request(prompt=prompt, steps=2, width=64, height=64, sampler="ddim", schedule="leading")
     if prompt == "pictured":
         return Base(request, Inputs(Image.new("RGB", (64, 64), "red")))
@@ -68,8 +68,8 @@ def finish(tab: CompareTab) -> None:
 def test_the_cost_is_said_before_it_starts(tab: CompareTab) -> None:
     words, cost = tab.on_plan(ANN, *values(("steps", "1-3"), ("cfg_scale", "1, 2")))
     assert "6 images (3 × 2), 12 model evaluations" in cost
-    assert "<b>a red circle</b>, DDIM, 2 steps, 64×64, one random seed for all" in words
-    assert "from a picture" in tab.on_plan(ANN, *values(("strength", "0.5, 1"), prompt="pictured"))[0]
+    assert "<b>a red circle</b>, DDIM, 2 steps, 64×64, the same random seed for all" in words
+    assert "with an init image" in tab.on_plan(ANN, *values(("strength", "0.5, 1"), prompt="pictured"))[0]
 
 
 def test_nothing_typed_yet_is_no_mistake(tab: CompareTab) -> None:
@@ -84,9 +84,9 @@ def test_nothing_typed_yet_is_no_mistake(tab: CompareTab) -> None:
     [
         (values(("steps", "1, x"), ("cfg_scale", "200")), ["Steps: &#x27;x&#x27;", "cfg scale 200"]),
         (values(("steps", "10, 60")), ["at most 50"]),
-        (values(("seed", "1"), prompt="bad"), ["In the form, steps: is empty"]),
+        (values(("seed", "1"), prompt="bad"), ["In the form, steps: enter a number"]),
         (values(mode=RACE, samplers=[]), ["Choose the samplers"]),
-        (values(mode=RACE, evals=None), ["Evaluations: enter a number"]),
+        (values(mode=RACE, evals=None), ["Model evaluations per sampler: enter a number"]),
     ],
 )
 def test_a_sentence_for_each_mistake_and_nothing_runs(

@@ -112,7 +112,7 @@ def test_img2img_starts_from_its_picture_at_its_size(still: Workbench, tmp_path:
     assert (request.strength, request.width, request.resize) == (0.5, None, "crop")
     request = request_of(still, "img2img", [str(path)], own_size=False, resize="pad")
     assert (request.width, request.height, request.resize) == (128, 128, "pad")
-    with pytest.raises(UserError, match="no picture to start from"):
+    with pytest.raises(UserError, match="no init image"):
         request_of(still, "img2img", [None])
 
 
@@ -138,7 +138,7 @@ def test_a_mask_from_a_file_adds_to_the_painted_one(still: Workbench, tmp_path: 
 
 
 def test_inpainting_needs_a_picture_and_a_mask_or_a_side(still: Workbench) -> None:
-    with pytest.raises(UserError, match="no picture to paint on"):
+    with pytest.raises(UserError, match="no image to paint on"):
         request_of(still, "inpaint", [None, None])
     with pytest.raises(UserError, match="there is no mask"):
         request_of(still, "inpaint", [painted(None), None])
@@ -160,7 +160,7 @@ def test_strength_says_what_will_run(registry: Registry) -> None:
     levels = strength.grid(registry, None, "karras", 20, "")
     assert strength.words(levels, 0.6) == f"12 of 20 steps, from sigma {levels[8]:.3g}"
     assert strength.words([14.6, 3.4, 1.0, 0.0], 0.7) == "2 of 3 steps, from sigma 3.4"
-    assert strength.words([5.0, 0.0], 0.5) == "none of 1 steps: raise the strength to 1"
+    assert strength.words([5.0, 0.0], 0.5) == "0 of 1 steps: raise the strength to 1"
     assert strength.line(levels, 0.6).count("<circle") == 1
 
 

@@ -197,9 +197,9 @@ def test_settings_in_words(history: History) -> None:
         "Sampler": "dpmpp_2m_sde, eta 0.5, leading",
         "Steps": "20 (10 evaluations, 1.2 s, stopped)",
         "Guidance": "CFG scale 5, rescale 0.7, from 10% to 100% of the steps",
-        "Picture": "128x96, clip skip 2, deep features reused, whole once in 3 evaluations, "
-        "50% of the tokens merged, strength 0.5, fitted by crop, outpainted 8, 0, 0, 16 pixels, "
-        "mask blur 4, in the mask: fill, only the mask and 32 pixels around it, the rest kept as it was, "
+        "Image": "128x96, clip skip 2, feature reuse, deep layers once in 3 evaluations, token merging 50%, "
+        "denoising strength 0.5, resize mode crop, outpainted 8, 0, 0, 16 pixels, mask blur 4, "
+        "masked content fill, only the masked area with 32 pixels around it, unmasked pixels kept, "
         "mask inverted",
         "Seed": "42",
         "Model": "tiny, 0123456789",

@@ -49,10 +49,10 @@ from ui.service.trainings import DENSITIES, RECIPES, Trainer, recipe_path, usual
 
 def test_a_training_is_watched_to_its_end(view: Train, trainer: Trainer) -> None:
     told = begun(view, 9)
-    assert "Begins." in told[0][NOTICE]
+    assert "Starting..." in told[0][NOTICE]
     assert told[0][TRAIN].interactive is False
     last = told[-1]
-    assert "the model is called points" in last[NOTICE]
+    assert "the model is named points" in last[NOTICE]
     assert (last[TRAIN].interactive, last[STOP].interactive) == (True, False)
     assert (last[GO_ON].visible, last[USE].visible) == (False, True)
     assert "Loss of the UNet after 9 of 9 steps" in last[FIGURE]
@@ -123,7 +123,7 @@ def test_a_stopped_training_goes_on_where_it_was(
     trainer.start("points", 40)
     until(lambda: steps_done(trainer) >= 3)
     told = view.on_stop(ME)  # pyrefly: ignore[bad-argument-type]
-    assert "Stops after the next step" in told[NOTICE]
+    assert "Stopping after the next step" in told[NOTICE]
     assert (told[TRAIN].interactive, told[STOP].interactive) == (False, False)
     stopped = ended(trainer)
     assert stopped.state == "stopped"
@@ -132,10 +132,10 @@ def test_a_stopped_training_goes_on_where_it_was(
     saved = torch.load(tmp_path / "runs/points/unet.checkpoint", weights_only=True)
     assert saved["step"] == done
     [told] = collected(view.on_open(False, ME))  # pyrefly: ignore[bad-argument-type]
-    assert "Stopped, with a checkpoint" in told[NOTICE]
+    assert "Stopped; a checkpoint is saved." in told[NOTICE]
     assert (told[GO_ON].visible, told[USE].visible) == (True, False)
     last = collected(view.on_go_on(False, ME))[-1]  # pyrefly: ignore[bad-argument-type]
-    assert "the model is called points" in last[NOTICE]
+    assert "the model is named points" in last[NOTICE]
     assert [step for step, _ in ended(trainer).stages["unet"].losses.points] == list(range(1, 41))
 
 
@@ -221,7 +221,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(
     assert "no space left" in collected(view.on_go_on(False, ME))[-1][NOTICE]  # pyrefly: ignore[bad-argument-type]
     losing(monkeypatch, real)
     full[0] = False
-    assert "called points" in collected(view.on_go_on(False, ME))[-1][NOTICE]  # pyrefly: ignore[bad-argument-type]
+    assert "named points" in collected(view.on_go_on(False, ME))[-1][NOTICE]  # pyrefly: ignore[bad-argument-type]
     assert [step for step, _ in ended(trainer).stages["unet"].losses.points] == list(range(1, 7))
 
 

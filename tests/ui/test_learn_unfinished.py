@@ -67,7 +67,7 @@ def test_another_server_goes_on_with_what_was_not_finished(
     assert told[LEFT].choices == [("points-2", "points-2")]
     assert told[LEFT].value == "points-2"
     told = collected(view.on_go_on(False, ME, "points-2"))[-1]  # pyrefly: ignore[bad-argument-type]
-    assert "the model is called points-2" in told[NOTICE]
+    assert "the model is named points-2" in told[NOTICE]
     assert (told[GO_ON].visible, told[LEFT].visible) == (False, False)
     stage = ended(view.trainer).stages["unet"]
     assert (stage.done, stage.steps) == (120, 120)  # as many as the first server was asked for
@@ -86,7 +86,7 @@ def test_the_newest_unfinished_run_comes_first_and_any_can_be_chosen(
     losing(monkeypatch, real)
     assert opened(view)[LEFT].choices == [("points-2", "points-2"), ("points", "points")]
     told = collected(view.on_go_on(False, ME, "points"))[-1]  # pyrefly: ignore[bad-argument-type]
-    assert "the model is called points," in told[NOTICE]
+    assert "the model is named points " in told[NOTICE]
     assert told[LEFT].choices == [("points-2", "points-2")]
     assert (told[GO_ON].visible, told[USE].visible) == (True, True)
 
@@ -113,7 +113,7 @@ def test_a_run_that_another_process_trains_is_left_alone(
         assert (told[TRAIN].interactive, told[LEFT].value) == (True, "points")
         assert view.trainer.current is None
         other.kill()  # as hard as can be: nothing stays locked
-    assert "called points" in collected(view.on_go_on(False, ME, "points"))[-1][NOTICE]  # pyrefly: ignore[bad-argument-type]
+    assert "named points" in collected(view.on_go_on(False, ME, "points"))[-1][NOTICE]  # pyrefly: ignore[bad-argument-type]
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_a_run_without_steps_still_shows_its_picture(viewer: Viewer) -> None:
     assert message["steps"] == []
     assert message["frames"] == {}
     opened(message["finals"]["0"], "PNG")
-    with pytest.raises(UserError, match="not kept"):
+    with pytest.raises(UserError, match="not saved"):
         viewer.frames(asked("bare"))
 
 

@@ -101,7 +101,7 @@ def test_guests_see_no_paths(install: Install) -> None:
 
 
 def test_without_any_from_outside_it_says_how_to_write_one(registry: Registry) -> None:
-    assert "No plugins from outside" in listing_html(registry)
+    assert "No external plugins" in listing_html(registry)
     assert "--plugins-dir" in module._HOW
 
 
@@ -126,7 +126,7 @@ def test_findings_are_a_table_and_escaped() -> None:
 def test_a_check_shows_progress_then_findings(registry: Registry, fake: type[FakeCheck]) -> None:
     tab = made(registry, directory=Path("somewhere"), enabled=True)
     shown = [step[0] for step in tab.on_check("ddim", "eta=0.5")]
-    assert ["process of its own" in html for html in shown] == [True, True, True, False]
+    assert ["in its own process" in html for html in shown] == [True, True, True, False]
     assert "lc-findings" in shown[-1]
     assert fake.asked == ("ddim", {"eta": "0.5"}, {"directory": Path("somewhere"), "enabled": True})
     assert fake.stopped == 1

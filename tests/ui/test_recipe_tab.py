@@ -78,7 +78,7 @@ def test_pasted_text(tmp_path: Path) -> None:
     tab = built()
     assert tab.on_text(TEXT)[0].found.source == "a1111"
     assert tab.on_text("  ")[0] is None
-    assert "What made this picture?" in tab.on_text("")[2]
+    assert "How was this image made?" in tab.on_text("")[2]
     assert 'role="alert"' in tab.on_text("[" * 200_000)[6]
     assert tab.on_file(None)[0] is None
 
@@ -87,16 +87,16 @@ def test_pasted_text(tmp_path: Path) -> None:
     ("settings", "where", "said"),
     [
         ({}, "txt2img", ""),
-        ({"strength": 0.5, "image_sha256": "a" * 64}, "img2img", "Give the picture that"),
+        ({"strength": 0.5, "image_sha256": "a" * 64}, "img2img", "add its init image."),
         (
             {"strength": 0.5, "image_sha256": "a" * 64, "mask_sha256": "b" * 64, "mask_blur": 4},
             "inpaint",
-            "Give the picture and the mask that",
+            "add its init image and mask.",
         ),
         (
             {"strength": 1.0, "image_sha256": "a" * 64, "outpaint": (64, 0, 0, 0)},
             "inpaint",
-            "Give the picture that",
+            "add its init image.",
         ),
     ],
 )
@@ -133,14 +133,14 @@ def test_a_request_without_its_pictures_is_the_same_otherwise() -> None:
 @pytest.mark.parametrize(
     ("name", "digits", "loaded", "said"),
     [
-        (None, None, None, "It does not say which model"),
-        ("tiny", "ab12", ("tiny", "ab12" * 16), "the model that is loaded."),
-        ("other", "ab12", ("tiny", "ab12" * 16), "the model that is loaded."),
-        ("tiny", "ffff", ("tiny", "ab12" * 16), "has other weights, so the picture will differ."),
+        (None, None, None, "It does not name the model"),
+        ("tiny", "ab12", ("tiny", "ab12" * 16), "which is the loaded model."),
+        ("other", "ab12", ("tiny", "ab12" * 16), "which is the loaded model."),
+        ("tiny", "ffff", ("tiny", "ab12" * 16), "has other weights, so the image will differ."),
         ("tiny", None, ("tiny", "ab12" * 16), "a model of that name is loaded."),
-        ("tiny", "ffff", ("big", "ab12" * 16), "is here: choose it at the top of the page."),
-        ("tiny", None, None, "is here: choose it at the top of the page."),
-        ("Deliberate_v5", "ffff", ("tiny", "ab12" * 16), "which is not here"),
+        ("tiny", "ffff", ("big", "ab12" * 16), "is installed; choose it at the top of the page."),
+        ("tiny", None, None, "is installed; choose it at the top of the page."),
+        ("Deliberate_v5", "ffff", ("tiny", "ab12" * 16), "which is not installed"),
     ],
 )
 def test_which_model_it_was_made_with(
@@ -168,5 +168,5 @@ def test_a_button_shows_what_the_workbench_refuses() -> None:
     *skipped, notice = _opener(refuse, tab.recipe_opening, 3)(shown)
     assert len(skipped) == 3
     assert "The sampler has no such option" in notice
-    assert "drop a picture" in _opener(refuse, tab.recipe_opening, 3)(None)[-1]
+    assert "drop an image" in _opener(refuse, tab.recipe_opening, 3)(None)[-1]
     assert _opener(lambda asked: [asked.where], tab.recipe_opening, 1)(shown) == ["txt2img", ""]

@@ -71,7 +71,7 @@ def test_nothing_changed_saves_nothing(panel: SettingsPanel) -> None:
 
 def test_what_is_saved_is_in_force_or_said_to_be_later(panel: SettingsPanel) -> None:
     notice, updates = save(panel, HERE, keep_steps=False, previews_per_second=2, port=8000, device="cpu")
-    assert "With the next start: " in notice
+    assert "From the next start: " in notice
     assert "port" in notice
     assert "keep steps" not in notice
     page = read(Path(FILE_NAME)).page

@@ -51,7 +51,7 @@ def bench(pipeline: FakePipeline, registry: Registry, tmp_path: Path) -> Workben
         ({"width": 130}, "130"),
         ({"seed": "abc"}, "abc"),
         ({"steps": 0}, "steps"),
-        ({"steps": None}, "steps: is empty"),
+        ({"steps": None}, "steps: enter a number"),
         ({"batch": 0}, "batch"),
         ({"cfg_from": 0.8, "cfg_to": 0.2}, "must rise"),
         ({"sigmas": "1, 2"}, "each must be below"),
@@ -218,7 +218,7 @@ def test_a_run_brings_back_what_it_started_from(bench: Workbench, tmp_path: Path
     opened = dict(zip(bench.run_outputs(), bench.opened_run(ANN, run_id), strict=True))
     assert opened[bench.pictures.image] == gr.skip()
     assert opened[bench.rest]["image_sha256"] == wanted.given.image_sha256
-    assert "give the same again" in opened[bench.rest_words]
+    assert "needs the same" in opened[bench.rest_words]
 
 
 @pytest.mark.parametrize("tab", ["img2img", "inpaint"])
@@ -277,7 +277,7 @@ def test_the_watcher_says_how_many_are_before(bench: Workbench, pipeline: FakePi
     )
     told = run(bench, None, **SMALL)
     waits = [one[0]["text"] for one in told if one[0].get("phase") == "wait"]
-    assert "Next in line" in waits
+    assert "Queued: next to run." in waits
     queue = next(one[3] for one in told if one[3])
     assert queue[0]["title"] == "someone else's run"
     assert queue[0]["id"] == ""

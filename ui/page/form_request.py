@@ -1,4 +1,4 @@
-"""From the values of the workbench's controls to what is asked for, and back."""
+"""From the values of the workbench's controls to a request, and back."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from ui.page.widgets.pictures import InputImages
     from ui.page.widgets.saved_prompts import KeptWords
 
-# What of a request no control shows: it is kept beside the form, and said under it.
+# Fields of a request without a control: stored next to the form and shown under it.
 REST = ("stop_after", "branch", "image_sha256", "mask_sha256")
 
 
 class Asking:
-    """What the controls say. `fields`: those of the form, the styles and the pictures' settings, by name."""
+    """Reads and fills the controls. `fields`: those of the form, the styles and the image inputs, by name."""
 
     def __init__(self, form: Form, pictures: InputImages, kept: KeptWords) -> None:
         self.form, self.pictures, self.kept = form, pictures, kept
         self.fields: dict[str, Component] = {**form.fields, "styles": kept.chosen, **pictures.fields}
 
     def files(self, tab: str) -> list[Component]:
-        """The pictures themselves that a tab has."""
+        """The image inputs of a tab."""
         own: dict[str, list[Component]] = {
             "img2img": [self.pictures.image],
             "inpaint": [self.pictures.editor, self.pictures.mask],
@@ -48,7 +48,7 @@ class Asking:
     def asked(
         self, owner: str, tab: str, rest: Mapping[str, Any], named: Mapping[str, Any], files: Sequence[Any]
     ) -> tuple[Request, Inputs | None]:
-        """The request of a tab with its pictures, both good. Raises UserError."""
+        """The checked request of a tab, and its images. Raises UserError."""
         said, given = self._picture(tab, named, files)
         inputs = Inputs.read(*given)
         known = rest if inputs is not None else {k: v for k, v in rest.items() if not k.endswith("sha256")}
@@ -58,7 +58,7 @@ class Asking:
         return request, inputs
 
     def request(self, owner: str, named: Mapping[str, Any], said: Mapping[str, Any]) -> Request:
-        """The form's request with the chosen styles, and what is `said` beside it. Raises UserError."""
+        """The form's request with the chosen styles; `said` holds fields from elsewhere. Raises UserError."""
         words = named["prompt"] or "", named["negative"] or ""
         prompt, negative = self.kept.applied(owner, named["styles"], *words)
         return self.form.read({**named, "prompt": prompt, "negative": negative}, **said)
@@ -73,13 +73,13 @@ class Asking:
         return {}, InputFiles()
 
     def values_of(self, request: Request) -> dict[str, Any]:
-        """The values, by name, that ask for this request."""
+        """The values of `fields`, by name, for this request."""
         return {**self.form.values_of(request), **self.pictures.values_of(request), "styles": []}
 
     def filling(self, request: Request, pictures_given: bool = False) -> list[Any]:
-        """Updates for [the strip of tabs, *fields, the notice, *what shows the rest]. Raises UserError.
+        """Updates for [the tabs, *fields, the notice, *the three outputs of the rest]. Raises UserError.
 
-        pictures_given: the pictures that the request started from are put into the form beside this.
+        pictures_given: the caller also fills in the init image and mask.
         """
         return [
             gr.Tabs(selected=tab_of(request)),
@@ -90,32 +90,30 @@ class Asking:
 
 
 def rest_of(request: Request, pictures_given: bool = False) -> dict[str, Any]:
-    """What of a request no control shows: a branch, an early end, and which pictures it had, if they are not
-    there.
-    """
+    """Fields of a request without a control: a branch, an early stop, and the hashes of missing images."""
     said = {name: getattr(request, name) for name in REST if getattr(request, name) is not None}
     return {name: value for name, value in said.items() if not (pictures_given and name.endswith("sha256"))}
 
 
 def rest_shown(rest: dict[str, Any]) -> tuple[Any, ...]:
-    """The rest itself, and updates for the row that says it and for its words."""
+    """The rest, and updates for its row and its sentence."""
     said = []
     if "branch" in rest:
-        said.append(f"goes on after step {rest['branch'].step} of another run")
+        said.append(f"continues another run after step {rest['branch'].step}")
     if "stop_after" in rest:
-        said.append(f"ends after step {rest['stop_after']}")
-    names = {"image_sha256": "picture", "mask_sha256": "mask"}
+        said.append(f"stops after step {rest['stop_after']}")
+    names = {"image_sha256": "init image", "mask_sha256": "mask"}
     pictures = [word for name, word in names.items() if name in rest]
     if pictures and "branch" not in rest:
-        said.append(f"began from a {' and a '.join(pictures)}: give the same again")
+        said.append(f"needs the same {' and '.join(pictures)} again")
     sentence = "this run " + ", ".join(said) if said else ""
     return rest, gr.Row(visible=bool(said)), text.note(sentence)
 
 
 def repeated(request: Request, runs: object) -> list[Request]:
-    """The request as often as it is to run, its seed going on where the one before ended.
+    """The request once for each run; the seeds continue from run to run.
 
-    Raises UserError for a number of runs that is none.
+    Raises UserError for a bad number of runs.
     """
     if not isinstance(runs, int) or not 1 <= runs <= MAX_RUNS:
         raise UserError(f"runs: must be a whole number between 1 and {MAX_RUNS}")

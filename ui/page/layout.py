@@ -1,4 +1,4 @@
-"""The page, put together: a header, the strip of tabs, the workbench that three of them share, and panels."""
+"""The whole page: a header, the tabs, the workbench that three of them share, and the other tabs' panels."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def build_page(
 ) -> gr.Blocks:
     """The page over a model that may still be loading.
 
-    endpoints: adds those for programs. settings: the page's, which it shows and edits; none without them.
-    plugins: the tab about them, which must know how they were loaded.
+    endpoints: adds the API endpoints. settings: for the settings tab; None for no such tab. plugins: the
+    plugins tab, which must know how plugins were loaded.
     """
     page = gr.Blocks(title="LatentCanvas", analytics_enabled=False, fill_width=True)
     with page:
@@ -65,7 +65,7 @@ def build_page(
 
 
 class _Panels:
-    """The tabs that have a panel of their own, made inside the strip."""
+    """The tabs that have their own panel."""
 
     def __init__(
         self, jobs: Jobs, registry: Registry, settings: SettingsStore | None, plugins: PluginsTab
@@ -115,9 +115,9 @@ class _Panels:
 
 
 def _connect_tab(name: str, tab: gr.Tab, bench: Workbench) -> None:
-    """Switching is the browser's own work: a name on the workbench, which the style sheet goes by.
+    """Tabs switch in the browser: a data attribute on the workbench selects what the style sheet shows.
 
-    The editor of masks is made when it is first wanted.
+    The mask editor is rendered when its tab is first opened.
     """
     outputs, values = [bench.tab], [repr(name)]
     if name in TABS:
@@ -148,7 +148,7 @@ def _header(registry: Registry) -> tuple[gr.Dropdown, gr.HTML]:
 
 
 def first_defaults(registry: Registry) -> Defaults:
-    """What the form holds before the model is loaded: the usual, or the first thing registered."""
+    """The form's values before the model is loaded: the usual ones, or the first registered."""
     sampler = (
         FIRST.sampler if FIRST.sampler in registry.samplers else next(iter(registry.samplers), FIRST.sampler)
     )
@@ -168,7 +168,7 @@ def first_defaults(registry: Registry) -> Defaults:
 
 
 def plugins_html(registry: Registry) -> str:
-    """What the plugins brought, and which failed."""
+    """How many samplers and schedules are registered, and which plugins failed."""
     failed = [status for status in registry.plugins if status.error]
     brought = f"{len(registry.samplers)} samplers, {len(registry.schedules)} schedules"
     if not failed:
@@ -179,13 +179,13 @@ def plugins_html(registry: Registry) -> str:
 
 
 def _loaded(engine: ModelThread) -> tuple[str, str] | None:
-    """Name and hash of the model that is there."""
+    """Name and hash of the loaded model."""
     pipeline: Any = engine.pipeline if engine.ready else None
     return None if pipeline is None else (pipeline.name, pipeline.sha256)
 
 
 def _styles_of(settings: SettingsStore | None) -> Callable[[str], Styles]:
-    """Whose styles they are: the person's at this machine, or a guest's own on a page that is shared."""
+    """The styles of the person at this machine, or on a shared page of each guest."""
 
     def styles(owner: str) -> Styles:
         shared = settings is not None and settings.current.shared
@@ -195,24 +195,24 @@ def _styles_of(settings: SettingsStore | None) -> Callable[[str], Styles]:
 
 
 def _device(settings: SettingsStore | None) -> Callable[[], str | None]:
-    """What to train on: what the page's model is on."""
+    """The device to train on: that of the page's model."""
     return lambda: None if settings is None else settings.current.page.device
 
 
 def _guests(settings: SettingsStore | None) -> Callable[[gr.Request], bool]:
-    """Whether who asks is a guest of the page."""
+    """Whether a request comes from a guest of the page."""
     return lambda request: settings is not None and is_guest(settings, request)
 
 
 def _between(settings: SettingsStore | None) -> Callable[[], float]:
-    """The least seconds between two previews of a run."""
+    """The minimum seconds between two previews of a run."""
     if settings is None:
         return lambda: LIVE_SECONDS
     return lambda: 1 / settings.current.page.previews_per_second
 
 
 _THEME_SWITCH = (
-    '<button type="button" id="theme-switch" aria-label="Light or dark" title="Light or dark">'
+    '<button type="button" id="theme-switch" aria-label="Light or dark theme" title="Light or dark theme">'
     '<svg viewBox="0 0 16 16" aria-hidden="true">'
     '<circle cx="8" cy="8" r="6"/><path d="M8 2a6 6 0 0 1 0 12z"/></svg></button>'
 )

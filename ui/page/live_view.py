@@ -1,7 +1,7 @@
-"""Following one's jobs from a page: what runs is shown live, what has ended is shown whole.
+"""Follow an owner's jobs from a page: running jobs are shown live, ended ones in full.
 
 A page has one watcher at a time, however many events would start one. It ends when none of the owner's jobs
-is left, and a reloaded page starts another: the jobs do not mind.
+is left; a reloaded page starts another, without effect on the jobs.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ log = logging.getLogger(__name__)
 
 LIVE_SECONDS = 0.25
 LOOK_SECONDS = 0.05
-ON_STAGE = ("run", "branch", "model")  # jobs that the player shows; of others the queue tells
-NOT_STARTED = "stopped before the first step"
+ON_STAGE = ("run", "branch", "model")  # kinds of job that the player shows; others appear in the queue only
+NOT_STARTED = "the run was stopped before its first step"
 
 
 class Shows(Protocol):
-    """Who makes the player's messages: `ui.page.viewer.Viewer`."""
+    """Makes the player's messages: `ui.page.viewer.Viewer`."""
 
     def live(self, job: Job) -> messages.Message: ...
     def show(self, owner: str, run_id: str, step: int | None = None) -> messages.Message: ...
@@ -38,11 +38,11 @@ class Shows(Protocol):
 
 @dataclass
 class Following:
-    """What one page follows, and what it last saw. Jobs that it submitted are added from any thread."""
+    """The jobs that one page follows. Submitted jobs are added from any thread."""
 
     jobs: deque[str] = field(default_factory=deque)
     watched: bool = False
-    restored: bool = False  # the form came back from an earlier visit, or an address filled it
+    restored: bool = False  # the form was restored from an earlier visit or filled from a URL
 
     def add(self, *jobs: str) -> None:
         """Follow these too."""
@@ -51,9 +51,9 @@ class Following:
 
 @dataclass(frozen=True, kw_only=True)
 class Sight:
-    """What the page is told at one moment; None where nothing is new.
+    """An update for the page; None where nothing changed.
 
-    run: the one that has just ended. switched: whether a switch of the model has, well or badly.
+    run: the run that has just ended. switched: whether a model switch has just ended, well or not.
     """
 
     lines: list[JobLine]
@@ -66,7 +66,7 @@ class Sight:
 
 
 class Watcher:
-    """Follows jobs for pages. `between` gives the least seconds from one preview to the next."""
+    """Follows jobs for pages. `between` gives the minimum seconds between two previews."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Watcher:
         self.engine, self.jobs, self.viewer, self.between = engine, jobs, viewer, between
 
     async def watch(self, following: Following, owner: str) -> AsyncIterator[Sight]:
-        """What happens to the owner's jobs until none is left. Nothing while another watcher is at it."""
+        """Updates until none of the owner's jobs is left; nothing if the page already has a watcher."""
         if following.watched:
             return
         following.watched = True
@@ -86,14 +86,14 @@ class Watcher:
             while (job := self._next(following, owner)) is not None:
                 async for sight in self._follow(job, owner):
                     yield sight
-            # Nothing is awaited between the last look and the end: a job that comes now finds no watcher.
+            # No await between the last check and this line, else a job submitted then would have no watcher.
             following.watched = False
             yield self.sight(owner)
         finally:
             following.watched = False
 
     def _next(self, following: Following, owner: str) -> Job | None:
-        """The next job to show: in the order of the queue, also those that have ended meanwhile."""
+        """The next job to show, in the order of the queue; also jobs that have ended meanwhile."""
         following.add(*(line.id for line in self.jobs.listing(owner) if line.mine))
         while following.jobs:
             try:
@@ -123,14 +123,14 @@ class Watcher:
 
     def _waits(self, job: Job, owner: str) -> str:
         if not self.engine.ready and not self.engine.error:
-            return "Loading the model"
+            return "Loading the model..."
         if job.state == "running":
-            return (self.engine.switching or "starting").capitalize()
+            return (self.engine.switching or "starting...").capitalize()
         place = next((line.position for line in self.jobs.listing(owner) if line.id == job.id), 1)
-        return "Next in line" if place < 2 else f"In line, {place - 1} before it"
+        return "Queued: next to run." if place < 2 else f"Queued: {place - 1} before it."
 
     def _ended(self, job: Job, owner: str) -> Sight:
-        """The end of a job: what it made, or why it made nothing."""
+        """The end of a job: its result, or why there is none."""
         try:
             if job.run_id is not None:
                 shown = self.viewer.show(owner, job.run_id)
@@ -146,7 +146,7 @@ class Watcher:
             return self.sight(owner, messages.back(), sentence)
 
     def sight(self, owner: str, message: Any = None, error: str | None = None) -> Sight:
-        """The queue as it is now, with what is new."""
+        """The queue now, with a new message or error."""
         lines = self.jobs.listing(owner)
         mine = [line for line in lines if line.mine]
         return Sight(

@@ -1,7 +1,7 @@
-"""The player with everything that it can ask for: the steps of runs that are kept, read when they are wanted.
+"""The player and the requests that it sends: the saved steps of runs, read on demand.
 
-What it shows of a finished run comes from the run's kept steps, never from the network; only a full decode
-and a verification use the loaded model. Nothing here imports torch before the model is there.
+A finished run is shown from its saved steps, without inference; only a full decode and a verification use the
+loaded model. Nothing here imports torch before the model is loaded.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 0.25
-NOT_KEPT = "the steps of this run were not kept, so there is nothing more to show of it"
+NOT_KEPT = "the steps of this run were not saved, so only its final image can be shown"
 
 
 class ViewedRun(Protocol):
-    """A run that is kept, as `KeptRun` in ui/service/run_store.py. `trajectory` is None without steps."""
+    """A saved run, as `KeptRun` in ui/service/run_store.py. `trajectory` is None without steps."""
 
     @property
     def id(self) -> str: ...
@@ -67,9 +67,7 @@ class ViewedRun(Protocol):
 
 
 class ViewedRuns(Protocol):
-    """Where runs are kept: `ui.service.run_store.RunStore`. All of it is of what this owner may see, else
-    UserError.
-    """
+    """Stores runs: `ui.service.run_store.RunStore`. Raises UserError for runs that this owner may not see."""
 
     def open(self, owner: str, run: object) -> Any: ...
     def family(self, owner: str, run: str) -> Sequence[RunRow]: ...
@@ -85,7 +83,7 @@ class ViewerModel(Protocol):
 
 @dataclass(frozen=True)
 class ViewerRequest:
-    """What the browser asks for. Nothing in it is trusted: the run is looked up for the owner it names."""
+    """A request from the browser. It is not trusted: the run is looked up for the owner that it names."""
 
     owner: str
     run: str
@@ -99,12 +97,12 @@ class ViewerRequest:
     def of(cls, values: object) -> ViewerRequest:
         """From the browser's JSON. Raises UserError."""
         if not isinstance(values, Mapping):
-            raise UserError("the page asked for something that is not known; load it again")
+            raise UserError("the page sent an unknown request: reload the page")
         known: dict[str, Any] = {}
         for name, default in (("image", 0), ("step", 1)):
             value = values.get(name, default)
             if not isinstance(value, int) or value < default:
-                raise UserError(f"the page asked for {name} {value!r:.40}, which no run has; load it again")
+                raise UserError(f"the page asked for {name} {value!r:.40}, which no run has: reload the page")
             known[name] = value
         for name in ("owner", "run", "other", "kind"):
             known[name] = str(values.get(name) or "")
@@ -112,9 +110,9 @@ class ViewerRequest:
 
 
 class Viewer:
-    """The player, and what answers it. `build` it inside the page's layout, then `connect` it.
+    """The player and its request handlers. `build` it inside the page's layout, then `connect` it.
 
-    jobs: the queue in which a run is verified; without one there is no verifying.
+    jobs: the queue for verifying runs; without one, runs cannot be verified.
     """
 
     def __init__(self, engine: ViewerModel, runs: ViewedRuns, jobs: Jobs | None = None) -> None:
@@ -126,7 +124,7 @@ class Viewer:
         return self.player
 
     def connect(self, owner: Component) -> None:
-        """Wire its own events; `owner` holds who looks. `start`, `branch` and `open` are the page's."""
+        """Wire its own events; `owner` holds the owner token. The page wires `start`, `branch` and `open`."""
         self.player.verify(self.on_verify, owner, self.player, **QUICK)
 
     def live(self, job: Job) -> Message:
@@ -134,16 +132,16 @@ class Viewer:
         return messages.live_message(job)
 
     def show(self, owner: str, run_id: str, step: int | None = None, image: int = 0) -> Message:
-        """A kept run, for the player. Raises UserError."""
+        """A saved run, for the player. Raises UserError."""
         run = self._shown(owner, run_id, whole=True)
         return messages.done_message(run, step, min(image, run.settings.batch - 1))
 
     def settings(self, owner: str, run_id: str) -> Settings:
-        """What a kept run was made with. Raises UserError."""
+        """The settings of a saved run. Raises UserError."""
         kept: ViewedRun = self.runs.open(owner, run_id)
         return kept.settings
 
-    # What the browser fetches: called by these names, in any thread.
+    # Fetched by the browser: called by these names, in any thread.
 
     def _fetchers(self) -> list[Callable[[Any], Message]]:
         def fetch_frames(asked: Any) -> Message:
@@ -171,10 +169,10 @@ class Viewer:
         return {"uri": messages.png_uri(messages.png(self._decoded(run, asked)))}
 
     def pair(self, asked: ViewerRequest) -> Message:
-        """Another run to lay beside this one."""
+        """Another run, to compare with this one."""
         run, other = self._shown(asked.owner, asked.run), self._shown(asked.owner, asked.other)
         if other.steps is None:
-            raise UserError("the steps of that run were not kept, so it cannot be laid beside this one")
+            raise UserError("the steps of that run were not saved, so it cannot be compared with this one")
         return messages.pair_answer(run, other, _image(run, asked), _view(run, asked))
 
     def file(self, asked: ViewerRequest) -> Message:
@@ -197,14 +195,14 @@ class Viewer:
                     f"{stem}-{view}-sheet.png",
                 )
             case _:
-                raise UserError(f"file {asked.kind!r:.40}: there is no such file of a run")
+                raise UserError(f"unknown kind of file {asked.kind!r:.40}: use step, gif or sheet")
         kind = "image/gif" if name.endswith(".gif") else "image/png"
         return {"name": name, "uri": messages.data_uri(data, kind)}
 
-    # Verification: it takes the model, so it waits in the queue like a run.
+    # Verification: it uses the model, so it is queued like a run.
 
     async def on_verify(self, owner: str, event: gr.EventData) -> AsyncIterator[Any]:
-        """Run it again and compare; the player is told how far it is, and then the verdict."""
+        """Run it again and compare; send the player the progress, then the verdict."""
         run = str(event.run)
         try:
             async for told in self._verify(owner, run):
@@ -214,7 +212,7 @@ class Viewer:
 
     async def _verify(self, owner: str, run: str) -> AsyncIterator[Any]:
         if self.jobs is None:
-            raise UserError("there is no queue here, so nothing can be run again")
+            raise UserError("runs cannot be verified here: there is no queue")
         check = await asyncio.to_thread(self._check, owner, run)
         job, seen = self.jobs.submit_task(owner, "verify a run", check), -1
         try:
@@ -224,23 +222,23 @@ class Viewer:
                     seen = job.evals
                     yield _verdict(run, verification.progress(job))
         finally:
-            job.cancel.set()  # whoever asked may have left
+            job.cancel.set()  # the page may have been closed
         if job.state != "done":
             raise UserError(job.error or "the verification was stopped")
         text, good = job.value
         yield _verdict(run, text, trouble=not good)
 
     def _check(self, owner: str, run: str) -> verification.Check:
-        """The task for the queue: against the kept steps, else against the recipe in the picture."""
+        """The task for the queue: compare with the saved steps, else with the recipe in the image."""
         kept: ViewedRun = self.runs.open(owner, run)
         made = kept.trajectory
         recipe = read_recipe(kept.paths[0]) if made is None else made
         return verification.task(recipe, kept.png(0), kept.inputs())
 
-    # From what is kept to what is shown.
+    # From the saved run to the player.
 
     def _shown(self, owner: str, run_id: str, whole: bool = False) -> PlayedRun:
-        """The run; its thumbnails and its family only where it is to be shown whole."""
+        """The run; with its thumbnails and branches only if `whole`."""
         kept: ViewedRun = self.runs.open(owner, run_id)
         steps = kept.trajectory
         return PlayedRun(
@@ -276,31 +274,31 @@ class Viewer:
         ]
 
     def _decoded(self, run: PlayedRun, asked: ViewerRequest) -> Any:
-        """A picture of one step by the VAE of the model that made it."""
+        """One step, decoded by the VAE of the model that made it."""
         steps, pipeline = _steps(run), self.engine.pipeline
         if not 1 <= asked.step <= len(steps.steps):
-            raise UserError(f"step {asked.step}: this run has {len(steps.steps)} steps")
+            raise UserError(f"there is no step {asked.step}: this run has {len(steps.steps)} steps")
         made_by = steps.recipe.model
         if made_by.sha256 != pipeline.sha256:
             raise UserError(
-                f"this run was made by the model {made_by.name}; choose that one to decode its steps in full"
+                f"this run was made with the model {made_by.name}: choose it to decode steps in full"
             )
         return pipeline.decode(steps.latents(asked.step, _view(run, asked), _image(run, asked)))[0]
 
 
 def _answer(function: Callable[[ViewerRequest], Message], values: Any) -> Message:
-    """What the browser is told, an error too: it has nobody else to ask."""
+    """The reply to the browser; errors are part of it."""
     try:
         return function(ViewerRequest.of(values))
     except UserError as error:
         return {"error": capital(str(error))}
     except Exception as error:
         log.exception("the player could not be answered")
-        return {"error": f"This could not be shown: {type(error).__name__}: {error}"}
+        return {"error": f"This cannot be shown: {type(error).__name__}: {error}"}
 
 
 def _verdict(run: str, text: str, trouble: bool = False) -> Any:
-    # The time makes each a new one: the browser hears of changes alone.
+    # The time makes each verdict differ: the browser is notified of changes only.
     return gr.HTML(verdict={"run": run, "text": capital(text), "trouble": trouble, "at": time.time()})
 
 
@@ -312,16 +310,16 @@ def _steps(run: PlayedRun) -> Any:
 
 def _image(run: PlayedRun, asked: ViewerRequest) -> int:
     if asked.image >= run.settings.batch:
-        raise UserError(f"picture {asked.image + 1}: this run has {run.settings.batch}")
+        raise UserError(f"there is no image {asked.image + 1}: this run has {run.settings.batch}")
     return asked.image
 
 
 def _view(run: PlayedRun, asked: ViewerRequest) -> str:
     if asked.view not in _steps(run).views():
-        raise UserError(f"view {asked.view!r:.40}: this run has no such view")
+        raise UserError(f"this run has no view {asked.view!r:.40}")
     return asked.view
 
 
 def _changed(rows: Mapping[str, RunRow], row: RunRow) -> str:
     parent = rows.get(row.parent or "")
-    return messages.changes(parent.settings, row.settings) if parent else "the run this began with is gone"
+    return messages.changes(parent.settings, row.settings) if parent else "its parent run was deleted"

@@ -1,8 +1,8 @@
-"""The workbench of txt2img, img2img and inpaint: one form, the pictures that a run starts from, one player.
+"""The workbench of txt2img, img2img and inpaint: one form, the init image and mask, one player.
 
-A tab only chooses which picture inputs stand beside the form and which Generate button is there; prompt and
-settings stay. A run is a job of the queue, and belongs to the owner whose token the browser keeps: the page
-watches it, and finds it again.
+The tab only selects which image inputs and which Generate button are visible; prompt and settings stay.
+A run is a job in the queue. It belongs to the owner whose token the browser stores, so a reloaded page
+finds it again and watches it.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ if TYPE_CHECKING:
 
 EXAMPLE_PICTURES = Path(__file__).parents[2] / "data" / "examples"
 TABS = ("txt2img", "img2img", "inpaint")
-# Gradio may lose what it is told of a control that it is just making, as of a form not yet looked at.
+# Gradio may lose an update of a control that it is still rendering, such as a form that was not visible yet.
 FORM_THERE = """async (owner) => {
   for (let tries = 0; tries < 50 && !document.querySelector("#width input"); tries++)
     await new Promise((resolve) => setTimeout(resolve, 100));
   await new Promise((resolve) => setTimeout(resolve, 100));
   return owner;
 }"""
-# Who this is: 192 random bits, which the browser draws before it asks for anything. Were it the server that
-# gave them, what is asked for before its answer would be nobody's.
+# The owner token: 192 random bits, drawn by the browser before its first request. If the server issued it,
+# requests sent before its reply would have no owner.
 OWNER = """(owner) => {
   if (/^[\\w-]{20,64}$/.test(owner)) return owner;
   const drawn = crypto.getRandomValues(new Uint8Array(24));
@@ -62,7 +62,7 @@ OWNER = """(owner) => {
 
 
 class Workbench:
-    """Made inside the caller's layout; `connect` wires it to the page and its strip of tabs."""
+    """Built inside the caller's layout; `connect` wires it to the page and its tabs."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Workbench:
         self._handing = Handing()
         self.watcher = Watcher(jobs.engine, jobs, viewer, between)
         self.following, self.rest = gr.State(Following()), gr.State({})
-        # What the browser keeps: who it is, the form, the tab, which of the three was last, the newest run.
+        # Stored in the browser: owner token, form, tab, the last of the three workbench tabs, the newest run.
         self.owner, self.kept_form, self.tab, self.mode, self.last_run = (
             gr.BrowserState(value, storage_key=f"latentcanvas-{name}", secret="latentcanvas")
             for name, value in (("owner", ""), ("form", {}), ("tab", ""), ("mode", TABS[0]), ("run", ""))
@@ -97,7 +97,7 @@ class Workbench:
     def _build_actions(self) -> None:
         with gr.Column(elem_id="actions"):
             with gr.Row():
-                # Each tab has a button of its own, which sends its own pictures: CSS shows one.
+                # Each tab has its own button, which sends its own images: CSS shows one.
                 self.generate = {tab: _generate_button(tab) for tab in TABS}
                 self.skip = gr.Button("Skip", interactive=False, scale=1, min_width=64, elem_id="skip")
                 self.stop = gr.Button(
@@ -112,7 +112,7 @@ class Workbench:
     # Wiring.
 
     def connect(self, page: gr.Blocks, tabs: gr.Tabs, model: gr.Dropdown, status: gr.HTML) -> None:
-        """Wire everything; `tabs` is the strip, `model` and `status` stand in the header."""
+        """Wire everything; `model` and `status` are in the page's header."""
         self.tabs, self.model, self.status = tabs, model, status
         everything = list(self.asking.fields.values())
         self.form.connect()
@@ -156,8 +156,8 @@ class Workbench:
         self.stop.click(self.on_stop, self.owner, line, **QUICK)
         self.skip.click(self.on_skip, self.owner, line, **QUICK)
         self.queue.cancel(self.on_cancel, self.owner, line, **EACH)
-        # A browser whose stream is closed while an event is on its way hears nothing of it until another one
-        # opens a stream, as this does. EACH: a lost one of its own must not keep the next from coming.
+        # If a browser's stream closes while an event is in flight, its reply arrives only when another event
+        # opens a stream; this timer does. EACH: a lost tick must not block the next one.
         gr.Timer(5).tick(self.told, self.owner, line, **EACH)
 
     def _connect_opening(self, page: gr.Blocks) -> None:
@@ -171,26 +171,26 @@ class Workbench:
         )
         link = [self.owner, self.last_run, self.following]
         shown = opened.then(self.on_link, link, self.run_outputs(), **QUICK)
-        self._then_watch(shown)  # a run that waits is found again before the model is there
+        self._then_watch(shown)  # a queued run is found before the model is loaded
         shown = shown.then(self.on_loaded, None, self.notice, **QUICK)
         shown = shown.then(self.on_defaults, [self.following, *defaulted], defaulted, **QUICK)
-        # The examples come last: whoever clicks one finds the form as the model wants it.
+        # The examples come last: by the time one is clicked, the form has the model's defaults.
         shown = shown.then(self.on_examples, None, [self.player, self.form.chips, self.model], **QUICK)
         shown.then(self.form.on_prompt, self.form.prompt, self.form.tokens, **QUICK)
 
     def _then_watch(self, event: Any) -> Any:
         seen = [self.player, self.notice, self.last_run, *self._line(), self.form.chips, self.model]
-        # EACH: a browser that has not heard yet that the watcher before has ended would start no other.
+        # EACH: else a browser that does not know yet that its last watcher has ended would not start another.
         return event.then(self.on_watch, [self.following, self.owner], seen, **EACH)
 
     def _line(self) -> list[Component]:
-        """What shows the queue: see `told`."""
+        """The outputs that show the queue: see `told`."""
         return [self.queue, self.status, self.skip, self.stop]
 
     def connect_use(self, button: gr.Button, model: Callable[[], str], ended: Sequence[Any]) -> None:
-        """A button elsewhere that takes up a model: it is loaded when its turn comes, and the form follows.
+        """Wire a button elsewhere that loads a model through the queue and applies its defaults to the form.
 
-        model: what that is loaded by; raises UserError. ended: the events after which there may be a new one.
+        model: gives the name to load; raises UserError. ended: events after which there may be a new model.
         """
 
         def submit(following: Following, owner: str) -> tuple[Any, ...]:
@@ -205,7 +205,7 @@ class Workbench:
             event.then(lambda: gr.update(choices=model_names(self.engine.name)), None, self.model, **QUICK)
 
     async def on_used(self, owner: str) -> list[Any]:
-        """The form as the model wants it that the owner has asked for, when it is there."""
+        """The defaults of the model that the owner asked for, once it is loaded."""
         while any(line.mine and line.kind == "model" for line in self.jobs.listing(owner)):
             await asyncio.sleep(LOOK_SECONDS)
         return self.form.as_model()
@@ -213,12 +213,12 @@ class Workbench:
     # Opening runs and recipes from elsewhere.
 
     def filled(self) -> list[Any]:
-        """The outputs of an event that fills the form, as `Asking.filling` has it."""
+        """The outputs of an event that fills the form, in the order of `Asking.filling`."""
         rest = [self.rest, self.rest_row, self.rest_words]
         return [self.tabs, *self.asking.fields.values(), self.notice, *rest]
 
     def opened_run(self, owner: str, run_id: str, step: int | None = None, image: int = 0) -> list[Any]:
-        """Updates for `run_outputs()`: a kept run in the player and the form. Raises UserError."""
+        """Updates for `run_outputs()`: a saved run in the player and the form. Raises UserError."""
         message = self.viewer.show(owner, run_id, step, image)
         kept = self.jobs.runs.open(owner, run_id)
         request, inputs = Request.from_settings(kept.settings), kept.inputs()
@@ -229,11 +229,11 @@ class Workbench:
         return [message, *self.asking.filling(request, inputs is not None), *files]
 
     def run_outputs(self) -> list[Any]:
-        """What opening a run changes."""
+        """The outputs of opening a run."""
         return [self.player, *self.filled(), *self.pictures.files()]
 
     def _handed(self, picture: Image.Image | bytes, name: str) -> str:
-        """A picture as a file that the page may fetch. Raises UserError."""
+        """An image as a file that the page may fetch. Raises UserError."""
         if isinstance(picture, bytes):
             return str(self._handing.out(picture, name)["path"])
         buffer = io.BytesIO()
@@ -241,20 +241,23 @@ class Workbench:
         return self._handed(buffer.getvalue(), name)
 
     def opened_recipe(self, opening: Opening) -> list[Any]:
-        """Updates for `recipe_outputs()`: a recipe in the form, perhaps with its picture to start from."""
+        """Updates for `recipe_outputs()`: a recipe in the form, perhaps with its image as the init image."""
         form = self.asking.filling(opening.request)
         form[0] = gr.Tabs(selected=opening.where)
         if opening.model and self.engine.ready and opening.model != self.engine.name:
-            note = text.note(f"it was made with {opening.model}: choose that model above")
+            note = text.note(f"this recipe was made with {opening.model}: choose that model above")
             form[1 + len(self.asking.fields)] = note
         return [*form, str(opening.picture) if opening.picture else gr.skip()]
 
     def recipe_outputs(self) -> list[Any]:
-        """What opening a recipe changes."""
+        """The outputs of opening a recipe."""
         return [*self.filled(), self.pictures.image]
 
     def base(self, owner: str, rest: Any, tab: str, *values: Any) -> Base:
-        """What the form asks for, for a comparison: the values of `base_inputs()`. Raises UserError."""
+        """The form's request and images, for a comparison. Raises UserError.
+
+        values: those of `base_inputs()`.
+        """
         *form, image, painted, mask = values
         files = {"img2img": [image], "inpaint": [painted, mask]}.get(tab, [])
         return Base(*self.asking.asked(owner, tab, rest, self.asking.named(*form), files))
@@ -268,15 +271,15 @@ class Workbench:
     def on_generate(
         self, tab: str, following: Following, owner: str, model: str | None, rest: Any, *values: Any
     ) -> tuple[Any, ...]:
-        """Check the form at once; a good one goes to the end of the line, for the model that the page names,
-        whatever others load meanwhile. (notice, queue...)
+        """Check the form at once and queue its runs for the model that the page shows, whichever model others
+        load meanwhile. (notice, queue...)
         """
         count = len(self.asking.fields)
         named = self.asking.named(*values[:count])
 
         def submit() -> None:
             request, inputs = self.asking.asked(owner, tab, rest, named, values[count:])
-            if self.engine.ready:  # what is wrong with it is said now, not when its turn comes
+            if self.engine.ready:  # report mistakes now, not when the run starts
                 given = None if inputs is None else inputs.given
                 request.resolve(self.engine.pipeline.defaults, self.registry, given)
             image, mask = (None, None) if inputs is None else (inputs.image, inputs.mask)
@@ -295,10 +298,10 @@ class Workbench:
         rest: Any,
         *values: Any,
     ) -> tuple[Any, ...]:
-        """Go on from a step of the run that the player shows, with what the form says."""
+        """Branch from a step of the run in the player, with the form's settings."""
 
         def submit() -> None:
-            left = {"width": None, "height": None, "batch": 1}  # size and pictures are those of the run
+            left = {"width": None, "height": None, "batch": 1}  # size and images are those of the run
             request = self.asking.request(owner, self.asking.named(*values), left)
             parent, image = (str(event.run), int(event.step)), int(event.image)
             job = self.jobs.submit_run(owner, request, parent=parent, parent_image=image, model=model)
@@ -307,11 +310,11 @@ class Workbench:
         return self._do(owner, submit)
 
     def on_model(self, following: Following, owner: str, name: str) -> tuple[Any, ...]:
-        """Another model, when its turn comes."""
+        """Queue a switch of the model."""
         return self._do(owner, lambda: following.add(self.jobs.switch_model(owner, name).id))
 
     def _do(self, owner: str, submit: Callable[[], None]) -> tuple[Any, ...]:
-        """Submit; what is wrong with it is said. (notice, queue...)"""
+        """Submit, or show the error. (notice, queue...)"""
         try:
             submit()
         except UserError as error:
@@ -326,7 +329,7 @@ class Workbench:
             return gr.skip()
 
     def on_preset(self, owner: str, name: str | None) -> list[Any]:
-        """A saved form."""
+        """Fill the form from a preset."""
         nothing = [gr.skip()] * len(self.asking.fields)
         if not name:
             return [*nothing, gr.skip()]
@@ -338,7 +341,7 @@ class Workbench:
     # The queue.
 
     async def on_watch(self, following: Following, owner: str) -> AsyncIterator[tuple[Any, ...]]:
-        """(player, notice, newest run, queue..., chips, model) as long as there is a job of one's own."""
+        """(player, notice, newest run, queue..., chips, model) while the owner has jobs."""
         async for sight in self.watcher.watch(following, owner):
             message = gr.skip() if sight.message is None else sight.message
             notice = gr.skip() if sight.error is None else text.error(sight.error)
@@ -348,29 +351,29 @@ class Workbench:
             yield message, notice, sight.run or gr.skip(), *_line_of(sight), *shown
 
     def on_stop(self, owner: str) -> tuple[Any, ...]:
-        """Stop all that is one's own."""
+        """Stop all of the owner's jobs."""
         self.jobs.stop(owner)
         return self.told(owner)
 
     def on_skip(self, owner: str) -> tuple[Any, ...]:
-        """Stop what runs; the next in line follows."""
+        """Stop the owner's running job; the next in the queue starts."""
         self.jobs.skip(owner)
         return self.told(owner)
 
     def on_cancel(self, owner: str, event: gr.EventData) -> tuple[Any, ...]:
-        """Take one job out of the line."""
+        """Cancel one job."""
         with contextlib.suppress(UserError):  # it has ended meanwhile
             self.jobs.cancel(owner, str(event.job))
         return self.told(owner)
 
     def told(self, owner: str) -> tuple[Any, ...]:
-        """The queue as it is now: the list, its length, and whether one may skip and stop."""
+        """The queue now: the list, its length, and whether Skip and Stop are enabled."""
         return _line_of(self.watcher.sight(owner))
 
     # Opening the page.
 
     def on_open(self, owner: str, form: Any, tab: str, following: Following) -> list[Any]:
-        """The page as it was left; the model is loaded now, if it is not yet."""
+        """Restore the page as it was left; start loading the model if it is not loaded."""
         self.engine.start()
         values = form if isinstance(form, dict) else {}
         following.restored = bool(values)
@@ -382,8 +385,8 @@ class Workbench:
         return [following, left, gr.update(choices=presets), *restored.values(), ""]
 
     async def on_loaded(self) -> Any:
-        """When loading has ended: nothing, or the sentence why the model is not there."""
-        while not self.engine.wait(0):  # without a thread that waits, of which there are few for all pages
+        """When loading has ended: nothing, or the error message."""
+        while not self.engine.wait(0):  # no blocked thread: all pages share a few
             await asyncio.sleep(LOOK_SECONDS)
         return gr.skip() if self.engine.ready else text.error(self.engine.error)
 
@@ -392,26 +395,26 @@ class Workbench:
         return self._model_shown() if self.engine.ready else (gr.skip(), gr.skip(), gr.skip())
 
     def _model_shown(self, **more: Any) -> tuple[Any, Any, Any]:
-        """What shows which model is there. (player, chips, model)"""
+        """Show the loaded model. (player, chips, model)"""
         pipeline, name = self.engine.pipeline, self.engine.name
         prompts = list(pipeline.examples)
         player = gr.HTML(examples=cards(prompts, EXAMPLE_PICTURES, pipeline.name), **more)
         return player, prompts, gr.update(choices=model_names(name), value=name)
 
     def on_defaults(self, following: Following, *values: Any) -> Any:
-        """The model's defaults, in a form that nobody has touched."""
+        """The model's defaults, unless the form was restored."""
         return [gr.skip()] * len(values) if following.restored else self.form.on_defaults(*values)
 
     def on_link(self, owner: str, last_run: str, following: Following, request: gr.Request) -> list[Any]:
-        """The run, step and picture that the address names, `?run=ID&step=K&image=N`; else the newest run."""
+        """The run, step and image of the URL, `?run=ID&step=K&image=N`; else the newest run."""
         if run := request.query_params.get("run"):
             step, image = (_number(request.query_params.get(name, "")) for name in ("step", "image"))
             following.restored = True  # the form is the run's now
             return self._opened(owner, run, step, max((image or 1) - 1, 0))
         nothing = [gr.skip()] * len(self.run_outputs())
         if (live := self.jobs.live(owner)) is not None:
-            following.add(live.id)  # shown by who watches, also if it has ended by then
-        # A run may have ended while the page was being reloaded, and the browser does not know of it.
+            following.add(live.id)  # the watcher shows it, even if it has ended by then
+        # A run may have ended while the page was reloading, unknown to the browser.
         elif newest := self.jobs.newest(owner) or last_run:
             with contextlib.suppress(UserError):  # it was deleted
                 nothing[0] = self.viewer.show(owner, newest)
@@ -422,7 +425,7 @@ class Workbench:
         return self._opened(owner, str(event.run), None)
 
     def on_send(self, owner: str, event: gr.EventData) -> list[Any]:
-        """The picture that the player shows, as the one to start from. (tabs, notice, the picture files)"""
+        """The player's image as the init image. (tabs, notice, image files)"""
         tab = "inpaint" if event.to == "inpaint" else "img2img"
         try:
             kept = self.jobs.runs.open(owner, str(event.run))
@@ -460,5 +463,5 @@ def _prompt_of(event: gr.EventData) -> str:
 
 
 def _number(text: str) -> int | None:
-    """A small whole number, as an address has it."""
+    """A small whole number from a URL."""
     return int(text) if text.isdecimal() and text.isascii() and len(text) < 6 else None

@@ -1,7 +1,7 @@
-"""The compare tab: a grid over any settings, or samplers at equal evaluations, costed before it starts.
+"""The compare tab: a grid over any settings, or samplers at equal evaluations; the cost is shown first.
 
-Everything that is not compared comes from the workbench's form, which the page hands over as `Base`. Each
-cell is a run in the history; a click on it opens it in the workbench.
+All other settings come from the workbench's form, which the page passes as `Base`. Each cell is a run in the
+history; a click on it opens it in the workbench.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ui.service.job_queue import Jobs
 
 GRID, RACE = "Grid of settings", "Equal evaluations"
-EACH_ITS_OWN = "What each prefers"
+EACH_ITS_OWN = "Each sampler's default"
 LIVE_SECONDS = 0.3
 AXES = (("Columns", "steps"), ("Rows", "cfg_scale"), ("Sheets", ""))
 RACERS = ("ddim", "euler", "heun", "dpmpp_2m", "unipc")
@@ -43,7 +43,7 @@ RACERS = ("ddim", "euler", "heun", "dpmpp_2m", "unipc")
 
 @dataclass(frozen=True)
 class Base:
-    """What the form asks for, and the pictures that it starts from."""
+    """The form's request, and its init image and mask."""
 
     request: Request
     inputs: Inputs | None = None
@@ -52,7 +52,7 @@ class Base:
 class CompareTab:
     """The tab: `build` it inside the caller's layout, then `connect` it.
 
-    models: the names of all models, asked when they are needed.
+    models: gives the names of all models, called on demand.
     """
 
     def __init__(self, jobs: Jobs, registry: Registry, models: Callable[[], Sequence[str]]) -> None:
@@ -63,7 +63,7 @@ class CompareTab:
     # The controls.
 
     def build(self) -> None:
-        """The controls, and the place for the grid."""
+        """The controls and the grid."""
         with gr.Row(elem_id="compare", equal_height=False):
             with gr.Column(scale=4, min_width=320, elem_id="compare-asked"):
                 self.base_words = gr.HTML(apply_default_css=False, elem_id="compare-base")
@@ -92,7 +92,7 @@ class CompareTab:
     def _axis(self, number: int, name: str, first: str) -> tuple[gr.Dropdown, gr.Textbox, gr.Button]:
         with gr.Row(elem_classes="lc-axis"):
             setting = gr.Dropdown(
-                [("nothing", ""), *axes.choices(self.registry)],
+                [("none", ""), *axes.choices(self.registry)],
                 value=first,
                 label=name,
                 filterable=True,
@@ -102,8 +102,8 @@ class CompareTab:
             )
             values = gr.Textbox(
                 label="Values",
-                info="Numbers: 10, 20 or 1-4 or 10-30 (+5) or 0-1 [5]. Names and words: with commas between, "
-                "in double quotes where they hold one",
+                info="Numbers: 10, 20 or 1-4 or 10-30 (+5) or 0-1 [5]. Names and texts: separated by commas; "
+                "put a text that holds a comma in double quotes",
                 placeholder=axes.example(first, self.registry),
                 max_lines=3,
                 lines=1,
@@ -129,8 +129,8 @@ class CompareTab:
             20,
             step=1,
             precision=0,
-            label="Model evaluations each",
-            info="What a picture costs: a second-order sampler gets half the steps of a first-order one",
+            label="Model evaluations per sampler",
+            info="Equal cost: a second-order sampler gets half the steps of a first-order one",
             buttons=[],
             elem_id="race-evals",
         )
@@ -150,7 +150,7 @@ class CompareTab:
         )
 
     def controls(self) -> list[Component]:
-        """What is asked for, in the order that `plan` takes it."""
+        """The controls, in the order that `plan` takes their values."""
         pairs = [control for setting, values, _ in self.axes for control in (setting, values)]
         return [self.mode, *pairs, self.evals, self.samplers, self.schedule]
 
@@ -169,19 +169,19 @@ class CompareTab:
     ) -> None:
         """Wire the tab.
 
-        owner: holds whose page it is. base(owner, *values of base_inputs): what the form asks for; raises
-        UserError. shown: the event of the tab being chosen, `gr.Tab.select`. open_run(owner, run id): updates
-        for `open_outputs`, the workbench with that run; raises UserError.
+        owner: holds the owner token. base(owner, *values of base_inputs): the form's request and images;
+        raises UserError. shown: the event of the tab being opened, `gr.Tab.select`. open_run(owner, run id):
+        updates for `open_outputs` that open the run in the workbench; raises UserError.
         """
         self._base = base
         asked = [owner, *self.controls(), *base_inputs]
         told = [self.base_words, self.cost]
-        # One event for all: of two on their way, the answer to the older one could come last.
+        # One event for all: of two in flight, the reply to the older could arrive last.
         changes = [control.change for control in self.controls()]  # pyrefly: ignore[missing-attribute]
         gr.on([*changes, shown], self.on_plan, asked, told, **LATEST)
         self.mode.change(_parts, self.mode, [self.axes_part, self.race_part], **QUICK)
         for setting, values, fill in self.axes:
-            setting.input(None, None, values, js="() => ''", **QUICK)  # at once: typing may follow
+            setting.input(None, None, values, js="() => ''", **QUICK)  # at once: the user may start to type
             setting.input(self.on_setting, setting, [values, fill], **QUICK)
             fill.click(self.on_fill, setting, values, **QUICK)
         self.grid.example(_example, None, self.controls()[:7], **QUICK)
@@ -201,7 +201,7 @@ class CompareTab:
     # Planning.
 
     def plan(self, owner: str, *values: Any) -> tuple[Base, GridPlan]:
-        """What would run. Raises Mistakes, a sentence for each thing that is wrong."""
+        """The planned runs. Raises Mistakes, a sentence for each error."""
         count = len(self.controls())
         mode, *rest = values[:count]
         base = self._asked_base(owner, values[count:])
@@ -231,7 +231,7 @@ class CompareTab:
     def _race(self, base: Base, values: Sequence[Any], around: Surroundings) -> GridPlan:
         evals, samplers, schedule = values
         if not isinstance(evals, int | float):
-            raise Mistakes(["evaluations: enter a number"])
+            raise Mistakes(["model evaluations per sampler: enter a number"])
 
         def fit(info: SamplerInfo, chosen: str, strength: float) -> tuple[int, int]:
             return self._fit(around.loaded, int(evals), info.name, chosen, strength)
@@ -241,7 +241,7 @@ class CompareTab:
     def _fitted(
         self, model: str, evals: int, sampler: str, schedule: str, strength: float
     ) -> tuple[int, int]:
-        """Remembered by all of these: the model is the loaded one, and stands for its noise levels."""
+        """Cached by all arguments; `model` is the loaded one and stands for its noise schedule."""
         from core.compare.race import fit
 
         levels = self.jobs.engine.pipeline.noise_schedule
@@ -249,7 +249,7 @@ class CompareTab:
         return fit(evals, info, self.registry.schedule(schedule), levels, strength)
 
     def _check(self, plan: GridPlan) -> None:
-        """Raises Mistakes for cells that this page does not take."""
+        """Raises Mistakes for cells beyond this page's limits."""
         mistakes = []
         for cell in plan.cells:
             try:
@@ -262,10 +262,10 @@ class CompareTab:
     # Handlers.
 
     def on_plan(self, owner: str, *values: Any) -> tuple[str, str]:
-        """What the form gives, and what it all comes to or what is wrong."""
+        """The form's settings, and the cost or the errors."""
         mode, typed = values[0], values[2 : 2 * len(self.axes) + 1 : 2]
         if mode == GRID and not any(typed):
-            return self._from(owner, values), text.plain("Type values, and what they come to is said here.")
+            return self._from(owner, values), text.plain("Type values to see the cost here.")
         try:
             base, plan = self.plan(owner, *values)
         except Mistakes as error:
@@ -283,7 +283,7 @@ class CompareTab:
         return base_html(base.request, base.inputs, self.registry)
 
     def on_setting(self, setting: str) -> tuple[Any, Any]:
-        """Another setting on an axis: what may be typed, and whether there is a list of all."""
+        """Another setting on an axis: its example values, and whether it has the All button."""
         example = axes.example(setting, self.registry)
         listed = bool(axes.every(setting, self.registry, self.models()))
         return gr.Textbox(placeholder=example), gr.Button(visible=listed)
@@ -293,7 +293,7 @@ class CompareTab:
         return axes.every(setting, self.registry, self.models()) or gr.skip()
 
     async def on_compare(self, owner: str, *values: Any) -> AsyncIterator[tuple[Any, ...]]:
-        """Begin, and follow it to its end; where nothing begins, what is wrong stays said."""
+        """Start, and follow the comparison to its end; if it cannot start, the error stays."""
         begun = await asyncio.to_thread(self.on_start, owner, *values)
         yield begun
         if begun[0] != gr.skip():
@@ -301,7 +301,7 @@ class CompareTab:
                 yield *told, gr.skip()
 
     def on_start(self, owner: str, *values: Any) -> tuple[Any, ...]:
-        """Begin. (grid, notice, start, stop, save, file)"""
+        """Start. (grid, notice, start, stop, save, file)"""
         try:
             base, plan = self.plan(owner, *values)
             run = self.grids.start(owner, plan, base.inputs)
@@ -311,15 +311,15 @@ class CompareTab:
         return *self._shown(run), gr.DownloadButton(visible=False)
 
     def on_load(self, owner: str) -> tuple[Any, ...]:
-        """A page that was loaded anew finds its comparison again."""
+        """A reloaded page shows its latest comparison again."""
         run = self.grids.latest(owner)
-        words = text.plain("What is not compared comes from the form in txt2img, img2img or inpaint.")
+        words = text.plain("All other settings come from the form in txt2img, img2img or inpaint.")
         if run is None:
             return *[gr.skip()] * 5, words
         return *self._shown(run), words
 
     async def on_watch(self, owner: str) -> AsyncIterator[tuple[Any, ...]]:
-        """The cells as they end, until the last. (grid, notice, start, stop, save)"""
+        """The cells as they finish. (grid, notice, start, stop, save)"""
         run = self.grids.latest(owner)
         if run is None or run.ended.is_set():
             yield (gr.skip(),) * 5 if run is None else self._shown(run)
@@ -337,14 +337,14 @@ class CompareTab:
         yield await asyncio.to_thread(self._shown, run)
 
     def on_stop(self, owner: str) -> None:
-        """Stop it; the watcher sees its end."""
+        """Stop the comparison; the watcher shows its end."""
         self.grids.stop(owner)
 
     def on_save(self, owner: str) -> tuple[Any, str]:
-        """The sheet as a file to download."""
+        """The contact sheet as a file to download."""
         run = self.grids.latest(owner)
         if run is None:
-            return gr.skip(), text.error("there is no comparison to save; make one first")
+            return gr.skip(), text.error("there is no comparison to save yet: press Compare first")
         name = f"comparison-{run.id[:6].lower()}.png"
         try:
             data, words = self.grids.sheet(run)
@@ -374,7 +374,7 @@ class CompareTab:
 
 
 def _opener(open_run: Callable[[str, str], Sequence[Any]], width: int) -> Callable[..., list[Any]]:
-    """The handler of a click on a picture: the workbench's updates, and the tab's own line."""
+    """The handler of a click on an image: the workbench's updates, and the tab's notice."""
 
     def opened(owner: str, event: gr.EventData) -> list[Any]:
         try:

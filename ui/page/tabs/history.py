@@ -1,8 +1,8 @@
-"""The history tab: every run that was kept, found by words and filters, opened, starred, exported, deleted.
+"""The history tab: search, filter, open, star, export and delete saved runs.
 
-Pictures go to the browser inside the messages, for the owner of the run alone: no file of the outputs has an
-address that somebody else could ask for. Only a zip is too large for that; it is written to Gradio's cache,
-under a name that cannot be guessed.
+Images are sent to the browser inside messages, only to the run's owner: no output file has a URL that
+someone else could request. Only a zip is too large for that; it is written to Gradio's cache, under a name
+that cannot be guessed.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
 PAGE = 48
 ZIP_SECONDS = 3600.0  # how long an export can be downloaded
 MOST_IDS = 100_000
-EMPTY = "Generate a picture, and it is here: with its settings, to be opened again, and with its steps."
-# The newest question matters, not the one that is being answered.
+EMPTY = "Images that you generate appear here, with their settings and steps."
+# Only the newest request matters, not the one being answered.
 _EACH: dict[str, Any] = {**QUICK, "trigger_mode": "multiple"}
 _REFRESH = "() => { document.querySelector('#history .lch')?.dispatchEvent(new Event('refresh')); }"
 _SAVE = "() => { document.querySelector('#history-zip')?.click(); }"
 
 
 class HistoryPanel:
-    """Made by `build` in the caller's layout, wired by `connect`.
+    """`build` it in the caller's layout, then `connect` it.
 
-    history: gives the history; asked again each time, so that it may be opened late.
-    sees: whose runs a browser with this token may see: an owner's, or None for everybody's. An empty owner,
-        which a browser has before it was given a token, sees nothing.
-    forget: told of runs that were deleted.
+    history: gives the history; called each time, so that it can be opened late.
+    sees: maps a browser's token to the owner whose runs it may see, or None for everyone's. An empty owner (a
+        browser without a token yet) sees nothing.
+    forget: called with runs that were deleted.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class HistoryPanel:
         self._history, self._sees, self._forget = history, sees, forget
 
     def build(self) -> None:
-        """Make the components."""
+        """Build the components."""
         self.grid = messages.grid()
         self.zip = gr.DownloadButton("Zip", visible="hidden", elem_id="history-zip")
 
@@ -70,8 +70,8 @@ class HistoryPanel:
     ) -> None:
         """Wire the events. `owner` holds the browser's token.
 
-        `opened(token, run id)` gives the updates for `outputs` that open a run, or raises UserError. Coming
-        to `tab` looks for new runs.
+        `opened(token, run id)` gives the updates for `outputs` that open a run, or raises UserError. Opening
+        `tab` refreshes the list.
         """
         self._opened, self._outputs = opened, list(outputs)
         self.grid.ask(self.on_ask, owner, self.grid, **_EACH)
@@ -85,10 +85,10 @@ class HistoryPanel:
         if tab is not None:
             tab.select(None, None, None, js=_REFRESH, show_progress="hidden", api_visibility="private")
 
-    # What the grid asks for.
+    # Requests from the grid.
 
     def on_ask(self, token: str, event: gr.EventData) -> Any:
-        """A page of the runs that fit."""
+        """A page of the matching runs."""
         page: dict[str, Any] = {"seq": _said(event, "seq"), "offset": _whole(_said(event, "offset"))}
         try:
             page.update(self._page(token, event, page["offset"]))
@@ -97,7 +97,7 @@ class HistoryPanel:
         return gr.HTML(page=page)
 
     def on_choose(self, token: str, event: gr.EventData) -> Any:
-        """One run whole."""
+        """One run in detail."""
         try:
             run = self._whole(token, str(_said(event, "run")), _whole(_said(event, "image")))
         except UserError as error:
@@ -105,7 +105,7 @@ class HistoryPanel:
         return gr.HTML(run={**run, "seq": _said(event, "seq")})
 
     def on_star(self, token: str, event: gr.EventData) -> Any:
-        """Stars for runs, or none any more."""
+        """Star or unstar runs."""
         on, runs = bool(_said(event, "on")), _ids(event)
 
         def work(history: History, owner: str | None) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class HistoryPanel:
         return gr.HTML(done=self._do(token, work))
 
     def on_remove(self, token: str, event: gr.EventData) -> Any:
-        """Delete runs; the page has asked whether that is meant."""
+        """Delete runs; the page has asked for confirmation."""
         runs = _ids(event)
 
         def work(history: History, owner: str | None) -> dict[str, Any]:
@@ -152,13 +152,13 @@ class HistoryPanel:
             done = {"error": _sentence(error), "nonce": secrets.token_hex(4)}
             return [gr.HTML(done=done), *[gr.skip() for _ in self._outputs]]
 
-    # What is behind it.
+    # Helpers.
 
     def _owner(self, token: object) -> str | None:
-        """Whose runs are seen. Raises UserError for a browser that is nobody yet."""
+        """The owner whose runs are visible. Raises UserError for a browser without a token yet."""
         owner = self._sees(token if isinstance(token, str) else "")
         if owner == "":
-            raise UserError("this page does not know yet whose runs it may show; reload it")
+            raise UserError("the page has no owner token yet: reload the page")
         return owner
 
     def _page(self, token: str, event: gr.EventData, offset: int) -> dict[str, Any]:
@@ -197,18 +197,18 @@ class HistoryPanel:
         return [messages.relative(member, covers.get(member.id, b"")) for member in family]
 
     def _do(self, token: str, work: Callable[[History, str | None], dict[str, Any]]) -> dict[str, Any]:
-        """The answer of a change, or the sentence why there was none; never the same as the one before."""
+        """The reply to a change, or its error; never equal to the previous reply."""
         try:
             done = work(self._history(), self._owner(token))
         except UserError as error:
             done = {"error": _sentence(error)}
         except OSError as error:
-            done = {"error": f"The zip cannot be written: {error.strerror or error}."}
+            done = {"error": f"The zip file cannot be written: {error.strerror or error}."}
         return {**done, "nonce": secrets.token_hex(4)}
 
 
 def _said(event: gr.EventData, name: str) -> Any:
-    """What the browser said; None for what it left out."""
+    """A field of the browser's request; None if missing."""
     return getattr(event, name, None)
 
 
@@ -226,7 +226,7 @@ def _ids(event: gr.EventData) -> list[str]:
 
 
 def _filters(event: gr.EventData) -> dict[str, Any]:
-    """Whatever of the filters is what it should be: the browser could say anything."""
+    """The valid filters; others are ignored, since the browser could send anything."""
     asked: dict[str, Any] = {}
     for name in ("model", "sampler"):
         asked[name] = _text(_said(event, name)) or None
@@ -244,7 +244,7 @@ def _sentence(error: UserError) -> str:
 
 
 def _remove_old(folder: Path) -> None:
-    """Exports that nobody downloads any more."""
+    """Remove exports whose time has passed."""
     with suppress(OSError):
         for path in folder.iterdir():
             if path.stat().st_mtime < time.time() - ZIP_SECONDS:

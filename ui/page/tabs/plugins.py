@@ -1,4 +1,4 @@
-"""The plugins tab: what is installed and from where, what failed and why, and whether a sampler is right."""
+"""The plugins tab: installed plugins and their sources, failures, and a check of any sampler."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def register_samplers(register):
 '''
 _HOW = f"""
 <section class="lc-how" aria-label="How to write a plugin">
-<h3>Write one</h3>
-<p>A sampler is a generator function. Save this as <code>my_euler.py</code> in a folder, say
+<h3>Write a plugin</h3>
+<p>A sampler is a generator function. Save this as <code>my_euler.py</code> in a folder, for example
 <code>my-samplers</code>:</p>
 <pre tabindex="0"><code>{escape(EXAMPLE)}</code></pre>
-<p>Start the page with it, and it is in the list of samplers:</p>
+<p>Start the page with that folder; the sampler is then in the list of samplers:</p>
 <pre tabindex="0"><code>python launcher.py --plugins-dir my-samplers</code></pre>
-<p>Then check it here. Options with types become controls; a package with an entry point is installed with
-pip. The guide is <code>docs/plugins/README.md</code>, complete packages to copy are in <code>examples</code>.
-A plugin is code with all your rights: install what you trust.</p>
+<p>Then check it here. Typed options become controls. A package with an entry point is installed with pip.
+The guide is <code>docs/plugins/README.md</code>; complete packages to copy are in <code>examples</code>.
+A plugin runs with all your permissions: install only what you trust.</p>
 </section>
 """
 _NOT_YET = (
-    "Thirteen rules say whether a sampler keeps the contract and is numerically right, on denoisers that are "
-    "known exactly. No model is needed. Choose a sampler, or click its name in the list."
+    "Thirteen rules test whether a sampler follows the contract and is numerically correct, on denoisers "
+    "that are known exactly. No model is needed. Choose a sampler, or click its name in the list."
 )
 _VERDICTS = {True: ("holds", "lc-good"), False: ("broken", "lc-bad"), None: ("not judged", "lc-none")}
 _PICK = """
@@ -63,8 +63,8 @@ element.addEventListener("click", (event) => {
 class PluginsTab:
     """The tab: `build` it inside the caller's layout, then `connect` it.
 
-    directory, enabled: what `core.plugins.current.configure` was told, so that a check loads the same
-    plugins. tracebacks: whether they are shown; they hold paths, which guests of a shared page need not see.
+    directory, enabled: the arguments of `core.plugins.current.configure`, so that a check loads the same
+    plugins. tracebacks: whether to show them; they hold paths, which guests of a shared page must not see.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class PluginsTab:
                 self._build_check()
 
     def _build_check(self) -> None:
-        first = next(iter(_strangers(self.registry)), None) or next(iter(self.registry.samplers), None)
+        first = next(iter(_external(self.registry)), None) or next(iter(self.registry.samplers), None)
         with gr.Row():
             self.sampler = gr.Dropdown(
                 sampler_choices(self.registry),
@@ -106,7 +106,7 @@ class PluginsTab:
             self.options = gr.Textbox(
                 label="With options",
                 placeholder="eta=0.5, s_noise=1",
-                info="Left out: as registered. Declared orders hold for the defaults",
+                info="Options left out have their defaults; declared orders are for the defaults",
                 max_lines=1,
                 elem_id="check-options",
                 scale=2,
@@ -121,7 +121,7 @@ class PluginsTab:
         )
 
     def connect(self) -> None:
-        """Wire the controls. A check waits for other checks, never for a run."""
+        """Wire the controls. Checks run one at a time, but never wait for a run."""
         outputs = [self.findings, self.run, self.stop]
         slow: dict[str, Any] = {**QUICK, "concurrency_limit": 1, "concurrency_id": "check"}
         inputs = [self.sampler, self.options]
@@ -132,7 +132,7 @@ class PluginsTab:
         self.stop.click(_stopped, None, outputs, cancels=[running, picked], **QUICK)
 
     def on_check(self, sampler: str | None, options: str | None) -> Iterator[tuple[str, Any, Any]]:
-        """The findings' place, and the two buttons: while it runs, and at its end."""
+        """(findings, run, stop), while the check runs and at its end."""
         idle = gr.Button(interactive=True), gr.Button(interactive=False)
         try:
             given = self._checked(sampler, options or "")
@@ -148,10 +148,10 @@ class PluginsTab:
         except UserError as error:
             yield text.error(str(error)), *idle
         finally:
-            check.stop()  # the page may be gone, or have stopped it
+            check.stop()  # the page may have been closed, or Stop pressed
 
     def _checked(self, sampler: str | None, options: str) -> dict[str, str]:
-        """The options as typed, good ones alone. Raises UserError."""
+        """The options as typed. Raises UserError for bad ones."""
         if not sampler:
             raise UserError("choose a sampler to check")
         given = parse_options(word for word in map(str.strip, options.split(",")) if word)
@@ -160,13 +160,13 @@ class PluginsTab:
 
 
 def listing_html(registry: Registry, tracebacks: bool = True) -> str:
-    """Every plugin: failed ones first, then those from outside, the built-in ones folded."""
+    """Every plugin: failed ones first, then external ones, the built-in ones folded."""
     failed = [_plugin(status, tracebacks) for status in registry.failed]
     others = [_plugin(status, tracebacks) for status in registry.plugins if _is_outside(status)]
     builtin = [status for status in registry.plugins if status.builtin and not status.error]
     shown = "".join(failed + others)
     if not shown:
-        shown = '<p class="lc-teach">No plugins from outside are installed. What you write shows up here.</p>'
+        shown = '<p class="lc-teach">No external plugins are installed. Your own plugins appear here.</p>'
     title = '<h3 class="lc-title">Installed</h3>'
     return f'{title}<div class="lc-plugins">{shown}</div>{_builtin(builtin, registry)}'
 
@@ -175,7 +175,7 @@ def _builtin(statuses: Sequence[PluginStatus], registry: Registry) -> str:
     samplers, schedules = (
         [name for status in statuses for name in getattr(status, kind)] for kind in ("samplers", "schedules")
     )
-    said = f"Built in: {len(samplers)} samplers and {len(schedules)} schedules, by the same door"
+    said = f"Built in: {len(samplers)} samplers and {len(schedules)} schedules, through the same hooks"
     rows = "".join(
         f'<tr><th scope="row">{escape(status.name)}<span>{escape(status.module)}</span></th>'
         f"<td>{_gave(status)}</td></tr>"
@@ -200,7 +200,7 @@ def _plugin(status: PluginStatus, tracebacks: bool) -> str:
             )
     state, look = "loaded", "lc-good"
     if status.error:
-        state, look = "loaded in part" if _things(status) else "failed", "lc-bad"
+        state, look = "partly loaded" if _things(status) else "failed", "lc-bad"
     where = " ".join(filter(None, (status.distribution, status.version)))
     module = f" · <code>{escape(status.module)}</code>" if status.module and tracebacks else ""
     return (
@@ -223,15 +223,15 @@ def _gave(status: PluginStatus) -> str:
 
 
 def running_html(check: Check) -> str:
-    """While it runs."""
+    """The progress of a check."""
     return (
-        f'<p class="lc-teach" role="status">Checking {escape(check.sampler)} in a process of its own: '
-        f"{check.seconds:.0f} s of about ten.</p>"
+        f'<p class="lc-teach" role="status">Checking {escape(check.sampler)} in its own process: '
+        f"{check.seconds:.0f} s of about 10 s.</p>"
     )
 
 
 def report_html(report: Mapping[str, Any]) -> str:
-    """A report as `Report.to_dict` gives it, a row a rule."""
+    """A report as `Report.to_dict` gives it, one row for each rule."""
     findings = report["findings"]
     held = sum(finding["passed"] is True for finding in findings)
     broken = [finding["number"] for finding in findings if finding["passed"] is False]
@@ -268,7 +268,7 @@ def _is_outside(status: PluginStatus) -> bool:
     return not status.builtin and not status.error
 
 
-def _strangers(registry: Registry) -> list[str]:
+def _external(registry: Registry) -> list[str]:
     return [name for status in registry.plugins if not status.builtin for name in status.samplers]
 
 

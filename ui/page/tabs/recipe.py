@@ -1,4 +1,4 @@
-"""The recipe tab: drop anybody's picture or paste its text; see what of it can be had here, and open it."""
+"""The recipe tab: drop an image or paste text, see which of its settings are supported, and open it."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ if TYPE_CHECKING:
     from core.sampling.registry import Registry
 
 Where = Literal["txt2img", "img2img", "inpaint"]
-_HEADS = "".join(f'<th scope="col">{head}</th>' for head in ("Key", "Value", "Fate", "Became, and why"))
+_HEADS = "".join(f'<th scope="col">{head}</th>' for head in ("Key", "Value", "Status", "Result and reason"))
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif")
-_TEACH = """<section class="lc-recipe-teach"><h3>What made this picture?</h3>
-<p>Most programs write it into the file: the prompt, the sampler, the seed. Drop a picture of
-LatentCanvas, A1111 or Forge, ComfyUI, InvokeAI or Fooocus, or paste the text that came with one. A list says
-which of its keys can be <b>kept</b> here, which are <b>mapped</b> to something alike, and which are
-<b>ignored</b>, each with the reason.</p>
-<p>Screenshots, and pictures sent through most messengers, have lost it.</p></section>"""
+_TEACH = """<section class="lc-recipe-teach"><h3>How was this image made?</h3>
+<p>Most programs write the prompt, sampler, seed and other settings into the file. Drop an image from
+LatentCanvas, A1111 or Forge, ComfyUI, InvokeAI or Fooocus, or paste the text that came with one. A table
+shows which keys are <b>kept</b>, which are <b>mapped</b> to something similar and which are <b>ignored</b>,
+each with the reason.</p>
+<p>Screenshots, and images sent through most messengers, no longer contain this data.</p></section>"""
+_NEEDED = {"picture": "init image"}
 _PLACEHOLDER = "a red house\nNegative prompt: blurry\nSteps: 20, Sampler: DPM++ 2M Karras, ..."
 _OF_PICTURES = {
     *("strength", "resize", "outpaint", "mask_blur", "masked_content", "only_masked"),
     *("keep_unmasked", "invert_mask", "image_sha256", "mask_sha256"),
-    "branch",  # its first steps came from those pictures
+    "branch",  # its first steps used those images
 }
 
 
 @dataclass(frozen=True)
 class Opening:
-    """What a button asks the workbench for: a request in one of its tabs.
+    """A button's request to the workbench: a request to open in one of its tabs.
 
-    `model` is an installed model that is called as the one it was made with; `picture` the file to start
-    from, where that was asked for.
+    `model`: an installed model of the name that the recipe gives. `picture`: the init image, if asked for.
     """
 
     request: Request
@@ -60,7 +60,7 @@ class Opening:
 
 @dataclass(frozen=True)
 class ShownRecipe:
-    """What the tab shows: what was found, and the picture that it was found in."""
+    """The recipe that the tab shows, and the image that it was found in."""
 
     found: OpenedRecipe
     picture: Path | None = None
@@ -69,7 +69,7 @@ class ShownRecipe:
 class RecipeTab:
     """The tab: `build` it inside the caller's layout, then `connect` it.
 
-    loaded: gives (name, SHA-256) of the model that is loaded, or None while there is none.
+    loaded: gives (name, SHA-256) of the loaded model, or None.
     """
 
     def __init__(
@@ -83,10 +83,10 @@ class RecipeTab:
         with gr.Row(elem_id="recipe", equal_height=False):
             with gr.Column(scale=4, min_width=320, elem_id="recipe-source"):
                 self.file = gr.File(
-                    label="A picture, or a file of text or JSON", height=120, elem_id="recipe-file"
+                    label="An image, or a text or JSON file", height=120, elem_id="recipe-file"
                 )
                 self.text = gr.Textbox(
-                    label="Or paste a text",
+                    label="Or paste text",
                     placeholder=_PLACEHOLDER,
                     lines=6,
                     max_lines=12,
@@ -97,7 +97,7 @@ class RecipeTab:
                     image_mode=None,
                     interactive=False,
                     visible=False,
-                    label="The picture",
+                    label="The image",
                     show_label=False,
                     buttons=["fullscreen"],
                     elem_id="recipe-picture",
@@ -106,7 +106,7 @@ class RecipeTab:
                 self.summary = gr.HTML(_TEACH, apply_default_css=False, elem_id="recipe-summary")
                 with gr.Row(visible=False, elem_id="recipe-actions") as self.actions:
                     self.open = gr.Button("Open in txt2img", variant="primary", elem_id="recipe-open")
-                    self.start = gr.Button("Start from this picture", elem_id="recipe-start", visible=False)
+                    self.start = gr.Button("Use as init image", elem_id="recipe-start", visible=False)
                 self.notice = gr.HTML("", elem_id="recipe-notice")
                 self.report = gr.HTML("", apply_default_css=False, elem_id="recipe-report")
 
@@ -124,19 +124,19 @@ class RecipeTab:
             button.click(_opener(opened, asked, len(outputs)), self.shown, [*outputs, self.notice], **QUICK)
 
     def on_file(self, path: str | None) -> list[Any]:
-        """What is in the file that was dropped."""
+        """Show the recipe of the dropped file."""
         if path is None:
             return self.on_nothing()
         file = Path(path)
         picture = file if file.suffix.lower() in PICTURES else None
         try:
             found = read_any(file, self.registry)
-        except UserError as error:  # known by its name: where it lies for now says nothing
+        except UserError as error:  # the name alone: the path of the upload means nothing to the user
             return self._wrong(str(error).replace(str(file), file.name), picture)
         return self._found(ShownRecipe(found, picture))
 
     def on_text(self, pasted: str) -> list[Any]:
-        """What the pasted text says."""
+        """Show the recipe of the pasted text."""
         if not pasted.strip():
             return self.on_nothing()
         try:
@@ -145,7 +145,7 @@ class RecipeTab:
             return self._wrong(str(error), None)
 
     def on_nothing(self) -> list[Any]:
-        """The tab as it opens."""
+        """The empty tab."""
         return [None, _picture(None), _TEACH, gr.Row(visible=False), gr.skip(), gr.skip(), "", ""]
 
     def recipe_opening(self, shown: ShownRecipe) -> Opening:
@@ -154,7 +154,7 @@ class RecipeTab:
         return Opening(request, where_of(shown.found), installed_model(shown.found.model))
 
     def picture_opening(self, shown: ShownRecipe) -> Opening:
-        """The recipe's words and numbers with the picture itself as the one to start from."""
+        """The recipe's prompt and settings, with the image itself as the init image."""
         plain = without_pictures(shown.found.request)
         request = dataclasses.replace(plain, strength=_strength(plain), width=None, height=None)
         return Opening(request, "img2img", installed_model(shown.found.model), shown.picture)
@@ -185,44 +185,44 @@ def where_of(found: OpenedRecipe) -> Where:
 
 
 def without_pictures(request: Request) -> Request:
-    """The request without all that is about pictures to start from."""
+    """The request without its init image and mask settings."""
     plain: dict[str, Any] = {name: OPTIONAL[name] for name in _OF_PICTURES}
     return dataclasses.replace(request, **plain)
 
 
 def summary_html(found: OpenedRecipe, loaded: tuple[str, str] | None) -> str:
-    """Who wrote it, the model that it was made with and whether that is here, and what has to be given."""
+    """The program, the model and whether it is installed, and the images that the run needs."""
     needs = ""
     if found.needs:
-        given = " and ".join(f"the {name}" for name in found.needs)
-        needs = f'<p class="lc-recipe-needs">Give {given} that it started from, to run it.</p>'
+        given = " and ".join(_NEEDED.get(name, name) for name in found.needs)
+        needs = f'<p class="lc-recipe-needs">To run it, add its {given}.</p>'
     return (
-        f'<section class="lc-recipe-source" aria-label="What was found">'
+        f'<section class="lc-recipe-source" aria-label="The recipe that was found">'
         f"<h3>{escape(PROGRAMS[found.source])}</h3><p>{model_sentence(found, loaded)}</p>{needs}</section>"
     )
 
 
 def model_sentence(found: OpenedRecipe, loaded: tuple[str, str] | None) -> str:
-    """Which model it was made with, and whether that is loaded, here, or neither; as HTML."""
+    """The model, and whether it is loaded, installed or neither; as HTML."""
     if found.model is None and found.model_hash is None:
-        return "It does not say which model it was made with."
+        return "It does not name the model that it was made with."
     made = f"Made with <b>{escape(found.model or found.model_hash or '')}</b>"
     name, sha256 = loaded or ("", "")
     same_weights = bool(found.model_hash) and sha256.startswith(found.model_hash or "")
     if same_weights:
-        return f"{made}, the model that is loaded."
+        return f"{made}, which is the loaded model."
     here = installed_model(found.model)
     if here is not None and here == name:
         if found.model_hash is None:
             return f"{made}: a model of that name is loaded."
-        return f"{made}: the loaded model of that name has other weights, so the picture will differ."
+        return f"{made}: the loaded model of that name has other weights, so the image will differ."
     if here is not None:
-        return f"{made}, a model of that name is here: choose it at the top of the page."
-    return f"{made}, which is not here: another model draws another picture."
+        return f"{made}: a model of that name is installed; choose it at the top of the page."
+    return f"{made}, which is not installed: another model makes another image."
 
 
 def report_html(report: Sequence[ReportLine]) -> str:
-    """Every key: its value, its fate, what it became and why."""
+    """Every key: its value, its status, its new value and the reason."""
     count = Counter(line.fate for line in report)
     said = ", ".join(f"{count[fate]} {fate}" for fate in ("kept", "mapped", "ignored") if count[fate])
     rows = "".join(_row(line) for line in report)
@@ -246,12 +246,12 @@ def _row(line: ReportLine) -> str:
 def _opener(
     opened: Callable[[Opening], Sequence[Any]], asked: Callable[[ShownRecipe], Opening], width: int
 ) -> Callable[[ShownRecipe | None], list[Any]]:
-    """The handler of a button: the workbench's updates, and the tab's own line."""
+    """The handler of a button: the workbench's updates, and the tab's notice."""
 
     def click(shown: ShownRecipe | None) -> list[Any]:
         try:
             if shown is None:
-                raise UserError("there is no recipe to open: drop a picture or paste a text first")
+                raise UserError("there is no recipe to open: drop an image or paste text first")
             return [*opened(asked(shown)), ""]
         except UserError as error:
             return [*[gr.skip()] * width, text.error(str(error))]
@@ -260,10 +260,10 @@ def _opener(
 
 
 def _picture(path: Path | None) -> Any:
-    """The file itself, which the browser gets byte for byte."""
+    """The file itself, sent to the browser unchanged."""
     return gr.Image(value=None if path is None else str(path), visible=path is not None)
 
 
 def _strength(request: Request) -> float:
-    """As much of the steps as is usual; all of them where they are so few that none would run."""
+    """The default denoising strength, or 1 if too few steps would leave none to run."""
     return STRENGTH if request.steps is None or int(request.steps * STRENGTH) else 1.0

@@ -1,7 +1,7 @@
-"""The page's settings, shown and edited: what takes effect at once, and what the next start begins with.
+"""The page's settings: those that take effect at once, and those that apply from the next start.
 
-On a shared page they are for whoever sits at the machine; its guests can read them. What says where things
-are on this machine is not shown to guests at all.
+On a shared page only the person at the machine may change them; guests can read them. Paths and other details
+of the machine are hidden from guests.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 HIDDEN_FROM_GUESTS = ("auth_file", "outputs", "model", "device", "dtype", "memory", "port")
 NOT_SHOWN = "(not shown to guests)"
 _HEADS = {
-    ("page", True): "At once",
+    ("page", True): "Take effect at once",
     ("guests", True): "For guests of a shared page",
-    ("page", False): "With the next start",
+    ("page", False): "Take effect at the next start",
 }
 
 
@@ -39,7 +39,7 @@ class SettingsPanel:
         self.fields: dict[tuple[str, str], Component] = {}
 
     def build(self) -> None:
-        """The controls, in the order in which they take effect."""
+        """The controls, in the order of the headings."""
         with gr.Column(elem_id="settings"):
             self.about = gr.HTML("", elem_id="settings-about")
             for (section, live), head in _HEADS.items():
@@ -50,7 +50,7 @@ class SettingsPanel:
             self.notice = gr.HTML("", elem_id="settings-notice")
 
     def _build_section(self, section: str, live: bool) -> None:
-        """Also what of the guests' limits needs a new start stands with the next start."""
+        """Guest limits that need a restart are listed under the next start."""
         shown = [(section, name) for name in _names(section) if is_live(section, name) == live]
         if not live:
             shown += [("guests", name) for name in _names("guests") if not is_live("guests", name)]
@@ -58,13 +58,13 @@ class SettingsPanel:
             self.fields[key] = _control(*key)
 
     def connect(self, page: gr.Blocks) -> None:
-        """Fill the controls when the page is opened, and save what is in them."""
+        """Fill the controls when the page opens, and save them on request."""
         controls = list(self.fields.values())
         page.load(self.on_load, None, [self.about, self.save, *controls], **QUICK)
         self.save.click(self.on_save, controls, [self.notice, *controls], **QUICK)
 
     def on_load(self, request: gr.Request) -> list[Any]:
-        """What the file says now, for whoever looks."""
+        """The file's values now, as this visitor may see them."""
         guest = is_guest(self.store, request)
         try:
             values = self._values(guest)
@@ -73,7 +73,7 @@ class SettingsPanel:
         return [_about(self.store, guest), gr.Button(interactive=not guest), *values]
 
     def on_save(self, request: gr.Request, *values: Any) -> list[Any]:
-        """Write what is in the controls; what is wrong with it is said, and then nothing is written."""
+        """Save the controls' values; on an error, show it and write nothing."""
         unchanged = [gr.skip() for _ in self.fields]
         if is_guest(self.store, request):
             sentence = "only the person at the machine that serves this page may change its settings"
@@ -84,12 +84,12 @@ class SettingsPanel:
             return [text.error(str(error)), *unchanged]
         said = "Saved."
         if later:
-            said += f" With the next start: {', '.join(name.replace('_', ' ') for name in later)}."
+            said += f" From the next start: {', '.join(name.replace('_', ' ') for name in later)}."
         return [text.plain(said), *self._values(guest=False)]
 
     def _change(self, values: tuple[Any, ...]) -> list[str]:
-        """All of them at once, so that one bad value changes nothing; only those that were changed here, so
-        that what the command line said stays out of the file.
+        """All at once, so that one bad value changes nothing; only values changed here, so that command-line
+        options stay out of the file.
         """
         given: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
         for key, old, value in zip(self.fields, self._shown(), values, strict=True):
@@ -100,7 +100,7 @@ class SettingsPanel:
         return self.store.change(given)
 
     def _shown(self) -> list[Any]:
-        """What is in force where it can be changed, else what the file says. Raises UserError."""
+        """The active values of live settings, else those of the file. Raises UserError."""
         written: PageConfig = self.store.written()
         configs = [self.store.current if is_live(*key) else written for key in self.fields]
         keys = zip(configs, self.fields, strict=True)
@@ -118,7 +118,7 @@ class SettingsPanel:
 
 
 def is_guest(store: SettingsStore, request: gr.Request) -> bool:
-    """Whether who asks sits elsewhere, on a page that is shared: settings and trainings are not theirs."""
+    """Whether a request on a shared page comes from elsewhere: guests may not change settings or train."""
     if not store.current.shared:
         return False
     client = request.client.host if request.client else None
@@ -127,8 +127,8 @@ def is_guest(store: SettingsStore, request: gr.Request) -> bool:
 
 def _about(store: SettingsStore, guest: bool) -> str:
     if guest:
-        return text.plain("You are a guest of this page: these are its settings, and not yours to change.")
-    return text.plain(f"Kept in {store.path}. What the command line says wins over it.")
+        return text.plain("You are a guest of this page: you can read its settings but not change them.")
+    return text.plain(f"Saved in {store.path}. Command-line options take precedence.")
 
 
 def _names(section: str) -> list[str]:
@@ -136,7 +136,7 @@ def _names(section: str) -> list[str]:
 
 
 def _control(section: str, name: str) -> Component:
-    """A tick box, number or text, by the kind of the default."""
+    """A checkbox, number or text field, by the type of the default."""
     default = getattr(SECTIONS[section](), name)
     shared: dict[str, Any] = {
         "label": name.replace("_", " ").capitalize(),
@@ -153,7 +153,7 @@ def _control(section: str, name: str) -> Component:
 
 
 def _typed(section: str, name: str, value: Any) -> Any:
-    """What the browser sends, as the setting has it: an empty text for nothing, 4 for 4.0."""
+    """The browser's value in the setting's type: None for an empty text, 4.0 for 4."""
     default = getattr(SECTIONS[section](), name)
     if default is None and value == "":
         return None

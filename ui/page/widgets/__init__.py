@@ -1,1 +1,1 @@
-"""Parts of the page: form fields, players, lists, with their HTML, CSS and JavaScript."""
+"""Parts of the page: form fields, player, lists, with their HTML, CSS and JavaScript."""

@@ -1,4 +1,4 @@
-"""Prompts to click: a line of them under the prompt, and cards with pictures in the empty stage."""
+"""Example prompts: a row of buttons under the prompt, and cards with images in the empty player."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 CARDS = 3
 
-_TEMPLATE = '<div class="lc-chips" role="group" aria-label="Prompts to try"></div>'
+_TEMPLATE = '<div class="lc-chips" role="group" aria-label="Example prompts"></div>'
 _SCRIPT = """
 const row = element.querySelector(".lc-chips");
 function draw() {
@@ -48,7 +48,7 @@ def chips(prompts: Sequence[str] = ()) -> gr.HTML:
 
 
 def cards(prompts: Sequence[str], pictures: Path, model: str) -> list[Message]:
-    """What the empty stage offers: pictures that this model made with their prompts, else prompts alone."""
+    """Cards for the empty player: images that this model made, with their prompts; else prompts alone."""
     shown = [card for path in sorted(pictures.glob("*.png")) if (card := _picture_card(path, model))]
     return (shown or [{"prompt": prompt, "picture": ""} for prompt in prompts])[:CARDS]
 
@@ -61,5 +61,5 @@ def _picture_card(path: Path, model: str) -> Message | None:
         with Image.open(path) as image:
             return {"prompt": recipe.settings.prompt, "picture": jpeg_uri(image)}
     except (OSError, UserError) as error:
-        log.warning("example picture %s: %s", path, error)
+        log.warning("example image %s: %s", path, error)
         return None

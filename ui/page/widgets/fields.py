@@ -1,4 +1,4 @@
-"""Controls and events of one make, and setting a control to a kept value, whatever is wrong with that."""
+"""Shared controls and event options, and updates that set a control to a stored value if it is valid."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ if TYPE_CHECKING:
     from gradio.components import Component
 
 
-# How the page's own events are wired: they never wait for a run, and programs do not see them. No control
-# shows their progress: else the page would tell each of their outputs of every stage of every event.
+# Options of the page's own events: they never wait for a run and are not in the API. No control shows their
+# progress: else the page would update each output at every stage of every event.
 QUICK: dict[str, Any] = {
     "show_progress": "hidden",
     "show_progress_on": [],
     "concurrency_limit": None,
     "api_visibility": "private",
 }
-EACH: dict[str, Any] = {**QUICK, "trigger_mode": "multiple"}  # else what comes before an answer is lost
+# Without it, events sent before the reply to an earlier one are lost.
+EACH: dict[str, Any] = {**QUICK, "trigger_mode": "multiple"}
 LATEST: dict[str, Any] = {**QUICK, "trigger_mode": "always_last"}
 
 
 def slider(label: str, span: tuple[float, float, float], value: float, info: str) -> gr.Slider:
-    """A slider over (low, high, step), known by its label."""
+    """A slider over (low, high, step); its element id comes from its label."""
     low, high, step = span
     return gr.Slider(
         low,
@@ -42,17 +43,17 @@ def slider(label: str, span: tuple[float, float, float], value: float, info: str
 
 
 def number(label: str, value: int, info: str, *, step: int = 1) -> gr.Number:
-    """A whole number without bounds: what is out of range gets our own sentence, not a pop-up."""
+    """A whole number without bounds: a value out of range gets our own message, not a pop-up."""
     return gr.Number(value, label=label, info=info, precision=0, step=step, min_width=60, elem_id=_id(label))
 
 
 def small_button(label: str, elem_id: str, **more: Any) -> gr.Button:
-    """A button beside a control."""
+    """A small button next to a control."""
     return gr.Button(label, size="sm", min_width=60, elem_id=elem_id, elem_classes="lc-small", **more)
 
 
 def update(control: Component, value: Any) -> Any:
-    """What sets `control` to `value`, or nothing where that is none of its values."""
+    """An update that sets `control` to `value`, or a skip if the value is not valid for it."""
     if isinstance(control, gr.Slider | gr.Number):
         return _numeric(control, value)
     if isinstance(control, gr.Checkbox):
@@ -66,7 +67,7 @@ def update(control: Component, value: Any) -> Any:
 
 
 def updates(controls: Mapping[str, Component], values: Mapping[str, Any]) -> list[Any]:
-    """What sets these controls to the values of their names, and leaves the others as they are."""
+    """Updates that set these controls to the values of their names; others are skipped."""
     return [
         update(control, values[name]) if name in values else gr.skip() for name, control in controls.items()
     ]
@@ -77,7 +78,7 @@ def _numeric(control: gr.Slider | gr.Number, value: Any) -> Any:
         return gr.skip()
     if isinstance(control, gr.Number):
         return value
-    # A slider refuses what is beyond its end, and a recipe may go further than the slider does.
+    # A slider rejects values beyond its range, and a recipe may hold such a value.
     return gr.Slider(value=value, maximum=max(control.maximum, value), minimum=min(control.minimum, value))
 
 

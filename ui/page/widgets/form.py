@@ -1,7 +1,7 @@
-"""What is asked for: words, method, amount, size, chance, in the order in which one thinks of them.
+"""The form: prompts, sampler and schedule, steps and guidance, size, seed.
 
-Controls are known by name: `fields` says which there are, and everything that fills, reads or keeps the form
-goes by it. The names are those of `Request`; a sampler's options are named `sampler.option`.
+`fields` maps names to controls; everything that fills, reads or stores the form uses it. The names are those
+of `Request`; a sampler's options are named `sampler.option`.
 """
 
 from __future__ import annotations
@@ -74,20 +74,20 @@ class Form:
     def _build_words(self) -> None:
         self.prompt = gr.Textbox(
             label="Prompt",
-            info="What the picture should show, in plain words; (word:1.2) weighs a word",
+            info="What the image should show, in plain words; (word:1.2) sets the weight of a word",
             lines=2,
             max_lines=4,
-            placeholder="What should be in the picture?",
+            placeholder="What should the image show?",
             elem_id="prompt",
         )
-        self.tokens = gr.HTML(text.plain("Loading the model"), elem_id="tokens")
+        self.tokens = gr.HTML(text.plain("Loading the model..."), elem_id="tokens")
         self.chips = chips()
         self.negative = gr.Textbox(
             label="Negative prompt",
             info="What guidance steers away from; it has no effect at CFG scale 1",
             lines=1,
             max_lines=3,
-            placeholder="What should not be in it?",
+            placeholder="What should the image not show?",
             elem_id="negative",
         )
 
@@ -97,35 +97,33 @@ class Form:
                 "Steps",
                 (1, MAX_STEPS, 1),
                 self.first.steps,
-                "How finely the way from noise to picture is cut; time grows with it",
+                "Inference steps: more steps follow the sampler's path more exactly; time grows with them",
             )
             self.cfg_scale = fields.slider(
                 "CFG scale",
                 (0, MAX_CFG_SCALE, 0.1),
                 self.first.cfg_scale,
-                "How hard the prompt pulls: low is loose and varied, high literal and garish; 1 is none",
+                "Strength of guidance: low is varied, high follows the prompt but oversaturates; 1 is off",
             )
         words = cost(self.registry, self.first.sampler, self.first.steps)
         self.cost = gr.HTML(text.plain(words), elem_id="cost")
 
     def _build_size(self) -> None:
         with gr.Row():
-            size = "Pixels, a multiple of 8; the model is best at its own size"
+            size = "In pixels, a multiple of 8; the model is best at the size it was trained on"
             self.width = fields.number("Width", self.first.width, size, step=8)
             self.height = fields.number("Height", self.first.height, size, step=8)
             self.batch = fields.number(
-                "Batch", 1, "Pictures at once, with seeds that count up; time grows with it"
+                "Batch", 1, "Images per run, with consecutive seeds; time grows with it"
             )
-            self.runs = fields.number(
-                "Runs", 1, "How many times to run this, one after the other; seeds go on counting"
-            )
+            self.runs = fields.number("Runs", 1, "How many runs to queue; seeds continue from run to run")
 
     def _build_chance(self) -> None:
         with gr.Row():
             self.seed = gr.Textbox(
                 "-1",
                 label="Seed",
-                info="The same seed and settings give the same picture; -1 draws a new one each time",
+                info="The same seed and settings give the same image; -1 draws a new seed for each run",
                 max_lines=1,
                 scale=3,
                 min_width=120,
@@ -138,56 +136,56 @@ class Form:
         with gr.Accordion("More", open=False, elem_id="more"):
             with gr.Row():
                 self.cfg_from = fields.slider(
-                    "Guide from", (0, 1, 0.01), 0.0, "Guidance acts from this fraction of the steps on"
+                    "Guide from", (0, 1, 0.01), 0.0, "Guidance starts at this fraction of the steps"
                 )
                 self.cfg_to = fields.slider(
                     "Guide to",
                     (0, 1, 0.01),
                     1.0,
-                    "And up to this one; where it does not act, a step costs half",
+                    "Guidance ends at this fraction of the steps; a step without it costs half",
                 )
             with gr.Row():
                 self.cfg_rescale = fields.slider(
                     "CFG rescale",
                     (0, 1, 0.01),
                     0.0,
-                    "Takes back the contrast that strong guidance adds; 0 is off",
+                    "Reduces the contrast that strong guidance adds; 0 is off",
                 )
                 self.clip_skip = fields.number(
                     "Clip skip",
                     1,
-                    "The text encoder's layer to stop at, counted from the last; 1 is all of it",
+                    "The text encoder layer to use, counted from the last; 1 is the last layer",
                 )
             with gr.Row():
                 self.feature_reuse = fields.slider(
                     "Feature reuse",
                     (1, MAX_REUSE, 1),
                     1,
-                    "The whole network once in so many evaluations: faster, another picture; 1 is off",
+                    "Runs the deep layers once in N evaluations: faster, changes the image; 1 is off",
                 )
                 self.token_merging = fields.slider(
                     "Token merging",
                     (0, MAX_MERGING, 0.05),
                     0.0,
-                    "Merges this share of like positions: for large sizes, another picture; 0 is off",
+                    "Merges this share of similar tokens: faster at large sizes, changes the image; 0 is off",
                 )
             self.sigmas = gr.Textbox(
                 label="Sigmas",
-                info="Noise levels in place of the schedule and steps: falling numbers, 14.6, 7, 3, 1, 0.3",
+                info="Noise levels that replace the schedule and steps, in falling order: 14.6, 7, 3, 1, 0.3",
                 max_lines=2,
-                placeholder="the schedule's",
+                placeholder="from the schedule",
                 elem_id="sigmas",
             )
 
     def defaulted(self) -> list[Component]:
-        """The controls that a model has defaults for, in the order of `DEFAULTED`."""
+        """The controls with a model default, in the order of `DEFAULTED`."""
         return [self.fields[name] for name in DEFAULTED]
 
     def read(self, named: Mapping[str, Any], **picture: Any) -> Request:
-        """The request that the form's values ask for, with what is asked of pictures. Raises UserError."""
+        """The request of the form's values; `picture`: fields from the image inputs. Raises UserError."""
         for name in NUMBERS:
             if named[name] is None and picture.get(name, 0) is not None:
-                raise UserError(f"{name.replace('_', ' ')}: is empty; enter a number")
+                raise UserError(f"{name.replace('_', ' ')}: enter a number")
         asked = {name: named[name] for name in (*NUMBERS, "sampler", "schedule")}
         if (named["sigmas"] or "").strip():
             asked |= {"sigmas": parse_sigmas(named["sigmas"]), "steps": None}
@@ -200,9 +198,9 @@ class Form:
         )
 
     def values_of(self, request: Request) -> dict[str, Any]:
-        """The form's values that `read` makes this request from; without those that it leaves to the model.
+        """The form's values for this request, the inverse of `read`; fields left to the model are missing.
 
-        Names of samplers and schedules are looked up; the options of a sampler that is not here are dropped.
+        Names of samplers and schedules are looked up; options of an unregistered sampler are dropped.
         """
         meant = aliases.resolve(request.sampler, request.schedule, self.registry)
         said = {name: getattr(request, name) for name in NUMBERS}
@@ -221,7 +219,7 @@ class Form:
         }
 
     def connect(self) -> None:
-        """Wire what the form does by itself."""
+        """Wire the form's own events."""
         self.prompt.change(self.on_prompt, self.prompt, self.tokens, **LATEST)
         self.chips.pick(_picked, None, self.prompt, **QUICK)
         sampler, steps = self.method.sampler, self.steps
@@ -231,7 +229,7 @@ class Form:
         self.random.click(None, None, self.seed, js="() => '-1'", **QUICK)
 
     def on_defaults(self, *values: Any) -> list[Any]:
-        """The loaded model's defaults for `DEFAULTED`, where nobody has changed the form meanwhile."""
+        """The loaded model's defaults for `DEFAULTED`, for controls that were not changed meanwhile."""
         if not self.engine.ready:
             return [gr.skip()] * len(values)
         defaults = self.engine.pipeline.defaults
@@ -241,16 +239,16 @@ class Form:
         ]
 
     def as_model(self) -> list[Any]:
-        """The loaded model's defaults for `DEFAULTED`, whatever the form held."""
+        """The loaded model's defaults for `DEFAULTED`, replacing the form's values."""
         if not self.engine.ready:
             return [gr.skip()] * len(DEFAULTED)
         defaults, controls = self.engine.pipeline.defaults, {name: self.fields[name] for name in DEFAULTED}
         return fields.updates(controls, {name: getattr(defaults, name) for name in DEFAULTED})
 
     def on_prompt(self, prompt: str) -> str:
-        """The line under the prompt: tokens, and words that the model does not know."""
+        """The line under the prompt: the number of tokens, and words unknown to the model."""
         if not self.engine.ready:
-            return text.plain("" if self.engine.error else "Loading the model")
+            return text.plain("" if self.engine.error else "Loading the model...")
         try:
             return text.tokens(self.engine.pipeline.tokens(prompt or ""))
         except UserError as error:

@@ -66,7 +66,7 @@ function build(message) {
 function paint(cell) {
   const button = spots.get(cell.at.join());
   if (!button) return;
-  const words = { waiting: "waits", running: "runs", stopped: cell.run ? "stopped early" : "not made", failed: "failed" };
+  const words = { waiting: "queued", running: "running", stopped: cell.run ? "stopped early" : "not run", failed: "failed" };
   const state = words[cell.state] || "";
   button.dataset.state = cell.state;
   button.disabled = !cell.run;

@@ -1,7 +1,7 @@
-"""The grid of a comparison on the page: it fills in as cells end, and each picture opens its run.
+"""The grid of a comparison on the page: it fills as cells finish, and each image opens its run.
 
-The value is a whole comparison; `news` are the cells that changed in the last few moments, so that a message
-which the browser skipped does no harm.
+The value is a whole comparison; `news` holds the cells of the last few updates, so that a message skipped by
+the browser does no harm.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from ui.service.comparisons import GridRun, Spot
 
 HERE = Path(__file__).parent
-# What the empty state offers to try: the words on the button, and the axes that it fills in.
+# The examples of the empty state: the button's text, and the axes that it fills in.
 EXAMPLES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("Steps against CFG scale", (("steps", "5, 10, 20"), ("cfg_scale", "1, 3, 6"))),
-    ("Four seeds of three samplers", (("seed", "1-4"), ("sampler", "ddim, heun, dpmpp_2m"))),
+    ("Four seeds, three samplers", (("seed", "1-4"), ("sampler", "ddim, heun, dpmpp_2m"))),
     ("Every schedule", (("schedule", "all"),)),
-    ("Guidance rescaled", (("cfg_scale", "4-12 (+4)"), ("cfg_rescale", "0, 0.5, 1"))),
+    ("CFG scale against CFG rescale", (("cfg_scale", "4-12 (+4)"), ("cfg_rescale", "0, 0.5, 1"))),
 )
 Thumbnail = Callable[[str], bytes]
 
@@ -43,7 +43,7 @@ def grid() -> gr.HTML:
 
 
 def whole(run: GridRun, thumbnail: Thumbnail) -> Message:
-    """Everything about a comparison: what the grid shows when it is first shown or shown again."""
+    """A whole comparison, for a grid that is shown for the first time or again."""
     columns, rows, sheets = run.plan.shape
     return {
         "grid": run.id,
@@ -57,7 +57,7 @@ def whole(run: GridRun, thumbnail: Thumbnail) -> Message:
 
 
 def changed(run: GridRun, spots: Iterable[Spot], thumbnail: Thumbnail) -> Message:
-    """The cells that changed, and how far the whole is."""
+    """The changed cells and the overall progress."""
     return {
         "grid": run.id,
         "words": run.words(),
@@ -68,7 +68,7 @@ def changed(run: GridRun, spots: Iterable[Spot], thumbnail: Thumbnail) -> Messag
 
 
 def _examples() -> str:
-    """Their buttons. They stand in the template, for an event before the tab is first opened drops props."""
+    """Their buttons. They are in the template, since an event before the tab is first opened drops props."""
     return "".join(
         f'<button type="button" data-number="{number}">{escape(words)}</button>'
         for number, (words, _) in enumerate(EXAMPLES)

@@ -1,4 +1,4 @@
-"""A comparison in words, as escaped HTML: what it starts from, what it costs, what is wrong with it."""
+"""A comparison as escaped HTML: the form's settings, the cost, the errors."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
 
 
 def base_html(request: Request, inputs: Inputs | None, registry: Registry) -> str:
-    """What comes from the form, in a sentence."""
+    """The form's settings, in one sentence."""
     words = f"<b>{escape(request.prompt)}</b>" if request.prompt else "<b>no prompt</b>"
     sampler = registry.samplers.get(request.sampler or "")
     said = [sampler.title if sampler else request.sampler or "the model's sampler"]
     said += [f"{request.steps} steps"] if request.steps else []
     said += [f"CFG {request.cfg_scale:g}"] if request.cfg_scale is not None else []
     said += [f"{request.width}×{request.height}"] if request.width and request.height else []
-    said.append("one random seed for all" if request.seed is None else f"seed {request.seed}")
+    said.append("the same random seed for all" if request.seed is None else f"seed {request.seed}")
     if inputs is not None:
-        said.append("from a picture" if inputs.mask is None else "from a picture with a mask")
+        said.append("with an init image" if inputs.mask is None else "with an init image and a mask")
     return f'<p class="lc-from">From the form: {words}, {escape(", ".join(said))}</p>'
 
 
 def cost_html(words: str) -> str:
-    """What a good plan comes to."""
+    """The cost of a valid plan."""
     return f'<p class="lc-cost" role="status">{escape(words)}</p>'
 
 
 def mistakes_html(error: Mistakes) -> str:
-    """A line for each mistake."""
+    """One line for each error."""
     lines = "".join(f"<li>{escape(capital(line))}</li>" for line in error.sentences)
     return f'<ul class="lc-mistakes" role="alert">{lines}</ul>'
 

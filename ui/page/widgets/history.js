@@ -1,15 +1,15 @@
-// The grid of runs. Python answers in three props: `page` (runs that fit the filters), `run` (the chosen one whole)
-// and `done` (what became of a star, a deletion, an export). Pictures come inside the messages, never by an address.
+// The grid of runs. Python answers in three props: `page` (runs that fit the filters), `run` (the selected run)
+// and `done` (the result of a star, a deletion, an export). Images are inside the messages and have no URL.
 const root = element.querySelector(".lch");
 const find = (selector) => root.querySelector(selector);
 const grid = find(".lch-grid");
 const detail = find(".lch-detail");
 const filters = [...root.querySelectorAll("[data-filter]")];
 const text = find(".lch-text");
-const picked = new Map(); // id -> number of pictures
+const picked = new Map(); // id -> number of images
 const show = (node, visible) => node.toggleAttribute("hidden", !visible);
 
-let asked = 0; // the newest question; answers to older ones are dropped
+let asked = 0; // the newest request; replies to older ones are dropped
 let waiting = false;
 let total = 0;
 let shown = new Map(); // id -> row, in the order of the grid
@@ -79,8 +79,8 @@ function drawCounts(note) {
   const empty = find(".lch-empty");
   show(empty, total === 0);
   if (total) return;
-  const fill = note || "Generate a picture, and it is here with its settings and its steps.";
-  const said = narrowed() ? ["No run fits", "Fewer words or filters find more."] : ["Every run is kept here", fill];
+  const fill = note || "Images that you generate appear here, with their settings and steps.";
+  const said = narrowed() ? ["No matching runs", "Remove a word or a filter to find more."] : ["No runs yet", fill];
   empty.replaceChildren(made("h2", said[0]), made("p", said[1]));
 }
 
@@ -101,7 +101,7 @@ function dayName(seconds) {
   return then.toLocaleDateString(undefined, { weekday: "long", day: "numeric", month: "long", year: "numeric" });
 }
 
-const label = (row) => (row.prompt || "without a prompt") + (row.stopped ? ", stopped" : "") + (row.starred ? ", starred" : "");
+const label = (row) => (row.prompt || "no prompt") + (row.stopped ? ", stopped" : "") + (row.starred ? ", starred" : "");
 
 function addTile(row) {
   const name = dayName(row.created);
@@ -127,7 +127,7 @@ function addTile(row) {
   box.type = "checkbox";
   box.tabIndex = -1;
   box.checked = picked.has(row.id);
-  box.setAttribute("aria-label", "Select: " + (row.prompt || "without a prompt"));
+  box.setAttribute("aria-label", "Select: " + (row.prompt || "no prompt"));
   box.addEventListener("change", () => pick(row.id, box.checked));
   item.append(button, box);
   grid.append(item);
@@ -154,7 +154,7 @@ function more() {
   if (root.offsetParent !== null && end.top < bottom + 600) ask(shown.size);
 }
 
-// One tile is in the order of the Tab key; the arrows go from tile to tile.
+// Only one tile is reachable by Tab; the arrow keys move between tiles.
 function rove(button) {
   for (const other of grid.querySelectorAll('[data-run][tabindex="0"]')) setTab(other, -1);
   if (button) setTab(button, 0);
@@ -213,7 +213,7 @@ function drawRun() {
   show(detail, true);
   root.classList.add("lch-open");
   const picture = find(".lch-picture");
-  picture.alt = run.prompt || "picture without a prompt";
+  picture.alt = run.prompt || "image without a prompt";
   show(picture, Boolean(run.uri));
   if (run.uri) picture.src = run.uri;
   find(".lch-stage").classList.toggle("lch-gone", !run.uri);
@@ -224,9 +224,9 @@ function drawRun() {
   drawBatch();
   drawStar();
   show(detail.querySelector(".lch-sure"), false);
-  find(".lch-prompt").textContent = run.prompt || "Without a prompt";
+  find(".lch-prompt").textContent = run.prompt || "No prompt";
   find(".lch-words").replaceChildren(
-    ...[["Made", new Date(run.created * 1000).toLocaleString()], ...run.words].flatMap(
+    ...[["Created", new Date(run.created * 1000).toLocaleString()], ...run.words].flatMap(
       ([name, value]) => [made("dt", name), made("dd", value)],
     ),
   );
@@ -240,7 +240,7 @@ function drawBatch() {
   show(bar, chosen.smalls.length > 1);
   bar.replaceChildren(
     ...chosen.smalls.map((uri, i) => {
-      const button = thumb(uri, "Picture " + (i + 1) + " of " + chosen.smalls.length);
+      const button = thumb(uri, "Image " + (i + 1) + " of " + chosen.smalls.length);
       button.setAttribute("aria-pressed", String(i === image));
       button.addEventListener("click", () => choose(chosen.id, i));
       return button;
@@ -253,7 +253,7 @@ function drawFamily() {
   show(family, chosen.family.length > 1);
   family.querySelector("div").replaceChildren(
     ...chosen.family.map((member) => {
-      const words = member.step === null ? "the first" : "from step " + member.step;
+      const words = member.step === null ? "first run" : "from step " + member.step;
       const button = thumb(member.small, member.prompt + ", " + words);
       button.append(made("span", words));
       if (member.id === chosen.id) button.setAttribute("aria-current", "true");
@@ -327,10 +327,10 @@ function setStar(id, on) {
   drawTile(id);
 }
 
-// Deleting is asked once, where the button is.
+// Deletion is confirmed once, next to the button.
 function sure(box, runs, pictures) {
-  const these = pictures === 1 ? "its picture" : "its " + plural(pictures, "picture");
-  const what = runs === 1 ? "this run and " + these : runs + " runs with " + plural(pictures, "picture");
+  const these = pictures === 1 ? "its image" : "its " + plural(pictures, "image");
+  const what = runs === 1 ? "this run and " + these : runs + " runs with " + plural(pictures, "image");
   box.querySelector("span").textContent = "Delete " + what + "?";
   show(box, true);
   box.querySelector("button").focus();

@@ -1,4 +1,4 @@
-"""What the history shows of its runs: tiles, one run whole, and its settings in words."""
+"""The history's messages: tiles, one run in detail, and its settings as text."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 MOST_RELATIVES = 60
 
-# What each unusual setting is called; None for those that another line tells of, or that nobody reads.
+# The text of each unusual setting; None for those shown elsewhere or not at all.
 _EXTRAS: Mapping[str, str | None] = {
     "clip_skip": "clip skip {}",
     "sigmas": None,
     "cfg_rescale": None,
     "cfg_from": None,
     "cfg_to": None,
-    "feature_reuse": "deep features reused, whole once in {} evaluations",
-    "token_merging": "{:.0%} of the tokens merged",
-    "strength": "strength {:g}",
-    "resize": "fitted by {}",
+    "feature_reuse": "feature reuse, deep layers once in {} evaluations",
+    "token_merging": "token merging {:.0%}",
+    "strength": "denoising strength {:g}",
+    "resize": "resize mode {}",
     "outpaint": "outpainted {} pixels",
     "mask_blur": "mask blur {}",
-    "masked_content": "in the mask: {}",
-    "only_masked": "only the mask and {} pixels around it",
-    "keep_unmasked": "the rest kept as it was",
+    "masked_content": "masked content {}",
+    "only_masked": "only the masked area with {} pixels around it",
+    "keep_unmasked": "unmasked pixels kept",
     "invert_mask": "mask inverted",
     "image_sha256": None,
     "mask_sha256": None,
@@ -57,7 +57,7 @@ def grid() -> gr.HTML:
 
 
 def tile(row: RunRow, cover: bytes) -> Message:
-    """A run in the grid."""
+    """A run's tile in the grid."""
     return {
         "id": row.id,
         "created": row.created,
@@ -70,7 +70,7 @@ def tile(row: RunRow, cover: bytes) -> Message:
 
 
 def whole(row: RunRow, image: int, png: bytes, smalls: Sequence[bytes], family: Sequence[Message]) -> Message:
-    """A run with one of its pictures, byte for byte: a picture saved from the page has its recipe."""
+    """A run with one of its images, byte for byte, so that an image saved from the page keeps its recipe."""
     return {
         "id": row.id,
         "created": row.created,
@@ -89,21 +89,21 @@ def relative(row: RunRow, cover: bytes) -> Message:
     """A run among the branches of another."""
     return {
         "id": row.id,
-        "prompt": row.settings.prompt or "without a prompt",
+        "prompt": row.settings.prompt or "no prompt",
         "step": row.parent_step,
         "small": thumbnail_uri(cover),
     }
 
 
 def words(row: RunRow, image: int) -> list[tuple[str, str]]:
-    """The settings and what became of them, a name and a sentence each."""
+    """The settings and results of a run, as pairs of name and text."""
     settings = row.settings
     said = [
         ("Negative", settings.negative),
         ("Sampler", _sampler(settings)),
         ("Steps", _steps(row)),
         ("Guidance", _guidance(settings)),
-        ("Picture", ", ".join([f"{settings.width}x{settings.height}", *_unusual(settings)])),
+        ("Image", ", ".join([f"{settings.width}x{settings.height}", *_unusual(settings)])),
         ("Seed", str(settings.seed + image)),
         ("Model", f"{row.model}, {row.model_sha256[:10]}"),
         ("File", row.names[image]),
@@ -113,7 +113,7 @@ def words(row: RunRow, image: int) -> list[tuple[str, str]]:
 
 def _sampler(settings: Settings) -> str:
     options = [f"{name} {value}" for name, value in settings.options.items()]
-    levels = "own noise levels" if settings.sigmas else settings.schedule
+    levels = "custom sigmas" if settings.sigmas else settings.schedule
     return ", ".join([settings.sampler, *options, levels])
 
 
@@ -124,7 +124,7 @@ def _steps(row: RunRow) -> str:
         f"{row.evals} evaluation{'' if row.evals == 1 else 's'}" if row.evals else "",
         f"{row.seconds:.1f} s" if row.seconds else "",
         "stopped" if row.stopped else "",
-        "kept, to be replayed" if row.steps else "",
+        "steps saved" if row.steps else "",
     ]
     details = ", ".join(filter(None, said))
     return f"{count} ({details})" if details else count

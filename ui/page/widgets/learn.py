@@ -1,4 +1,4 @@
-"""How the Learn tab shows what a view gives: sentences, plots that follow the theme, pictures, and code."""
+"""A Learn view's result as HTML: sentences, plots that follow the theme, images and code."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 
 def shown_html(shown: ViewResult, narrow: bool) -> str:
-    """The sentences, then the parts. narrow: for a telephone."""
+    """The sentences, then the parts. narrow: for a phone."""
     words = "".join(f"<p>{escape(capital(sentence))}</p>" for sentence in shown.words)
     parts = "".join(_part(part, Paper(LIGHT, narrow)) for part in shown.parts)
     return f'<div class="lc-shown"><div class="lc-learn-words" role="status">{words}</div>{parts}</div>'
 
 
 def code_html(found: Iterable[Lines]) -> str:
-    """Each place with its lines."""
+    """Each location with its lines of code."""
     blocks = "".join(
         f'<figure><figcaption>{escape(lines.where)}</figcaption><pre tabindex="0"><code>{escape(lines.text)}'
         "</code></pre></figure>"
         for lines in found
     )
-    return f'<section class="lc-learn-code" aria-label="The code that does it">{blocks}</section>'
+    return f'<section class="lc-learn-code" aria-label="The code of this lesson">{blocks}</section>'
 
 
 def _part(part: Plot | ImageRow, paper: Paper) -> str:
@@ -51,7 +51,7 @@ def _picture(words: str, image: Image) -> str:
 
 
 def png_uri(image: Image) -> str:
-    """The picture as an address that holds it."""
+    """The image as a data URI."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -22,7 +22,7 @@
     if (input) input.placeholder = words;
   }
 
-  // A field that is being typed in tells its value when it is left, so leave it first.
+  // A field sends its value when it loses focus, so blur it first.
   const settle = () => {
     if (document.activeElement instanceof HTMLInputElement) document.activeElement.blur();
   };

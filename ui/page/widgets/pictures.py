@@ -1,7 +1,7 @@
-"""The pictures that a run starts from: the picture and strength of img2img, the mask and sides of inpaint.
+"""The image inputs: init image and strength of img2img, mask and outpainting of inpaint.
 
-Both tabs share strength and size; each has a picture of its own. What a person sets is in `fields`, by the
-names of `Request` where there is one; the pictures themselves are not, as they are files.
+Both tabs share strength and size; each has its own image. `fields` holds the settings, by the names of
+`Request` where there is one; the images themselves are files and not in it.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 MASK_COLOUR = "#e5484d"
 PADDING = 32
 SOURCES: list[Any] = ["upload", "clipboard"]
-_RESIZES = {"crop": "cut to fit", "pad": "keep whole, draw out the edges", "stretch": "stretch"}
+_RESIZES = {"crop": "crop", "pad": "pad by repeating the edges", "stretch": "stretch"}
 _CONTENTS = {
-    "original": "what was there",
-    "fill": "the colours around it",
-    "noise": "noise",
-    "nothing": "nothing",
+    "original": "original",
+    "fill": "fill with nearby colours",
+    "noise": "latent noise",
+    "nothing": "latent nothing",
 }
 
 
 class InputFiles(NamedTuple):
-    """What goes beside a request."""
+    """The images that go with a request."""
 
     image: ImageSource | None = None
     mask: ImageSource | None = None
@@ -55,12 +55,12 @@ class InputImages:
                 type="filepath",
                 image_mode=None,
                 sources=SOURCES,
-                label="Picture to start from",
+                label="Init image",
                 buttons=[],
                 height=320,
                 elem_id="picture",
             )
-        # The editor is heavy: it comes to the page when its tab is first opened.
+        # The editor is heavy: it is rendered when its tab is first opened.
         with gr.Column(visible=False, elem_classes="lc-inpaint", elem_id="painting") as self.painting:
             self._build_editor()
         self._build_strength()
@@ -87,19 +87,19 @@ class InputImages:
             layers=False,
             brush=gr.Brush(default_size=32, colors=[MASK_COLOUR], color_mode="fixed"),
             eraser=gr.Eraser(default_size=32),
-            label="Picture to paint on",
+            label="Image to paint on",
             show_label=False,
             buttons=[],
-            placeholder="Drop a picture here\nthen paint over\nwhat is to change",
+            placeholder="Drop an image here\nthen paint over\nthe area to change",
             height=340,
             elem_id="editor",
         )
-        with gr.Accordion("A mask from a file", open=False, elem_id="mask-file"):
+        with gr.Accordion("Mask from a file", open=False, elem_id="mask-file"):
             self.mask = gr.Image(
                 type="filepath",
                 image_mode=None,
                 sources=SOURCES,
-                label="Mask: white is painted anew; it adds to what is painted",
+                label="White areas change; added to the painted mask",
                 buttons=[],
                 height=150,
                 elem_id="mask",
@@ -110,14 +110,14 @@ class InputImages:
             "Strength",
             (0.01, 1, 0.01),
             STRENGTH,
-            "How far to go from the picture: the share of the steps that run, and so how noisy it begins",
+            "Denoising strength: the share of the steps that run; 1 ignores the init image",
         )
         self.sentence = gr.HTML("", elem_id="strength-words")
         with gr.Row(elem_id="fitting"):
             self.own_size = gr.Checkbox(
                 True,
-                label="The picture's own size",
-                info="Run at the picture's size, smaller where the model could not cope; else at the form's",
+                label="Use the image's size",
+                info="Run at the image's size, reduced if too large for the model; else at the form's size",
                 elem_id="own-size",
                 min_width=120,
             )
@@ -125,7 +125,7 @@ class InputImages:
                 [(_RESIZES[name], name) for name in ("crop", "pad", "stretch")],
                 value="crop",
                 label="Resize mode",
-                info="How a picture fits a size of another shape",
+                info="How to fit an image of another aspect ratio",
                 elem_id="resize",
                 min_width=120,
                 visible=False,
@@ -134,53 +134,53 @@ class InputImages:
     def _build_mask(self) -> None:
         with gr.Row():
             self.blur = fields.slider(
-                "Mask blur", (0, MAX_BLUR, 1), BLUR, "Softens the mask's edge by so many pixels"
+                "Mask blur", (0, MAX_BLUR, 1), BLUR, "Blurs the mask's edge by this many pixels"
             )
             self.content = gr.Dropdown(
                 [(_CONTENTS[name], name) for name in CONTENTS],
                 value=CONTENTS[0],
                 label="Masked content",
-                info="What the steps start from in the mask; its shapes come back where strength is weak",
+                info="What the masked area holds before noise is added; at low strength it stays visible",
                 elem_id="masked-content",
                 min_width=120,
             )
         with gr.Row():
             self.area = gr.Dropdown(
-                [("the whole picture", "whole"), ("only the masked part", "masked")],
+                [("whole image", "whole"), ("only the masked area", "masked")],
                 value="whole",
-                label="Work on",
-                info="The masked part alone is cut out, painted at full size and put back: detail in it",
+                label="Inpaint area",
+                info="The masked area alone is cropped, inpainted at full size and pasted back: more detail",
                 elem_id="area",
                 min_width=150,
             )
             self.padding = fields.number(
-                "Padding", PADDING, "Pixels around the masked part that are cut out with it"
+                "Padding", PADDING, "Pixels around the masked area that are cropped with it"
             )
         with gr.Row(elem_classes="lc-ticks"):
             self.keep = gr.Checkbox(
                 False,
-                label="Keep the rest exactly",
-                info="Every pixel outside the mask comes back as it was; else it is decoded by the model",
+                label="Keep unmasked pixels",
+                info="Pixels outside the mask stay exactly the same; else they are decoded by the VAE",
                 elem_id="keep-unmasked",
                 min_width=120,
             )
             self.invert = gr.Checkbox(
                 False,
-                label="Invert the mask",
-                info="Keep what is marked, and paint all else anew",
+                label="Invert mask",
+                info="Keep the painted area and change everything else",
                 elem_id="invert-mask",
                 min_width=120,
             )
         with gr.Row(elem_id="outpaint"):
             self.sides = [
                 fields.number(
-                    f"Add {side}", 0, f"Paint so many pixels beyond the picture's {side} side", step=8
+                    f"Add {side}", 0, f"Outpaint this many pixels beyond the image's {side} side", step=8
                 )
                 for side in SIDES
             ]
 
     def connect(self, levels: Sequence[Any]) -> None:
-        """Wire what the inputs do by themselves. `levels` are the form's schedule, steps and sigmas."""
+        """Wire the inputs' own events. `levels` are the form's schedule, steps and sigmas."""
         asked = [*levels, self.strength]
         gr.on([control.change for control in asked], self.on_strength, asked, self.sentence, **LATEST)
         self.own_size.change(
@@ -203,7 +203,7 @@ class InputImages:
             return text.plain(str(error))
 
     def on_outpaint(self, *values: Any) -> tuple[Any, Any]:
-        """There is nothing to keep in what is added: it is painted from scratch, in the colours beside it."""
+        """Defaults for outpainting: the new area has no original, so full strength and nearby colours."""
         *sides, asked, content = values
         if not any(sides):
             return gr.skip(), gr.skip()
@@ -213,22 +213,22 @@ class InputImages:
         )
 
     def img2img(self, named: Mapping[str, Any], image: str | None) -> tuple[dict[str, Any], InputFiles]:
-        """What a request says of the picture, and the picture. Raises UserError."""
+        """The request's image fields, and the init image. Raises UserError."""
         if image is None:
-            raise UserError("there is no picture to start from; drop one on the page, or paste one")
+            raise UserError("there is no init image: drop one on the page or paste one")
         return self._shared(named), InputFiles(image)
 
     def inpaint(
         self, named: Mapping[str, Any], painted: Mapping[str, Any] | None, mask_file: str | None
     ) -> tuple[dict[str, Any], InputFiles]:
-        """The same with a mask: what was painted, what the file says, or both together. Raises UserError."""
+        """The same with a mask: painted, from a file, or both combined. Raises UserError."""
         image = (painted or {}).get("background")
         if image is None:
-            raise UserError("there is no picture to paint on; drop one on the page, or paste one")
+            raise UserError("there is no image to paint on: drop one on the page or paste one")
         sides = tuple(named[f"outpaint_{side}"] or 0 for side in SIDES)
-        mask = _together(_painted(painted or {}), mask_file, image.size)
+        mask = _combined(_painted(painted or {}), mask_file, image.size)
         if mask is None and not any(sides):
-            raise UserError("there is no mask: paint over what is to change, or add pixels at a side")
+            raise UserError("there is no mask: paint over the area to change, or add pixels to a side")
         said = self._shared(named) | {
             "outpaint": sides,
             "mask_blur": _whole("mask blur", named["mask_blur"]),
@@ -245,17 +245,17 @@ class InputImages:
         return {"strength": named["strength"], "resize": named["resize"], **own}
 
     def files(self) -> list[Component]:
-        """The pictures themselves: that of img2img, that to paint on, and the mask from a file."""
+        """The image components: the init image of img2img, the editor of inpaint, the mask file."""
         return [self.image, self.editor, self.mask]
 
     def filled(self, tab: str, image: str, mask: str | None = None) -> list[Any]:
-        """Updates for `files`: a picture file in one of the tabs, and its mask or none."""
+        """Updates for `files`: an image file in one of the tabs, and its mask or None."""
         if tab == "img2img":
             return [image, gr.skip(), gr.skip()]
         return [gr.skip(), {"background": image, "layers": [], "composite": None}, mask]
 
     def values_of(self, request: Request) -> dict[str, Any]:
-        """The settings that ask for what this request asks of its pictures."""
+        """The values of `fields` for this request."""
         said: dict[str, Any] = {
             "strength": request.strength,
             "resize": request.resize,
@@ -282,7 +282,7 @@ def tab_of(request: Request) -> str:
 
 
 def _painted(painted: Mapping[str, Any]) -> Image.Image | None:
-    """Where there is paint on any layer, in 8 bits of grey; None where there is none."""
+    """The paint on all layers as an 8-bit mask; None without any."""
     alphas = [layer.getchannel("A") for layer in painted.get("layers") or () if "A" in layer.getbands()]
     marks = [alpha for alpha in alphas if alpha.getbbox() is not None]
     if not marks:
@@ -293,10 +293,10 @@ def _painted(painted: Mapping[str, Any]) -> Image.Image | None:
     return mask
 
 
-def _together(
+def _combined(
     painted: Image.Image | None, mask_file: str | None, size: tuple[int, int]
 ) -> Image.Image | str | None:
-    """The mask of both sources. A file alone stays one: its shape is checked where it is read."""
+    """The mask of both sources combined. A file alone stays a path: its shape is checked where it is read."""
     if mask_file is None or painted is None:
         return painted if mask_file is None else mask_file
     drawn = read_mask(mask_file).resize(size, Image.Resampling.BILINEAR)
@@ -305,5 +305,5 @@ def _together(
 
 def _whole(name: str, value: Any) -> int:
     if value is None:
-        raise UserError(f"{name}: is empty; enter a number")
+        raise UserError(f"{name}: enter a number")
     return int(value)

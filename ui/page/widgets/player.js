@@ -1,6 +1,6 @@
-// The step player. Python sends one message per change in `props.value`; the frames of a finished run arrive in one
-// go, so the slider and the playback never ask the server. What is wanted afterwards is fetched by `server`'s
-// functions. The other player_*.js files follow this one in the same scope: plots, side by side, actions.
+// The step player. Python sends one message per change in `props.value`. The frames of a finished run arrive in one
+// message, so the slider and the playback never wait for the server; everything else is fetched by the functions of
+// `server`. The other player_*.js files follow this one in the same scope: plots, side by side, actions.
 const root = element.querySelector(".lc-player");
 const find = (selector) => root.querySelector(selector);
 const stage = find(".lc-stage");
@@ -21,13 +21,13 @@ const TITLES = {
 };
 
 let run = null; // the finished run that the player holds
-let other = null; // the one beside it
+let other = null; // the run compared with it
 let live = null; // the newest message of the run in progress
 let image = 0;
 let step = 1;
 let timer = null;
 const underway = new Set(); // what is being fetched
-const refused = new Set(); // what could not be had for this run
+const refused = new Set(); // what could not be fetched for this run
 
 const view = () => views.find((input) => input.checked).value;
 const speed = () => Number(find("[name=lc-speed]:checked").value);
@@ -52,7 +52,7 @@ function say(sentence, trouble) {
   find(".lc-trouble").textContent = trouble ? sentence : "";
 }
 
-// Ask the server; null where there is no answer, or one that says why not. Nothing is asked for twice at a time.
+// Fetch from the server; null on an error, which is shown. The same request is never sent twice at a time.
 async function fetchOnce(name, detail) {
   const mark = JSON.stringify([name, detail]);
   if (underway.has(mark) || refused.has(mark)) return null;
@@ -64,7 +64,7 @@ async function fetchOnce(name, detail) {
     if (!answer.error) return answer;
     say(answer.error, true);
   } catch {
-    say("The server does not answer; is LatentCanvas still running?", true);
+    say("The server does not respond. Is LatentCanvas still running?", true);
   } finally {
     underway.delete(mark);
   }
@@ -72,7 +72,7 @@ async function fetchOnce(name, detail) {
   return null;
 }
 
-// Take what was fetched into the run that it belongs to.
+// Merge a reply into its run.
 function take(kept, answer) {
   for (const part of ["frames", "finals", "curves"]) Object.assign(kept[part], answer[part]);
 }
@@ -84,7 +84,7 @@ async function fetchFrames(kept, which, name) {
   if (done()) redraw();
 }
 
-// What to paint at this step: the finished picture, a full decode, or the preview of the chosen view.
+// The image to show at this step: the final image, a full decode, or the preview of the chosen view.
 function sourceOf(kept, which, at, name) {
   if (name === "clean" && at >= kept.steps.length && kept.finals[which]) {
     return { uri: kept.finals[which], note: kept.stopped ? "stopped here, decoded" : "" };
@@ -115,7 +115,7 @@ function drawRun() {
   slider.value = String(step);
   fill();
   if (at) describe(step, count(), at.sigma, at.evals);
-  else label.textContent = "the steps of this run were not kept";
+  else label.textContent = "the steps of this run were not saved";
   const source = sourceOf(run, image, step, view());
   if (source) paint(source.uri, source.note, run.prompt + (at ? ", step " + step : ""));
   if (!run.frames[framesKey(image, view())] || !run.finals[image]) fetchFrames(run, image, view());
@@ -139,7 +139,7 @@ function fill() {
   slider.style.setProperty("--lc-fill", (share * 100).toFixed(1) + "%");
 }
 
-// The thumbnails are a picture of the slider: a cell for each step, or for several when there are many.
+// The strip of thumbnails follows the slider: a cell for each step, or for several when there are many.
 function cellSteps(total) {
   const cells = Math.min(total, STRIP_CELLS);
   return Array.from({ length: cells }, (_, i) => (cells < 2 ? total : 1 + Math.round((i * (total - 1)) / (cells - 1))));
@@ -166,7 +166,7 @@ function fillCell(cell, uri) {
 
 function drawStrip() {
   const frames = run.frames[framesKey(image, view())];
-  if (!frames && strip.dataset.run === run.run) return; // the old ones stay until the new ones are there
+  if (!frames && strip.dataset.run === run.run) return; // the old ones stay until the new ones arrive
   layStrip(count());
   strip.dataset.run = run.run;
   delete strip.dataset.total;
@@ -187,7 +187,7 @@ function drawBatch(thumbnails, chosen) {
       button.append(document.createElement("img"));
       batch.append(button);
     }
-    button.setAttribute("aria-label", "Picture " + (i + 1) + " of " + thumbnails.length);
+    button.setAttribute("aria-label", "Image " + (i + 1) + " of " + thumbnails.length);
     button.setAttribute("aria-pressed", String(i === chosen));
     button.firstChild.alt = "";
     if (button.firstChild.getAttribute("src") !== uri) button.firstChild.src = uri;
@@ -211,7 +211,7 @@ function enable() {
   if (views.find((input) => input.checked).disabled) views[0].checked = true;
 }
 
-// After its last step only a run that was stopped has something left to run.
+// After its last step, only a stopped run has steps left.
 const canBranch = () => step < count() || run.stopped;
 
 function setPhase(phase) {
@@ -283,7 +283,7 @@ function choose(which) {
 function drawLive() {
   const name = view() === "noisy" ? "noisy" : "clean";
   const shots = live[name];
-  paint(shots[Math.min(image, shots.length - 1)], TITLES[name], "The picture forming");
+  paint(shots[Math.min(image, shots.length - 1)], TITLES[name], "Preview of the image");
   slider.min = "0";
   slider.max = String(live.total);
   slider.value = String(live.step);

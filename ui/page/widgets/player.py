@@ -1,10 +1,9 @@
-"""The step player: the picture, and time as a control under it.
+"""The step player: the image, with a slider over its steps.
 
 The player runs in the browser (player*.js, player.html, player.css). It gets a finished run in one message,
 with the frames of one image in one view as small JPEGs, so that the slider and the playback never wait for
-the server; other views, other images, full decodes and a second run are fetched when they are wanted,
-through the functions that `player` is given. Messages are plain dictionaries with a `phase`: wait, live, done
-or back.
+the server. Other views and images, full decodes and a second run are fetched on demand, through the functions
+passed to `player`. Messages are plain dictionaries with a `phase`: wait, live, done or back.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ HERE = Path(__file__).parent
 SCRIPTS = ("player.js", "player_plots.js", "player_pair.js", "player_actions.js")
 MAX_PREVIEW = 256
 MAX_LIVE_IMAGES = 8
-MANY_STEPS = 60  # above, the frames are smaller, so that a run is some hundred KB whatever its length
+MANY_STEPS = 60  # above this, frames are smaller, so that a run of any length is a few hundred KB
 Message = dict[str, Any]
 
 
 class Note(Protocol):
-    """A step in numbers: the noise level after it, the evaluations until then."""
+    """A step's numbers: the noise level after it, the model evaluations until then."""
 
     @property
     def sigma(self) -> float: ...
@@ -41,7 +40,7 @@ class Note(Protocol):
 
 
 class Steps(Protocol):
-    """The kept steps of a run, as far as the player shows them: `core.inference.trajectory.Trajectory`."""
+    """The saved steps of a run, as the player uses them: `core.inference.trajectory.Trajectory`."""
 
     @property
     def steps(self) -> Sequence[Any]: ...
@@ -76,7 +75,7 @@ class LiveJob(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class FamilyMember:
-    """One run of a family: which run it left, and after which step. `changed` says in words what is new."""
+    """One run of a tree of branches: its parent and the step it left at. `changed` describes what differs."""
 
     run: str
     parent: str | None
@@ -87,10 +86,10 @@ class FamilyMember:
 
 @dataclass(frozen=True, kw_only=True)
 class PlayedRun:
-    """A finished run as the player shows it. `steps` is None where they were not kept.
+    """A finished run as the player shows it. `steps` is None if they were not saved.
 
-    names, png: of the picture files; png(i) gives the bytes of one. thumbnails: JPEG files of the images.
-    seconds: by part. saved: whether the pictures are files.
+    names, png: of the image files; png(i) gives the bytes of one. thumbnails: JPEGs as data URIs.
+    seconds: by part. saved: whether the images are files.
     """
 
     id: str
@@ -113,7 +112,7 @@ def player(examples: Sequence[Message] = (), fetch: Sequence[Callable[[Any], Mes
 
     Its events: `start` with a prompt; `branch` with run, image and step; `open` with run; `send` with run,
     image and the tab to send it `to`; `verify` with run and owner. fetch: plain functions that the browser
-    calls by their names (see ui/page/viewer.py), which must answer and not raise.
+    calls by their names (see ui/page/viewer.py); they return errors and must not raise.
     """
     return gr.HTML(
         None,
@@ -128,21 +127,21 @@ def player(examples: Sequence[Message] = (), fetch: Sequence[Callable[[Any], Mes
 
 
 def waiting(text: str) -> Message:
-    """Nothing to show yet, and why."""
+    """There is nothing to show yet; `text` says why."""
     return {"phase": "wait", "text": text}
 
 
 def back() -> Message:
-    """Show what was there before: the last finished run, or the empty state."""
+    """Show the last finished run again, or the empty state."""
     return {"phase": "back"}
 
 
 def live_message(job: LiveJob) -> Message:
-    """The newest step of a run in progress: the clean estimate and the noisy state of each picture."""
-    steps = job.steps  # it is let go when the job ends
+    """The newest step of a run in progress: the clean estimate and the noisy state of each image."""
+    steps = job.steps  # the job drops its steps when it ends
     count = len(steps)
     if not count:
-        return waiting("Starting")
+        return waiting("Starting...")
     step = steps[count - 1]
     batch = min(job.settings.batch if job.settings else 1, MAX_LIVE_IMAGES)
     limit = MAX_PREVIEW if batch <= 2 else 128
@@ -162,7 +161,7 @@ def live_message(job: LiveJob) -> Message:
 
 
 def done_message(run: PlayedRun, step: int | None = None, image: int = 0) -> Message:
-    """A finished run, at its last step or at `step`: one image's frames and picture, all images small."""
+    """A finished run, at its last step or at `step`: one image with its frames, all images as thumbnails."""
     count = 0 if run.steps is None else len(run.steps.steps)
     return {
         "phase": "done",
@@ -178,11 +177,11 @@ def done_message(run: PlayedRun, step: int | None = None, image: int = 0) -> Mes
 
 
 def summary(run: PlayedRun) -> Message:
-    """What does not depend on the image: steps in numbers, views, and what the run was."""
+    """The part that does not depend on the image: the steps' numbers, views and settings."""
     settings, kept = run.settings, run.steps
     return {
         "run": run.id,
-        "prompt": settings.prompt or "picture without a prompt",
+        "prompt": settings.prompt or "image without a prompt",
         "said": said(settings),
         "stopped": run.stopped,
         "total": kept.total if kept else settings.steps,
@@ -198,7 +197,7 @@ def summary(run: PlayedRun) -> Message:
 
 
 def image_part(run: PlayedRun, image: int) -> Message:
-    """One image's finished picture, byte for byte, and its curves."""
+    """One final image, byte for byte, and its curves."""
     curves = {} if run.steps is None else run.steps.curves(image)
     return {
         "finals": {str(image): png_uri(run.png(image))},
@@ -214,17 +213,17 @@ def frames(kept: Steps, image: int, view: str) -> list[str]:
 
 
 def frames_answer(run: PlayedRun, image: int, view: str) -> Message:
-    """What the player asked for: another view, or another picture of the batch with what belongs to it."""
+    """The reply to a request for another view or another image of the batch."""
     made = [] if run.steps is None else frames(run.steps, image, view)
     return {"frames": {f"{image}/{view}": made}, **image_part(run, image)}
 
 
 def pair_answer(run: PlayedRun, other: PlayedRun, image: int, view: str) -> Message:
-    """A second run to lay beside the first: its frames, and for each step of the first one its own step.
+    """A second run to compare with the first: its frames, and its step for each step of the first.
 
-    Steps are matched by noise level, so that runs of different lengths are compared at the same level; on one
-    grid that is step by step. `between` is the root mean square distance of the clean estimates, where the
-    sizes are the same.
+    Steps are matched by noise level, so that runs of different lengths are compared at the same level; on
+    equal grids that is step by step. `between` is the root mean square distance of the clean estimates, if
+    the sizes are equal.
     """
     if run.steps is None or other.steps is None:
         raise ValueError("both runs must have their steps")
@@ -241,7 +240,7 @@ def pair_answer(run: PlayedRun, other: PlayedRun, image: int, view: str) -> Mess
 
 
 def matched(ours: Sequence[Note], theirs: Sequence[Note]) -> list[int]:
-    """For each of our steps the nearest of theirs by log sigma, counted from 1; the ends are matched."""
+    """For each of our steps, the nearest of theirs by log sigma, counted from 1; the last ones match."""
 
     def level(note: Note) -> float:
         return math.log(max(note.sigma, 1e-3))
@@ -252,7 +251,7 @@ def matched(ours: Sequence[Note], theirs: Sequence[Note]) -> list[int]:
 
 
 def between(ours: Steps, theirs: Steps, match: Sequence[int], image: int, other: int) -> list[float | None]:
-    """How far the clean estimates are apart at each of our steps; nothing where the shapes differ."""
+    """The distance of the clean estimates at each of our steps; empty if the shapes differ."""
     pairs = [
         (ours.latents(k, "clean", image), theirs.latents(j, "clean", other)) for k, j in enumerate(match, 1)
     ]
@@ -262,7 +261,7 @@ def between(ours: Steps, theirs: Steps, match: Sequence[int], image: int, other:
 
 
 def said(settings: Settings) -> str:
-    """A run in a few words, to tell it from others."""
+    """A run's main settings, to tell it from others."""
     parts = [
         f"{settings.sampler}, {settings.steps} steps",
         f"CFG {settings.cfg_scale:g}",
@@ -272,7 +271,7 @@ def said(settings: Settings) -> str:
 
 
 def changes(parent: Settings, child: Settings) -> str:
-    """What a branch changed, in a few words."""
+    """What a branch changed, as a short text."""
     said = []
     for name, title in (("prompt", "prompt"), ("negative", "negative prompt")):
         if getattr(child, name) != getattr(parent, name):
@@ -287,19 +286,19 @@ def changes(parent: Settings, child: Settings) -> str:
         if getattr(child, name) != getattr(parent, name):
             said.append(form.format(getattr(child, name)))
     if child.options != parent.options and child.sampler == parent.sampler:
-        said.append("other options")
+        said.append("other sampler options")
     return ", ".join(said) or "nothing changed"
 
 
 def new_words(title: str, before: str, after: str) -> str:
-    """What a prompt has that the one before had not, where that is short."""
+    """The new words of a prompt, if there are few."""
     known = set(before.split())
     fresh = [word for word in after.split() if word not in known]
     return f"{title}: {' '.join(fresh)}" if 0 < len(fresh) <= 5 else f"other {title}"
 
 
 def in_order(family: Sequence[FamilyMember]) -> list[FamilyMember]:
-    """The runs of a family, each followed by its branches in the order of the steps they left at."""
+    """The runs of a tree, each followed by its branches in the order of the steps they left at."""
     known = {branch.run for branch in family}
     ordered: list[FamilyMember] = []
 
@@ -314,7 +313,7 @@ def in_order(family: Sequence[FamilyMember]) -> list[FamilyMember]:
 
 
 def jpeg_uri(image: Image.Image, limit: int = MAX_PREVIEW) -> str:
-    """A picture as a small JPEG, at most `limit` pixels a side, in a data address."""
+    """An image as a small JPEG of at most `limit` pixels a side, as a data URI."""
     small = image.convert("RGB")
     small.thumbnail((limit, limit))
     buffer = io.BytesIO()
@@ -323,27 +322,27 @@ def jpeg_uri(image: Image.Image, limit: int = MAX_PREVIEW) -> str:
 
 
 def thumbnail_uri(data: bytes) -> str:
-    """A small JPEG file in a data address; empty for one that is gone."""
+    """A small JPEG file as a data URI; empty for a missing file."""
     return data_uri(data, "image/jpeg") if data else ""
 
 
 def png_uri(data: bytes) -> str:
-    """The bytes of a PNG file in a data address, unchanged: its text chunks survive."""
+    """The bytes of a PNG file as a data URI, unchanged: its text chunks survive."""
     return data_uri(data, "image/png")
 
 
 def data_uri(data: bytes, kind: str) -> str:
-    """Bytes in a data address."""
+    """Bytes as a data URI."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def png(image: Image.Image) -> bytes:
-    """A picture as a PNG without a recipe."""
+    """An image as a PNG without a recipe."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def _finite(value: float) -> float | None:
-    """For JSON, which has no words for what is not a number."""
+    """The value for JSON, which has no NaN or infinity."""
     return round(value, 6) if math.isfinite(value) else None

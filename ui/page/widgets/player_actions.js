@@ -1,4 +1,4 @@
-// What is done with a run: full decodes, files, links, branches, verification; and how keys and clicks find it.
+// Actions on a run (full decodes, files, links, branches, verification), and the keys and clicks that start them.
 const report = find(".lc-report");
 
 function drawReport() {
@@ -16,7 +16,7 @@ function drawReport() {
 
 async function decode() {
   const wanted = { run: run.run, image, view: view(), step };
-  say("Decoding step " + step);
+  say("Decoding step " + step + "...");
   const answer = await fetchOnce("fetch_decode", wanted);
   if (!answer) return;
   run.decodes[decodeKey(wanted.image, wanted.view, wanted.step)] = answer.uri;
@@ -36,11 +36,11 @@ function saveUri(uri, name) {
 
 async function saveFile(kind) {
   closeMenus();
-  say("Making the file");
+  say("Making the file...");
   const answer = await fetchOnce("fetch_file", { run: run.run, image, view: view(), step, kind });
   if (!answer) return;
   saveUri(answer.uri, answer.name);
-  say("Saved " + answer.name);
+  say("Saved " + answer.name + ".");
 }
 
 async function copyLink() {
@@ -51,9 +51,9 @@ async function copyLink() {
   if (image) address.searchParams.set("image", String(image + 1));
   try {
     await navigator.clipboard.writeText(address.href);
-    say("Copied: a link to this run at step " + step);
+    say("Copied a link to this run at step " + step + ".");
   } catch {
-    say("The browser does not let the page copy; the link is " + address.href, true);
+    say("The browser does not allow copying. The link is " + address.href, true);
   }
 }
 
@@ -99,7 +99,7 @@ const actions = {
   branch: () => trigger("branch", { run: run.run, image, step }),
   unpair,
   pin,
-  verify: () => { say("Waiting for the model, to run it again"); trigger("verify", { run: run.run }); },
+  verify: () => { say("Queued: the run is made again and compared."); trigger("verify", { run: run.run }); },
   "to-img2img": () => send("img2img"),
   "to-inpaint": () => send("inpaint"),
   link: copyLink,
@@ -135,14 +135,14 @@ function onKey(event) {
     event.preventDefault();
     return timer ? pause() : start();
   }
-  if (!(event.key in KEYS) || at === slider) return; // a slider has these keys of its own
+  if (!(event.key in KEYS) || at === slider) return; // a slider handles these keys itself
   event.preventDefault();
   pause();
   moves[KEYS[event.key]]();
 }
 
 root.addEventListener("keydown", onKey);
-// The arrows also work where nothing has the focus.
+// The arrow keys also work when nothing has the focus.
 document.addEventListener("keydown", (event) => {
   if (document.activeElement === document.body && root.offsetParent && event.key in KEYS) onKey(event);
 });

@@ -1,4 +1,4 @@
-// Other runs: the tree of branches, runs that were pinned, and one of them laid beside the run that is shown.
+// Other runs: the tree of branches, pinned runs, and one of them side by side with the run that is shown.
 const second = find(".lc-second");
 const divider = find(".lc-divider");
 const knob = divider.querySelector("input");
@@ -25,7 +25,7 @@ function pin() {
   try {
     sessionStorage.setItem(PINS, JSON.stringify(pinned ? others : [own, ...others].slice(0, MAX_PINS)));
   } catch {
-    say("This browser keeps nothing for the page, so runs cannot be pinned.", true);
+    say("This browser stores no data for the page, so runs cannot be pinned.", true);
   }
   drawPin();
 }
@@ -36,7 +36,7 @@ function drawPin() {
   pinButton.textContent = pinned ? "Pinned" : "Pin";
 }
 
-// The family, by depth, each run with the step that it left its parent at.
+// The tree of branches, indented by depth, each with the step at which it left its parent.
 function drawTree() {
   drawPin();
   const family = run.family || [];
@@ -51,7 +51,7 @@ function drawTree() {
       item.style.setProperty("--lc-depth", String(depth[branch.run]));
       item.style.setProperty("--lc-up", String(i - (row[branch.parent] ?? i)));
       item.classList.toggle("lc-child", depth[branch.run] > 0);
-      const text = depth[branch.run] ? "from step " + branch.step + ": " + branch.changed : "start";
+      const text = depth[branch.run] ? "from step " + branch.step + ": " + branch.changed : "first run";
       item.append(card(branch.thumbnail, text, () => trigger("open", { run: branch.run })));
       if (branch.run === run.run) item.firstChild.setAttribute("aria-current", "true");
       return item;
@@ -70,11 +70,11 @@ function card(uri, text, act) {
   return button;
 }
 
-// Which runs can be laid beside this one: its family, and what was pinned.
+// The runs that can be compared with this one: its branches and relatives, and pinned runs.
 function fillPairMenu() {
   const family = (run.family || []).map((branch) => ({
     ...branch,
-    text: branch.step ? "branch from step " + branch.step + ": " + branch.changed : "the run this began with",
+    text: branch.step ? "branch from step " + branch.step + ": " + branch.changed : "the first run",
   }));
   const kept = pins().map((pinned) => ({ ...pinned, text: pinned.prompt + ", " + pinned.said }));
   const offered = [...family, ...kept.filter((one) => !family.some((branch) => branch.run === one.run))];
@@ -84,7 +84,7 @@ function fillPairMenu() {
   pairMenu.replaceChildren(...cards);
   if (cards.length) return;
   const hint = document.createElement("p");
-  hint.textContent = "Open another run and pin it, or branch this one: then the two can be laid side by side.";
+  hint.textContent = "Nothing to compare with yet: pin another run, or branch this one.";
   pairMenu.append(hint);
 }
 
@@ -93,7 +93,7 @@ async function pair(id, text) {
   if (!answer || !done()) return;
   other = { ...answer, decodes: {}, text };
   versus.querySelector("span").textContent = text;
-  say(other.between.length ? "" : "The two runs are of different sizes, so there is no distance between them.");
+  say(other.between.length ? "" : "The two runs have different sizes, so their distance is not shown.");
   redraw();
 }
 

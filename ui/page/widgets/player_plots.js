@@ -1,4 +1,4 @@
-// Numbers over the steps: small plots of the finished run, and of the one beside it. A click goes to the step.
+// Small plots over the steps, of the run and of the one compared with it. A click goes to the step.
 const SVG = "http://www.w3.org/2000/svg";
 const PAD = 5;
 const plots = [...root.querySelectorAll(".lc-plot")].map((figure) => ({
@@ -13,7 +13,7 @@ function curveOf(kept, which, name) {
   return (kept.curves[which] || {})[name] || [];
 }
 
-// The values to draw, one line each: ours, and the other run's at the steps that match.
+// The values to draw, one line for each run: this one, and the other at the matching steps.
 function linesOf(name) {
   if (root.dataset.phase === "live") return name === "sigma" ? [live.sigmas] : [];
   if (name === "between") return other ? [other.between] : [];
@@ -43,7 +43,7 @@ function clearPlots() {
 
 const isKnown = (value) => value !== null && value !== undefined;
 
-// First which there are, for they share the height; then each.
+// First decide which plots are shown, since they share the height; then draw each.
 function drawPlots() {
   for (const plot of plots) {
     plot.lines = linesOf(plot.name);
@@ -88,7 +88,7 @@ function drawPlot(plot) {
   plot.svg.append(plot.mark, ...plot.dots);
 }
 
-// Where a logarithmic scale ends for levels that end at 0: a little below the smallest other one.
+// The bottom of the logarithmic scale for levels that end at 0: half the smallest positive one.
 function floorOf(values) {
   return Math.min(...values.filter((value) => value > 0), 1) / 2;
 }

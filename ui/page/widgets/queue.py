@@ -1,4 +1,4 @@
-"""The queue as one sees it: what runs, what waits, and a button to take one's own out of it."""
+"""The queue as a list: running and queued jobs, and a button to cancel one's own."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def queue_list() -> gr.HTML:
 
 
 def shown(lines: Sequence[JobLine]) -> list[dict[str, Any]]:
-    """What the list shows of the queue: nothing when it holds only what the player shows anyway."""
+    """The list's lines: none if the queue holds only a job that the player shows anyway."""
     if len(lines) < 2 and all(line.mine and line.kind in ("run", "branch") for line in lines):
         return []
     said = [_line(line) for line in lines[:MOST_SHOWN]]
@@ -71,7 +71,7 @@ def shown(lines: Sequence[JobLine]) -> list[dict[str, Any]]:
 
 
 def count(lines: Sequence[JobLine]) -> str:
-    """The queue in a word or two, for the header."""
+    """The queue's length, for the header."""
     return f"queue {len(lines)}"
 
 
@@ -81,13 +81,13 @@ def _line(line: JobLine) -> dict[str, Any]:
         "id": line.id,
         "mine": line.mine,
         "title": line.title or "someone else's run",
-        "state": _state(line) if running else f"waits, {line.position} in line",
+        "state": _state(line) if running else f"queued, position {line.position}",
         "share": line.evals / line.evals_due if running and line.evals_due else None,
     }
 
 
 def _state(line: JobLine) -> str:
     if not line.evals_due:
-        return "runs"
+        return "running"
     left = "" if line.eta is None else f", {line.eta:.0f} s left"
     return f"{line.evals} of {line.evals_due} evaluations{left}"

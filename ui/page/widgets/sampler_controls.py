@@ -1,8 +1,7 @@
-"""Sampler, schedule and the sampler's own options, as controls made from the registry.
+"""Sampler, schedule and the sampler's options, as controls made from the registry.
 
-Every sampler has its group of controls, made once when the page is; only the chosen sampler's group is
-visible. So a plugin's options are on the page without the plugin knowing it, and each sampler keeps what was
-set for it.
+Every sampler has its group of controls, built once with the page; only the chosen sampler's group is visible.
+So a plugin's options appear on the page without page code in the plugin, and each sampler keeps its values.
 """
 
 from __future__ import annotations
@@ -58,14 +57,14 @@ def sampler_controls(registry: Registry, sampler: str, schedule: str) -> Sampler
                 sampler_choices(registry),
                 value=sampler,
                 label="Sampler",
-                info="How noise is turned into a picture",
+                info="The method that turns noise into an image, step by step",
                 elem_id="sampler",
             ),
             gr.Dropdown(
                 schedule_choices(registry),
                 value=schedule,
                 label="Schedule",
-                info="Which noise levels the steps visit",
+                info="The noise levels of the steps",
                 elem_id="schedule",
             ),
         )
@@ -80,12 +79,12 @@ def sampler_controls(registry: Registry, sampler: str, schedule: str) -> Sampler
 
 
 def sampler_choices(registry: Registry) -> list[tuple[str, str]]:
-    """What the list shows, and the name behind it; a plugin from outside is marked with its distribution."""
+    """Pairs of (label, name); an external plugin is marked with its distribution."""
     return _choices(registry, registry.samplers)
 
 
 def schedule_choices(registry: Registry) -> list[tuple[str, str]]:
-    """The same of the schedules."""
+    """The same for schedules."""
     return _choices(registry, registry.schedules)
 
 
@@ -100,7 +99,7 @@ def _choices(registry: Registry, known: Mapping[str, Any]) -> list[tuple[str, st
 
 
 def option_control(option: Option, sampler: str) -> Component:
-    """A slider, number, tick box or list for one option. Unbounded numbers get a number field."""
+    """A slider, number field, checkbox or list for one option. Unbounded numbers get a number field."""
     shared: dict[str, Any] = {
         "value": option.default,
         "label": option.name.replace("_", " "),
@@ -119,12 +118,12 @@ def option_control(option: Option, sampler: str) -> Component:
 
 
 def cost(registry: Registry, sampler: str, steps: object) -> str:
-    """What the steps cost in words: a model evaluation is what takes the time."""
+    """The cost of the steps as text, in model evaluations, which take most of the time."""
     info = registry.samplers.get(sampler)
     if info is None or not isinstance(steps, int | float):
         return ""
     count = int(steps)
     evals = f"{count * info.evals} model evaluation{'' if count * info.evals == 1 else 's'}"
     if info.adaptive:
-        return f"adaptive: it chooses its own steps, about {evals}"
+        return f"adaptive: the sampler chooses its steps, about {evals}"
     return f"{count} step{'' if count == 1 else 's'} = {evals}"

@@ -1,4 +1,4 @@
-"""Styles and presets: the lists to choose from, and a small drawer to save and delete them."""
+"""Styles and presets: the lists to choose from, and a drawer to save and delete them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class KeptWords:
-    """The row above the prompt, inside the caller's column. `styles` gives the store of an owner."""
+    """The row above the prompt, inside the caller's column. `styles` gives an owner's store."""
 
     def __init__(self, styles: Callable[[str], Styles]) -> None:
         self._styles = styles
@@ -60,7 +60,7 @@ class KeptWords:
             self.said = gr.HTML("", elem_id="kept-said")
 
     def known(self, owner: str) -> tuple[list[str], list[str]]:
-        """The names of all styles, and of all presets."""
+        """(names of all styles, names of all presets)"""
         store = self._styles(owner)
         return [style.name for style in store.styles()], store.presets()
 
@@ -79,7 +79,7 @@ class KeptWords:
         values: list[Any],
         named: Callable[..., dict[str, Any]],
     ) -> None:
-        """Wire the drawer. words: both prompts; values: the whole form, which `named` makes a mapping of."""
+        """Wire the drawer. words: both prompts; values: the whole form, which `named` makes a mapping."""
         lists = [self.chosen, self.preset, self.said]
         self.toggle.click(
             None,
@@ -90,10 +90,11 @@ class KeptWords:
         )
 
         def keep_style(owner: str, name: str, prompt: str, negative: str) -> tuple[Any, ...]:
-            return self._done(owner, f"saved {name}", lambda s: s.save_style(Style(name, prompt, negative)))
+            style = Style(name, prompt, negative)
+            return self._done(owner, f"Saved style {name}.", lambda s: s.save_style(style))
 
         def keep_preset(owner: str, name: str, *values: Any) -> tuple[Any, ...]:
-            return self._done(owner, f"saved {name}", lambda s: s.save_preset(name, named(*values)))
+            return self._done(owner, f"Saved preset {name}.", lambda s: s.save_preset(name, named(*values)))
 
         self.save_style.click(keep_style, [owner, self.name, *words], lists, **QUICK)
         self.save_preset.click(keep_preset, [owner, self.name, *values], lists, **QUICK)
@@ -101,7 +102,7 @@ class KeptWords:
         self.take.upload(self.on_import, [owner, self.take], lists, **QUICK)
 
     def on_forget(self, owner: str, name: str) -> tuple[Any, ...]:
-        """Delete the style of that name, and the preset."""
+        """Delete the style and the preset of that name."""
 
         def forget(store: Styles) -> None:
             known = (name in [style.name for style in store.styles()], name in store.presets())
@@ -110,10 +111,10 @@ class KeptWords:
             if known[1]:
                 store.delete_preset(name)
 
-        return self._done(owner, f"deleted {name}", forget)
+        return self._done(owner, f"Deleted {name}.", forget)
 
     def on_import(self, owner: str, path: str) -> tuple[Any, ...]:
-        """Take in a styles.csv of A1111."""
+        """Import a styles.csv from A1111."""
         found: list[str] = []
         answer = self._done(owner, "", lambda s: found.append(str(s.import_csv(Path(path)))))
         return (*answer[:2], text.plain(found[0])) if found else answer

@@ -1,4 +1,4 @@
-"""What a strength comes to: "12 of 20 steps, from sigma 3.4", and its mark on the noise levels of a run."""
+"""The effect of a denoising strength: "12 of 20 steps, from sigma 3.4", and a plot of the noise levels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WIDTH, HEIGHT, EDGE = 320.0, 56.0, 5.0
 def grid(
     registry: Registry, noise: NoiseSchedule | None, schedule: str, steps: object, sigmas: str
 ) -> list[float]:
-    """The noise levels that the form asks for, falling to 0. `noise` is the model's table, SD's when None.
+    """The form's noise levels, falling to 0. `noise` is the model's noise schedule, that of SD when None.
 
     Raises UserError.
     """
@@ -33,15 +33,15 @@ def grid(
 
 
 def words(levels: Sequence[float], strength: float) -> str:
-    """What runs: "12 of 20 steps, from sigma 3.4"."""
+    """The steps that run: "12 of 20 steps, from sigma 3.4"."""
     part, total = last_part(levels, strength), len(levels) - 1
     if len(part) < 2:
-        return f"none of {total} steps: raise the strength to {math.ceil(1000 / total) / 1000:g}"
+        return f"0 of {total} steps: raise the strength to {math.ceil(1000 / total) / 1000:g}"
     return f"{len(part) - 1} of {total} step{'' if total == 1 else 's'}, from sigma {part[0]:.3g}"
 
 
 def line(levels: Sequence[float], strength: float) -> str:
-    """The sentence with its plot: the noise level over the steps, and where a run of this strength enters."""
+    """The sentence with its plot: the noise level over the steps, and where a run of this strength starts."""
     said = words(levels, strength)
     first = len(levels) - len(last_part(levels, strength))
     sentence = f'<p class="lc-quiet"><b>{escape(said)}</b></p>'
@@ -64,7 +64,7 @@ def _plot(levels: Sequence[float], first: int, said: str) -> str:
 
 
 def _points(levels: Sequence[float]) -> list[tuple[float, float]]:
-    """Where each level is, by its logarithm; the 0 at the end lies at the foot."""
+    """The points of the plot, with log sigma as height; the final 0 is at the bottom."""
     logs = [math.log(level) for level in levels[:-1]]
     low, high = min(logs), max(logs)
     room, span = HEIGHT - 2 * EDGE, (high - low) or 1.0

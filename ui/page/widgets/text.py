@@ -1,4 +1,4 @@
-"""The page's small lines of text, as escaped HTML."""
+"""Short lines of text, as escaped HTML."""
 
 from __future__ import annotations
 
@@ -10,35 +10,33 @@ if TYPE_CHECKING:
 
 
 def capital(sentence: str) -> str:
-    """With a capital letter."""
+    """The sentence with a capital first letter."""
     return sentence[:1].upper() + sentence[1:]
 
 
 def plain(words: str) -> str:
-    """A quiet line."""
+    """A line in the subdued colour."""
     return f'<p class="lc-quiet">{escape(words)}</p>' if words else ""
 
 
 def error(sentence: str) -> str:
-    """One sentence about what is wrong, announced to screen readers; nothing for an empty one."""
+    """An error message, announced to screen readers; empty for an empty one."""
     if not sentence:
         return ""
     return f'<p class="lc-error" role="alert">{escape(capital(sentence))}</p>'
 
 
 def tokens(count: Tokens) -> str:
-    """How long the prompt is, and which of its words the model has not learned."""
+    """The prompt's number of tokens, and its words unknown to the model."""
     length = f"{count.used} of {count.limit} tokens"
     if count.chunks > 1:
         length = f"{count.used} tokens in {count.chunks} chunks of {count.limit}"
     if not count.unknown:
         return f'<p class="lc-quiet">{length}</p>'
     words = ", ".join(f"<b>{escape(word)}</b>" for word in count.unknown)
-    return (
-        f'<p class="lc-quiet">{length}. <span class="lc-unknown">Not known to this model: {words}</span></p>'
-    )
+    return f'<p class="lc-quiet">{length}. <span class="lc-unknown">Unknown to this model: {words}</span></p>'
 
 
 def note(sentence: str) -> str:
-    """One sentence that is good to know; nothing for an empty one."""
+    """A note; empty for an empty one."""
     return f'<p class="lc-note" role="status">{escape(capital(sentence))}</p>' if sentence else ""

@@ -1,6 +1,6 @@
-"""How the page looks and listens to keys: the theme, style sheets and script that `launch` takes in Gradio 6.
+"""The page's theme, style sheets and script (with its keyboard shortcuts), which Gradio 6 takes in `launch`.
 
-Fonts are the system's own: the page asks no other server for anything.
+Fonts are system fonts: the page loads nothing from other servers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
 
 def look() -> dict[str, Any]:
-    """The keyword arguments of `Blocks.launch` that make the look."""
+    """The keyword arguments of `Blocks.launch` for the look."""
     others = sorted(path for path in HERE.glob("*.css") if path.name != "page.css")
     return {
         "theme": _theme(),

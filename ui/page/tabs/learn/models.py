@@ -1,4 +1,4 @@
-"""The views of the Learn tab that take the loaded model."""
+"""The views of the Learn tab that use the loaded model."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from core.learn.result import ViewResult
 
 PROMPT, OTHER = "a red house under a full moon", "a green tree under a full moon"
-ONE, GRID = "One prompt, taken apart", "Several prompts over the scales"
-SEEDS, PROMPTS, PICTURES = "Two seeds", "Two prompts", "Two pictures"
+ONE, GRID = "One prompt in detail", "Several prompts over the scales"
+SEEDS, PROMPTS, PICTURES = "Two seeds", "Two prompts", "Two images"
 Task = Callable[[Any, "Watch"], "ViewResult"]
 
 
 class Ddpm(ModelView):
-    """DDPM in many steps beside DDIM in few."""
+    """DDPM in many steps next to DDIM in few."""
 
     name = "ddpm"
     kinds = ("png",)
-    action = "Run them"
+    action = "Run both"
 
     def controls(self) -> list[Component]:
         return [
@@ -54,30 +54,30 @@ class Ddpm(ModelView):
 
 
 class Guidance(ModelView):
-    """What the scale makes of one prompt, taken apart, or of several."""
+    """The effect of the CFG scale: one prompt in detail, or several prompts."""
 
     name = "guidance"
-    action = "Guide"
+    action = "Run"
 
     def controls(self) -> list[Component]:
         what = gr.Radio([ONE, GRID], value=ONE, label="Show", elem_id="guidance-what")
         prompt = gr.Textbox(PROMPT, label="Prompt", lines=1, max_lines=3, elem_id="guidance-prompt")
         many = gr.Textbox(
-            label="Prompts, one a line",
-            placeholder="Empty: the loaded model's own examples",
+            label="Prompts, one per line",
+            placeholder="Empty: the loaded model's examples",
             lines=4,
             max_lines=12,
             visible=False,
             elem_id="guidance-prompts",
         )
-        scales = gr.Textbox("1, 2, 3, 5, 8, 12", label="Scales", max_lines=1, elem_id="guidance-scales")
+        scales = gr.Textbox("1, 2, 3, 5, 8, 12", label="CFG scales", max_lines=1, elem_id="guidance-scales")
         at = gr.Slider(
             0,
             100,
             30,
             step=5,
             precision=0,
-            label="Look in after so many percent",
+            label="Show the step at (percent)",
             buttons=[],
             elem_id="guidance-at",
         )
@@ -116,7 +116,7 @@ class Guidance(ModelView):
 
 
 class Interpolation(ModelView):
-    """Between two seeds, prompts or pictures."""
+    """Interpolation between two seeds, prompts or images."""
 
     name = "interpolation"
     action = "Interpolate"
@@ -140,11 +140,9 @@ class Interpolation(ModelView):
                     min_width=110,
                     elem_id=f"between-picture-{i}",
                 )
-                for i, label in enumerate(("From, or a drawn one", "To, or a drawn one"))
+                for i, label in enumerate(("First (empty: an example)", "Second (empty: an example)"))
             ]
-        count = gr.Slider(
-            3, 11, 7, step=1, precision=0, label="Pictures", buttons=[], elem_id="between-count"
-        )
+        count = gr.Slider(3, 11, 7, step=1, precision=0, label="Images", buttons=[], elem_id="between-count")
         what.change(
             lambda chosen: (
                 gr.Number(visible=chosen != PICTURES),
@@ -164,7 +162,7 @@ class Interpolation(ModelView):
 
         what, first, second, prompt, other, a, b, count = values
         seeds = whole("first seed", first), whole("second seed", second)
-        many = whole("pictures", count)
+        many = whole("images", count)
         for seed in seeds:
             check(prompt, seed=seed)
         check(other, seed=1)
@@ -183,7 +181,7 @@ class Interpolation(ModelView):
 
 
 class Latents(ModelView):
-    """What the channels hold, and what the VAE loses."""
+    """The latent channels, and what the VAE loses."""
 
     name = "latents"
     kinds = ("png",)
@@ -192,7 +190,7 @@ class Latents(ModelView):
     def controls(self) -> list[Component]:
         return [
             gr.Image(
-                label="Picture, or a drawn one if there is none",
+                label="Image (empty: an example)",
                 type="pil",
                 sources=["upload", "clipboard"],
                 height=160,

@@ -1,7 +1,7 @@
-"""The Learn tab: a view a lesson, with its controls, what it draws, the text, the formula and the code.
+"""The Learn tab: one view for each lesson, with controls, figure, text, formula and code.
 
-Views that need no model answer as their controls move; those that do have a button, and wait in the queue.
-At the page's start there are controls alone: a view draws when it is opened.
+Views without a model update as their controls move; views with one have a button and are queued. A view draws
+when it is first opened, not at the page's start.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ PICTURE = "picture"
 
 
 class Forward(View):
-    """Noise added to points or a picture."""
+    """Noise added to points or an image."""
 
     name = "forward"
 
     def controls(self) -> list[Component]:
-        choices = [*CLOUDS, ("A picture", PICTURE)]
+        choices = [*CLOUDS, ("An image", PICTURE)]
         what = gr.Radio(choices, value="moons", label="Data", elem_id="forward-data")
         image = gr.Image(
-            label="Picture, or a drawn one if there is none",
+            label="Image (empty: an example)",
             type="pil",
             sources=["upload", "clipboard"],
             height=120,
@@ -76,7 +76,7 @@ class Forward(View):
 
 
 class Schedules(View):
-    """Noise tables, and the levels that schedules visit."""
+    """Beta tables, and the noise levels of schedules."""
 
     name = "schedules"
     kinds = ("png",)
@@ -91,18 +91,18 @@ class Schedules(View):
             ),
             gr.Slider(1, 150, 20, step=1, precision=0, label="Steps", buttons=[], elem_id="schedules-steps"),
             gr.Slider(
-                0.05, 1, 1, step=0.05, label="Strength of img2img", buttons=[], elem_id="schedules-strength"
+                0.05, 1, 1, step=0.05, label="Denoising strength", buttons=[], elem_id="schedules-strength"
             ),
         ]
 
     def build_actions(self) -> None:
-        """What brings the settings of a run here."""
-        self.form = gr.Button("As in the form", size="sm", elem_id="schedules-form")
+        """A button that takes the settings of the form."""
+        self.form = gr.Button("Use the form's settings", size="sm", elem_id="schedules-form")
 
     def connect_form(
         self, owner: Component, base: Callable[..., Base], base_inputs: Sequence[Component]
     ) -> None:
-        """Wire the button. base(owner, *values of base_inputs): what the form asks for; raises UserError."""
+        """Wire the button. base(owner, *values of base_inputs): the form's request; raises UserError."""
 
         def taken(*values: Any) -> tuple[Any, Any, Any, str]:
             try:
@@ -130,7 +130,7 @@ class Schedules(View):
 
 
 class Reverse(View):
-    """Points on their way, samplers side by side."""
+    """Points moved by several samplers, side by side."""
 
     name = "reverse"
 
@@ -151,7 +151,14 @@ class Reverse(View):
                 elem_id="reverse-samplers",
             ),
             gr.Slider(
-                1, 100, 20, step=1, precision=0, label="Evaluations each", buttons=[], elem_id="reverse-evals"
+                1,
+                100,
+                20,
+                step=1,
+                precision=0,
+                label="Model evaluations per sampler",
+                buttons=[],
+                elem_id="reverse-evals",
             ),
             gr.Slider(
                 0,
@@ -159,13 +166,13 @@ class Reverse(View):
                 100,
                 step=1,
                 precision=0,
-                label="How far, in percent",
+                label="Progress (percent)",
                 buttons=[],
                 elem_id="reverse-share",
             ),
             gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31, elem_id="reverse-seed"),
             gr.Checkbox(
-                False, label="Also over the loaded model's score (models of points)", elem_id="reverse-model"
+                False, label="Also use the loaded model's score (point models)", elem_id="reverse-model"
             ),
         ]
 
@@ -174,9 +181,9 @@ class Reverse(View):
 
         cloud, samplers, evals, share, seed, learned = values
         loaded: Any = self.shelf.jobs.engine.pipeline if learned else None
-        asked = cloud, tuple(samplers or ()), whole("evaluations", evals), whole("seed", seed)
+        asked = cloud, tuple(samplers or ()), whole("model evaluations", evals), whole("seed", seed)
         made = self._descents(*asked, loaded)
-        return shown(made, cloud, int(seed), number("how far", share) / 100)
+        return shown(made, cloud, int(seed), number("progress", share) / 100)
 
     def _made(
         self, cloud: str, samplers: tuple[str, ...], evals: int, seed: int, pipeline: Any
@@ -189,7 +196,7 @@ class Reverse(View):
 class LearnTab:
     """The tab: `build` it inside the caller's layout, then `connect` it.
 
-    trainer: what trains from the page. is_guest: whether who asks may watch a training, but start none.
+    trainer: trains from the page. is_guest: whether a visitor may watch a training but not start one.
     """
 
     def __init__(
@@ -205,7 +212,7 @@ class LearnTab:
         self.views = [*(kind(self.shelf) for kind in kinds), self.train]
 
     def build(self) -> None:
-        """A tab a view."""
+        """One tab for each view."""
         self.shelf.narrow = gr.Checkbox(False, visible=False)
         self.tabs: dict[str, gr.Tab] = {}
         with gr.Tabs(elem_id="learn", overflow_behavior="wrap"):
@@ -220,9 +227,9 @@ class LearnTab:
         base: Callable[..., Base],
         base_inputs: Sequence[Component] = (),
     ) -> None:
-        """Wire it. owner: holds whose page it is. shown: the event of the tab being chosen.
+        """Wire it. owner: holds the owner token. shown: the event of the tab being opened.
 
-        base(owner, *values of base_inputs): what the form asks for; raises UserError.
+        base(owner, *values of base_inputs): the form's request; raises UserError.
         """
         for i, view in enumerate(self.views):
             view.connect(owner, [self.tabs[view.name].select, *([shown] if i == 0 else [])])

@@ -1,4 +1,4 @@
-"""The Train view of the Learn tab: a small model trained from the page, watched, stopped and used."""
+"""The Train view of the Learn tab: train a small model from the page, watch it, stop it and use it."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from core.learn.result import ViewResult
 
 LOOK_SECONDS, DRAW_SECONDS = 1.0, 2.0
-DRAWN_SHARE = 6  # a drawing is made again after so many times what it took: the training needs the processor
+DRAWN_SHARE = 6  # wait this many times the drawing time before the next one: the training needs the CPU
 _ONLY_THE_OWNER = "only the person at the machine that serves this page may train a model; you can watch"
 _EMPTY = (
-    '<div class="lc-shown"><div class="lc-learn-words"><p>Choose a recipe and press Train. The loss is drawn '
-    "here as it falls, and beside each other what the raw and the averaged weights draw from the same noise."
+    '<div class="lc-shown"><div class="lc-learn-words"><p>Choose a recipe and press Train. The loss curve '
+    "appears here, with samples of the raw and the averaged (EMA) weights from the same noise, side by side."
     "</p></div></div>"
 )
 Told = tuple[Any, ...]
 
 
 class Train(View):
-    """Trains from a recipe. is_guest: whether who asks may only watch."""
+    """Trains from a recipe. is_guest: whether a visitor may only watch."""
 
     name = "train"
     kinds = ("png",)
@@ -41,7 +41,7 @@ class Train(View):
     def __init__(self, shelf: Shelf, trainer: Trainer, is_guest: Callable[[gr.Request], bool]) -> None:
         super().__init__(shelf)
         self.trainer, self.is_guest = trainer, is_guest
-        self.followed: list[Any] = []  # the events that end when a training has ended
+        self.followed: list[Any] = []  # events that end when a training ends
 
     def controls(self) -> list[Component]:
         recipe = gr.Dropdown(
@@ -56,7 +56,7 @@ class Train(View):
             label="Data",
             elem_id="train-density",
         )
-        # Without bounds: what is out of range gets our own sentence, not a pop-up.
+        # Without bounds: a value out of range gets our own message, not a pop-up.
         steps = gr.Number(usual_steps("points"), label="Steps", precision=0, elem_id="train-steps")
         recipe.change(
             lambda chosen: (gr.Number(value=usual_steps(chosen)), gr.Radio(visible=chosen == "points")),
@@ -67,7 +67,7 @@ class Train(View):
         return [recipe, steps, density]
 
     def build_actions(self) -> None:
-        """Start, stop, go on, and what to do with the model."""
+        """Start, stop, resume, and use the model."""
         with gr.Row(elem_classes="lc-view-actions"):
             self.start = gr.Button("Train", variant="primary", scale=3, elem_id="learn-train-start")
             self.stop = gr.Button(
@@ -76,16 +76,16 @@ class Train(View):
         self.unfinished = gr.Dropdown(
             [],
             label="Unfinished run",
-            info="Go on takes it up at its last checkpoint.",
+            info="Resume continues it from its last checkpoint.",
             visible=False,
             elem_id="train-unfinished",
         )
         with gr.Row(elem_classes="lc-view-actions"):
-            self.go_on = gr.Button("Go on", visible=False, elem_id="learn-train-go-on")
+            self.go_on = gr.Button("Resume", visible=False, elem_id="learn-train-go-on")
             self.use = gr.Button("Use this model", visible=False, elem_id="learn-train-use")
 
     def connect(self, owner: Component, opened: Sequence[Callable[..., Any]]) -> None:
-        """Follow the training as soon as the view is opened, whoever started it."""
+        """Follow the training as soon as the view is opened, no matter who started it."""
         buttons = [self.start, self.stop, self.go_on, self.use, self.unfinished]
         outputs = [self.figure, self.code, self.notice, *buttons]
         narrow = self._narrow()
@@ -98,10 +98,10 @@ class Train(View):
         self.stop.click(self.on_stop, None, outputs, **QUICK)
         self.connect_files([narrow, *self.asked])
 
-    # Events: (what is drawn, the code, what is said, train, stop, go on, use, unfinished runs).
+    # Events: (figure, code, notice, train, stop, resume, use, unfinished runs).
 
     async def on_open(self, narrow: bool, request: gr.Request) -> AsyncIterator[Told]:
-        """What there is now, and then what follows."""
+        """The state now, then updates."""
         guest = self.is_guest(request)
         code = await asyncio.to_thread(self.lesson_code)
         yield await self._drawn(narrow), code, *self._said(guest)
@@ -111,7 +111,7 @@ class Train(View):
     async def on_start(
         self, narrow: bool, request: gr.Request, recipe: str, steps: Any, density: str
     ) -> AsyncIterator[Told]:
-        """Begin, and follow it to its end; what is wrong is said."""
+        """Start, and follow the training to its end; errors are shown."""
 
         def start() -> None:
             self.trainer.start(recipe, _whole(steps), density)
@@ -122,12 +122,12 @@ class Train(View):
     async def on_go_on(
         self, narrow: bool, request: gr.Request, name: str | None = None
     ) -> AsyncIterator[Told]:
-        """From the checkpoint of a run, and follow it to its end."""
+        """Resume from a run's checkpoint, and follow it to its end."""
         async for told in self._done(lambda: self.trainer.go_on(name or ""), narrow, request, name or ""):
             yield told
 
     def on_stop(self, request: gr.Request) -> Told:
-        """Stop; who follows sees the end."""
+        """Stop; the pages that follow it show the end."""
         guest = self.is_guest(request)
         if not guest:
             self.trainer.stop()
@@ -136,12 +136,12 @@ class Train(View):
     async def _done(
         self, do: Callable[[], Any], narrow: bool, request: gr.Request, chosen: str = ""
     ) -> AsyncIterator[Told]:
-        """Do what begins a training, which may import torch first, and follow it."""
+        """Start or resume a training, which may import torch first, and follow it."""
         nothing, buttons = (gr.skip(), gr.skip()), [gr.skip()] * 5
         if self.is_guest(request):
             yield *nothing, text.error(_ONLY_THE_OWNER), *buttons
             return
-        yield *nothing, text.plain("Begins."), gr.Button(interactive=False), *buttons[1:]
+        yield *nothing, text.plain("Starting..."), gr.Button(interactive=False), *buttons[1:]
         try:
             await asyncio.to_thread(do)
         except UserError as error:
@@ -153,9 +153,9 @@ class Train(View):
         yield await self._drawn(narrow), gr.skip(), *self._said(guest=False)
 
     async def _followed(self, narrow: bool, guest: bool) -> AsyncIterator[Told]:
-        """The training as it goes, and its end; nothing where none goes.
+        """Updates while a training runs, and at its end; nothing if none runs.
 
-        A page is told only what is new: a browser on a busy machine would fall behind.
+        Only changes are sent: a browser on a busy machine would fall behind.
         """
         seen, at, pause, said = -1, 0.0, 0.0, ""
         while (training := self.trainer.current) is not None and training.going:
@@ -174,21 +174,21 @@ class Train(View):
             yield await self._drawn(narrow), gr.skip(), *self._said(guest)
 
     def trained(self) -> str:
-        """What the finished model is loaded by. Raises UserError where there is none."""
+        """The name to load the finished model by. Raises UserError if there is none."""
         training = self.trainer.current
         if training is None or not training.model:
-            raise UserError("there is no finished model yet; train one to its end")
+            raise UserError("there is no finished model yet: train one to its end")
         return training.model
 
-    # What is shown.
+    # Views.
 
     def show(self, *values: Any) -> ViewResult:
-        """The curves and the newest samples of the training. Raises UserError where there is none yet."""
+        """The curves and the newest samples of the training. Raises UserError if there are none yet."""
         from core.learn.training import training
 
         current = self.trainer.current
         if current is None or not current.stages:
-            raise UserError("nothing to show yet; press Train first")
+            raise UserError("there is nothing to show yet: press Train first")
         return training(list(current.stages.values()), _samples(current))
 
     async def _drawn(self, narrow: bool) -> str:
@@ -205,8 +205,8 @@ class Train(View):
             return shown_html(shown, narrow)
 
     def _said(self, guest: bool, chosen: str = "") -> Told:
-        """(what is said, train, stop, go on, use, unfinished runs), as things are. chosen: the run of these
-        that stays chosen, if it is still there.
+        """(notice, train, stop, resume, use, unfinished runs) now. chosen: the run to keep selected, if it
+        still exists.
         """
         training = self.trainer.current
         state = training.state if training is not None else ""
@@ -224,14 +224,14 @@ class Train(View):
 
 
 def _sentence(training: Training | None, guest: bool) -> str:
-    """How it stands. What failed may name what is on this machine, and is not for guests."""
+    """The status line. Errors may name paths of this machine, so guests do not see them."""
     if training is None:
         return text.plain(text.capital(f"{_ONLY_THE_OWNER}.")) if guest else ""
     words = {
         "running": training.words,
-        "stopping": f"{training.words} Stops after the next step.",
-        "stopped": f"Stopped, with a checkpoint. {training.words} Go on takes it up there.",
-        "done": f"Done: the model is called {training.name}, and stands among the models above.",
+        "stopping": f"{training.words} Stopping after the next step...",
+        "stopped": f"Stopped; a checkpoint is saved. {training.words} Press Resume to continue.",
+        "done": f"Done: the model is named {training.name} and is in the list of models above.",
     }
     if training.state == "failed":
         return text.error("the training failed" if guest else training.error)
@@ -241,7 +241,7 @@ def _sentence(training: Training | None, guest: bool) -> str:
 
 
 def _samples(training: Training) -> tuple[int, Image.Image, Image.Image] | None:
-    """(step, raw, averaged), if there are any and the file is still there."""
+    """(step, raw, averaged), if there are samples and the file still exists."""
     from core.training.samples import apart
 
     if training.samples is None:
@@ -255,7 +255,7 @@ def _samples(training: Training) -> tuple[int, Image.Image, Image.Image] | None:
 
 
 def _whole(value: Any) -> int:
-    """Steps out of the control. Raises UserError."""
+    """The steps from the control. Raises UserError."""
     steps = number("steps", value)
     if steps != int(min(max(steps, -1), MOST_STEPS + 1)):
         raise UserError(f"steps {value}: must be a whole number between 1 and {MOST_STEPS}")

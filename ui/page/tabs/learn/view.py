@@ -1,4 +1,4 @@
-"""What every view of the Learn tab is made of: controls, the place of what is drawn, text, code, files."""
+"""The base classes of the Learn tab's views: controls, figure, text, code and files."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from core.sampling.registry import Registry
     from ui.service.job_queue import Job, Jobs
 
-# What each event sends first: whether the window is that of a telephone.
+# The first value of each event: whether the window is narrow, as on a phone.
 NARROW = "(narrow, ...rest) => [window.innerWidth < 700, ...rest]"
-MOST_KEPT = 24  # results of views that took the model, to be saved
+MOST_KEPT = 24  # results of views with a model, stored for the save buttons
 LOOK_SECONDS = 0.3
 
 
 @dataclass
 class Shelf:
-    """What the views share. `narrow` is the component that says whether the window is a telephone's."""
+    """What the views share. `narrow` is the component that says whether the window is narrow."""
 
     jobs: Jobs
     registry: Registry
@@ -53,7 +53,7 @@ class View:
         self.lesson: Lesson = LESSONS[self.name]
 
     def build(self) -> None:
-        """The controls, the place of what is drawn, and the text."""
+        """The controls, the figure and the text."""
         name = self.name
         with gr.Row(elem_classes="lc-view", elem_id=f"learn-{name}", equal_height=False):
             with gr.Column(elem_classes="lc-view-asked", min_width=280):
@@ -84,14 +84,14 @@ class View:
     kinds: Sequence[str] = ("png", "gif")
 
     def controls(self) -> list[Component]:
-        """Make them."""
+        """Build the controls."""
         raise NotImplementedError
 
     def build_actions(self) -> None:
-        """What starts it, where it does not draw by itself."""
+        """Buttons, for views that do not draw by themselves."""
 
     def show(self, *values: Any) -> ViewResult:
-        """What the controls' values ask for. Raises UserError."""
+        """The result for the controls' values. Raises UserError."""
         raise NotImplementedError
 
     def _narrow(self) -> Component:
@@ -99,9 +99,9 @@ class View:
         return self.shelf.narrow
 
     def connect(self, owner: Component, opened: Sequence[Callable[..., Any]]) -> None:
-        """Draw when it is opened and when a control changes: one event, so that the newest answer stays.
+        """Draw when the view is opened and when a control changes: one event, so that the newest result wins.
 
-        owner: holds whose page it is.
+        owner: holds the owner token.
         """
         changes = [control.change for control in self.asked]  # pyrefly: ignore[missing-attribute]
         inputs, outputs = [self._narrow(), *self.asked], [self.figure, self.code, self.notice]
@@ -109,33 +109,33 @@ class View:
         self.connect_files(inputs)
 
     def connect_files(self, inputs: Sequence[Component]) -> None:
-        """The buttons that save what is shown."""
+        """The buttons that save the figure."""
         for kind, button in self.save.items():
             button.click(self._saver(kind), list(inputs), [self.file, self.notice], js=NARROW, **QUICK)
 
     def on_draw(self, narrow: bool, *values: Any) -> tuple[Any, Any, str]:
-        """(what is drawn, the code, what is wrong)"""
+        """(figure, code, error)"""
         try:
             return *self.drawn(self.show(*values), narrow), ""
         except UserError as error:
             return gr.skip(), gr.skip(), text.error(str(error))
 
     def drawn(self, shown: ViewResult, narrow: bool) -> tuple[str, str]:
-        """As HTML, with the code that does it."""
+        """(figure, code) as HTML."""
         from ui.page.widgets.learn import code_html, shown_html
 
         with self.shelf.drawing:
             return shown_html(shown, narrow), code_html(self.lines(shown))
 
     def lesson_code(self) -> str:
-        """The lines of code of the lesson, as HTML."""
+        """The lesson's code, as HTML."""
         from core.learn.code import lines
         from ui.page.widgets.learn import code_html
 
         return code_html(lines(target, words) for target, words in self.lesson.code)
 
     def lines(self, shown: ViewResult) -> list[Lines]:
-        """The lines of code of the lesson, and those of what is shown."""
+        """The code of the lesson and of the result."""
         from core.learn.code import lines
 
         return [lines(target, words) for target, words in (*self.lesson.code, *shown.code)]
@@ -147,7 +147,7 @@ class View:
         return save
 
     def saved(self, kind: str, make: Callable[[], ViewResult]) -> tuple[Any, str]:
-        """The file as a button to download it, or what is wrong."""
+        """(download button, error)"""
         from core.figures.plots import Paper
 
         name = f"{self.name}.{kind}"
@@ -163,21 +163,21 @@ class View:
 
 
 class ModelView(View):
-    """A view that takes the model: it has a button, waits in the queue, and can be stopped."""
+    """A view that uses the model: it has a button, is queued, and can be stopped."""
 
     action = "Show"
 
     def __init__(self, shelf: Shelf) -> None:
         super().__init__(shelf)
-        self._kept: OrderedDict[str, ViewResult] = OrderedDict()  # by whose page it is
+        self._kept: OrderedDict[str, ViewResult] = OrderedDict()  # by owner
         self._running: dict[str, str] = {}
 
     def task(self, *values: Any) -> Callable[[Any, Watch], ViewResult]:
-        """What is to be done with (pipeline, watch). Raises UserError for bad values, before it waits."""
+        """A function of (pipeline, watch) for the queue. Raises UserError for bad values at once."""
         raise NotImplementedError
 
     def build_actions(self) -> None:
-        """Start and stop."""
+        """The buttons to start and stop."""
         with gr.Row(elem_classes="lc-view-actions"):
             self.start = gr.Button(
                 self.action, variant="primary", scale=3, elem_id=f"learn-{self.name}-start"
@@ -192,7 +192,7 @@ class ModelView(View):
             )
 
     def connect(self, owner: Component, opened: Sequence[Callable[..., Any]]) -> None:
-        """Run when asked to; the code is there as soon as it is opened."""
+        """Run on the button; the code is shown as soon as the view is opened."""
         gr.on(list(opened), self.lesson_code, None, self.code, **LATEST)
         inputs = [self._narrow(), owner, *self.asked]
         outputs = [self.figure, self.code, self.notice, self.start, self.stop]
@@ -202,14 +202,14 @@ class ModelView(View):
             button.click(self._keeper(kind), owner, [self.file, self.notice], **QUICK)
 
     async def on_start(self, narrow: bool, owner: str, *values: Any) -> AsyncIterator[tuple[Any, ...]]:
-        """(what is drawn, the code, how far it is or what is wrong, start, stop)"""
+        """(figure, code, progress or error, start, stop)"""
         same = (gr.skip(), gr.skip())
         try:
             job = self._submitted(owner, self.task(*values))
         except UserError as error:
             yield *same, text.error(str(error)), gr.skip(), gr.skip()
             return
-        yield *same, text.plain("Waits in line."), gr.Button(interactive=False), gr.Button(interactive=True)
+        yield *same, text.plain("Queued."), gr.Button(interactive=False), gr.Button(interactive=True)
         idle = gr.Button(interactive=True), gr.Button(interactive=False)
         try:
             async for words in _progress(job):
@@ -218,10 +218,10 @@ class ModelView(View):
         except UserError as error:
             yield *same, text.error(str(error)), *idle
         finally:
-            job.cancel.set()  # whoever asked may have left
+            job.cancel.set()  # the page may have been closed
 
     def on_stop(self, owner: str) -> None:
-        """Stop it; whoever follows it sees its end."""
+        """Stop it; `on_start` shows its end."""
         job_id = self._running.get(owner)
         if job_id is not None:
             self.shelf.jobs.cancel(owner, job_id)
@@ -240,11 +240,11 @@ class ModelView(View):
         return job
 
     def _ended(self, job: Job, owner: str, narrow: bool) -> tuple[str, str, str]:
-        """What it made, drawn. Raises UserError for what went wrong."""
+        """(figure, code, '') of the result. Raises UserError if the job failed."""
         if job.state == "stopped":
-            raise UserError("it was stopped before its end; nothing was drawn")
+            raise UserError("the run was stopped before its end; nothing was drawn")
         if job.state != "done":
-            raise UserError(job.error or "it did not end well")
+            raise UserError(job.error or "the run failed")
         shown: ViewResult = job.value
         self._kept[owner] = shown
         self._kept.move_to_end(owner)
@@ -256,32 +256,32 @@ class ModelView(View):
         def save(owner: str) -> tuple[Any, str]:
             shown = self._kept.get(owner)
             if shown is None:
-                return gr.skip(), text.error(f"nothing to save yet; press {self.action} first")
+                return gr.skip(), text.error(f"there is nothing to save yet: press {self.action} first")
             return self.saved(kind, lambda: shown)
 
         return save
 
 
 async def _progress(job: Job) -> AsyncIterator[str]:
-    """How far it is, in words, until it ends."""
+    """The progress as text, until the job ends."""
     said = ""
     while not job.ended.is_set():
         await asyncio.sleep(LOOK_SECONDS)
-        words = "Waits in line."
+        words = "Queued."
         if job.state == "running":
-            words = f"Evaluation {job.evals} of about {job.evals_due}." if job.evals_due else "Begins."
+            words = f"Evaluation {job.evals} of about {job.evals_due}." if job.evals_due else "Starting..."
         if words != said and not job.ended.is_set():
             said = words
             yield words
 
 
 def whole(what: str, value: Any) -> int:
-    """A whole number out of a control. Raises UserError."""
+    """A whole number from a control. Raises UserError."""
     return int(number(what, value))
 
 
 def number(what: str, value: Any) -> float:
-    """A number out of a control. Raises UserError."""
+    """A number from a control. Raises UserError."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         raise UserError(f"{what}: enter a number")
     return float(value)
