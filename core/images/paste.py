@@ -15,6 +15,7 @@ from PIL import Image
 
 from core.checks import MAX_PIXELS, check_whole
 from core.errors import UserError
+from core.figures.image_bytes import png
 
 if TYPE_CHECKING:
     from core.images.source_images import Box, Prepared
@@ -77,9 +78,7 @@ class Paste:
         """Canvas and mask in one PNG, the mask as its opacity."""
         image = self.canvas.copy()
         image.putalpha(self.mask)
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG")
-        return buffer.getvalue()
+        return png(image)
 
     def to_dict(self) -> dict[str, Any]:
         """Sizes and positions, ready for JSON."""

@@ -8,7 +8,6 @@ import time
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -33,9 +32,6 @@ from core.request.settings import Settings
 from core.weights.find import find_model
 from core.weights.model_files import ModelFiles, open_model
 from core.weights.parts import StoredNetwork
-
-if TYPE_CHECKING:
-    pass
 
 
 class Model:
@@ -102,16 +98,7 @@ class Model:
         ema: bool = False,
         memory: str | None = None,
     ) -> Model:
-        """Load a diffusers folder, a .safetensors or a .ckpt file, by path or by name ("tiny", or a name in
-        data/models). `about` says what was found.
-
-        device: "cpu", "cuda", "mps"; the best available one when None. dtype: "float32", "float16",
-        "bfloat16"; when None float16 on an accelerator, and on a CPU bfloat16 if the hardware supports it,
-        else float32: `about` says which and why. vae: a file or folder with a VAE to use instead of the
-        model's own. ema: use the averaged (EMA) weights of the UNet if the file has them. memory: "full",
-        "offload" or "sequential" (core/inference/offload.py); when None the first that fits in memory.
-        Raises UserError, also for damaged files.
-        """
+        """The model of `Pipeline.load`, from the same arguments. Raises UserError."""
         began = time.perf_counter()
         where = find_device(device)
         kind = find_dtype(dtype, where)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 
@@ -13,9 +13,6 @@ from core.errors import UserError
 from core.figures.contact_sheet import ImageRow, Plot, _drawn, _stacked
 from core.figures.image_bytes import gif
 from core.figures.plots import Paper
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,9 +31,6 @@ from core.training.processes import Processes
 from core.training.progress import TrainingProgress, Watch
 from core.training.samples import side_by_side
 from core.training.stage import Drawing, Stage, T
-
-if TYPE_CHECKING:
-    pass
 
 Precision = Literal["bfloat16", "float32"]
 

@@ -116,14 +116,11 @@ def _run(contest: Race) -> list[RaceEntry]:
 
 
 def _write_sheet(path: Path, entries: Sequence[RaceEntry], columns: int) -> None:
-    from io import BytesIO
-
     from core.compare.race import contact_sheet
+    from core.figures.image_bytes import png
     from core.files import write_whole
 
-    data = BytesIO()
-    contact_sheet(entries, columns).save(data, "PNG")
-    write_whole(path, data.getvalue())
+    write_whole(path, png(contact_sheet(entries, columns)))
 
 
 def _row(entry: RaceEntry) -> tuple[str, ...]:

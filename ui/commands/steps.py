@@ -132,17 +132,14 @@ def _steps_of(picture: Path) -> Path | None:
 
 def _write(trajectory: Trajectory, view: str, image: int, gif: Path | None, sheet: Path | None) -> list[Path]:
     """Write the requested files and return their paths."""
-    import io
-
+    from core.figures.image_bytes import png
     from core.files import write_whole
     from core.inference.animation import animation, contact_sheet
 
     if gif is not None:
         write_whole(gif, animation(trajectory, view=view, image=image))
     if sheet is not None:
-        buffer = io.BytesIO()
-        contact_sheet(trajectory, view=view, image=image).save(buffer, "PNG")
-        write_whole(sheet, buffer.getvalue())
+        write_whole(sheet, png(contact_sheet(trajectory, view=view, image=image)))
     return [path for path in (gif, sheet) if path is not None]
 
 

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import gradio as gr
 
 from core.errors import UserError
+from core.figures.image_bytes import png
 from core.recipes.png import read_recipe
 from ui.page.widgets import player as messages
+from ui.page.widgets.data_uris import data_uri, png_uri, thumbnail_uri
 from ui.page.widgets.fields import QUICK
 from ui.page.widgets.player import FamilyMember, Message, PlayedRun
 from ui.page.widgets.text import capital
@@ -166,7 +168,7 @@ class Viewer:
     def decode(self, asked: ViewerRequest) -> Message:
         """One step in one view, through the VAE."""
         run = self._shown(asked.owner, asked.run)
-        return {"uri": messages.png_uri(messages.png(self._decoded(run, asked)))}
+        return {"uri": png_uri(png(self._decoded(run, asked)))}
 
     def pair(self, asked: ViewerRequest) -> Message:
         """Another run, to compare with this one."""
@@ -197,7 +199,7 @@ class Viewer:
             case _:
                 raise UserError(f"unknown kind of file {asked.kind!r:.40}: use step, gif or sheet")
         kind = "image/gif" if name.endswith(".gif") else "image/png"
-        return {"name": name, "uri": messages.data_uri(data, kind)}
+        return {"name": name, "uri": data_uri(data, kind)}
 
     # Verification: it uses the model, so it is queued like a run.
 
@@ -253,9 +255,7 @@ class Viewer:
             seconds=kept.seconds,
             words=steps.words if steps is not None else "",
             saved=kept.saved,
-            thumbnails=[messages.thumbnail_uri(kept.thumbnail(i)) for i in range(len(kept.names))]
-            if whole
-            else (),
+            thumbnails=[thumbnail_uri(kept.thumbnail(i)) for i in range(len(kept.names))] if whole else (),
             family=self._family(owner, kept.id) if whole else (),
         )
 
@@ -268,7 +268,7 @@ class Viewer:
                 parent=row.parent,
                 step=row.parent_step,
                 changed=_changed(rows, row),
-                thumbnail=messages.thumbnail_uri(covers.get(row.id, b"")),
+                thumbnail=thumbnail_uri(covers.get(row.id, b"")),
             )
             for row in rows.values()
         ]

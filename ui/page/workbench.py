@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from core.errors import UserError
+from core.figures.image_bytes import png
 from core.request.request import Request
 from core.weights.find import model_names
 from ui.page.form_request import Asking, repeated, rest_shown
@@ -236,9 +236,7 @@ class Workbench:
         """An image as a file that the page may fetch. Raises UserError."""
         if isinstance(picture, bytes):
             return str(self._handing.out(picture, name)["path"])
-        buffer = io.BytesIO()
-        picture.save(buffer, "PNG")
-        return self._handed(buffer.getvalue(), name)
+        return self._handed(png(picture), name)
 
     def opened_recipe(self, opening: Opening) -> list[Any]:
         """Updates for `recipe_outputs()`: a recipe in the form, perhaps with its image as the init image."""

@@ -11,7 +11,8 @@ from PIL import Image
 
 from core.errors import UserError
 from core.recipes.png import read_recipe
-from ui.page.widgets.player import Message, jpeg_uri
+from ui.page.widgets.data_uris import jpeg_uri
+from ui.page.widgets.player import Message
 
 log = logging.getLogger(__name__)
 

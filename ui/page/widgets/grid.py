@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from core.errors import UserError
-from ui.page.widgets.player import Message, thumbnail_uri
+from ui.page.widgets.data_uris import thumbnail_uri
+from ui.page.widgets.player import Message
 
 if TYPE_CHECKING:
     from ui.service.comparisons import GridRun, Spot

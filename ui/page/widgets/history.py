@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from core.request.fields import OPTIONAL
-from ui.page.widgets.player import Message, png_uri, thumbnail_uri
+from ui.page.widgets.data_uris import png_uri, thumbnail_uri
+from ui.page.widgets.player import Message
 
 if TYPE_CHECKING:
     from core.history import RunRow

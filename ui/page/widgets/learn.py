@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterable
 from html import escape
 from typing import TYPE_CHECKING
 
 from core.figures.contact_sheet import ImageRow, Plot
+from core.figures.image_bytes import png
 from core.figures.plots import LIGHT, Paper, svg
+from ui.page.widgets.data_uris import png_uri
 from ui.page.widgets.text import capital
 
 if TYPE_CHECKING:
@@ -45,13 +45,6 @@ def _part(part: Plot | ImageRow, paper: Paper) -> str:
 
 
 def _picture(words: str, image: Image) -> str:
-    source = png_uri(image)
+    source = png_uri(png(image))
     label = escape(words, quote=True)
     return f'<figure><img src="{source}" alt="{label}"><figcaption>{label}</figcaption></figure>'
-
-
-def png_uri(image: Image) -> str:
-    """The image as a data URI."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -8,8 +8,6 @@ passed to `player`. Messages are plain dictionaries with a `phase`: wait, live, 
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import gradio as gr
 from PIL import Image
 
+from ui.page.widgets.data_uris import MAX_PREVIEW, jpeg_uri, png_uri
+
 if TYPE_CHECKING:
     from core.request.settings import Settings
 
 HERE = Path(__file__).parent
 SCRIPTS = ("player.js", "player_plots.js", "player_pair.js", "player_actions.js")
-MAX_PREVIEW = 256
 MAX_LIVE_IMAGES = 8
 MANY_STEPS = 60  # above this, frames are smaller, so that a run of any length is a few hundred KB
 Message = dict[str, Any]
@@ -310,37 +309,6 @@ def in_order(family: Sequence[FamilyMember]) -> list[FamilyMember]:
 
     follow(None)
     return ordered
-
-
-def jpeg_uri(image: Image.Image, limit: int = MAX_PREVIEW) -> str:
-    """An image as a small JPEG of at most `limit` pixels a side, as a data URI."""
-    small = image.convert("RGB")
-    small.thumbnail((limit, limit))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=82)
-    return data_uri(buffer.getvalue(), "image/jpeg")
-
-
-def thumbnail_uri(data: bytes) -> str:
-    """A small JPEG file as a data URI; empty for a missing file."""
-    return data_uri(data, "image/jpeg") if data else ""
-
-
-def png_uri(data: bytes) -> str:
-    """The bytes of a PNG file as a data URI, unchanged: its text chunks survive."""
-    return data_uri(data, "image/png")
-
-
-def data_uri(data: bytes, kind: str) -> str:
-    """Bytes as a data URI."""
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
-
-
-def png(image: Image.Image) -> bytes:
-    """An image as a PNG without a recipe."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _finite(value: float) -> float | None:
