@@ -105,7 +105,7 @@ def test_samplers_walk_side_by_side_and_are_saved(page: Any, tmp_path: Path) -> 
 def test_the_model_is_taken_apart(page: Any, tmp_path: Path) -> None:
     part = learn(page, "Latent space")
     part.locator("#learn-latents-png").click()
-    expect(part.get_by_role("alert")).to_contain_text("Nothing to save yet")
+    expect(part.get_by_role("alert")).to_contain_text("There is nothing to save yet")
     part.locator("#learn-latents-start").click()
     expect(part.locator(".lc-learn-pictures img")).to_have_count(4 + 16)
     expect(part.locator(".lc-learn-words")).to_contain_text("PSNR")
