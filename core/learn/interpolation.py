@@ -138,7 +138,9 @@ def between_pictures(
     watch, shares = watch or Watch(), _shares(count)
     settings = settings_of(pipeline, **{"seed": 1, **fields, "batch": 1})
     if not 0 < strength <= 1 or int(settings.steps * strength) < 1:
-        raise UserError(f"strength {strength:g} of {settings.steps} steps: must be in (0, 1] and run at least 1 step")
+        raise UserError(
+            f"strength {strength:g} of {settings.steps} steps: must be in (0, 1] and run at least 1 step"
+        )
     a, b = (fitted(image, pipeline) for image in images)
     first, second = (pipeline.encode(from_image(image)) for image in (a, b))
     noise = start_noise(settings.seed, 1, latent_shape(pipeline, settings))

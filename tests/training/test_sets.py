@@ -119,7 +119,11 @@ def test_mnist_is_read_as_it_is_distributed(mnist: Path) -> None:
             gzip.compress(b"\0\0\x0b\3" + b"\0" * 12, mtime=0),
             "is not an idx file of bytes",
         ),
-        ("train-labels-idx1-ubyte", idx(np.arange(5, dtype=np.uint8))[:-1], "cut off or damaged: it declares 5"),
+        (
+            "train-labels-idx1-ubyte",
+            idx(np.arange(5, dtype=np.uint8))[:-1],
+            "cut off or damaged: it declares 5",
+        ),
         ("train-labels-idx1-ubyte", idx(np.arange(4, dtype=np.uint8)), "5 images, 4 labels"),
         ("train-labels-idx1-ubyte", idx(np.full(5, 77, dtype=np.uint8)), "not digits"),
         ("train-labels-idx1-ubyte", b"", "is not an idx file"),
