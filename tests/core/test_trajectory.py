@@ -307,5 +307,5 @@ def paste_png(size: tuple[int, int], mode: str = "RGBA") -> bytes:
 def test_a_picture_around_the_mask_that_is_none(size: Any, box: Any, inner: Any, png: bytes) -> None:
     sound = Paste.read({"size": [4, 4], "box": [0, 0, 4, 4], "inner": None}, paste_png((4, 4)))
     assert sound.canvas.size == (4, 4)
-    with pytest.raises(ValueError, match=r"picture|box"):
+    with pytest.raises(ValueError, match=r"image|box"):
         Paste.read({"size": size, "box": box, "inner": inner}, png)

@@ -226,10 +226,10 @@ def test_a_loss_that_is_no_number_is_one_sentence_on_the_command_line(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ("train.unet.clip=0.0", "clip must be above 0"),
+        ("train.unet.clip=0.0", "clip, the maximum gradient norm, must be above 0"),
         ("train.unet.learning_rate=-1.0", "learning_rate must be above 0"),
         ("train.unet.ema=1.0", "ema must be"),
-        ("train.unet.decay=20.0", "decay must be between 0 and 1"),
+        ("train.unet.decay=20.0", "decay, a share of the run, must be between 0 and 1"),
         ("train.unet.warmup=-1", "must not be negative"),
         ("train.unet_loss.dropout=10.0", "dropout must be between 0 and 1"),
         ("train.unet_loss.gamma=0.0", "gamma must be above 0"),

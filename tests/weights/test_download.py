@@ -376,10 +376,10 @@ def test_the_command_says_what_comes_and_what_came(
     code, out, err = run(capsys, "download", "owner/name", "--yes")
     assert (code, out) == (0, f"{models / 'name'}\n")
     for words in (
-        f"owner/name, state {COMMIT[:12]}, from {hub.endpoint}",
+        f"owner/name, commit {COMMIT[:12]}, from {hub.endpoint}",
         "licence: creativeml-openrail-m",
         f"read it at {hub.endpoint}/owner/name",
-        "10 files, 0.1 MB, as ",
+        "10 files, 0.1 MB, ",
         "--model name",
     ):
         assert words in err
@@ -399,7 +399,7 @@ def test_the_command_reports_for_scripts(
     assert report["licence"] is None
     assert set(report["files"]) == set(content(target))
     assert report["bytes"] == sum(map(len, content(target).values()))
-    assert "none is named" in err
+    assert "none is stated" in err
     assert "gated" in err
 
 
