@@ -45,7 +45,7 @@ def both(call: str, shape: tuple[int, ...]) -> tuple[Taken, Taken]:
 @torch.no_grad()
 def _taken(net: nn.Module, do: Callable[[], object], largest: int) -> Taken:
     # On a device attention's kernels hold no table of all positions by all, as it does without memory.
-    no_table = mock.patch.object(F, "scaled_dot_product_attention", lambda q, *_: torch.empty_like(q))
+    no_table = mock.patch.object(F, "scaled_dot_product_attention", lambda q, *_, **__: torch.empty_like(q))
     with mock.patch.object(vae, "LARGEST_WHOLE", largest), no_table:
         with Living({weight.untyped_storage()._cdata for weight in net.parameters()}) as living:
             do()

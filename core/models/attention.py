@@ -1,4 +1,5 @@
-"""Attention: torch's kernel, or on a CPU in bfloat16 chunks of queries if these are faster.
+"""Attention: torch's kernel; on a CPU in bfloat16 chunks of queries if these are faster, and plain products
+while training.
 
 Which is faster depends on the processor: torch's kernel with AMX, possibly the chunks without. So both are
 timed once for each shape, and the result is stored in the user's cache: the last digits of an image depend
@@ -15,6 +16,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from core import cache_folder
 from core.device import has_bfloat16
@@ -23,6 +25,7 @@ LEAST = 1024  # positions; with fewer, attention is a small part of a step
 CHUNK = 512  # queries at a time, so that their scores stay in the processor's cache
 HEADS = 2  # heads to time
 ROUNDS = 3  # timings of each way, in turns
+FEW = 2**18  # scores of a head; with more, the plain products would take too much memory
 CLEARLY = 0.9  # the chunks are used if they take less than this share of the kernel's time
 FILE = "attention.json"
 
@@ -30,11 +33,19 @@ _chosen: dict[str, bool] = {}  # whether a shape is computed in chunks
 _choosing = threading.Lock()
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q kᵀ / sqrt(D)) v of q (B, heads, N, D) and k, v (B, heads, T, D): arXiv:1706.03762, eq. 1."""
-    plain = q.device.type != "cpu" or q.dtype != torch.bfloat16 or min(q.shape[2], k.shape[2]) < LEAST
+def attention(q: Tensor, k: Tensor, v: Tensor, *, is_causal: bool = False) -> Tensor:
+    """softmax(q kᵀ / sqrt(D)) v of q (B, heads, N, D) and k, v (B, heads, T, D): arXiv:1706.03762, eq. 1.
+
+    is_causal: position n sees the first n + 1 keys alone. While training on a CPU, few positions go by plain
+    products: the backward pass of torch's kernel takes several times as long as theirs.
+    """
+    if torch.is_grad_enabled() and q.device.type == "cpu" and q.shape[2] * k.shape[2] <= FEW:
+        with sdpa_kernel(SDPBackend.MATH):
+            return F.scaled_dot_product_attention(q, k, v, is_causal=is_causal)
+    few = min(q.shape[2], k.shape[2]) < LEAST
+    plain = few or is_causal or q.device.type != "cpu" or q.dtype != torch.bfloat16
     if plain or torch.is_grad_enabled() or not by_chunks(q, k, v):
-        return F.scaled_dot_product_attention(q, k, v)
+        return F.scaled_dot_product_attention(q, k, v, is_causal=is_causal)
     return chunked(q, k, v)
 
 

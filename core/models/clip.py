@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.models.attention import attention
 from core.models.config import TextConfig
 
 
@@ -32,7 +33,7 @@ class SelfAttention(nn.Module):
             layer(x).view(b, t, self.heads, d // self.heads).transpose(1, 2)  # (B, heads, T, D/heads)
             for layer in (self.q_proj, self.k_proj, self.v_proj)
         )
-        h = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        h = attention(q, k, v, is_causal=True)
         out: Tensor = self.out_proj(h.transpose(1, 2).reshape(b, t, d))
         return out
 

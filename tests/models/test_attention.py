@@ -110,10 +110,14 @@ def test_elsewhere_it_is_torchs_and_nothing_is_measured(
         assert torch.equal(attention(q, k, v), F.scaled_dot_product_attention(q, k, v))
 
 
-def test_gradients_are_torchs(asked: list[bool]) -> None:
-    q, k, v = (each.requires_grad_() for each in qkv(LEAST))
-    attention(q, k, v).sum().backward()
-    assert q.grad is not None
+@pytest.mark.parametrize("positions", [48, LEAST])  # by plain products; by torch's kernel
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_gradients_are_torchs(asked: list[bool], positions: int, is_causal: bool) -> None:
+    q, k, v = (each.double().requires_grad_() for each in qkv(positions))
+    ours = torch.autograd.grad(attention(q, k, v, is_causal=is_causal).square().sum(), (q, k, v))
+    kernel = F.scaled_dot_product_attention(q, k, v, is_causal=is_causal)
+    for found, expected in zip(ours, torch.autograd.grad(kernel.square().sum(), (q, k, v)), strict=True):
+        torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("slow_one", ["chunks", "kernel"])
