@@ -114,6 +114,8 @@ def _value(wanted: Any, value: Any, where: str) -> Any:
 
 
 def _fits(wanted: Any, value: Any) -> bool:
+    if typing.get_origin(wanted) is typing.Literal:
+        return value in typing.get_args(wanted)
     return type(value) is wanted or (typing.get_origin(wanted) is tuple and isinstance(value, list))
 
 

@@ -113,6 +113,9 @@ class UNetConfig:
 
     `attention_head_dim` is named as in the files, but it is the *number* of heads: one for all levels (SD
     1.x) or one per level (SD 2.x).
+
+    addition_embed_type: "text" if the prompt embeddings, pooled by attention with this many heads, are added
+    to the time embedding (Saharia et al. 2022, arXiv:2205.11487, section 2.2; DeepFloyd IF).
     """
 
     in_channels: int = 4
@@ -127,6 +130,8 @@ class UNetConfig:
     use_linear_projection: bool = False
     norm_num_groups: int = 32
     norm_eps: float = 1e-5
+    addition_embed_type: Literal["text"] | None = None
+    addition_embed_type_num_heads: int = 64
 
     @property
     def heads(self) -> tuple[int, ...]:
@@ -202,7 +207,7 @@ class ModelConfig:
             "the text encoder's heads must divide its width": text.hidden_size % text.num_attention_heads
             == 0,
             "the text encoder's length must be above 2": text.max_position_embeddings > 2,
-            "the VAE must downsample images by 8, 4, 2 or 1": vae.reduction in (1, 2, 4, 8),
+            "the VAE must downsample images by 32, 16, 8, 4, 2 or 1": vae.reduction in (1, 2, 4, 8, 16, 32),
             "the VAE's groups must divide its widths": not isinstance(vae, VAEConfig)
             or _divides(vae.norm_num_groups, vae.block_out_channels),
             "pixels have 1 channel or 3": not isinstance(vae, PixelsConfig)
@@ -217,6 +222,9 @@ class ModelConfig:
             ),
             "the UNet's heads must divide its widths": all(
                 width % heads == 0 for width, heads in zip(unet.block_out_channels, unet.heads, strict=False)
+            ),
+            "the heads of the UNet's text pooling must divide the text encoder's width": (
+                unet.addition_embed_type is None or text.hidden_size % unet.addition_embed_type_num_heads == 0
             ),
             "the UNet's cross-attention must have the text encoder's width": unet.cross_attention_dim
             == text.hidden_size,

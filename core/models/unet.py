@@ -48,6 +48,43 @@ class TimestepMLP(nn.Module):
         return out
 
 
+class TextPooling(nn.Module):
+    """Text states (B, T, D) -> (B, D): their mean looks at all of them and at itself."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.positional_embedding = nn.Parameter(torch.randn(1, width) / width**0.5)
+        self.k_proj = nn.Linear(width, width)
+        self.q_proj = nn.Linear(width, width)
+        self.v_proj = nn.Linear(width, width)
+
+    def forward(self, states: Tensor) -> Tensor:
+        b, _, d = states.shape
+        mean = states.mean(1, keepdim=True) + self.positional_embedding
+        states = torch.cat([mean, states], dim=1)  # (B, 1 + T, D)
+        q, k, v = (
+            h.view(b, -1, self.heads, d // self.heads).transpose(1, 2)  # (B, heads, 1 or 1 + T, D/heads)
+            for h in (self.q_proj(mean), self.k_proj(states), self.v_proj(states))
+        )
+        return attention(q, k, v).transpose(1, 2).reshape(b, d)
+
+
+class TextEmbedding(nn.Module):
+    """What is added to the time embedding: text states (B, T, D) -> (B, 4C)."""
+
+    def __init__(self, width: int, channels_out: int, heads: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.pool = TextPooling(width, heads)
+        self.proj = nn.Linear(width, channels_out)
+        self.norm2 = nn.LayerNorm(channels_out)
+
+    def forward(self, states: Tensor) -> Tensor:
+        out: Tensor = self.norm2(self.proj(self.pool(self.norm1(states))))
+        return out
+
+
 class Attention(nn.Module):
     """Multi-head attention of `x` (B, N, C) to `context` (B, T, D); self-attention when it is None."""
 
@@ -272,6 +309,11 @@ class UNet(nn.Module):
         levels = len(widths)
         self.conv_in = Conv3x3(config.in_channels, widths[0])
         self.time_embedding = TimestepMLP(widths[0], 4 * widths[0])
+        self.add_embedding = (
+            TextEmbedding(config.cross_attention_dim, 4 * widths[0], config.addition_embed_type_num_heads)
+            if config.addition_embed_type == "text"
+            else None
+        )
         self.down_blocks = nn.ModuleList(
             DownBlock(
                 widths[max(i - 1, 0)], widths[i], heads[i], config, attends=attends[i], last=i == levels - 1
@@ -312,6 +354,8 @@ class UNet(nn.Module):
         time = self.time_embedding(
             timestep_embedding(timesteps, self.config.block_out_channels[0]).to(x.dtype)
         )
+        if self.add_embedding is not None:
+            time = time + self.add_embedding(context)
         attends = self.config.attends
         finest = attends.index(True) if any(attends) else None
         merged = [merging if level == finest else 0.0 for level in range(len(attends))]

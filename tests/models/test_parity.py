@@ -25,6 +25,12 @@ UNETS: dict[str, dict[str, Any]] = {
         "use_linear_projection": True,
     },
     "for inpainting": {"attention_head_dim": 4, "cross_attention_dim": 24, "in_channels": 9},
+    "with the text added to the timestep": {
+        "attention_head_dim": 4,
+        "cross_attention_dim": 24,
+        "addition_embed_type": "text",
+        "addition_embed_type_num_heads": 3,
+    },
 }
 
 

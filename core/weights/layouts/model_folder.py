@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,7 +48,6 @@ _SPACINGS = ("leading", "linspace", "trailing")
 _FIXED: dict[str, dict[str, Any]] = {
     "unet": {
         "act_fn": "silu",
-        "addition_embed_type": None,
         "attention_type": "default",
         "center_input_sample": False,
         "class_embed_type": None,
@@ -90,14 +89,16 @@ T = TypeVar("T")
 class ModelNotes:
     """A model's notes about itself: default settings, example prompts, the words it learned, its preview map.
 
-    preview: (C + 1) rows of red, green, blue in [-1, 1] per unit of each latent channel; the last row is the
-    constant.
+    nearest: for words that it was not trained on, those that it knows and that are nearest in meaning.
+    preview: (C + 1) rows of red, green, blue in [-1, 1] per unit of each latent channel, for one pixel or for
+    a square of them; the last row is the constant.
     """
 
     name: str
     defaults: Defaults
     examples: tuple[str, ...] = ()
     words: tuple[str, ...] | None = None
+    nearest: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     preview: tuple[tuple[float, ...], ...] | None = None
 
 
@@ -148,9 +149,10 @@ def read_notes(folder: Path, config: ModelConfig) -> ModelNotes:
             defaults=Defaults(**values["defaults"]),
             examples=tuple(values.get("examples", ())),
             words=None if words is None else tuple(words),
+            nearest={word: tuple(known) for word, known in values.get("nearest", {}).items()},
             preview=None if preview is None else tuple(tuple(map(float, row)) for row in preview),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} is damaged ({type(error).__name__}: {error}): copy the model again."
         ) from None
@@ -169,7 +171,8 @@ def plain_notes(name: str, config: ModelConfig, *, cells: int = 64, schedule: st
 
 def side_rule(vae: CoderConfig) -> tuple[int, int]:
     """(multiple, smallest) of an image's sides."""
-    return (SIDE_MULTIPLE, MIN_SIDE) if isinstance(vae, VAEConfig) else (vae.reduction, 8)
+    multiple = max(SIDE_MULTIPLE, vae.reduction) if isinstance(vae, VAEConfig) else vae.reduction
+    return (multiple, MIN_SIDE) if isinstance(vae, VAEConfig) else (multiple, 8)
 
 
 def read_part(folder: Path) -> Part:
