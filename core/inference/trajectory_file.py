@@ -185,7 +185,9 @@ def _steps(rows: Sequence[Sequence[Any]]) -> tuple[StepNote, ...]:
 
 def _map(rows: Sequence[Sequence[Any]]) -> tuple[tuple[float, ...], ...]:
     found = tuple(tuple(check_number("preview map", v, -1e6, 1e6) for v in row) for row in rows)
-    if not 2 <= len(found) <= 65 or any(len(row) != 3 for row in found):
+    sizes = {len(row) for row in found}
+    squares = {3 * side * side for side in range(1, 33)}
+    if not 2 <= len(found) <= 65 or len(sizes) != 1 or not sizes <= squares:
         raise Damaged("is damaged: its preview map is invalid")
     return found
 

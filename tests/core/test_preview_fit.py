@@ -13,10 +13,11 @@ from torch import Tensor
 
 from core import files
 from core.errors import UserError
+from core.images.tensors import to_images
 from core.inference import preview_fit
 from core.inference.model import Model
 from core.inference.pipeline import Pipeline
-from core.inference.preview import fit
+from core.inference.preview import Previewer, fit
 from core.inference.preview_fit import NAME, fields, scenes
 from core.sampling.noise import start_noise
 from core.scenes.pool import Pool, to_tensor
@@ -131,3 +132,14 @@ def test_the_pictures_are_pictures() -> None:
         assert -1 <= float(made.min()) < -0.3
         assert 0.3 < float(made.max()) <= 1
     assert torch.equal(fields(2, 32), fields(2, 32))
+
+
+def test_a_cell_can_be_a_square_of_pixels() -> None:
+    """Where latents are the pixels themselves, a preview of as many pixels is the picture."""
+    pictures = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    latents = torch.nn.functional.pixel_unshuffle(pictures, 4)
+    rows = fit(latents, pictures, 4)
+    assert rows.shape == (49, 48)
+    shown = Previewer(rows.tolist(), 4)(latents)[0]
+    expected = to_images(pictures)[0]
+    assert np.abs(np.asarray(shown, int) - np.asarray(expected, int)).max() <= 1
