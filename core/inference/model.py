@@ -110,6 +110,7 @@ class Model:
             config.text.max_position_embeddings,
             None if words is None else frozenset(words),
             pad=OPENCLIP_PAD if config.text.hidden_act == "gelu" else END,
+            nearest=files.notes.nearest,
         )
         if max(tokenizer.vocab.values()) >= config.text.vocab_size:
             raise UserError(

@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -43,21 +44,24 @@ class TokenCount:
     """The token count of a prompt.
 
     used: tokens of the prompt; limit: tokens of one chunk; chunks: how many are run; unknown: words that the
-    model was not trained on, in the prompt's order (empty for a model that does not list its words).
+    model was not trained on, in the prompt's order (empty for a model that does not list its words);
+    nearest: for some of these, the words that it was trained on and that are nearest in meaning or spelling.
     """
 
     used: int
     limit: int
     chunks: int
     unknown: tuple[str, ...] = ()
+    nearest: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Tokenizer:
     """Prompts to chunks, each `length` long: start, up to `length - 2` tokens, end, and padding.
 
     words: the words that the model was trained on, if it lists them; others are then reported as unknown.
-    special: tokens that are matched whole, before a text is split; start and end if empty. pad: the token
-    that fills a chunk: the end token for SD 1.x and "!" for SD 2.x.
+    nearest: for words that are not among them, those that are nearest in meaning. special: tokens that are
+    matched whole, before a text is split; start and end if empty. pad: the token that fills a chunk: the end
+    token for SD 1.x and "!" for SD 2.x.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Tokenizer:
         length: int,
         words: frozenset[str] | None = None,
         *,
+        nearest: Mapping[str, tuple[str, ...]] | None = None,
         special: Iterable[AddedToken] = (),
         pad: str = END,
     ) -> None:
@@ -74,11 +79,16 @@ class Tokenizer:
         self.engine = engine(vocab, merges, special)
         self.start, self.end, self.pad, self.comma = vocab[START], vocab[END], vocab[pad], vocab.get(COMMA)
         self.length = length
-        self.words = words
+        self.words, self.nearest = words, nearest or {}
 
     @classmethod
     def load(
-        cls, folder: Path, length: int, words: frozenset[str] | None = None, pad: str = END
+        cls,
+        folder: Path,
+        length: int,
+        words: frozenset[str] | None = None,
+        pad: str = END,
+        nearest: Mapping[str, tuple[str, ...]] | None = None,
     ) -> Tokenizer:
         """From a folder with `vocab.json` and `merges.txt`, also without their suffixes, or `tokenizer.json`.
 
@@ -90,7 +100,7 @@ class Tokenizer:
             if len(vocab) != len(merges) + SINGLE_TOKENS:
                 raise ValueError(f"{len(vocab)} tokens do not match {len(merges)} merges")
             special, pad = _special(folder / "tokenizer_config.json", vocab, pad)
-            return cls(vocab, merges, length, words, special=special, pad=pad)
+            return cls(vocab, merges, length, words, nearest=nearest, special=special, pad=pad)
         except FileNotFoundError as error:
             raise UserError(
                 f"The tokenizer's file {error.filename} is missing: copy the model again."
@@ -111,7 +121,9 @@ class Tokenizer:
     def count(self, prompt: str) -> TokenCount:
         """The token count of the prompt, with the words that the model does not know. Raises UserError."""
         pieces = self._pieces(prompt)
-        return TokenCount(sum(map(len, pieces)), self.length - 2, len(pieces), self._unknown(prompt))
+        unknown = self._unknown(prompt)
+        nearest = {word: offered for word in unknown if (offered := self._near(word))}
+        return TokenCount(sum(map(len, pieces)), self.length - 2, len(pieces), unknown, nearest)
 
     def _pieces(self, prompt: str) -> list[list[tuple[int, float]]]:
         """(id, weight) of the tokens of each chunk. An empty part after the last BREAK adds no chunk."""
@@ -148,6 +160,13 @@ class Tokenizer:
         text = " ".join(span.text for part in read_prompt(prompt) for span in part)
         found = re.findall(r"[^\W_]+", text.lower())
         return tuple(dict.fromkeys(word for word in found if word not in self.words))
+
+    def _near(self, word: str) -> tuple[str, ...]:
+        """What is known instead of a word: by meaning, of the singular too, or else by spelling."""
+        for form in (word, word.removesuffix("s"), word.removesuffix("es")):
+            if form in self.nearest:
+                return self.nearest[form]
+        return tuple(get_close_matches(word, self.words or (), 2, 0.8)) if len(word) > 3 else ()
 
 
 def engine(

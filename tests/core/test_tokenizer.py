@@ -203,3 +203,12 @@ def test_words_the_model_has_not_learned_are_named_once_in_their_order() -> None
 def test_marks_are_no_words() -> None:
     assert tokenizer().count("(a:1.3) [red] BREAK ((circle:0.5) on\\)").unknown == ()
     assert tokenizer().count("(green:1.3)(blue)").unknown == ("green",)
+
+
+def test_what_is_nearest_is_offered_for_words_that_are_not_known(tmp_path: Path) -> None:
+    save_tokenizer(tokenizer(), tmp_path)
+    known = frozenset({"fox", "penguin", "and"})
+    ours = Tokenizer.load(tmp_path, LENGTH, known, nearest={"coyote": ("fox", "dog")})
+    count = ours.count("coyotes and pinguin and a qwertz")
+    assert count.unknown == ("coyotes", "pinguin", "a", "qwertz")
+    assert count.nearest == {"coyotes": ("fox", "dog"), "pinguin": ("penguin",)}

@@ -10,8 +10,8 @@ import atexit
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,6 +37,7 @@ class FakeTokens:
     limit: int
     unknown: tuple[str, ...]
     chunks: int = 1
+    nearest: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @cache

@@ -64,8 +64,8 @@ def test_generate_takes_every_option_of_a_request(capsys: pytest.CaptureFixture[
     assert report["model"] == {"name": "fake", "sha256": "0" * 64}
     assert report["sampler"] == {"name": "ddim", "plugin": "latentcanvas", "version": "0"}
     assert report["tokens"] == {
-        "prompt": {"used": 5, "limit": 77, "chunks": 1, "unknown": []},
-        "negative": {"used": 3, "limit": 77, "chunks": 1, "unknown": []},
+        "prompt": {"used": 5, "limit": 77, "chunks": 1, "unknown": [], "nearest": {}},
+        "negative": {"used": 3, "limit": 77, "chunks": 1, "unknown": [], "nearest": {}},
     }
     assert report["evals"] == 3
     assert set(report["seconds"]) == {"load", "encode", "denoise", "decode"}

@@ -235,13 +235,16 @@ class Api:
         return [{"name": name, "loaded": name == loaded} for name in model_names(loaded)]
 
     def tokens(self, prompt: str) -> dict[str, Any]:
-        """Token count of a prompt for the loaded model: tokens used, chunks, words unknown to it."""
+        """Token count of a prompt for the loaded model: tokens used, chunks, words unknown to it, nearest
+        known ones.
+        """
         count = self._jobs.engine.pipeline.tokens(prompt)
         return {
             "used": count.used,
             "limit": count.limit,
             "chunks": count.chunks,
             "unknown": list(count.unknown),
+            "nearest": {word: list(known) for word, known in count.nearest.items()},
         }
 
     def recipe(self, file: File = None, text: str = "") -> dict[str, Any]:

@@ -10,7 +10,7 @@ import logging
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -40,6 +40,8 @@ class Tokens(Protocol):
     def chunks(self) -> int: ...
     @property
     def unknown(self) -> Sequence[str]: ...
+    @property
+    def nearest(self) -> Mapping[str, Sequence[str]]: ...
 
 
 class PagePipeline(Protocol):

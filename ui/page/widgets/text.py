@@ -6,6 +6,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ui.service.model_thread import Tokens
 
 
@@ -33,8 +35,14 @@ def tokens(count: Tokens) -> str:
         length = f"{count.used} tokens in {count.chunks} chunks of {count.limit}"
     if not count.unknown:
         return f'<p class="lc-quiet">{length}</p>'
-    words = ", ".join(f"<b>{escape(word)}</b>" for word in count.unknown)
+    words = ", ".join(_unknown(word, count.nearest.get(word, ())) for word in count.unknown)
     return f'<p class="lc-quiet">{length}. <span class="lc-unknown">Unknown to this model: {words}</span></p>'
+
+
+def _unknown(word: str, nearest: Sequence[str]) -> str:
+    """The word, with those that may be tried instead."""
+    offered = f" (try {escape(', '.join(nearest))})" if nearest else ""
+    return f"<b>{escape(word)}</b>{offered}"
 
 
 def note(sentence: str) -> str:
