@@ -24,11 +24,12 @@ from core.prompts.tokenizer import Tokenizer
 from core.scenes.pool import Pool, to_tensor
 from core.scenes.vocabulary import save_tokenizer
 from core.training.card import CARD, RECIPE, card, recipe_toml
-from core.training.sets import Data, PointSet, open_set
+from core.training.sets import Data, PointSet, Storybook, open_set
 from core.training.training_recipe import TrainingRecipe
 from core.weights.layouts.model_folder import NOTES, PIXELS, POINTS, TEXT, UNET, VAE
 
 PREVIEW_PICTURES = 128
+PREVIEW_PIXELS = 8  # that one pixel of a preview stands for, where cells are larger
 
 
 def save_model(
@@ -64,6 +65,7 @@ def save_model(
         "defaults": dataclasses.asdict(recipe.defaults),
         "examples": () if recipe.words == "none" else data.examples(),
         "words": [] if recipe.words == "none" else sorted(data.words()),
+        "nearest": data.nearest() if isinstance(data, Storybook) else {},
         "preview": _preview(vae, data),
     }
     _json(folder / NOTES, notes)
@@ -145,8 +147,13 @@ def _preview(vae: Coder, data: Data) -> list[list[float]]:
     pictures = to_tensor(np.stack(list(drawn)))
     with torch.no_grad():
         latents = vae.encode(pictures)
-    rows: list[list[float]] = fit(latents, pictures).tolist()
+    rows: list[list[float]] = fit(latents, pictures, _preview_side(vae.config.reduction)).tolist()
     return [[round(value, 5) for value in row] for row in rows]
+
+
+def _preview_side(cell: int) -> int:
+    """How many pixels a side a preview shows of a latent cell."""
+    return cell // PREVIEW_PIXELS if cell > 8 else 1
 
 
 def _json(path: Path, values: dict[str, Any]) -> None:

@@ -32,13 +32,14 @@ from core.models.vae import AutoencoderKL
 from core.plugins import current
 from core.prompts.tokenizer import Tokenizer
 from core.scenes.pool import Pool
-from core.scenes.vocabulary import learn_vocabulary
+from core.scenes.vocabulary import learn_vocabulary, save_tokenizer
 from core.training.model_export import save_model
 from core.training.processes import Processes, together
 from core.training.progress import Watch
 from core.training.resume import RECIPE, only_one
 from core.training.samples import SampleRequest
-from core.training.sets import Data, PictureSet, PointSet, open_set
+from core.training.sets import Data, PictureSet, PointSet, Storybook, open_set
+from core.training.sets.storybook import DrawnLatents, DrawnPictures, drawn_latents
 from core.training.stage import Stage
 from core.training.stages import autoencoder, text_encoder
 from core.training.stages.autoencoder import VAEStage
@@ -49,7 +50,7 @@ from core.training.training_recipe import TrainingRecipe, read_recipe
 
 BLOCK = 2048
 SAMPLES = 16
-CHANGEABLE = ("train", "defaults")
+CHANGEABLE = ("name", "train", "defaults", "weights")
 
 
 def train(
@@ -151,11 +152,19 @@ class TrainingRun:
         self.tokenizer, self.vocabulary_size = self._vocabulary()
 
     def _vocabulary(self) -> tuple[Tokenizer, int]:
-        wanted, data = self.recipe.vocabulary, self.data
-        captions = (data.caption(i % data.count, "vocabulary") for i in range(wanted.captions))
-        vocab, merges = learn_vocabulary(captions, wanted.size)
+        """The tokenizer, learned from captions when the run begins and kept in its folder."""
+        wanted, data, folder = self.recipe.vocabulary, self.data, self.folder / "tokenizer"
         words = frozenset[str]() if self.recipe.words == "none" else data.words()
-        return Tokenizer(vocab, merges, wanted.length, words), len(vocab)
+
+        def stored() -> Tokenizer:
+            if not (folder / "merges.txt").exists():
+                captions = (data.caption(i % data.count, "vocabulary") for i in range(wanted.captions))
+                vocab, merges = learn_vocabulary(captions, wanted.size)
+                save_tokenizer(Tokenizer(vocab, merges, wanted.length, words), folder)
+            return Tokenizer.load(folder, wanted.length, words)
+
+        tokenizer = self.processes.first(stored)
+        return tokenizer, len(tokenizer.vocab)
 
     def text_encoder(self) -> CLIPTextEncoder:
         """The text encoder: trained, unless the UNet's stage does that, or it has nothing to learn."""
@@ -225,7 +234,7 @@ class TrainingRun:
             batch=settings.batch,
             steps=settings.steps,
             seed=self.recipe.seed,
-            held_out=_first(self.test, 64) if isinstance(self.test, PictureSet) else None,
+            held_out=_first(self.test, 64) if isinstance(self.test, PictureSet | Storybook) else None,
             precision=settings.precision,
             share=self.processes.share,
         )
@@ -233,12 +242,14 @@ class TrainingRun:
         vae.eval().requires_grad_(False)
         vae.config = replace(vae.config, scaling_factor=1.0)
         spread = float(encode_pool(vae, pictures[:BLOCK]).float().std())
-        vae.config = replace(vae.config, scaling_factor=round(1 / spread, 5))
+        vae.config = replace(vae.config, scaling_factor=round(self.recipe.latents.deviation / spread, 5))
         return vae
 
-    def _pictures(self) -> NDArray[np.uint8]:
+    def _pictures(self) -> NDArray[np.uint8] | DrawnPictures:
         """What the VAE is trained on, (N, size, size, 3)."""
         count = self.recipe.pictures.vae
+        if isinstance(self.data, Storybook):
+            return DrawnPictures(replace(self.data, count=count))
         if isinstance(self.data, PictureSet):
             return _first(self.data, count)
         assert isinstance(self.data, Pool)
@@ -246,10 +257,13 @@ class TrainingRun:
         with tqdm(total=count, desc="pictures", mininterval=5, disable=not self.processes.main) as progress:
             return self.processes.first(lambda: pool.on_disk(self.folder, progress.update))
 
-    def _latents(self, coder: Coder, data: Data) -> Latents:
+    def _latents(self, coder: Coder, data: Data) -> Latents | DrawnLatents:
         """The latents of a set, (count, C, h, w), encoded once."""
         if isinstance(data, PointSet):
             return data.latents()
+        if isinstance(data, Storybook):
+            assert isinstance(coder, AutoencoderKL)
+            return drawn_latents(data, coder, self.recipe.train.vae_loss.averaged)
         path = self.folder / f"latents-{data.name}-{_fingerprint(coder)}.npy"
 
         def stored() -> Latents:
@@ -288,7 +302,7 @@ def _encode(coder: Coder, data: Pool | PictureSet, path: Path) -> None:
         unfinished.rename(path)
 
 
-def _first(data: PictureSet, count: int) -> NDArray[np.uint8]:
+def _first(data: PictureSet | Storybook, count: int) -> NDArray[np.uint8]:
     """The first pictures of a set, (up to `count`, size, size, 3)."""
     return np.stack(list(data.pictures(range(min(count, data.count)))))
 

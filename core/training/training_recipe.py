@@ -45,7 +45,9 @@ class PictureSettings:
 class DataSettings:
     """What is learned from. `path`: the folder of mnist, cifar10 and folder; `density`: of points."""
 
-    kind: Literal["scenes", "shapes", "digits", "points", "mnist", "cifar10", "folder"] = "scenes"
+    kind: Literal["scenes", "storybook", "shapes", "digits", "points", "mnist", "cifar10", "folder"] = (
+        "scenes"
+    )
     path: str = ""
     density: Literal["moons", "spiral", "grid", "letters"] = "moons"
 
@@ -53,12 +55,13 @@ class DataSettings:
 @dataclass(frozen=True, kw_only=True)
 class LatentSettings:
     """What the UNet works on: a VAE's latents, the pictures' own pixels (in 1 or 3 channels, `patch` pixels a
-    side at a time), or points.
+    side at a time), or points. deviation: what the latents of a VAE are scaled to.
     """
 
     kind: Literal["vae", "pixels", "points"] = "vae"
     channels: int = 3
     patch: int = 1
+    deviation: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,10 +131,15 @@ class TrainingRecipe:
 
     def _rules_of_data(self) -> dict[str, bool]:
         size, kind = self.pictures.size, self.data.kind
-        cell = 8 if self.latents.kind != "pixels" else self.latents.patch
+        cell = max(8, self.coder.reduction) if self.latents.kind != "pixels" else self.latents.patch
         return {
             f"pictures need a size that is a multiple of {cell}": size > 0 and size % cell == 0,
             "pictures.unet must be at least 1": self.pictures.unet >= 1,
+            "the storybook needs a pictures.size of 256": kind != "storybook" or size == 256,
+            'the storybook needs a VAE with vae_loss.encoder = "principal"': kind != "storybook"
+            or (self.latents.kind == "vae" and self.train.vae_loss.encoder == "principal"),
+            "the storybook needs a vae_loss.averaged of 0 or 1": kind != "storybook"
+            or self.train.vae_loss.averaged in (0, 1),
             'data.kind "points" and latents.kind "points" belong together': (kind == "points")
             == (self.latents.kind == "points"),
             f"data.kind {kind} needs data.path, the folder with its files": bool(self.data.path)
@@ -150,8 +158,14 @@ class TrainingRecipe:
 
     def _rules_of_vae(self) -> dict[str, bool]:
         crop, size = self.train.vae_loss.crop, self.pictures.size
+        cell = max(8, self.vae.reduction)
         return {
-            "vae_loss.crop must be a multiple of 8, at most the size": 0 < crop <= size and crop % 8 == 0,
+            f"vae_loss.crop must be a multiple of {cell}, at most the size": 0 < crop <= size
+            and crop % cell == 0,
+            "vae_loss.averaged must be fewer than the VAE's downsampling levels": (
+                self.train.vae_loss.averaged < max(1, len(self.vae.block_out_channels) - 1)
+            ),
+            "latents.deviation must be above 0": self.latents.deviation > 0,
             "a VAE needs pictures.vae and [train.vae]": self.pictures.vae >= 1 and self.train.vae is not None,
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from core.models.config import VAEConfig
 from core.models.vae import AutoencoderKL
 from core.scenes.pool import Pool, to_tensor
 from core.training.stages.autoencoder import VAELoss, VAEStage, initialise
-from core.training.stages.principal import set_principal_encoder
+from core.training.stages.principal import BlockEncoder, block_map, set_principal_encoder
 from core.training.training_loop import LoopSettings, train_stage
 
 CONFIG = VAEConfig(
@@ -129,3 +130,29 @@ def test_the_decoder_alone_is_trained(tmp_path: Path, pictures: Tensor) -> None:
     assert all(key.startswith(("decoder.", "post_quant_conv.")) for key in changed)
     with torch.no_grad():
         assert stage.measure()["psnr"] > first + 3
+
+
+def test_components_are_divided_by_a_power_of_their_deviation(pictures: Tensor) -> None:
+    torch.manual_seed(0)
+    plain, half = AutoencoderKL(CONFIG), AutoencoderKL(CONFIG)
+    set_principal_encoder(plain, pictures, SPREAD)
+    set_principal_encoder(half, pictures, SPREAD, whiten=0.5)
+    with torch.no_grad():
+        wide, narrow = (cells(vae.moments(pictures)[0]) for vae in (plain, half))
+    torch.testing.assert_close(narrow.std(0), wide.std(0).sqrt(), rtol=0.01, atol=1e-3)
+
+
+@torch.no_grad()
+def test_with_a_mean_first_it_sees_half_the_size_alone(pictures: Tensor) -> None:
+    """And then it is one product with the pixels of that size."""
+    vae = AutoencoderKL(CONFIG)
+    set_principal_encoder(vae, pictures, SPREAD, averaged=1, whiten=0.5)
+    small = torch.nn.functional.avg_pool2d(pictures[:8], 2)
+    doubled = small.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    torch.testing.assert_close(vae.moments(doubled)[0], vae.moments(pictures[:8])[0], rtol=0, atol=5e-3)
+    vae.config = replace(vae.config, scaling_factor=0.7)
+    weights, offset = block_map(vae, 1)
+    cut = small.view(8, 3, 8, 4, 8, 4).permute(0, 2, 4, 1, 3, 5).reshape(-1, 48)
+    torch.testing.assert_close(cut @ weights + offset, cells(vae.encode(doubled)).float(), rtol=0, atol=5e-3)
+    for found, expected in zip(BlockEncoder(vae, 1)(pictures[:8]), vae.moments(pictures[:8]), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=5e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -207,6 +208,13 @@ def test_a_run_is_not_resumed_as_another_model(trained: Path) -> None:
         train(TINY, [*QUICK, "unet.attention_head_dim=2"], resume=True, out=trained.parent)
 
 
+def test_a_run_may_be_renamed(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(trained.parent, folder)
+    renamed = train(TINY, [*QUICK, "name=other"], resume=True, out=folder)
+    assert Pipeline.load(renamed, device="cpu").name == "other"
+
+
 def test_a_folder_with_a_run_is_not_overwritten(trained: Path) -> None:
     with pytest.raises(UserError, match="--resume"):
         train(TINY, QUICK, out=trained.parent)
@@ -227,11 +235,16 @@ def test_a_folder_with_a_run_is_not_overwritten(trained: Path) -> None:
         ("unet.in_channels=9", "latents"),
         ("train.vae_loss.crop=200", "multiple of 8"),
         ("train.text.save_every=0", "at least 1"),
+        ('train.vae_loss.encoder="learned" train.vae_loss.noised=0.3', "need encoder"),
+        ("train.vae_loss.averaged=3", "fewer than"),
+        ('data.kind="storybook"', "pictures.size of 256"),
+        ("latents.deviation=0", "above 0"),
+        ("train.unet_loss.deviation=0", "above 0"),
     ],
 )
 def test_a_bad_recipe_is_one_sentence_that_names_the_nearest_key(change: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        read_recipe(TINY, [change])
+        read_recipe(TINY, change.split())
 
 
 @pytest.mark.parametrize(("content", "words"), [("= 1", "not valid TOML"), (None, "cannot be read")])

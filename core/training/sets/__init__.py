@@ -13,15 +13,16 @@ from core.training.sets.labelled import PictureSet
 from core.training.sets.mnist import mnist_set
 from core.training.sets.points import PointSet
 from core.training.sets.shapes import shape_set
+from core.training.sets.storybook import Storybook
 
 if TYPE_CHECKING:
     from core.training.training_recipe import TrainingRecipe
 
-__all__ = ["Data", "PictureSet", "PointSet", "Pool", "open_set"]
+__all__ = ["Data", "PictureSet", "PointSet", "Pool", "Storybook", "open_set"]
 
 TEST_PICTURES = 512
 # Each of them has `seed`, `count` and `name`, and says what picture `index` may be called: `caption`.
-Data = Pool | PictureSet | PointSet
+Data = Pool | PictureSet | PointSet | Storybook
 _DRAWN = {"digits": digit_set, "shapes": shape_set}
 _READ = {"mnist": mnist_set, "cifar10": cifar_set, "folder": folder_set}
 
@@ -38,6 +39,8 @@ def open_set(recipe: TrainingRecipe, part: Literal["train", "test"]) -> Data:
         seed += 1
     if kind == "scenes":
         return Pool(seed, "seen" if part == "train" else "held_out", count, size)
+    if kind == "storybook":
+        return Storybook(seed, "seen" if part == "train" else "held_out", count)
     if kind == "points":
         return PointSet(part, seed, count, recipe.data.density)
     if kind in _DRAWN:

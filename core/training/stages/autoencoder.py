@@ -11,11 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from core.errors import UserError
 from core.models.build import Coder
 from core.models.vae import AutoencoderKL
 from core.scenes.pool import Pool, to_tensor
 from core.training.processes import Share
-from core.training.stages.principal import set_principal_encoder
+from core.training.sets.storybook import DrawnPictures
+from core.training.stages.principal import BlockEncoder, set_principal_encoder
 from core.training.training_loop import Precision, home, mixed_precision
 
 FITTED = 1024  # pictures that a principal encoder is computed from
@@ -23,21 +25,36 @@ FITTED = 1024  # pictures that a principal encoder is computed from
 
 @dataclass(frozen=True, kw_only=True)
 class VAELoss:
-    """Reconstruction is root mean square error a crop; the KL term only keeps the latents' scale from
-    drifting.
+    """Reconstruction is root mean square error a crop, or with `error` "absolute" the mean absolute error;
+    the KL term only keeps the latents' scale from drifting.
+
+    edges: the weight of the absolute error of differences between neighbours, which blurred edges have.
 
     encoder: "principal" for one that is computed, not learned (core.training.stages.principal); `spread` is
     then the width of q(z | picture), as a part of the latents' own, and the decoder alone is trained.
+    averaged: how many of its downsampling levels take the mean of 2x2 pixels; whiten: each component is
+    divided by this power of its standard deviation; noised: the decoder learns from latents with noise of up
+    to this part of their deviation, different for each crop, as a UNet's latents are not exact either.
     """
 
     encoder: Literal["learned", "principal"] = "learned"
     spread: float = 0.05
-
+    error: Literal["root_mean_square", "absolute"] = "root_mean_square"
+    edges: float = 0.0
+    noised: float = 0.0
+    averaged: int = 0
+    whiten: float = 0.0
     crop: int = 64
     whole_from: float = (
         0.85  # from this part of the run on, whole pictures: group norms see what they will see
     )
     kl_weight: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if min(self.edges, self.noised, self.averaged, self.whiten) < 0:
+            raise UserError("vae_loss.edges, noised, averaged and whiten must not be below 0.")
+        if self.encoder == "learned" and (self.noised or self.averaged or self.whiten):
+            raise UserError('vae_loss.noised, averaged and whiten need encoder = "principal".')
 
 
 def initialise(vae: AutoencoderKL) -> None:
@@ -65,7 +82,7 @@ class VAEStage:
     def __init__(
         self,
         vae: AutoencoderKL,
-        pictures: NDArray[np.uint8],
+        pictures: NDArray[np.uint8] | DrawnPictures,
         settings: VAELoss,
         *,
         batch: int,
@@ -86,8 +103,15 @@ class VAEStage:
         self.precision = precision
         self.share = Share() if share is None else share
         self.computed = settings.encoder == "principal"
+        self._linear: BlockEncoder | None = None  # made when weights are in place that a resumed run has read
         if self.computed:
-            set_principal_encoder(vae, to_tensor(pictures[:FITTED]).to(home(vae)), settings.spread)
+            set_principal_encoder(
+                vae,
+                to_tensor(pictures[:FITTED]).to(home(vae)),
+                settings.spread,
+                averaged=settings.averaged,
+                whiten=settings.whiten,
+            )
             vae.encoder.requires_grad_(False)
             vae.quant_conv.requires_grad_(False)
         self.held_out = _held_out(seed, pictures.shape[1]) if held_out is None else to_tensor(held_out)
@@ -97,18 +121,38 @@ class VAEStage:
         mine, weight = self.share.of(len(crops)), self.share.weight(len(crops))
         x = crops[mine].to(home(self.vae))
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        mean, log_variance = self._moments(x)
+        noise = torch.randn((len(crops), *mean.shape[1:]), generator=generator)
+        if self.computed and self.settings.noised:
+            amounts = torch.rand(len(crops), 1, 1, 1, generator=generator) * self.settings.noised
+            noise = noise * amounts / self.settings.spread
+        z = mean + torch.exp(0.5 * log_variance) * noise[mine].to(mean.device)
         with mixed_precision(self.vae, self.precision):
-            with torch.set_grad_enabled(not self.computed):
-                mean, log_variance = self.vae.moments(x)
-            noise = torch.randn((len(crops), *mean.shape[1:]), generator=generator)[mine]
-            z = mean + torch.exp(0.5 * log_variance) * noise.to(mean.device)
             y = self.vae.decoder(self.vae.post_quant_conv(z))
-        error = _root_mean_square(y.float() - x) * weight
+        error = self._error(y.float() - x) * weight
         if self.computed:
             return error
         mean, log_variance = mean.float(), log_variance.float()
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=(1, 2, 3)).mean()
         return error + self.settings.kl_weight * kl / x[0, 0].numel() * weight
+
+    def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """A computed encoder is one product, which takes a fraction of the network's time."""
+        if self.computed:
+            if self._linear is None:
+                self._linear = BlockEncoder(self.vae, self.settings.averaged)
+            return self._linear(x)
+        with mixed_precision(self.vae, self.precision):
+            return self.vae.moments(x)
+
+    def _error(self, difference: Tensor) -> Tensor:
+        """Of the pixels and their edges, a scalar."""
+        absolute = self.settings.error == "absolute"
+        error = difference.abs().mean() if absolute else _root_mean_square(difference)
+        if self.settings.edges:
+            steps = (difference.diff(dim=axis).abs().mean() for axis in (2, 3))
+            error = error + self.settings.edges * sum(steps)
+        return error
 
     def _crops(self, step: int) -> Tensor:
         """Crops that start at multiples of 8, as latent cells do; whole pictures, fewer of them, near the
@@ -119,7 +163,8 @@ class VAEStage:
         crop = self.settings.crop if step < self.settings.whole_from * self.steps else side
         count = max(1, self.batch * self.settings.crop**2 // crop**2)
         indices = rng.integers(len(self.pictures), size=count)
-        corners = rng.integers((side - crop) // 8 + 1, size=(count, 2)) * 8
+        cell = max(8, self.vae.config.reduction)
+        corners = rng.integers((side - crop) // cell + 1, size=(count, 2)) * cell
         cut = [
             self.pictures[i, y : y + crop, x : x + crop] for i, (y, x) in zip(indices, corners, strict=True)
         ]

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from core.prompts.tokenizer import Tokenizer
 from core.scenes.pool import to_tensor
 from core.training.processes import Share
 from core.training.samples import SampleRequest, draw_samples
+from core.training.sets.storybook import DrawnLatents
 from core.training.training_loop import Precision, home, mixed_precision
 
 Latents = NDArray[Any]
@@ -35,12 +36,18 @@ class DiffusionLoss:
     it the error of the prediction counts the same everywhere. gamma: the most weight that the error of the
     clean estimate gets at little noise; tilt: how far the weight of v falls towards pure noise, 0 not at all
     and 1 to where the error of epsilon has it; dropout: captions left out, for guidance.
+
+    levels: how timesteps are drawn; "uniform", or "log_normal" so that the logarithm of sigma is normal with
+    this mean and deviation (Karras et al. 2022, arXiv:2206.00364, table 1), which weighs by how often.
     """
 
     min_snr: bool = True
     gamma: float = 5.0
     tilt: float = 0.0
     dropout: float = 0.1
+    levels: Literal["uniform", "log_normal"] = "uniform"
+    mean: float = -0.5
+    deviation: float = 1.3
 
     def __post_init__(self) -> None:
         if not self.gamma > 0:
@@ -49,6 +56,17 @@ class DiffusionLoss:
             raise UserError("unet_loss.tilt must be between 0 and 1.")
         if not 0 <= self.dropout <= 1:
             raise UserError("unet_loss.dropout must be between 0 and 1, a part of the captions.")
+        if not self.deviation > 0:
+            raise UserError("unet_loss.deviation must be above 0.")
+
+    def timesteps(self, quantiles: NDArray[np.float64], log_sigmas: NDArray[np.float64]) -> Tensor:
+        """Timesteps (B,) at these parts of their distribution, of a table of ascending log sigmas."""
+        if self.levels == "uniform":
+            return torch.from_numpy(quantiles * len(log_sigmas)).long()
+        normal = torch.special.ndtri(torch.from_numpy(quantiles).clamp(1e-6, 1 - 1e-6))
+        wanted = normal * self.deviation + self.mean
+        middles = torch.from_numpy((log_sigmas[1:] + log_sigmas[:-1]) / 2)
+        return torch.searchsorted(middles, wanted)
 
     def weight(self, snr: Tensor, prediction: PredictionType) -> Tensor:
         """Of the squared error of the prediction, by the signal-to-noise ratio; both (B,)."""
@@ -84,7 +102,7 @@ class DiffusionStage:
 
     def __init__(
         self, unet: UNet, encoder: CLIPTextEncoder, tokenizer: Tokenizer, noise: NoiseConfig,
-        latents: Latents, pool: Captioned, test: tuple[Latents, Captioned],
+        latents: Latents | DrawnLatents, pool: Captioned, test: tuple[Latents | DrawnLatents, Captioned],
         settings: DiffusionLoss, *, batch: int, joint: bool = False, wordless: bool = False,
         precision: Precision = "bfloat16", coder: Coder | None = None, asked: SampleRequest | None = None,
         share: Share | None = None,
@@ -108,12 +126,14 @@ class DiffusionStage:
             for i, drop in list(zip(indices, dropped, strict=True))[mine]
         ]
         # One timestep from each of `batch` equal parts of the range: less variance than independent ones.
-        t = torch.from_numpy(
-            (np.arange(self.batch) + rng.random(self.batch)) / self.batch * len(self.alphas)
-        ).long()
+        t = self._timesteps((np.arange(self.batch) + rng.random(self.batch)) / self.batch)
         noise = torch.from_numpy(rng.standard_normal((self.batch, *self.latents.shape[1:]), dtype=np.float32))
         x0 = torch.from_numpy(self.latents[indices[mine]]).float()
         return self._loss(x0, t[mine], noise[mine], self._encode(texts)) * self.share.weight(self.batch)
+
+    def _timesteps(self, quantiles: NDArray[np.float64]) -> Tensor:
+        alphas = self.alphas.double().cpu().numpy()
+        return self.settings.timesteps(quantiles, np.log((1 - alphas) / alphas) / 2)
 
     def _loss(self, x0: Tensor, t: Tensor, noise: Tensor, context: Tensor) -> Tensor:
         """Weighted squared error of the prediction; x0 (B, C, h, w), t (B,)."""
@@ -155,7 +175,11 @@ class DiffusionStage:
         for first in range(0, len(latents), 64):
             part = range(first, min(first + 64, len(latents)))
             texts = ["" if self.wordless else pool.caption(i, "caption") for i in part]
-            t = torch.from_numpy(rng.integers(len(self.alphas), size=len(part)))
+            t = (
+                torch.from_numpy(rng.integers(len(self.alphas), size=len(part)))
+                if self.settings.levels == "uniform"
+                else self._timesteps(rng.random(len(part)))
+            )
             noise = torch.from_numpy(rng.standard_normal((len(part), *latents.shape[1:]), dtype=np.float32))
             x0 = torch.from_numpy(latents[part.start : part.stop]).float()
             losses.append(len(part) * float(self._loss(x0, t, noise, self._encode(texts))))

@@ -28,10 +28,14 @@ the norm divides by is then the same for every picture to about 1 in 10,000."""
 
 
 @torch.no_grad()
-def set_principal_encoder(vae: AutoencoderKL, pictures: Tensor, spread: float) -> None:
+def set_principal_encoder(
+    vae: AutoencoderKL, pictures: Tensor, spread: float, *, averaged: int = 0, whiten: float = 0.0
+) -> None:
     """Make `vae.encoder` the principal components of `pictures`, (N, 3, H, W) in [-1, 1].
 
     spread: the standard deviation of q(z | picture), as a part of the latents' own; the same everywhere.
+    averaged: how many of the first halvings keep the mean of four pixels alone. whiten: each component is
+    divided by this power of its standard deviation, so that 1 would make all of them equally wide.
     Raises UserError when the VAE's widths leave no room for it.
     """
     encoder, channels, kept = vae.encoder, vae.config.latent_channels, vae.config.in_channels
@@ -42,18 +46,21 @@ def set_principal_encoder(vae: AutoencoderKL, pictures: Tensor, spread: float) -
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     _pass_on(encoder.conv_in, kept)
-    x = encoder.conv_in(pictures)
+    x = _through(encoder.conv_in, pictures, kept)
     *gathering, last = cast("list[DownEncoderBlock]", list(encoder.down_blocks))
     for level, block in enumerate(gathering):
         for resnet in cast("list[ResnetBlock]", list(block.resnets)):
             if resnet.changes_width:
                 _pass_on(resnet.conv_shortcut, kept)
-            x = resnet(x)
         down = cast(Downsample, block.downsamplers[0])
-        wanted = channels if level == len(gathering) - 1 else min(4 * kept, x.shape[1])
-        _gather(down.conv, x[:, :kept], wanted)
-        x, kept = down(x), wanted
-    _read_out(vae, cast(ResnetBlock, last.resnets[0]), x[:, :kept].std(dim=(0, 2, 3)), spread)
+        wanted = channels if level == len(gathering) - 1 else min(4 * kept, down.conv.out_channels)
+        if level < averaged:
+            wanted = kept
+            _average(down.conv, kept)
+        else:
+            _gather(down.conv, x, wanted)
+        x, kept = _through(down, x, wanted), wanted
+    _read_out(vae, cast(ResnetBlock, last.resnets[0]), x.std(dim=(0, 2, 3)), spread, whiten)
 
 
 def _check(vae: AutoencoderKL) -> None:
@@ -81,6 +88,19 @@ def _pass_on(convolution: nn.Conv2d, count: int) -> None:
         convolution.weight[k, k, middle, middle] = 1.0
 
 
+def _through(layer: nn.Module, x: Tensor, kept: int) -> Tensor:
+    """The first `kept` channels of what a layer makes of `x`, whose further channels are zero, by parts."""
+    width = next(layer.parameters()).shape[1]
+    parts = [layer(F.pad(part, (0, 0, 0, 0, 0, width - part.shape[1])))[:, :kept] for part in x.split(64)]
+    return torch.cat(parts)
+
+
+def _average(convolution: nn.Conv2d, count: int) -> None:
+    """Weights that give the mean of 2x2 cells of each of the first `count` channels."""
+    for k in range(count):
+        convolution.weight[k, k, :2, :2] = 0.25
+
+
 def _gather(convolution: nn.Conv2d, x: Tensor, wanted: int) -> None:
     """Weights that turn 2x2 cells of `x` (N, C, H, W) into their first `wanted` principal components."""
     count, bias = x.shape[1], cast(Tensor, convolution.bias)
@@ -93,8 +113,11 @@ def _gather(convolution: nn.Conv2d, x: Tensor, wanted: int) -> None:
     bias[:wanted] = (-basis @ mean).float()
 
 
-def _read_out(vae: AutoencoderKL, entry: ResnetBlock, deviations: Tensor, spread: float) -> None:
-    """The rest of the encoder: components (with these deviations) past the last norm and SiLU, unchanged.
+def _read_out(
+    vae: AutoencoderKL, entry: ResnetBlock, deviations: Tensor, spread: float, whiten: float
+) -> None:
+    """The rest of the encoder: components (with these deviations) past the last norm and SiLU, unchanged but
+    for whitening.
 
     Each stands there as +z and -z next to constants, so that the mean of its group is 0 and the variance the
     constants'; and silu(z) - silu(-z) = z.
@@ -114,7 +137,50 @@ def _read_out(vae: AutoencoderKL, entry: ResnetBlock, deviations: Tensor, spread
             place = k // each * size + 2 * (k % each) + side
             weight[place, k] = sign
             encoder.conv_norm_out.weight[place] = gain
-            encoder.conv_out.weight[k, place, 1, 1] = sign
+            encoder.conv_out.weight[k, place, 1, 1] = sign * float(deviations[k]) ** -whiten
     log_variance = cast(Tensor, encoder.conv_out.bias)
-    log_variance[count:] = 2 * torch.log(spread * deviations.square().mean().sqrt())
+    widths = deviations ** (1 - whiten)
+    log_variance[count:] = 2 * torch.log(spread * widths.square().mean().sqrt())
     _pass_on(vae.quant_conv, 2 * count)
+
+
+class BlockEncoder:
+    """What a principal encoder computes, as one product: pictures to the moments of their latents."""
+
+    @torch.no_grad()
+    def __init__(self, vae: AutoencoderKL, averaged: int) -> None:
+        scale, cell = vae.config.scaling_factor, vae.config.reduction
+        self.step, self.side = 2**averaged, cell >> averaged
+        weights, offset = block_map(vae, averaged)
+        self.weights, self.offset = weights / scale, (offset / scale).view(-1, 1, 1)
+        nothing = next(vae.parameters()).new_zeros(1, vae.config.in_channels, cell, cell)
+        self.log_variance = vae.moments(nothing)[1]
+
+    @torch.no_grad()
+    def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance, unscaled: (B, 3, H, W) -> twice (B, C, H/f, W/f)."""
+        blocks = F.pixel_unshuffle(F.avg_pool2d(pictures, self.step), self.side)
+        mean = torch.einsum("bdhw,dc->bchw", blocks, self.weights) + self.offset
+        return mean, self.log_variance.expand_as(mean)
+
+
+@torch.no_grad()
+def block_map(vae: AutoencoderKL, averaged: int) -> tuple[Tensor, Tensor]:
+    """What a principal encoder computes, found by asking it: latents = blocks @ map + offset, scaled.
+
+    blocks: (..., 3 * side * side), the pixels in [-1, 1] of a cell in the order (colour, row, column), where
+    2**averaged pixels a side are one, their mean. The map is (3 * side * side, C), the offset (C,). So
+    pictures that are drawn at that size need no encoder.
+    """
+    cell, step = vae.config.reduction, 2**averaged
+    side = cell // step
+    count = 3 * side * side
+    like = next(vae.parameters())
+    offset = vae.encode(like.new_zeros(1, 3, cell, cell))[0, :, 0, 0]
+    rows = []
+    for first in range(0, count, 64):
+        asked = like.new_zeros(min(64, count - first), count)
+        asked[torch.arange(len(asked)), first + torch.arange(len(asked))] = 1.0
+        pictures = asked.view(-1, 3, side, side).repeat_interleave(step, 2).repeat_interleave(step, 3)
+        rows.append(vae.encode(pictures)[:, :, 0, 0] - offset)
+    return torch.cat(rows), offset
