@@ -114,8 +114,8 @@ class Model:
         )
         if max(tokenizer.vocab.values()) >= config.text.vocab_size:
             raise UserError(
-                f"The tokenizer in {files.tokenizer} belongs to another model: it has more tokens than "
-                f"{files.notes.name}'s text encoder."
+                f"The tokenizer in {files.tokenizer} has more tokens than the text encoder of "
+                f"{files.notes.name}: put its own vocab.json and merges.txt next to the model."
             )
         networks = Networks(
             StoredNetwork(CLIPTextEncoder, config.text, files.text, where, kind),

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -29,6 +30,7 @@ OPENCLIP_PAD = "!"  # of SD 2.x, whose text encoder was trained with token 0 aft
 SINGLE_TOKENS = 2 * 256 + 2  # tokens without a merge: each byte, also at a word's end; start and end
 PIECES = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 COMMA = "," + WORD_END
+_TOKEN_FILES = ("tokenizer_config.json", "tokenizer.json", "added_tokens.json")
 COMMA_REACH = 20  # a chunk may end this many tokens early, after a comma, as in A1111
 
 
@@ -59,7 +61,7 @@ class Tokenizer:
     """Prompts to chunks, each `length` long: start, up to `length - 2` tokens, end, and padding.
 
     words: the words that the model was trained on, if it lists them; others are then reported as unknown.
-    nearest: for words that are not among them, those that are nearest in meaning. special: tokens that are
+    nearest: for words that are not among them, those that are nearest in meaning. added: tokens that are
     matched whole, before a text is split; start and end if empty. pad: the token that fills a chunk: the end
     token for SD 1.x and "!" for SD 2.x.
     """
@@ -72,11 +74,13 @@ class Tokenizer:
         words: frozenset[str] | None = None,
         *,
         nearest: Mapping[str, tuple[str, ...]] | None = None,
-        special: Iterable[AddedToken] = (),
+        added: Iterable[AddedToken] = (),
         pad: str = END,
     ) -> None:
+        added = list(added)
         self.vocab, self.merges = vocab, merges
-        self.engine = engine(vocab, merges, special)
+        self.engine = engine(vocab, merges, added)
+        self._vectors = {vocab[token.content]: _vectors(token.content, vocab) for token in added}
         self.start, self.end, self.pad, self.comma = vocab[START], vocab[END], vocab[pad], vocab.get(COMMA)
         self.length = length
         self.words, self.nearest = words, nearest or {}
@@ -90,29 +94,31 @@ class Tokenizer:
         pad: str = END,
         nearest: Mapping[str, tuple[str, ...]] | None = None,
     ) -> Tokenizer:
-        """From a folder with `vocab.json` and `merges.txt`, also without their suffixes, or `tokenizer.json`.
+        """From a folder with `vocab.json` and `merges.txt`, also without their suffixes, or `tokenizer.json`;
+        or with the merges alone.
 
-        If there is a `tokenizer_config.json`, its special tokens and padding are used; else the padding is
-        `pad`. Raises UserError when a file is missing or damaged.
+        Its added tokens are used, and the special tokens and padding of `tokenizer_config.json`; without that
+        the padding is `pad`. Raises UserError when a file is missing or damaged.
         """
         try:
             vocab, merges = _vocabulary(folder)
             if len(vocab) != len(merges) + SINGLE_TOKENS:
                 raise ValueError(f"{len(vocab)} tokens do not match {len(merges)} merges")
-            special, pad = _special(folder / "tokenizer_config.json", vocab, pad)
-            return cls(vocab, merges, length, words, nearest=nearest, special=special, pad=pad)
+            vocab, added, pad = _added_tokens(folder, vocab, pad)
+            return cls(vocab, merges, length, words, nearest=nearest, added=added, pad=pad)
         except FileNotFoundError as error:
             raise UserError(
                 f"The tokenizer's file {error.filename} is missing: copy the model again."
             ) from None
         except Exception as error:
-            files = f"{folder / 'vocab.json'}, merges.txt, tokenizer.json or tokenizer_config.json"
-            raise UserError(f"{files} is damaged ({error}): copy the model again.") from None
+            raise UserError(
+                f"The tokenizer in {folder} is damaged ({error}): copy the model again."
+            ) from None
 
     def ids(self, text: str) -> list[int]:
         """The text's tokens without start and end; weights and BREAK are not interpreted."""
         found: list[int] = self.engine.encode(text, add_special_tokens=False).ids
-        return found
+        return [one for token in found for one in self._vectors.get(token, (token,))]
 
     def chunks(self, prompt: str) -> list[Chunk]:
         """The prompt's tokens with their weights, at least one chunk. Raises UserError for bad weights."""
@@ -169,9 +175,15 @@ class Tokenizer:
         return tuple(get_close_matches(word, self.words or (), 2, 0.8)) if len(word) > 3 else ()
 
 
-def engine(
-    vocab: dict[str, int], merges: list[tuple[str, str]], special: Iterable[AddedToken] = ()
-) -> Engine:
+def vocabulary_of(merges: Iterable[tuple[str, str]]) -> dict[str, int]:
+    """The token ids that follow from merges: every byte, also at a word's end, the merges, start and end."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    ending = (letter + WORD_END for letter in letters)
+    tokens = dict.fromkeys([*letters, *ending, *map("".join, merges), START, END])
+    return {token: index for index, token in enumerate(tokens)}
+
+
+def engine(vocab: dict[str, int], merges: list[tuple[str, str]], added: Iterable[AddedToken] = ()) -> Engine:
     """CLIP's normalisation, splitting and merging, with this vocabulary."""
     tokenizer = Engine(
         BPE(vocab, merges, continuing_subword_prefix="", end_of_word_suffix=WORD_END, unk_token=END)
@@ -185,23 +197,23 @@ def engine(
             pre_tokenizers.ByteLevel(add_prefix_space=False),
         ]
     )
-    # Typed in a prompt, they become the special tokens.
-    tokenizer.add_special_tokens(list(special) or [START, END])
+    # Typed in a prompt, they become these tokens.
+    tokenizer.add_tokens(list(added) or [AddedToken(mark, special=True) for mark in (START, END)])
     return tokenizer
 
 
 def _vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Ids and merges, from CLIP's two files or from the single file of newer transformers."""
+    """Ids and merges: from CLIP's two files, the merges alone, or the single file of newer transformers."""
     whole, ids = folder / "tokenizer.json", _either(folder, "vocab.json", "vocab")
     if whole.is_file() and not ids.is_file():
         model = json.loads(whole.read_text(encoding="utf-8"))["model"]
         pairs = [line.split(" ") if isinstance(line, str) else line for line in model["merges"]]
-        vocab = dict(model["vocab"])
     else:
-        vocab = dict(json.loads(ids.read_text(encoding="utf-8")))
         lines = _either(folder, "merges.txt", "merges").read_text(encoding="utf-8").splitlines()
         pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
-    return vocab, [cast("tuple[str, str]", tuple(pair)) for pair in pairs]
+        model = {"vocab": json.loads(ids.read_text(encoding="utf-8"))} if ids.is_file() else {}
+    merges = [cast("tuple[str, str]", tuple(pair)) for pair in pairs]
+    return dict(model["vocab"]) if model else vocabulary_of(merges), merges
 
 
 def _either(folder: Path, name: str, other: str) -> Path:
@@ -209,28 +221,46 @@ def _either(folder: Path, name: str, other: str) -> Path:
     return folder / (other if (folder / other).is_file() and not (folder / name).is_file() else name)
 
 
-def _special(path: Path, vocab: Mapping[str, int], pad: str) -> tuple[list[AddedToken], str]:
-    """From `tokenizer_config.json`: the special tokens that the vocabulary has, and the padding token.
+def _added_tokens(
+    folder: Path, vocab: dict[str, int], pad: str
+) -> tuple[dict[str, int], list[AddedToken], str]:
+    """The vocabulary with a folder's added tokens, these and the special tokens, and the padding token.
 
-    A token is its text there, or an object with its text and matching flags.
+    A token is its text, or an object with its text and matching flags. Newer files list the added ones in
+    `tokenizer_config.json` or `tokenizer.json`, older ones in `added_tokens.json`.
     """
-    if not path.exists():
-        return [], pad
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config, whole, old = (
+        json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        for path in (
+            folder / name for name in ("tokenizer_config.json", "tokenizer.json", "added_tokens.json")
+        )
+    )
+    listed: dict[int, Any] = {int(token["id"]): token for token in whole.get("added_tokens", ())}
+    listed |= {int(index): text for text, index in old.items()}
+    listed |= {int(index): token for index, token in config.get("added_tokens_decoder", {}).items()}
+    vocab = {**vocab, **{_content(token): index for index, token in sorted(listed.items())}}
     named = [config[key] for key in ("bos_token", "eos_token", "unk_token", "pad_token") if config.get(key)]
-    tokens = [*named, *config.get("added_tokens_decoder", {}).values()]
-    found = {_content(token): _added(token) for token in tokens if _content(token) in vocab}
-    told = _content(config.get("pad_token") or pad)
-    return list(found.values()), told if told in vocab else pad
+    found = {_content(token): _added(token, special=True) for token in named if _content(token) in vocab}
+    found |= {_content(token): _added(token, special=False) for token in listed.values()}
+    wanted = _content(config.get("pad_token") or pad)
+    return vocab, list(found.values()), wanted if wanted in vocab else pad
 
 
 def _content(token: Any) -> str:
     return str(token["content"] if isinstance(token, dict) else token)
 
 
-def _added(token: Any) -> AddedToken:
-    flags = token if isinstance(token, dict) else {"normalized": False}
+def _added(token: Any, *, special: bool) -> AddedToken:
+    flags = token if isinstance(token, dict) else {"normalized": not special}
     names = ("single_word", "lstrip", "rstrip", "normalized")
     return AddedToken(
-        _content(token), special=True, **{name: bool(flags[name]) for name in names if name in flags}
+        _content(token),
+        special=bool(flags.get("special", special)),
+        **{name: bool(flags[name]) for name in names if name in flags},
     )
+
+
+def _vectors(token: str, vocab: Mapping[str, int]) -> list[int]:
+    """The ids of a trained word, which has a token for each of its vectors: `<cat>`, `<cat>_1`, `<cat>_2`."""
+    more = takewhile(vocab.__contains__, (f"{token}_{i}" for i in count(1)))
+    return [vocab[token], *(vocab[name] for name in more)]

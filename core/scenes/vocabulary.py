@@ -12,7 +12,7 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
 from core.files import write_whole
-from core.prompts.tokenizer import END, START, WORD_END, Tokenizer, engine
+from core.prompts.tokenizer import END, START, WORD_END, Tokenizer, engine, vocabulary_of
 
 
 def learn_vocabulary(captions: Iterable[str], size: int) -> tuple[dict[str, int], list[tuple[str, str]]]:
@@ -35,14 +35,7 @@ def learn_vocabulary(captions: Iterable[str], size: int) -> tuple[dict[str, int]
     learned = json.loads(learner.to_str())["model"]["merges"]
     room = size - 2 * len(alphabet) - 2
     merges = [(str(a), str(b)) for a, b in learned][:room]
-    tokens = [
-        *alphabet,
-        *(letter + WORD_END for letter in alphabet),
-        *("".join(pair) for pair in merges),
-        START,
-        END,
-    ]
-    return {token: index for index, token in enumerate(dict.fromkeys(tokens))}, merges
+    return vocabulary_of(merges), merges
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:

@@ -9,6 +9,7 @@ from core.errors import UserError
 DATA = Path(__file__).resolve().parents[2] / "data"
 EMBEDDED = DATA / "tiny"
 MODELS = DATA / "models"
+CLIP = DATA / "clip"  # CLIP's merges, for models without a tokenizer
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 # The tokenizer's two files, and other names that some tools give them.
 _VOCABULARY, _MERGES = ("vocab.json", "vocab"), ("merges.txt", "merges")
@@ -56,7 +57,7 @@ def find_tokenizer(model: Path) -> Path:
     """The folder with the tokenizer's vocabulary and merges for a model, given its folder or file.
 
     That is the folder's own `tokenizer`; without one, the two files are looked for next to the model, in
-    `data/` and in `data/models/`, or in a folder `tokenizer` there. Raises UserError when there are none.
+    `data/` and in `data/models/`, or in a folder `tokenizer` there. Without these it is CLIP's own.
     """
     if (model / "tokenizer").is_dir():
         return model / "tokenizer"
@@ -65,10 +66,7 @@ def find_tokenizer(model: Path) -> Path:
         for folder in (home / "tokenizer", home):
             if all(any((folder / name).is_file() for name in names) for names in (_VOCABULARY, _MERGES)):
                 return folder
-    raise UserError(
-        f"{model} has no tokenizer: put CLIP's vocab.json and merges.txt, from any Stable Diffusion model's "
-        f"tokenizer folder, next to it or into {DATA}."
-    )
+    return CLIP
 
 
 def model_names(loaded: str = "") -> list[str]:

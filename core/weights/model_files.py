@@ -47,7 +47,7 @@ class ModelFiles:
 
     @property
     def tokenizer(self) -> Path:
-        """The folder with its tokenizer. Raises UserError when there is none."""
+        """The folder with its tokenizer."""
         return find_tokenizer(self.path)
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from core.errors import UserError
 from core.prompts.tokenizer import Chunk, Tokenizer
 from core.scenes.vocabulary import learn_vocabulary, save_tokenizer
+from core.weights import find
 from tests.small import SENTENCES
 
 transformers = pytest.importorskip("transformers")
@@ -106,6 +108,70 @@ def test_a_newer_files_list_of_tokens_wins() -> None:
         ours = Tokenizer.load(Path(folder), LENGTH)
         for text in (START.upper(), f"a {END.title()} b", "red"):
             assert ours.ids(text) == theirs(text, add_special_tokens=False).input_ids
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tokenizer, Any]:
+    """The tokenizer that comes with the program, and the reference with the same vocabulary."""
+    ours, folder = Tokenizer.load(find.CLIP, 77), tmp_path_factory.mktemp("clip")
+    save_tokenizer(ours, folder)
+    return ours, transformers.CLIPTokenizer.from_pretrained(folder)
+
+
+def test_clips_own_ids(clip: tuple[Tokenizer, Any]) -> None:
+    ours, _ = clip
+    assert len(ours.vocab) == 49408
+    assert (ours.start, ours.end, ours.vocab["!"]) == (49406, 49407, 0)
+    assert ours.ids("a photo of a cat") == [320, 1125, 539, 320, 2368]
+
+
+def test_random_texts_with_clips_vocabulary(clip: tuple[Tokenizer, Any]) -> None:
+    ours, theirs = clip
+    rng = random.Random(7)
+    words = [token.removesuffix("</w>") for token in rng.sample(list(ours.vocab), 3000)]
+    ranges = [(0, 0x7F), (0x80, 0x24F), (0x250, 0xFFF), (0x1000, 0xD7FF), (0xE000, 0x10FFFF)]
+    texts = []
+    for _ in range(2000):
+        letters = ["".join(chr(rng.randint(*rng.choice(ranges))) for _ in range(rng.randint(1, 6)))]
+        pieces = [*letters, *rng.choices(words, k=rng.randint(0, 8)), *rng.choices(ODD, k=rng.randint(0, 3))]
+        rng.shuffle(pieces)
+        texts.append(rng.choice(("", " ")).join(pieces))
+    expected = theirs(texts, add_special_tokens=False).input_ids
+    assert [ours.ids(text) for text in texts] == expected
+
+
+ADDED = {"content": "", "lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
+
+
+@pytest.mark.parametrize("form", ["tokenizer_config.json", "added_tokens.json", "tokenizer.json"])
+def test_added_tokens_are_one_id_each(form: str, tmp_path: Path) -> None:
+    save_tokenizer(tokenizer(), tmp_path)
+    size = len(tokenizer().vocab)
+    added = {"<Cat-Toy>": size, "sks_style": size + 1, "<cat>": size + 2}
+    if form == "tokenizer_config.json":
+        path = tmp_path / form
+        decoder = {str(i): {**ADDED, "content": text, "special": False} for text, i in added.items()}
+        path.write_text(json.dumps({**json.loads(path.read_text()), "added_tokens_decoder": decoder}))
+    else:
+        (tmp_path / "added_tokens.json").write_text(json.dumps(added))
+    theirs = transformers.CLIPTokenizer.from_pretrained(tmp_path)
+    if form == "tokenizer.json":
+        (tmp_path / "added_tokens.json").unlink()
+        theirs.save_pretrained(tmp_path)
+    ours = Tokenizer.load(tmp_path, LENGTH)
+    assert size in ours.ids("a photo of <cat-toy>!")
+    for text in ("<cat-toy>", "a <CAT-TOY>, red", "x<cat>sks_style red<cat-toy>", "sks style", "<cat", START):
+        assert ours.ids(text) == theirs(text, add_special_tokens=False).input_ids, text
+
+
+def test_a_trained_word_of_several_vectors_is_all_of_them(tmp_path: Path) -> None:
+    save_tokenizer(tokenizer(), tmp_path)
+    size = len(tokenizer().vocab)
+    added = {"<cat>": size, "<cat>_1": size + 1, "<cat>_2": size + 2, "<dog>": size + 3}
+    (tmp_path / "added_tokens.json").write_text(json.dumps(added))
+    ours = Tokenizer.load(tmp_path, LENGTH)
+    assert ours.ids("<cat><dog>") == [size, size + 1, size + 2, size + 3]
+    assert ours.count("<cat>").used == 3
 
 
 def test_files_without_suffixes_and_a_padding_from_outside(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from core.errors import UserError
 from core.weights import find
 from core.weights.hub import download as downloads
 from core.weights.hub.download import fetch, gigabytes, plan_download
-from core.weights.hub.hub_files import choose_file, choose_folder
+from core.weights.hub.hub_files import choose_folder
 from tests.small import write_model
 from tests.ui.commandline import failure, run
 from tests.weights.hub import COMMIT, Hub, digest
@@ -199,15 +199,12 @@ def test_a_mirror_that_lists_no_hashes_is_asked_for_each(hub: Hub, models: Path)
     assert content(models / "name")[VAE] == hub.files[VAE]
 
 
-def test_one_file_comes_with_the_tokenizer(hub: Hub, models: Path) -> None:
+def test_one_file_comes_alone(hub: Hub, models: Path) -> None:
     plan = plan_download("owner/name", models, file="v1-5.safetensors")
     assert fetch(plan, Bar()) == models / "v1-5.safetensors"
-    assert set(content(models)) == {"v1-5.safetensors", "vocab.json", "merges.txt"}
-    again = plan_download("owner/name", models, file="v1-5.ckpt")
-    assert [file.path for file in again.files] == ["v1-5.ckpt"]
-    fetch(again, Bar())
+    assert set(content(models)) == {"v1-5.safetensors"}
     with pytest.raises(UserError, match="already exists"):
-        plan_download("owner/name", models, file="v1-5.ckpt")
+        plan_download("owner/name", models, file="v1-5.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -361,10 +358,6 @@ def test_pickles_come_only_where_there_is_nothing_better() -> None:
 def test_what_is_no_model_folder_is_said(names: list[str], words: str) -> None:
     with pytest.raises(UserError, match=words):
         choose_folder(names, None)
-
-
-def test_a_single_file_may_come_alone() -> None:
-    assert choose_file(["a.safetensors"], "a.safetensors") == ["a.safetensors"]
 
 
 # The command.

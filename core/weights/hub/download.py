@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
 from core.files import check_writable, plain_errors
-from core.weights.hub.hub_files import choose_file, choose_folder
+from core.weights.hub.hub_files import check_file, choose_folder
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -104,8 +104,8 @@ def plan_download(
 ) -> DownloadPlan:
     """Ask the hub about a model, `owner/name` or a short name, and choose its files.
 
-    A folder goes to `out`, or into `models` under the name's last part. A single `file` and the tokenizer's
-    two files go into `out`, or `models`, itself. Raises UserError: the hub is unreachable or refuses, the
+    A folder goes to `out`, or into `models` under the name's last part. A single `file` goes into `out`, or
+    `models`, itself. Raises UserError: the hub is unreachable or refuses, the
     repository, revision or file does not exist or cannot be loaded, or the target exists.
     """
     from huggingface_hub import HfApi, constants
@@ -127,7 +127,6 @@ def plan_download(
         files = tuple(
             _remote_file(api, repository, commit, siblings[path], target)
             for path, target in _targets(repository, siblings, variant, file).items()
-            if not (file and (folder / target).exists())  # all single files share one vocabulary
         )
     licence = getattr(info.card_data, "license", None)
     return DownloadPlan(
@@ -148,7 +147,8 @@ def _targets(
     """The chosen files, and where they go in the plan's folder."""
     try:
         if file:
-            return {path: Path(path).name for path in choose_file(names, file)}
+            check_file(names, file)
+            return {file: Path(file).name}
         return {path: path for path in choose_folder(names, variant)}
     except UserError as error:
         raise UserError(f"{repository}: {error}.") from None
@@ -273,7 +273,7 @@ def digest_of(path: Path, like: str) -> str:
 
 
 def _publish(plan: DownloadPlan) -> None:
-    """Move files to their final names: a folder in one step, a single file after its tokenizer."""
+    """Move files to their final names: a folder in one step, or a single file."""
     root = plan.workplace / "model" if plan.whole else plan.folder
     for file in plan.files:
         target = root / file.target

@@ -13,12 +13,12 @@ STEMS = {
     "unet": (("diffusion_pytorch_model", "safetensors"), ("diffusion_pytorch_model", "bin")),
     "vae": (("diffusion_pytorch_model", "safetensors"), ("diffusion_pytorch_model", "bin")),
 }
-VOCABULARY = ("tokenizer/vocab.json", "tokenizer/merges.txt")
 NEEDED = (
     "model_index.json",
     *(f"{part}/config.json" for part in STEMS),
     "scheduler/scheduler_config.json",
-    *VOCABULARY,
+    "tokenizer/vocab.json",
+    "tokenizer/merges.txt",
 )
 WELCOME = ("tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json")
 SINGLE_SUFFIXES = (".safetensors", ".ckpt")
@@ -48,13 +48,12 @@ def choose_folder(names: Collection[str], variant: str | None) -> list[str]:
     return [*NEEDED, *welcome, *(name for found in weights.values() for name in found)]
 
 
-def choose_file(names: Collection[str], file: str) -> list[str]:
-    """One file of weights, after the tokenizer's two files where there are any. Raises UserError."""
+def check_file(names: Collection[str], file: str) -> None:
+    """Raises UserError unless `file` is one of these names and a file of weights."""
     if not file.endswith(SINGLE_SUFFIXES):
         raise UserError(f"{file} is not a weight file: those end in {' or '.join(SINGLE_SUFFIXES)}")
     if file not in names:
         raise UserError(f"it has no file {file}; {_singles(names)}")
-    return [*(name for name in VOCABULARY if name in names), file]
 
 
 def _weights(names: Collection[str], part: str, variant: str | None) -> list[str]:
