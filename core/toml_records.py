@@ -120,7 +120,10 @@ def _fits(wanted: Any, value: Any) -> bool:
 
 
 def _spoken(wanted: Any) -> str:
+    arguments = typing.get_args(wanted)
     if typing.get_origin(wanted) is typing.Literal:
-        return "or ".join(f"{choice!r} " for choice in typing.get_args(wanted)).strip()
+        return " or ".join(map(repr, arguments))
+    if len(arguments) == 2 and arguments[1] is type(None):
+        return f"{_spoken(arguments[0])} or nothing"
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
     return names.get(wanted, str(wanted))
