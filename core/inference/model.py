@@ -30,6 +30,7 @@ from core.prompts.tokenizer import END, OPENCLIP_PAD, Chunk, TokenCount, Tokeniz
 from core.recipes.recipe import ModelRef, Recipe
 from core.request.settings import Settings
 from core.weights.find import find_model
+from core.weights.layouts.model_folder import read_subjects
 from core.weights.model_files import ModelFiles, open_model
 from core.weights.parts import StoredNetwork
 
@@ -80,6 +81,15 @@ class Model:
     def sha256(self) -> str:
         """The hash of the model's weights, computed from the files at the first call."""
         return self.files.sha256
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Phrases for prompts that show what the model can paint; empty for a model that lists none."""
+        return self.notes.subjects
+
+    def subject_sheet(self) -> bytes:
+        """A PNG with a square image of each subject, one below the other. Raises UserError."""
+        return read_subjects(self.files.path)
 
     @property
     def ref(self) -> ModelRef:

@@ -163,6 +163,15 @@ class Pipeline:
         return self.model.examples
 
     @property
+    def subjects(self) -> Sequence[str]:
+        """As `Model.subjects`."""
+        return self.model.subjects
+
+    def subject_sheet(self) -> bytes:
+        """As `Model.subject_sheet`."""
+        return self.model.subject_sheet()
+
+    @property
     def noise_schedule(self) -> NoiseSchedule:
         """The noise levels that the model was trained on."""
         return self.model.noise_schedule

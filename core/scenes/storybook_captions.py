@@ -68,6 +68,7 @@ LIGHT: dict[str, str] = {
     "rainbow": "under a rainbow",
 }
 SMALL, BIG = ("small", "little", "tiny"), ("big", "large", "huge", "giant")
+UNIQUE = ("sun", "moon", "earth")  # usually named with "the"
 FILLERS = ("cute", "happy", "lovely", "nice", "beautiful", "funny")
 FRAMES = (
     "a picture of {}",
@@ -233,9 +234,14 @@ def _one(item: Item, rng: random.Random, size: str | None = None) -> str:
     if size:
         parts.insert(0, rng.choice(SMALL if size == "small" else BIG))
     text = " ".join(parts)
-    if noun and item.kind in ("sun", "moon", "earth") and len(parts) == 1 and rng.random() < 0.7:
+    if noun and item.kind in UNIQUE and len(parts) == 1 and rng.random() < 0.7:
         return f"the {text}"
     return _an(text)
+
+
+def named(kind: str) -> str:
+    """A thing or shape with its article."""
+    return f"the {kind}" if kind in UNIQUE else _an(kind)
 
 
 def _an(text: str) -> str:

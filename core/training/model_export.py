@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import save
 from torch import nn
 
+from core.figures.image_bytes import png
 from core.files import plain_errors, write_whole
 from core.inference.preview import fit
 from core.models.build import Coder
@@ -26,7 +28,15 @@ from core.scenes.vocabulary import save_tokenizer
 from core.training.card import CARD, RECIPE, card, recipe_toml
 from core.training.sets import Data, PointSet, Storybook, open_set
 from core.training.training_recipe import TrainingRecipe
-from core.weights.layouts.model_folder import NOTES, PIXELS, POINTS, TEXT, UNET, VAE
+from core.weights.layouts.model_folder import (
+    NOTES,
+    PIXELS,
+    POINTS,
+    SUBJECTS,
+    TEXT,
+    UNET,
+    VAE,
+)
 
 PREVIEW_PICTURES = 128
 PREVIEW_PIXELS = 8  # that one pixel of a preview stands for, where cells are larger
@@ -66,6 +76,7 @@ def save_model(
         "examples": () if recipe.words == "none" else data.examples(),
         "words": [] if recipe.words == "none" else sorted(data.words()),
         "nearest": data.nearest() if isinstance(data, Storybook) else {},
+        "subjects": _subjects(folder, data) if isinstance(data, Storybook) else [],
         "preview": _preview(vae, data),
     }
     _json(folder / NOTES, notes)
@@ -128,6 +139,14 @@ def model_index() -> dict[str, Any]:
         "feature_extractor": [None, None],
         "requires_safety_checker": False,
     }
+
+
+def _subjects(folder: Path, data: Storybook) -> list[str]:
+    """Write the images of all subjects on one sheet, one below the other, and return their phrases."""
+    subjects = data.subjects()
+    sheet = Image.fromarray(np.concatenate(list(subjects.values())))
+    write_whole(folder / SUBJECTS, png(sheet.quantize(256)))
+    return list(subjects)
 
 
 def _opened(recipe: TrainingRecipe) -> Data:

@@ -82,10 +82,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @contextmanager
-def serving(outputs: Path, config: Path) -> Generator[Site]:
-    """The page over these outputs, with settings of its own."""
+def serving(outputs: Path, config: Path, *, fake: bool = not EMBEDDED.exists()) -> Generator[Site]:
+    """The page over these outputs, with settings of its own. fake: with the tests' small model."""
     port = free_port()
-    if EMBEDDED.exists():
+    if not fake:
         command = [*COMMAND, "--port", port, "--outputs", str(outputs)]
     else:
         command = [sys.executable, "-m", "tests.browser.serve_fake", port, str(outputs)]
@@ -121,7 +121,7 @@ def address(server: subprocess.Popen[str]) -> str:
 @pytest.fixture(scope="module")
 def ready() -> str:
     """What is on the page once it can be used: here, that the model is loaded."""
-    return "#examples button"
+    return "#examples .lc-chips button"
 
 
 class Windows:

@@ -31,7 +31,7 @@ def first_look(browser: Any, folder: Path) -> tuple[float, float, float]:
             page.goto(url, wait_until="commit")
             page.locator("#prompt textarea").wait_for()
             form = time.perf_counter() - began
-            page.locator("#examples button").first.wait_for(state="attached")
+            page.locator("#examples .lc-chips button").first.wait_for(state="attached")
             return told, form, time.perf_counter() - began
         finally:
             page.close()

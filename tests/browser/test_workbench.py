@@ -62,7 +62,8 @@ def sampler(page: Any, title: str) -> None:
 def test_words_examples_and_options(page: Any) -> None:
     page.locator("#prompt textarea").press_sequentially("a red zyxgorb")
     expect(page.locator("#tokens")).to_contain_text("Unknown to this model: zyxgorb")
-    chip = page.locator("#examples button").first
+    expect(page.locator(".lc-link")).to_be_hidden()
+    chip = page.locator("#examples .lc-chips button").first
     words = chip.inner_text()
     chip.click()
     expect(page.locator("#prompt textarea")).to_have_value(words)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from core.inference.pipeline import Pipeline
 from core.training import model_export, sets, trainer
@@ -51,6 +53,15 @@ def test_it_paints_and_knows_what_is_nearest(model: Path) -> None:
     count = pipeline.tokens("a coyote in the snow")
     assert count.unknown == ("coyote",)
     assert count.nearest["coyote"] == ("fox", "dog")
+
+
+def test_the_folder_has_an_image_of_each_subject(model: Path) -> None:
+    pipeline = Pipeline.load(model, device="cpu", dtype="float32")
+    subjects, data = pipeline.subjects, pipeline.subject_sheet()
+    assert {"a fox", "the moon", "an owl", "a red circle", "in the forest"} <= {*subjects}
+    assert not any(pipeline.tokens(phrase).unknown for phrase in subjects)
+    assert Image.open(io.BytesIO(data)).size == (64, 64 * len(subjects))
+    assert len(data) < 200_000
 
 
 def test_a_preview_shows_the_picture_small(model: Path) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from core.errors import Cancelled
+from core.errors import Cancelled, UserError
 from core.files import write_numbered
 from core.images.source_images import Inputs
 from core.recipes.png import png_bytes
@@ -140,6 +140,11 @@ class DrawnPipeline:
         "a house on a green hill under the moon",
         "a yellow star",
     )
+
+    subjects: tuple[str, ...] = ()
+
+    def subject_sheet(self) -> bytes:
+        raise UserError("there is none")
 
     def __init__(self, registry: Registry, delay: float = 0.0) -> None:
         self.registry, self.delay = registry, delay

@@ -11,16 +11,19 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import gradio as gr
+import numpy as np
+from PIL import Image
 
 from core.inference.pipeline import Pipeline
 from core.request.model_defaults import Defaults
 from core.sampling.registry import Registry
+from core.weights.layouts.model_folder import SUBJECTS
 from tests.small import write_model
 from ui.app import no_application
 from ui.service.job_queue import Jobs
@@ -45,7 +48,10 @@ def small_model() -> Path:
     """The folder of the model, written once."""
     folder = Path(tempfile.mkdtemp(prefix="latentcanvas-tests-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return write_model(folder / "small")
+    model = write_model(folder / "small")
+    sheet = np.repeat(np.array([(220, 0, 0), (240, 200, 0), (0, 160, 0)], np.uint8), 8 * 8, axis=0)
+    Image.fromarray(sheet.reshape(3 * 8, 8, 3)).save(model / SUBJECTS)
+    return model
 
 
 class FakePipeline(Pipeline):
@@ -63,6 +69,7 @@ class FakePipeline(Pipeline):
             "a house on a green hill under the moon",
             "a yellow star",
         )
+        self.model.notes = replace(self.model.notes, subjects=("a red circle", "a star", "on a hill"))
         self.unet.register_forward_pre_hook(lambda *_: time.sleep(self.delay))
 
     def tokens(self, prompt: str) -> Any:

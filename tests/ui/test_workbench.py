@@ -22,9 +22,10 @@ from core.recipes.png import read_recipe
 from core.sampling.registry import Registry
 from tests.core.pictures import box_mask, noise
 from tests.ui.benches import ANN, PROMPT, SMALL, built, values
-from tests.ui.fakes import FakePipeline, jobs_of
+from tests.ui.fakes import FakePipeline, FakeTokens, jobs_of
 from ui.page.live_view import Following, Watcher
 from ui.page.widgets import sampler_controls
+from ui.page.widgets.examples import added
 from ui.page.widgets.form import DEFAULTED
 from ui.page.workbench import Workbench
 
@@ -301,3 +302,29 @@ def test_a_plugins_schedule_is_marked() -> None:
 def test_the_line_of_tokens_names_unknown_words(bench: Workbench) -> None:
     assert bench.form.on_prompt("a red circle") == '<p class="lc-quiet">5 of 77 tokens</p>'
     assert "<b>&lt;b&gt;dragon</b>" in bench.form.on_prompt("a <b>dragon")
+
+
+def test_unknown_words_come_with_the_nearest_known_ones(bench: Workbench, monkeypatch: Any) -> None:
+    count = FakeTokens(4, 77, ("coyote",), nearest={"coyote": ("fox", "<dog>")})
+    monkeypatch.setattr(bench.engine.pipeline, "tokens", lambda prompt: count)
+    assert "Unknown to this model: <b>coyote</b> (try fox, &lt;dog&gt;)" in bench.form.on_prompt("a coyote")
+
+
+def test_the_images_of_subjects_come_when_they_are_asked_for(bench: Workbench) -> None:
+    _, closed, _ = bench.on_examples()
+    assert (closed["phrases"], closed["sheet"]) == (["a red circle", "a star", "on a hill"], "")
+    opened = bench.form.on_subjects()
+    assert opened == {**closed, "sheet": opened["sheet"]}
+    assert opened["sheet"].startswith("data:image/png;base64,")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "phrase", "both"),
+    [
+        ("", "a fox", "a fox"),
+        ("an owl ", "the moon", "an owl and the moon"),
+        ("a fox", "in space", "a fox in space"),
+    ],
+)
+def test_subjects_are_added_to_the_prompt(prompt: str, phrase: str, both: str) -> None:
+    assert added(prompt, phrase) == both

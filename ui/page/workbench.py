@@ -25,7 +25,7 @@ from ui.page.live_view import LIVE_SECONDS, LOOK_SECONDS, Following, Sight, Watc
 from ui.page.tabs.compare import Base
 from ui.page.widgets import fields, text
 from ui.page.widgets import queue as queue_widget
-from ui.page.widgets.examples import cards
+from ui.page.widgets.examples import cards, shown
 from ui.page.widgets.fields import EACH, QUICK
 from ui.page.widgets.form import Form
 from ui.page.widgets.pictures import InputImages, tab_of
@@ -397,7 +397,7 @@ class Workbench:
         pipeline, name = self.engine.pipeline, self.engine.name
         prompts = list(pipeline.examples)
         player = gr.HTML(examples=cards(prompts, EXAMPLE_PICTURES, pipeline.name), **more)
-        return player, prompts, gr.update(choices=model_names(name), value=name)
+        return player, shown(prompts, pipeline.subjects), gr.update(choices=model_names(name), value=name)
 
     def on_defaults(self, following: Following, *values: Any) -> Any:
         """The model's defaults, unless the form was restored."""

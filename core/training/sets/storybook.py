@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from core.models.vae import AutoencoderKL
+from core.scenes.backdrops import PLACES
 from core.scenes.nouns import FOLDER
 from core.scenes.painter import Painter
-from core.scenes.scene import Split
-from core.scenes.storybook_captions import EXAMPLES, caption
-from core.scenes.storybook_scene import CELLS, StorybookSpec, sample
+from core.scenes.scene import SHAPE_KINDS, Split
+from core.scenes.storybook_captions import EXAMPLES, WHERE, caption, named
+from core.scenes.storybook_scene import CELLS, Item, StorybookSpec, kinds, sample
 from core.toml_records import read_toml
 from core.training.stages.principal import block_map
 
@@ -78,6 +80,18 @@ class Storybook:
         images = Storybook(0, "seen", _CAPTIONS_READ)
         texts = (images.caption(i, "words") for i in range(images.count))
         return frozenset(word.strip(",") for text in texts for word in text.split())
+
+    def subjects(self) -> dict[str, NDArray[np.uint8]]:
+        """Phrases for prompts, one for each thing, shape and place, with a small image of each."""
+        specs = {named(kind): StorybookSpec("white", items=(Item(kind, None, CELLS),)) for kind in kinds()}
+        specs |= {
+            named(f"red {kind}"): StorybookSpec("white", items=(Item(kind, "red", CELLS),))
+            for kind in SHAPE_KINDS
+        }
+        specs |= {WHERE[name][0]: StorybookSpec(name, place.hours[0]) for name, place in PLACES.items()}
+        drawing = Painter(SIZE // CELLS // 2)
+        small = (Image.fromarray(drawing.image(spec)).reduce(2) for spec in specs.values())
+        return dict(zip(specs, map(np.asarray, small), strict=True))
 
     def nearest(self) -> dict[str, tuple[str, ...]]:
         """The known words nearest in meaning to words that no caption has."""

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from core.checks import MAX_SIDE, MIN_SIDE, SIDE_MULTIPLE
 from core.errors import UserError
+from core.files import plain_errors
 from core.models.config import (
     CoderConfig,
     ModelConfig,
@@ -30,6 +31,7 @@ from core.weights.readers.checkpoint import INDEX, open_checkpoint
 from core.weights.readers.mapped_file import TensorEntry
 
 NOTES = "latentcanvas.json"
+SUBJECTS = "subjects.png"  # square images of the notes' subjects, one below the other
 TEXT, VAE, UNET = (
     "text_encoder/model.safetensors",
     "vae/diffusion_pytorch_model.safetensors",
@@ -90,6 +92,7 @@ class ModelNotes:
     """A model's notes about itself: default settings, example prompts, the words it learned, its preview map.
 
     nearest: for words that it was not trained on, those that it knows and that are nearest in meaning.
+    subjects: phrases for prompts that show what the model can paint; SUBJECTS has an image of each.
     preview: (C + 1) rows of red, green, blue in [-1, 1] per unit of each latent channel, for one pixel or for
     a square of them; the last row is the constant.
     """
@@ -99,6 +102,7 @@ class ModelNotes:
     examples: tuple[str, ...] = ()
     words: tuple[str, ...] | None = None
     nearest: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    subjects: tuple[str, ...] = ()
     preview: tuple[tuple[float, ...], ...] | None = None
 
 
@@ -150,12 +154,19 @@ def read_notes(folder: Path, config: ModelConfig) -> ModelNotes:
             examples=tuple(values.get("examples", ())),
             words=None if words is None else tuple(words),
             nearest={word: tuple(known) for word, known in values.get("nearest", {}).items()},
+            subjects=tuple(map(str, values.get("subjects", ()))),
             preview=None if preview is None else tuple(tuple(map(float, row)) for row in preview),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} is damaged ({type(error).__name__}: {error}): copy the model again."
         ) from None
+
+
+def read_subjects(folder: Path) -> bytes:
+    """The file SUBJECTS. Raises UserError when it cannot be read."""
+    with plain_errors(folder / SUBJECTS):
+        return (folder / SUBJECTS).read_bytes()
 
 
 def plain_notes(name: str, config: ModelConfig, *, cells: int = 64, schedule: str = "leading") -> ModelNotes:

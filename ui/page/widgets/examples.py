@@ -1,4 +1,6 @@
-"""Example prompts: a row of buttons under the prompt, and cards with images in the empty player."""
+"""Example prompts: a row of buttons under the prompt, with the subjects of the model behind a link, and cards
+with images in the empty player.
+"""
 
 from __future__ import annotations
 
@@ -11,41 +13,43 @@ from PIL import Image
 
 from core.errors import UserError
 from core.recipes.png import read_recipe
-from ui.page.widgets.data_uris import jpeg_uri
+from ui.page.widgets.data_uris import jpeg_uri, png_uri
 from ui.page.widgets.player import Message
 
 log = logging.getLogger(__name__)
 
+HERE = Path(__file__).parent
 CARDS = 3
 
-_TEMPLATE = '<div class="lc-chips" role="group" aria-label="Example prompts"></div>'
-_SCRIPT = """
-const row = element.querySelector(".lc-chips");
-function draw() {
-  row.replaceChildren();
-  for (const prompt of props.value || []) {
-    const chip = document.createElement("button");
-    chip.type = "button";
-    chip.textContent = prompt;
-    chip.title = prompt;
-    chip.addEventListener("click", () => trigger("pick", { prompt }));
-    row.append(chip);
-  }
-}
-watch("value", draw);
-draw();
-"""
 
+def chips() -> gr.HTML:
+    """Example prompts, and behind a link the subjects that the model can paint. Its value is `shown`.
 
-def chips(prompts: Sequence[str] = ()) -> gr.HTML:
-    """A row of prompts; a click sends the event `pick` with the prompt."""
+    Events: `pick` with an example's `prompt`, `append` with a subject's `phrase`, and `open` when the images
+    of the subjects are needed.
+    """
     return gr.HTML(
-        list(prompts),
-        html_template=_TEMPLATE,
-        js_on_load=_SCRIPT,
+        shown(),
+        html_template=(HERE / "examples.html").read_text(encoding="utf-8"),
+        js_on_load=(HERE / "examples.js").read_text(encoding="utf-8"),
         apply_default_css=False,
         elem_id="examples",
     )
+
+
+def shown(prompts: Sequence[str] = (), phrases: Sequence[str] = (), sheet: bytes = b"") -> Message:
+    """A value of `chips`. sheet: a PNG with an image of each phrase, one below the other."""
+    return {
+        "prompts": list(prompts),
+        "phrases": list(phrases),
+        "sheet": png_uri(sheet) if sheet else "",
+    }
+
+
+def added(prompt: str, phrase: str) -> str:
+    """The prompt with another subject or place."""
+    joint = " and " if phrase.startswith(("a ", "an ", "the ")) else " "
+    return f"{prompt.rstrip()}{joint}{phrase}" if prompt.strip() else phrase
 
 
 def cards(prompts: Sequence[str], pictures: Path, model: str) -> list[Message]:

@@ -6,6 +6,7 @@ of `Request`; a sampler's options are named `sampler.option`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,8 @@ from core.request.parse import parse_seed
 from core.request.request import Request
 from core.request.sigmas import parse_sigmas
 from ui.page.widgets import fields, text
-from ui.page.widgets.examples import chips
-from ui.page.widgets.fields import LATEST, QUICK
+from ui.page.widgets.examples import added, chips, shown
+from ui.page.widgets.fields import EACH, LATEST, QUICK
 from ui.page.widgets.sampler_controls import SamplerControls, cost, sampler_controls
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from core.request.model_defaults import Defaults
     from core.sampling.registry import Registry
     from ui.service.model_thread import ModelThread
+
+log = logging.getLogger(__name__)
 
 MAX_STEPS, MAX_CFG_SCALE = 150, 30
 MAX_RUNS = 100
@@ -222,6 +225,8 @@ class Form:
         """Wire the form's own events."""
         self.prompt.change(self.on_prompt, self.prompt, self.tokens, **LATEST)
         self.chips.pick(_picked, None, self.prompt, **QUICK)
+        self.chips.append(_added, self.prompt, self.prompt, **EACH)
+        self.chips.open(self.on_subjects, None, self.chips, **QUICK)
         sampler, steps = self.method.sampler, self.steps
         if self.method.groups:
             sampler.change(self.method.show, sampler, list(self.method.groups.values()), **QUICK)
@@ -245,6 +250,15 @@ class Form:
         defaults, controls = self.engine.pipeline.defaults, {name: self.fields[name] for name in DEFAULTED}
         return fields.updates(controls, {name: getattr(defaults, name) for name in DEFAULTED})
 
+    def on_subjects(self) -> Any:
+        """The loaded model's examples, and its subjects with their images."""
+        try:
+            pipeline = self.engine.pipeline
+            return shown(pipeline.examples, pipeline.subjects, pipeline.subject_sheet())
+        except UserError as error:  # the phrases alone are shown
+            log.warning("images of the subjects: %s", error)
+            return gr.skip()
+
     def on_prompt(self, prompt: str) -> str:
         """The line under the prompt: the number of tokens, and words unknown to the model."""
         if not self.engine.ready:
@@ -257,6 +271,10 @@ class Form:
     def on_cost(self, sampler: str, steps: object) -> str:
         """The line under the steps."""
         return text.plain(cost(self.registry, sampler, steps))
+
+
+def _added(event: gr.EventData, prompt: str | None) -> str:
+    return added(prompt or "", str(event.phrase))
 
 
 def _picked(event: gr.EventData) -> str:
