@@ -135,7 +135,9 @@ class Model:
             mode,
         )
         model = cls(files, tokenizer, networks, where, kind)
-        model.about = f"{files.about}; memory {networks.words}; runs in {dtype_words(dtype, where)}"
+        added = config.text.vocab_size - len(tokenizer.vocab)
+        unknown = f"; {added} tokens of its vocabulary have no word in its tokenizer" if added > 0 else ""
+        model.about = f"{files.about}{unknown}; memory {networks.words}; runs in {dtype_words(dtype, where)}"
         model.load_seconds = time.perf_counter() - began
         return model
 
@@ -197,11 +199,12 @@ class Model:
         *,
         deep: Tensor | None = None,
         merging: float = 0.0,
+        guidance: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
         """The prediction with its deep features, and with approximations: see `UNet.evaluate`."""
         return self.networks.run(
             self.networks.unet,
-            lambda unet: unet.evaluate(x, timesteps, context, deep=deep, merging=merging),
+            lambda unet: unet.evaluate(x, timesteps, context, deep=deep, merging=merging, guidance=guidance),
         )
 
     @torch.no_grad()

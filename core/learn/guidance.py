@@ -49,6 +49,8 @@ def guidance(
     """
     watch = watch or Watch()
     _check_words(pipeline)
+    if pipeline.model.config.unet.guides_itself:
+        raise UserError(f"{pipeline.name} reads the cfg scale itself: it has no estimate without the prompt")
     settings = settings_of(pipeline, prompt=prompt, **{"seed": 1, **fields, "batch": 1})
     all_settings = _each(settings, scales)
     looked = next((one for one in all_settings if one.cfg_scale != 1), None)

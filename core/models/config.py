@@ -116,6 +116,8 @@ class UNetConfig:
 
     addition_embed_type: "text" if the prompt embeddings, pooled by attention with this many heads, are added
     to the time embedding (Saharia et al. 2022, arXiv:2205.11487, section 2.2; DeepFloyd IF).
+    time_cond_proj_dim: of the embedding of the guidance scale, if the network was distilled to guide itself
+    (Luo et al. 2023, arXiv:2310.04378, section 4.2).
     """
 
     in_channels: int = 4
@@ -131,7 +133,13 @@ class UNetConfig:
     norm_num_groups: int = 32
     norm_eps: float = 1e-5
     addition_embed_type: Literal["text"] | None = None
+    time_cond_proj_dim: int | None = None
     addition_embed_type_num_heads: int = 64
+
+    @property
+    def guides_itself(self) -> bool:
+        """Whether the network reads the guidance scale, and has no unconditional half (LCM)."""
+        return self.time_cond_proj_dim is not None
 
     @property
     def heads(self) -> tuple[int, ...]:

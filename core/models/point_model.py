@@ -70,10 +70,11 @@ class PointwiseUNet(UNet):
         *,
         deep: Tensor | None = None,
         merging: float = 0.0,
+        guidance: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
         """The prediction, and the deep features of each cell."""
         b, c, h, w = x.shape
         cells = x.permute(0, 2, 3, 1).reshape(b * h * w, c, 1, 1)
         each = [value.repeat_interleave(h * w, dim=0) for value in (timesteps, context)]
-        out, deep = super().evaluate(cells, *each, deep=deep, merging=merging)
+        out, deep = super().evaluate(cells, *each, deep=deep, merging=merging, guidance=guidance)
         return out.view(b, h, w, -1).permute(0, 3, 1, 2), deep

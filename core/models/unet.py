@@ -35,15 +35,31 @@ def timestep_embedding(timesteps: Tensor, width: int) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
-class TimestepMLP(nn.Module):
-    """(B, C) -> (B, 4C)."""
+def guidance_embedding(guidance: Tensor, width: int) -> Tensor:
+    """The guidance scale of a network that guides itself (Luo et al. 2023, arXiv:2310.04378): sines, then
+    cosines.
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
+    (B,), the scale minus 1 -> (B, width)
+    """
+    half = width // 2
+    steps = torch.arange(half, dtype=torch.float32, device=guidance.device)
+    angles = 1000 * guidance.float()[:, None] * torch.exp(-math.log(10000) / (half - 1) * steps)
+    return F.pad(torch.cat([angles.sin(), angles.cos()], dim=-1), (0, width % 2))
+
+
+class TimestepMLP(nn.Module):
+    """(B, C) -> (B, 4C). A projection of `condition` (B, D), where there is one, is added to the input."""
+
+    def __init__(self, channels_in: int, channels_out: int, condition: int | None = None) -> None:
         super().__init__()
+        if condition is not None:
+            self.cond_proj = nn.Linear(condition, channels_in, bias=False)
         self.linear_1 = nn.Linear(channels_in, channels_out)
         self.linear_2 = nn.Linear(channels_out, channels_out)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        if condition is not None:
+            x = x + self.cond_proj(condition)
         out: Tensor = self.linear_2(F.silu(self.linear_1(x)))
         return out
 
@@ -308,7 +324,7 @@ class UNet(nn.Module):
         widths, heads, attends = config.block_out_channels, config.heads, config.attends
         levels = len(widths)
         self.conv_in = Conv3x3(config.in_channels, widths[0])
-        self.time_embedding = TimestepMLP(widths[0], 4 * widths[0])
+        self.time_embedding = TimestepMLP(widths[0], 4 * widths[0], config.time_cond_proj_dim)
         self.add_embedding = (
             TextEmbedding(config.cross_attention_dim, 4 * widths[0], config.addition_embed_type_num_heads)
             if config.addition_embed_type == "text"
@@ -343,16 +359,21 @@ class UNet(nn.Module):
         *,
         deep: Tensor | None = None,
         merging: float = 0.0,
+        guidance: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
         """The prediction and its deep features: the input of the last two layers of the up blocks.
 
         deep: features of another evaluation. Only the first layer of the down blocks and the last two of the
         up blocks are then run (DeepCache, Ma et al. 2023, arXiv:2312.00858, section 3.2). merging: the share
         of positions that is merged in self-attention at the finest level that has attention; see
-        core/models/fast/token_merging.py.
+        core/models/fast/token_merging.py. guidance: the cfg scale minus 1, for a network that guides itself.
         """
+        condition = None
+        if self.config.time_cond_proj_dim is not None:
+            scales = torch.full_like(timesteps, guidance)
+            condition = guidance_embedding(scales, self.config.time_cond_proj_dim).to(x.dtype)
         time = self.time_embedding(
-            timestep_embedding(timesteps, self.config.block_out_channels[0]).to(x.dtype)
+            timestep_embedding(timesteps, self.config.block_out_channels[0]).to(x.dtype), condition
         )
         if self.add_embedding is not None:
             time = time + self.add_embedding(context)

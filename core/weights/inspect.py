@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
+from core.weights.layouts.canonical import canonical
 from core.weights.layouts.compvis import CLIP, EMA, OPEN_CLIP, UNET, VAE
 from core.weights.layouts.prediction import read_prediction
 from core.weights.layouts.recognise import recognise
@@ -18,7 +19,12 @@ from core.weights.parts import check_part, expected_shapes
 from core.weights.readers.checkpoint import Checkpoint, look, refusal
 from core.weights.readers.mapped_file import TensorEntry
 
-_PARTS = {UNET: "unet", VAE: "vae", CLIP: "text_encoder", OPEN_CLIP: "text_encoder", EMA: "ema"}
+_PARTS = {
+    UNET: "unet",
+    VAE: "vae",
+    EMA: "ema",
+    **dict.fromkeys((CLIP, OPEN_CLIP, "conditioner."), "text_encoder"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +58,14 @@ def inspect(path: Path) -> Inspection:
     """Inspect a file or a folder. Raises UserError where it does not exist or is not a checkpoint."""
     if path.is_dir():
         return _folder(path)
-    checkpoint = look(path)
-    entries = checkpoint.entries.values()
+    stored = look(path)
+    checkpoint = canonical(stored)
     kind = recognise(checkpoint)
     found: dict[str, Any] = {
         "path": str(path),
         "format": checkpoint.format,
-        "dtypes": _dtypes(entries),
-        "parameters": _parameters(checkpoint),
+        "dtypes": _dtypes(stored.entries.values()),
+        "parameters": _parameters(stored),
         "ema": any(name.startswith(EMA) for name in checkpoint.entries),
         "globals": checkpoint.globals,
         "refused": checkpoint.refused,

@@ -10,6 +10,7 @@ from core.errors import UserError
 from core.models.config import CoderConfig, ModelConfig, VAEConfig
 from core.weights.find import find_tokenizer, model_name
 from core.weights.hashes import hash_files
+from core.weights.layouts.canonical import canonical
 from core.weights.layouts.model_folder import (
     ModelNotes,
     plain_notes,
@@ -65,13 +66,15 @@ class ModelFiles:
 
 def open_model(path: Path, *, ema: bool = False, vae: Path | None = None) -> ModelFiles:
     """A model folder or a single file, with another VAE when `vae` names one. Raises UserError."""
-    if path.is_dir():
-        if ema:
-            raise UserError(f"{path} is a folder, which has no averaged (EMA) weights: omit --ema.")
-        model = _folder(path)
+    path_of_vae = None if vae is None else vae.expanduser()
+    other = None if path_of_vae is None else (path_of_vae, *_read_vae(path_of_vae))
+    if not path.is_dir():
+        model = _file(path, ema=ema, vae=other and other[1:])
+    elif ema:
+        raise UserError(f"{path} is a folder, which has no averaged (EMA) weights: omit --ema.")
     else:
-        model = _file(path, ema=ema)
-    return model if vae is None else _with_vae(model, vae.expanduser())
+        model = _folder(path)
+    return model if other is None else _with_vae(model, *other)
 
 
 def _folder(path: Path) -> ModelFiles:
@@ -79,26 +82,32 @@ def _folder(path: Path) -> ModelFiles:
     notes = read_notes(path, config)
     text, vae, unet = (read_part(path / name) for name in ("text_encoder", "vae", "unet"))
     files = tuple(file for part in (text, vae, unet) for file in part.files)
-    about = f"a model folder, {_dtypes(text, vae, unet)}, predicts {config.noise.prediction_type}"
+    about = f"a model folder, {_dtypes(text, vae, unet)}, {_trained(config)}"
     return ModelFiles(path, about, config, notes, text, vae, unet, files)
 
 
-def _file(path: Path, *, ema: bool) -> ModelFiles:
-    checkpoint = open_checkpoint(path)
-    model = read_single(checkpoint, ema=ema)
-    prediction = model.config.noise.prediction_type
+def _file(path: Path, *, ema: bool, vae: tuple[CoderConfig, Part] | None) -> ModelFiles:
+    checkpoint = canonical(open_checkpoint(path))
+    model = read_single(checkpoint, ema=ema, vae=vae)
+    noise = model.config.noise
+    prediction = noise.prediction_type
     base = recognise(checkpoint)
     cells = SIZES.get((base.base, prediction), 64)
     about = (
-        f"{base.words} ({checkpoint.format}), {_dtypes(model.text, model.vae, model.unet)}, predicts "
-        f"{prediction}{', averaged weights' if ema else ''}"
+        f"{base.words} ({checkpoint.format}), {_dtypes(model.text, model.vae, model.unet)}, "
+        f"{_trained(model.config)}{', averaged weights' if ema else ''}"
     )
     name = path.name.removesuffix(INDEX).removesuffix(".safetensors") if path.name.endswith(INDEX) else ""
     return ModelFiles(
         path,
         about,
         model.config,
-        plain_notes(name or model_name(path), model.config, cells=cells),
+        plain_notes(
+            name or model_name(path),
+            model.config,
+            cells=cells,
+            schedule="trailing" if noise.rescale_betas_zero_snr else "leading",
+        ),
         model.text,
         model.vae,
         model.unet,
@@ -107,9 +116,8 @@ def _file(path: Path, *, ema: bool) -> ModelFiles:
     )
 
 
-def _with_vae(model: ModelFiles, path: Path) -> ModelFiles:
+def _with_vae(model: ModelFiles, path: Path, config: CoderConfig, part: Part) -> ModelFiles:
     """The model with another VAE, which must have the same latent shape."""
-    config, part = _read_vae(path)
     own = model.config.vae
     if (config.latent_channels, config.reduction) != (own.latent_channels, own.reduction):
         raise UserError(
@@ -139,6 +147,16 @@ def _read_vae(path: Path) -> tuple[CoderConfig, Part]:
         return read_vae_file(path)
     folder = path / "vae" if (path / "vae").is_dir() else path
     return read_vae_config(folder), read_vae_part(folder)
+
+
+def _trained(config: ModelConfig) -> str:
+    """What the UNet was trained for."""
+    words = f"predicts {config.noise.prediction_type}"
+    if config.noise.rescale_betas_zero_snr:
+        words += " with zero-terminal SNR"
+    if config.unet.guides_itself:
+        words += ", reads the cfg scale itself (negative prompts have no effect)"
+    return words
 
 
 def _dtypes(*parts: Part) -> str:

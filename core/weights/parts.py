@@ -65,7 +65,7 @@ class Part:
 
     @property
     def dtypes(self) -> set[str]:
-        return {source.entry.dtype for source in self.sources.values()}
+        return {source.entry.stored_dtype for source in self.sources.values()}
 
 
 class StoredNetwork(Generic[M]):

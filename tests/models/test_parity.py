@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from core.models.clip import CLIPTextEncoder, weigh
 from core.models.config import TextConfig, UNetConfig, VAEConfig
-from core.models.unet import UNet
+from core.models.unet import UNet, guidance_embedding
 from core.models.vae import AutoencoderKL
 
 diffusers = pytest.importorskip("diffusers")
@@ -70,6 +70,27 @@ def test_unet(kind: str, height: int) -> None:
     timesteps = torch.tensor([3.0, 980.5])
     context = torch.randn(2, 7, numbers["cross_attention_dim"])
     assert relative(ours(x, timesteps, context), theirs(x, timesteps, context).sample) < 1e-5
+
+
+@torch.no_grad()
+def test_a_unet_that_reads_the_guidance_scale() -> None:
+    numbers: dict[str, Any] = {
+        "in_channels": 4,
+        "block_out_channels": (32, 64),
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "cross_attention_dim": 48,
+        "time_cond_proj_dim": 256,
+    }
+    theirs = diffusers.UNet2DConditionModel(**numbers).eval()
+    randomise(theirs)
+    ours = UNet(UNetConfig(**numbers)).eval()
+    ours.load_state_dict(theirs.state_dict())
+    x, timesteps, context = torch.randn(2, 4, 16, 16), torch.tensor([3.0, 980.5]), torch.randn(2, 7, 48)
+    scales = guidance_embedding(torch.full((2,), 7.5), 256)
+    expected = theirs(x, timesteps, context, timestep_cond=scales).sample
+    assert relative(ours.evaluate(x, timesteps, context, guidance=7.5)[0], expected) < 1e-5
+    assert relative(ours(x, timesteps, context), expected) > 1e-3
 
 
 # As the folders of the published models say it: 1.5, 2.1 and 2 for inpainting.

@@ -71,7 +71,7 @@ def zeros(*shape: int) -> Tensor:
 @pytest.mark.parametrize(
     ("tensors", "architecture", "words"),
     [
-        ({FIRST: zeros(320, 4, 3, 3), "conditioner.embedders.0.x": zeros(1)}, "SDXL", "is an SDXL model"),
+        ({FIRST: zeros(320, 4, 3, 3), "conditioner.embedders.1.x": zeros(1)}, "SDXL", "is an SDXL model"),
         ({FIRST: zeros(320, 4, 3, 3), f"{UNET}label_emb.0.0.weight": zeros(1)}, "SDXL", "is an SDXL model"),
         ({"lora_unet_down.lora_up.weight": zeros(4, 2)}, "LoRA", "is a LoRA"),
         ({"unet.down.attn.to_q.lora_A.weight": zeros(4, 2)}, "LoRA", "is a LoRA"),

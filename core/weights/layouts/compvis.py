@@ -41,6 +41,11 @@ _OPEN_CLIP_LAYER = {
 QKV = ("q_proj", "k_proj", "v_proj")  # the order of their rows in OpenCLIP's in_proj
 
 
+_CONDITION = "time_embed.cond_proj.weight"  # of LCM's guidance scale
+_OPEN_CLIP_WIDTH, _OPEN_CLIP_LAYERS = 1024, 23  # SD 2.x: all of ViT-H's layers but the last
+_CLIP_TOKENS = 49408  # an enlarged vocabulary has its added tokens after them
+
+
 def averaged(name: str) -> str:
     """The name of a UNet weight's averaged copy: without dots, which buffer names may not have."""
     return EMA + f"diffusion_model.{name}".replace(".", "")
@@ -51,6 +56,7 @@ def unet_names(config: UNetConfig) -> dict[str, str]:
     names = {
         "time_embedding.linear_1": "time_embed.0",
         "time_embedding.linear_2": "time_embed.2",
+        "time_embedding.cond_proj": "time_embed.cond_proj",
         "conv_in": "input_blocks.0.0",
         "conv_norm_out": "out.0",
         "conv_out": "out.2",
@@ -157,6 +163,7 @@ def read_unet(shapes: Shapes) -> UNetConfig:
         cross_attention_dim=shapes["middle_block.1.transformer_blocks.0.attn2.to_k.weight"][1],
         attention_head_dim=tuple(max(width // 64, 1) for width in widths) if linear else 8,
         use_linear_projection=linear,
+        time_cond_proj_dim=shapes[_CONDITION][1] if _CONDITION in shapes else None,
     )
 
 
@@ -191,13 +198,18 @@ def read_clip(shapes: Shapes) -> TextConfig:
 
 
 def read_open_clip(shapes: Shapes) -> TextConfig:
-    """The same for OpenCLIP's. SD 2.x uses the penultimate layer's output, so the last layer is left out."""
+    """The same for OpenCLIP's. SD 2.x uses the penultimate layer's output, so the last layer is left out.
+
+    Files that were made from a diffusers folder may lack that layer.
+    """
     layer = "transformer.resblocks.{}.mlp.c_fc.weight"
+    layers, width = _count(layer, shapes), shapes["token_embedding.weight"][1]
+    whole = width == _OPEN_CLIP_WIDTH and layers == _OPEN_CLIP_LAYERS
     return _text(
         shapes["token_embedding.weight"],
         shapes["positional_embedding"],
         shapes[layer.format(0)],
-        layers=_count(layer, shapes) - 1,
+        layers=layers if whole else layers - 1,
         exact=True,
     )
 
@@ -214,8 +226,8 @@ def _text(
         num_attention_heads=max(width // 64, 1),
         max_position_embeddings=positions[0],
         hidden_act="gelu" if exact else "quick_gelu",
-        bos_token_id=vocabulary - 2,
-        eos_token_id=vocabulary - 1,
+        bos_token_id=min(vocabulary, _CLIP_TOKENS) - 2,
+        eos_token_id=min(vocabulary, _CLIP_TOKENS) - 1,
     )
 
 

@@ -6,8 +6,9 @@ This project adds one optional file, `latentcanvas.json`: the model's defaults a
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ from core.models.config import (
 )
 from core.request.model_defaults import Defaults
 from core.toml_records import build
+from core.weights.layouts.canonical import scaled
 from core.weights.parts import Part, TensorSource
 from core.weights.readers.checkpoint import INDEX, open_checkpoint
 from core.weights.readers.mapped_file import TensorEntry
@@ -65,7 +67,6 @@ _FIXED: dict[str, dict[str, Any]] = {
         "num_class_embeds": None,
         "only_cross_attention": False,
         "resnet_time_scale_shift": "default",
-        "time_cond_proj_dim": None,
         "time_embedding_type": "positional",
         "transformer_layers_per_block": 1,
     },
@@ -84,6 +85,10 @@ _FIXED: dict[str, dict[str, Any]] = {
 }
 # Replacements for the VAE, by the class in config.json; they have no weights.
 PIXELS, POINTS = "LatentCanvasPixels", "LatentCanvasPoints"
+# Tensors of a text encoder's file that the UNet does not need.
+_UNUSED_TEXT = re.compile(
+    r"(vision_model|visual_projection)\..*|embeddings\.position_ids|text_projection\.weight|logit_scale"
+)
 T = TypeVar("T")
 
 
@@ -177,6 +182,8 @@ def plain_notes(name: str, config: ModelConfig, *, cells: int = 64, schedule: st
         sampler="ddim", schedule=schedule, steps=20, cfg_scale=7.5,
         width=side, height=side, multiple=multiple, smallest=smallest,
     )  # fmt: skip
+    if config.unet.guides_itself:  # LCM, with the settings of its paper
+        defaults = replace(defaults, sampler="lcm", schedule="trailing", steps=4, cfg_scale=8.5)
     return ModelNotes(name=name, defaults=defaults)
 
 
@@ -191,7 +198,7 @@ def read_part(folder: Path) -> Part:
     if folder.name == "vae":
         return read_vae_part(folder)
     checkpoint = open_checkpoint(_weights(folder))
-    entries = checkpoint.entries
+    entries = scaled(checkpoint.entries)
     if folder.name == "text_encoder":
         return Part(checkpoint.path, _text(entries))
     return Part(checkpoint.path, _as_they_are(entries))
@@ -235,10 +242,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _text(entries: Mapping[str, TensorEntry]) -> dict[str, TensorSource]:
-    """Newer files omit `text_model.`; older ones also hold position ids or a projection."""
-    unused = ("embeddings.position_ids", "text_projection.weight", "logit_scale")
+    """Newer files omit `text_model.`; others also hold position ids, a projection, or all of CLIP."""
     short = {name.removeprefix("text_model."): entry for name, entry in entries.items()}
-    return {f"text_model.{name}": TensorSource(entry) for name, entry in short.items() if name not in unused}
+    return {
+        f"text_model.{name}": TensorSource(entry)
+        for name, entry in short.items()
+        if not _UNUSED_TEXT.fullmatch(name)
+    }
 
 
 def _as_they_are(entries: Mapping[str, TensorEntry]) -> dict[str, TensorSource]:

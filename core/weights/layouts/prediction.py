@@ -42,6 +42,16 @@ def read_prediction(checkpoint: Checkpoint, kind: Kind) -> tuple[PredictionType,
     return "epsilon", f"the spread of the last attention's bias is {spread:.2g}, not above {_V_SPREAD}"
 
 
+def has_zero_snr(checkpoint: Checkpoint) -> bool:
+    """Whether the file says that it was trained with zero-terminal SNR (arXiv:2305.08891): by a tensor
+    `ztsnr`, as NoobAI's, or in the metadata of kohya's sd-scripts.
+    """
+    marks = {"ztsnr", f"{UNET}ztsnr"}
+    return (
+        bool(marks & checkpoint.entries.keys()) or checkpoint.metadata.get("ss_zero_terminal_snr") == "True"
+    )
+
+
 def _in_yaml(path: Path) -> tuple[PredictionType, str] | None:
     yaml = path.with_suffix(".yaml")
     with suppress(OSError), yaml.open("rb") as file:

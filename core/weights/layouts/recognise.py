@@ -53,6 +53,11 @@ class Kind:
     problem: str | None = None
 
     @property
+    def lacks_vae(self) -> bool:
+        """Whether it can only be loaded with a VAE of another file."""
+        return self.base is not None and self.problem is not None
+
+    @property
     def loads(self) -> bool:
         """Whether `Pipeline.load` can load it."""
         return self.problem is None
@@ -77,33 +82,32 @@ def recognise(checkpoint: Checkpoint) -> Kind:
 def _model(checkpoint: Checkpoint) -> Kind:
     """A file with CompVis' UNet."""
     names = checkpoint.entries
-    if any(name.startswith((f"{UNET}label_emb.", "conditioner.")) for name in names):
+    if any(name.startswith("conditioner.") for name in names):
         return _sdxl()
     for start, words in _OTHER_MODELS.items():
         if any(name.startswith(start) for name in names):
             return _other("unknown", words, "only Stable Diffusion 1.x and 2.x are supported")
     channels = _channels(checkpoint)
-    if channels in _CHANNELS:
-        return _other(
-            "unknown", _CHANNELS[channels], "only text-to-image and inpainting models are supported"
-        )
+    special = _CHANNELS.get(channels or 0)
+    if special is None and any(name.startswith(f"{UNET}label_emb.") for name in names):
+        if not any(name.startswith((CLIP, OPEN_CLIP)) for name in names):
+            return _sdxl()
+        special = "an unCLIP model"
+    if special is not None:
+        return _other("unknown", special, "only text-to-image and inpainting models are supported")
     open_clip = any(name.startswith(OPEN_CLIP) for name in names)
-    missing = [
-        what
-        for what, there in {
-            "the text encoder": open_clip or any(name.startswith(CLIP) for name in names),
-            "the VAE": any(name.startswith(VAE) for name in names),
-        }.items()
-        if not there
-    ]
-    if missing:
-        words = f"a UNet without {' and '.join(missing)}"
+    if not open_clip and not any(name.startswith(CLIP) for name in names):
+        vae = "" if any(name.startswith(VAE) for name in names) else " and the VAE"
+        words = f"a UNet without the text encoder{vae}"
         return _other("unknown", words, "a model needs all three parts: get the whole checkpoint")
     base: Literal["SD1", "SD2"] = "SD2" if open_clip else "SD1"
     version = "2.x" if open_clip else "1.x"
-    if channels == 9:
-        return Kind("inpainting", f"a Stable Diffusion {version} inpainting model", base)
-    return Kind(base, f"a Stable Diffusion {version} model", base)
+    architecture: Architecture = "inpainting" if channels == 9 else base
+    words = f"a Stable Diffusion {version} {'inpainting ' if channels == 9 else ''}model"
+    if not any(name.startswith(VAE) for name in names):
+        words += " without a VAE"
+        return Kind(architecture, words, base, f"is {words}: give one as --vae")
+    return Kind(architecture, words, base)
 
 
 def _channels(checkpoint: Checkpoint) -> int | None:

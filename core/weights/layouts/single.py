@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from core.errors import UserError
-from core.models.config import ModelConfig, NoiseConfig, TextConfig, UNetConfig, VAEConfig
+from core.models.config import CoderConfig, ModelConfig, NoiseConfig, TextConfig, UNetConfig, VAEConfig
 from core.weights.layouts import compvis
 from core.weights.layouts.compvis import CLIP, EMA, OPEN_CLIP, UNET, VAE
 from core.weights.layouts.model_folder import diffusers_vae
-from core.weights.layouts.prediction import read_prediction
+from core.weights.layouts.prediction import has_zero_snr, read_prediction
 from core.weights.layouts.recognise import recognise
 from core.weights.parts import Part, TensorSource
 from core.weights.readers.checkpoint import Checkpoint, open_checkpoint
@@ -28,10 +28,10 @@ T = TypeVar("T")
 _NOT_LOADED = {
     r".*\.position_ids": "only counts positions from 0",
     r"cond_stage_model\..*(attn_mask|logit_scale|text_projection(\.weight)?)": "is not used by the UNet",
-    r"cond_stage_model\.(transformer\.|model\.)?(vision_model|visual)\..*": "belongs to CLIP's image encoder",
+    r"cond_stage_model\.(.*\.)?(vision_model|visual(_projection)?)\..*": "belongs to CLIP's image encoder",
     r"first_stage_model\.(loss|model_ema)\..*": "was only used to train the VAE",
     r"\w*(alphas|betas|posterior|lvlb|logvar|scale_factor)\w*": "is the noise schedule, computed here",
-    r"(model\.diffusion_model\.)?(v_pred|ztsnr)": "tells what the network predicts",
+    r"(model\.diffusion_model\.)?(v_pred|ztsnr)": "tells how the network was trained",
     r"model_ema\.(decay|num_updates)": "tells how the average was made",
 }
 
@@ -47,23 +47,31 @@ class SingleFile:
     ignored: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_single(checkpoint: Checkpoint, *, ema: bool = False) -> SingleFile:
-    """The model in a checkpoint; with `ema` the averaged (EMA) copy of its UNet. Raises UserError."""
+def read_single(
+    checkpoint: Checkpoint, *, ema: bool = False, vae: tuple[CoderConfig, Part] | None = None
+) -> SingleFile:
+    """The model in a `canonical` checkpoint; with `ema` the averaged (EMA) copy of its UNet.
+
+    vae: used if the checkpoint has none of its own. Raises UserError.
+    """
     kind = recognise(checkpoint)
-    if kind.problem is not None:
+    lent = vae if kind.lacks_vae else None
+    if kind.problem is not None and lent is None:
         raise UserError(f"{checkpoint.path} {kind.problem}.")
     entries, ignored = _sorted(checkpoint)
     if ema and not any(name.startswith(EMA) for name in checkpoint.entries):
         raise UserError(f"{checkpoint.path} has no averaged (EMA) weights: omit --ema.")
     unet_config, unet = _unet(checkpoint, entries, ema=ema)
-    vae_config, vae = _vae(checkpoint, _under(VAE, entries))
+    vae_config, vae_part = lent or _vae(checkpoint, _under(VAE, entries))
     text_config, text, unread = _text(checkpoint, entries)
-    noise = NoiseConfig(prediction_type=read_prediction(checkpoint, kind)[0])
+    prediction, _ = read_prediction(checkpoint, kind)
+    zero_snr = prediction != "epsilon" and has_zero_snr(checkpoint)
+    noise = NoiseConfig(prediction_type=prediction, rescale_betas_zero_snr=zero_snr)
     try:
         config = ModelConfig(text=text_config, vae=vae_config, unet=unet_config, noise=noise)
     except UserError as error:
         raise UserError(f"{checkpoint.path}: {error}") from None
-    return SingleFile(config, text, vae, unet, ignored | unread)
+    return SingleFile(config, text, vae_part, unet, ignored | unread)
 
 
 def read_vae_file(path: Path) -> tuple[VAEConfig, Part]:

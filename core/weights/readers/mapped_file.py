@@ -82,6 +82,11 @@ class TensorEntry:
     shape: tuple[int, ...]
     strides: tuple[int, ...] | None = None
 
+    @property
+    def stored_dtype(self) -> str:
+        """The dtype in the file, for people."""
+        return self.dtype
+
     @cached_property
     def count(self) -> int:
         """The number of elements."""
