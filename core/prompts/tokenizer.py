@@ -29,6 +29,7 @@ WORD_END = "</w>"
 OPENCLIP_PAD = "!"  # of SD 2.x, whose text encoder was trained with token 0 after the end token
 SINGLE_TOKENS = 2 * 256 + 2  # tokens without a merge: each byte, also at a word's end; start and end
 PIECES = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+CLIP_MERGES = 48894  # their order gives the ids of CLIP's 49,408 tokens
 COMMA = "," + WORD_END
 _TOKEN_FILES = ("tokenizer_config.json", "tokenizer.json", "added_tokens.json")
 COMMA_REACH = 20  # a chunk may end this many tokens early, after a comma, as in A1111
@@ -95,7 +96,7 @@ class Tokenizer:
         nearest: Mapping[str, tuple[str, ...]] | None = None,
     ) -> Tokenizer:
         """From a folder with `vocab.json` and `merges.txt`, also without their suffixes, or `tokenizer.json`;
-        or with the merges alone.
+        or with CLIP's merges alone.
 
         Its added tokens are used, and the special tokens and padding of `tokenizer_config.json`; without that
         the padding is `pad`. Raises UserError when a file is missing or damaged.
@@ -111,9 +112,8 @@ class Tokenizer:
                 f"The tokenizer's file {error.filename} is missing: copy the model again."
             ) from None
         except Exception as error:
-            raise UserError(
-                f"The tokenizer in {folder} is damaged ({error}): copy the model again."
-            ) from None
+            files = f"{folder / 'vocab.json'}, merges.txt or another of the tokenizer's files"
+            raise UserError(f"{files} is damaged ({error}): copy the model again.") from None
 
     def ids(self, text: str) -> list[int]:
         """The text's tokens without start and end; weights and BREAK are not interpreted."""
@@ -203,7 +203,7 @@ def engine(vocab: dict[str, int], merges: list[tuple[str, str]], added: Iterable
 
 
 def _vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Ids and merges: from CLIP's two files, the merges alone, or the single file of newer transformers."""
+    """Ids and merges: from CLIP's two files, its merges alone, or the single file of newer transformers."""
     whole, ids = folder / "tokenizer.json", _either(folder, "vocab.json", "vocab")
     if whole.is_file() and not ids.is_file():
         model = json.loads(whole.read_text(encoding="utf-8"))["model"]
@@ -211,7 +211,8 @@ def _vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
     else:
         lines = _either(folder, "merges.txt", "merges").read_text(encoding="utf-8").splitlines()
         pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
-        model = {"vocab": json.loads(ids.read_text(encoding="utf-8"))} if ids.is_file() else {}
+        clips = len(pairs) == CLIP_MERGES and not ids.is_file()
+        model = {} if clips else {"vocab": json.loads(ids.read_text(encoding="utf-8"))}
     merges = [cast("tuple[str, str]", tuple(pair)) for pair in pairs]
     return dict(model["vocab"]) if model else vocabulary_of(merges), merges
 

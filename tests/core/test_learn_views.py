@@ -28,6 +28,7 @@ from core.learn.result import ViewResult
 from core.learn.reverse import descents, reverse_points, shown
 from core.learn.schedules import grids, schedules
 from core.learn.tables import table, tables
+from core.models.config import UNetConfig
 from core.plugins.discovery import load_plugins
 from core.request.model_defaults import Defaults
 from core.sampling.contract import Step
@@ -229,7 +230,7 @@ def test_a_model_that_has_learned_the_exact_score_walks_as_it_does(registry: Reg
         return (state - exact(state, sigma)) / sigma
 
     config = SimpleNamespace(
-        vae=SimpleNamespace(latent_channels=2), noise=SimpleNamespace(prediction="epsilon")
+        unet=UNetConfig(), vae=SimpleNamespace(latent_channels=2), noise=SimpleNamespace(prediction="epsilon")
     )
     pipeline: Any = SimpleNamespace(
         name="mine",
