@@ -21,6 +21,7 @@ from PIL import Image, ImageChops, ImageFilter, ImageOps, UnidentifiedImageError
 
 from core.checks import MAX_PIXELS
 from core.errors import UserError
+from core.images.formats import eight_bits, enable_heic, fit_transparency, in_srgb
 from core.request.image_settings import InputInfo, check_given
 from core.request.request import Request
 from core.request.settings import Settings
@@ -33,16 +34,16 @@ _LANCZOS, _BILINEAR = Image.Resampling.LANCZOS, Image.Resampling.BILINEAR
 
 
 def read_picture(source: ImageSource) -> Image.Image:
-    """Any image as RGB, 8 bits a channel: rotated by its EXIF, on white where it is transparent.
+    """Any image as RGB, 8 bits a channel: rotated by its EXIF, in sRGB, on white where it is transparent.
 
-    Of an animation the first frame. Raises UserError: no such file, not an image, damaged or cut off, more
-    than 64 million pixels.
+    Of an animation the first frame. Nothing else of the file is kept, such as its EXIF or profile. Raises
+    UserError: no such file, not an image, damaged or cut off, more than 64 million pixels.
     """
-    image = _read(source)
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    ground = Image.new("RGBA", image.size, (*_WHITE, 255))
-    return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+    image = in_srgb(_read(source))
+    if image.has_transparency_data:
+        ground = Image.new("RGBA", image.size, (*_WHITE, 255))
+        image = Image.alpha_composite(ground, image.convert("RGBA"))
+    return _bare(image.convert("RGB"))
 
 
 def read_mask(source: ImageSource) -> Image.Image:
@@ -54,8 +55,8 @@ def read_mask(source: ImageSource) -> Image.Image:
     if image.has_transparency_data:
         alpha = image.convert("RGBA").getchannel("A")
         if alpha.getextrema() != (255, 255):
-            return alpha
-    return image.convert("L")
+            return _bare(alpha)
+    return _bare(image.convert("L"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,8 +265,16 @@ def _read(source: ImageSource) -> Image.Image:
         raise UserError(f"{name}: cannot be read as an image ({reason}); choose another") from error
 
 
+def _bare(image: Image.Image) -> Image.Image:
+    """Without what Pillow would write into the next file."""
+    image = image.copy()
+    image.info.clear()
+    return image
+
+
 def _opened(path: str | Path) -> Image.Image:
     """Reads the header, not the pixels. Pillow's warning of a very large image is an error here."""
+    enable_heic(path)
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         return Image.open(path)
@@ -275,25 +284,17 @@ def _decoded(image: Image.Image, name: str) -> Image.Image:
     """A copy, upright and of 8 bits a channel."""
     if image.width * image.height > MAX_PIXELS:
         raise UserError(_too_large(name))
+    fit_transparency(image)
     image.load()
     try:
         upright = ImageOps.exif_transpose(image)
     except Exception:  # damaged EXIF does not make the image unusable
         upright = image.copy()
-    return _eight_bits(upright)
+    return eight_bits(upright)
 
 
 def _too_large(name: str) -> str:
     return f"{name}: has more than {MAX_PIXELS // 1024**2} million pixels; make it smaller first"
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Greyscale of 16 or 32 bits, or in floats from 0 to 1, to 8 bits; the other modes as they are."""
-    if not image.mode.startswith("I") and image.mode != "F":
-        return image
-    values: NDArray[np.float64] = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    scale = 255.0 if image.mode == "F" and values.max() <= 1 else 1.0 if image.mode == "F" else 1 / 257
-    return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
 
 
 def _sha256(image: Image.Image) -> str:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 
 from core.errors import UserError
 from core.images.source_images import read_mask, read_picture
 from tests.core.pictures import noise, same
 from tests.core.recipes import patient
+from ui.web.links import check_picture
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -45,6 +48,86 @@ def test_colours_of_16_bits_are_read(tmp_path: Path) -> None:
     data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     (tmp_path / "deep.png").write_bytes(SIGNATURE + data)
     assert np.asarray(read_picture(tmp_path / "deep.png"))[0].tolist() == [[255, 0, 0], [0, 128, 255]]
+
+
+# By colour type and bits: the first of two pixels has the transparent value, the second almost has it.
+TRANSPARENT = {
+    "grey 1": (1, 0, b"\x40", (0,), 255),
+    "grey 2": (2, 0, b"\x60", (1,), 170),
+    "grey 4": (4, 0, b"\x54", (5,), 68),
+    "grey 8": (8, 0, b"\x50\x51", (0x50,), 81),
+    "grey 16": (16, 0, b"\x50\x10\x50\x11", (0x5010,), 80),
+    "colour 8": (8, 2, bytes([80, 81, 82, 80, 81, 83]), (80, 81, 82), 80),
+    "colour 16": (
+        16,
+        2,
+        struct.pack(">6H", 0x5010, 0x5110, 0x5210, 0x5010, 0, 0),
+        (0x5010, 0x5110, 0x5210),
+        80,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TRANSPARENT)
+def test_a_transparent_value_of_any_depth_is_white(tmp_path: Path, kind: str) -> None:
+    bits, colour, row, value, other = TRANSPARENT[kind]
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, bits, colour, 0, 0, 0))
+    transparency = chunk(b"tRNS", struct.pack(f">{len(value)}H", *value))
+    data = header + transparency + chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
+    (tmp_path / "in.png").write_bytes(SIGNATURE + data)
+    assert np.asarray(read_picture(tmp_path / "in.png"))[0, :, 0].tolist() == [255, other]
+    assert np.asarray(read_mask(tmp_path / "in.png"))[0].tolist() == [0, 255]
+
+
+def profile(name: Any) -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile(name)).tobytes()
+
+
+def wide_profile() -> bytes:
+    """A profile with red and green swapped: a matrix profile whose two columns are exchanged."""
+    data = bytearray(profile("sRGB"))
+    tags = {}
+    for i in range(int.from_bytes(data[128:132], "big")):
+        at = 132 + 12 * i
+        tags[bytes(data[at : at + 4])] = at
+    red, green = (slice(tags[name] + 4, tags[name] + 12) for name in (b"rXYZ", b"gXYZ"))
+    data[red], data[green] = data[green], data[red]
+    return bytes(data)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tiff", "webp"])
+def test_a_colour_profile_is_applied_and_not_kept(tmp_path: Path, suffix: str) -> None:
+    image = Image.new("RGB", (16, 16), RED)
+    image.save(tmp_path / f"in.{suffix}", icc_profile=wide_profile(), comment="private")
+    picture = read_picture(tmp_path / f"in.{suffix}")
+    red, green, _ = np.asarray(picture)[8, 8].tolist()
+    assert (red < 60, green > 200) == (True, True)
+    assert picture.info == {}
+    assert read_mask(tmp_path / f"in.{suffix}").info == {}
+
+
+def test_a_profile_of_srgb_changes_no_bit_and_a_damaged_one_nothing(tmp_path: Path) -> None:
+    image = noise((16, 8))
+    for data in (profile("sRGB"), b"no profile", wide_profile()[:200]):
+        image.save(tmp_path / "in.png", icc_profile=data)
+        assert same(read_picture(tmp_path / "in.png"), image)
+    transparent = Image.new("RGBA", (2, 1), (255, 0, 0, 0))
+    transparent.save(tmp_path / "in.png", icc_profile=wide_profile())
+    assert read_picture(tmp_path / "in.png").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_heic_is_read_with_its_package_and_named_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    path = tmp_path / "photo.heic"
+    Image.new("RGB", (64, 32), RED).save(path, quality=90)
+    assert read_picture(path).size == (64, 32)
+    check_picture(path)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(UserError, match=r"photo\.heic: is an HEIC image, which needs .* pillow-heif"):
+        read_picture(path)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,10 @@ from PIL import Image, UnidentifiedImageError
 
 from core.checks import MAX_PIXELS
 from core.errors import UserError
+from core.images.formats import enable_heic
 
 # Pillow reads more formats, some through other programs; these are the ones that people and browsers save.
+HEIC_KINDS = {"HEIF"}  # with the package pillow-heif
 KINDS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 TEXTS = (".csv", ".txt", ".json", ".toml")  # saved styles, recipes
 MAX_TEXT_BYTES = 4 * 1024**2
@@ -48,7 +50,8 @@ def check_upload(path: Path, most: int) -> None:
 def check_picture(path: Path) -> None:
     """The part of `check_upload` for images."""
     try:
-        with Image.open(path, formats=KINDS) as image:
+        enable_heic(path)
+        with Image.open(path, formats=[*KINDS, *(Image.OPEN.keys() & HEIC_KINDS)]) as image:
             _check_header(image, path.name)
             with _one_at_a_time:
                 _check_whole(image, path)
@@ -98,7 +101,7 @@ def _check_header(image: Image.Image, name: str) -> None:
     if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
         raise UserError(_too_large(name))
     # A phone's JPEG may contain a second, smaller view; the first one is the image.
-    if image.format != "MPO" and getattr(image, "is_animated", False):
+    if image.format not in {"MPO", *HEIC_KINDS} and getattr(image, "is_animated", False):
         raise UserError(f"{name}: is animated or has several pages; save a single frame or page")
 
 
