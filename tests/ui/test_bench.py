@@ -7,6 +7,8 @@ import json
 import pytest
 
 from core import bench
+from core.weights.find import EMBEDDED
+from core.weights.layouts.model_folder import NOTES
 from tests.ui.commandline import failure, run
 
 
@@ -27,7 +29,8 @@ def test_ratios_to_the_peer(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0
     for each in ("diffusers", "diffusers, half precision, channels last"):
         assert report["ratio"][each]["load"] == {"median": 0.5, "low": 0.5, "high": 0.5}
-    assert report["job"]["width"] == 128
+    notes = json.loads((EMBEDDED / NOTES).read_text(encoding="utf-8"))
+    assert report["job"]["width"] == notes["defaults"]["width"]
     assert report["weights_mb"] > 1
     code, out, _ = run(capsys, "bench", "--against", "diffusers")
     assert code == 0

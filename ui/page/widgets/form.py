@@ -113,7 +113,7 @@ class Form:
 
     def _build_size(self) -> None:
         with gr.Row():
-            size = "In pixels, a multiple of 8; the model is best at the size it was trained on"
+            size = "In pixels; the model is best at the size it was trained on"
             self.width = fields.number("Width", self.first.width, size, step=8)
             self.height = fields.number("Height", self.first.height, size, step=8)
             self.batch = fields.number(
