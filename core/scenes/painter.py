@@ -105,14 +105,20 @@ def _halved(pixels: Floats) -> Floats:
 
 
 def rasterise(text: str) -> Image.Image:
-    """An SVG as RGBA. Raises UserError where the library that draws it is missing."""
+    """An SVG as RGBA. Raises UserError without the library that draws it."""
+    return Image.open(io.BytesIO(bytes(resvg().svg_to_bytes(svg_string=text)))).convert("RGBA")
+
+
+def resvg() -> Any:
+    """The library that draws SVGs, which is an optional dependency. Raises UserError without it."""
     try:
         import resvg_py
     except ImportError:
         raise UserError(
-            'drawing the storybook needs resvg: python -m pip install -c constraints.txt -e ".[train]"'
+            "drawing the storybook needs resvg: install it with "
+            '`pip install -c constraints.txt -e ".[train]"`.'
         ) from None
-    return Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=text)))).convert("RGBA")
+    return resvg_py
 
 
 def _paper(spec: StorybookSpec) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from core.errors import UserError
 from core.inference.pipeline import Pipeline
 from core.training import model_export, sets, trainer
 from core.training.sets import storybook
@@ -37,6 +39,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(sets, "TEST_PICTURES", 8)
         patch.setattr(storybook, "_CAPTIONS_READ", 2000)
         return train(RECIPE, SMALL, out=tmp_path_factory.mktemp("storybook"), device="cpu")
+
+
+def test_without_the_library_that_draws_nothing_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    with pytest.raises(UserError, match="needs resvg: install it with"):
+        train(RECIPE, SMALL, out=tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_latents_have_the_deviation_that_was_asked_for(model: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from core.scenes.painter import resvg
 from core.scenes.pool import Pool
 from core.training.sets.cifar import cifar_set
 from core.training.sets.digits import digit_set
@@ -29,7 +30,7 @@ _READ = {"mnist": mnist_set, "cifar10": cifar_set, "folder": folder_set}
 
 def open_set(recipe: TrainingRecipe, part: Literal["train", "test"]) -> Data:
     """What the recipe trains on, or what it never sees and is measured on. Raises UserError for files that
-    are missing or damaged.
+    are missing or damaged, and for a library that is missing.
     """
     kind, size, seed = recipe.data.kind, recipe.pictures.size, recipe.seed
     count = TEST_PICTURES
@@ -40,6 +41,7 @@ def open_set(recipe: TrainingRecipe, part: Literal["train", "test"]) -> Data:
     if kind == "scenes":
         return Pool(seed, "seen" if part == "train" else "held_out", count, size)
     if kind == "storybook":
+        resvg()  # else it would be missed later, when a run has begun
         return Storybook(seed, "seen" if part == "train" else "held_out", count)
     if kind == "points":
         return PointSet(part, seed, count, recipe.data.density)
