@@ -39,6 +39,9 @@ import sys
 from core.plugins import current
 from core.inference.pipeline import Pipeline
 from core.conformance import check_sampler
+from core.models.config import ModelConfig, UNetConfig
+from core.weights.parts import expected_shapes
+expected_shapes(ModelConfig(unet=UNetConfig(addition_embed_type="text")))
 Pipeline.load({str(folder)!r}, device="cpu").generate(prompt="a red circle", steps=1)
 check_sampler(current.registry().sampler("euler"))
 print([name for name in ("torch._dynamo", "sympy") if name in sys.modules])
