@@ -12,6 +12,7 @@ import importlib
 import inspect
 import io
 import os
+import re
 import signal
 import socket
 import sys
@@ -54,6 +55,7 @@ class PageOptions:
     auth: str | None = None
     listen: bool | None = None
     port: int | None = None
+    root_path: str | None = None
     outputs: Path | None = None
     shared_history: bool | None = None
     mcp: bool | None = None
@@ -71,6 +73,7 @@ class PageOptions:
             "share": self.share,
             "listen": self.listen,
             "port": self.port,
+            "root_path": self.root_path or os.environ.get("GRADIO_ROOT_PATH") or None,
             "outputs": None if self.outputs is None else str(self.outputs),
             "shared_history": self.shared_history,
             "mcp": self.mcp,
@@ -91,6 +94,7 @@ def serve(options: PageOptions, load: Callable[[str], PagePipeline] | None = Non
     page_settings = store.current.page
     accounts = read_accounts(options.auth, page_settings.auth_file)
     _check_mcp(page_settings.mcp, accounts)
+    _check_root_path(page_settings.root_path or "")
     check_writable(Path(page_settings.outputs))
     host = "0.0.0.0" if page_settings.listen else "127.0.0.1"
     port = free_port(host, page_settings.port)
@@ -141,6 +145,14 @@ def _check_mcp(wanted: bool, accounts: Accounts | None) -> None:
         raise UserError(f"--mcp needs the package mcp, which is not installed: run `{install}`")
     if accounts is not None:
         raise UserError("--mcp does not support passwords: leave out --mcp, or --auth and auth_file")
+
+
+def _check_root_path(root_path: str) -> None:
+    """Raise UserError unless it is empty, a path, or a whole address, without a slash at its end."""
+    if not re.fullmatch(r"(https?://[^/?#\s]+)?(/[^/?#\s]+)*", root_path):
+        raise UserError(
+            f"--root-path {root_path}: write a path such as /lc, or an address such as https://example.com/lc"
+        )
 
 
 def _settle_gradio(temporary: str) -> None:
@@ -283,13 +295,14 @@ def _launch(
     from ui.web.guard import Guard
 
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # for every image that is opened
-    upload_bytes = config.guests.upload_bytes
-    guard = Middleware(Guard, upload_bytes=upload_bytes, only_here=not config.shared)
+    upload_bytes, root_path = config.guests.upload_bytes, config.page.root_path or ""
+    guard = Middleware(Guard, upload_bytes=upload_bytes, only_here=not config.shared, address=root_path)
     with contextlib.redirect_stdout(io.StringIO()):  # its message about a failed share link fills the screen
         try:
             page.launch(
                 server_name=host,
                 server_port=port,
+                root_path=root_path,
                 auth=None if accounts is None else accounts.check,  # or awaitable  # pyrefly: ignore[bad-argument-type]
                 share=config.page.share,
                 quiet=True,
@@ -302,7 +315,7 @@ def _launch(
                 run_history=False,
                 enable_monitoring=False,
                 app_kwargs={"middleware": [guard, Middleware(Assets)]},
-                footer_links=[{"label": "API", "url": "/gradio_api/openapi.json"}],
+                footer_links=[{"label": "API", "url": f"{root_path}/gradio_api/openapi.json"}],
                 **look(),
             )
         except ValueError:
@@ -326,6 +339,8 @@ def lines(config: PageConfig, port: int, shared: str | None, *, asks: bool) -> l
     where = f"http://127.0.0.1:{port}"
     if config.page.listen:
         where += f", and at port {port} of this machine on the network"
+    if config.page.root_path:
+        where += f", for a proxy that serves it at {config.page.root_path}"
     said.append(f"LatentCanvas is at {where} (Ctrl+C stops it)")
     if shared:
         said.append(f"Share link, valid for a week: {shared}")

@@ -84,6 +84,12 @@ def page(
         int | None,
         typer.Option(min=1, max=65535, help="Port of the page; the next free one if it is taken [7860]."),
     ] = None,
+    root_path: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH", help="Where a reverse proxy serves the page, such as /lc; see docs/serving.md."
+        ),
+    ] = None,
     outputs: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder where images are saved [outputs].")
     ] = None,
@@ -137,6 +143,7 @@ def page(
             auth=auth,
             listen=listen,
             port=port,
+            root_path=root_path,
             outputs=outputs,
             shared_history=shared_history,
             mcp=mcp,

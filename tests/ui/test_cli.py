@@ -123,6 +123,7 @@ def test_the_page_gets_its_options(
     run(
         capsys,
         *("--share", "--auth", "me:secret", "--listen", "--port", "8000", "--model", "m", "--device", "cpu"),
+        *("--root-path", "/lc"),
         *("--vae", "v", "--ema"),
         *("--dtype", "float32", "--memory", "offload"),
         *("--outputs", "o", "--plugins-dir", "p", "--no-plugins"),
@@ -139,6 +140,7 @@ def test_the_page_gets_its_options(
         "auth": None,
         "listen": None,
         "port": None,
+        "root_path": None,
         "outputs": None,
         "shared_history": None,
         "mcp": None,
@@ -157,6 +159,7 @@ def test_the_page_gets_its_options(
         "auth": "me:secret",
         "listen": True,
         "port": 8000,
+        "root_path": "/lc",
         "outputs": Path("o"),
         "shared_history": True,
         "mcp": False,

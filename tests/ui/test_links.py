@@ -142,6 +142,9 @@ def test_which_pages_are_ours() -> None:
     assert same_site("http://localhost:7860", {"host": "127.0.0.1:7860"})
     assert same_site("https://x.gradio.live", {"host": "x.gradio.live"})
     assert same_site("https://me.net", {"host": "10.0.0.1:80", "x-forwarded-host": "me.net"})
+    assert same_site("https://a.org", {"host": "127.0.0.1:7860"}, "https://a.org/lc")
+    assert not same_site("https://b.org", {"host": "127.0.0.1:7860"}, "https://a.org/lc")
+    assert same_site("https://a.org", {"host": "127.0.0.1:7860", "x-forwarded-host": "a.org, b.org"})
     for origin in ("https://evil.net", "null", "", "http://127.0.0.1.evil.net"):
         assert not same_site(origin, {"host": "127.0.0.1:7860"})
         assert not same_site(origin, {"host": "192.168.0.7:7860"})

@@ -49,6 +49,9 @@ class PageSettings(_Section):
     listen: bool = _setting(False, "Also accept connections from other machines of the network")
     share: bool = _setting(False, "Also create a public Gradio link, valid for a week")
     auth_file: str | None = _setting(None, "File with lines user:password; the page then requires a login")
+    root_path: str | None = _setting(
+        None, "Where a reverse proxy serves the page: a path such as /lc, or its whole address"
+    )
     mcp: bool = _setting(False, "Also serve the page's actions to language models (MCP)")
     model: str = _setting(
         "tiny", "The model to start with: its name, or the path of its folder or checkpoint"
@@ -100,7 +103,7 @@ class PageConfig:
     @property
     def shared(self) -> bool:
         """Whether the page can be reached from other machines."""
-        return self.page.listen or self.page.share
+        return self.page.listen or self.page.share or bool(self.page.root_path)
 
     @property
     def limits(self) -> Limits:

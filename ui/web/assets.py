@@ -23,7 +23,8 @@ class Assets:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let Gradio answer, with changed headers for /assets."""
-        if scope["type"] != "http" or not scope["path"].startswith("/assets/"):
+        path = str(scope.get("path", "")).removeprefix(scope.get("root_path", ""))
+        if scope["type"] != "http" or not path.startswith("/assets/"):
             await self._app(scope, receive, send)
             return
         here = is_here(Headers(scope=scope).get("host"))

@@ -37,11 +37,13 @@ class Guard:
     """Refuses requests that the page itself never sends; refuses and deletes bad uploads (`check_upload`).
 
     upload_bytes: the largest file. only_here: whether the page serves this machine only; then other hosts
-    are refused too (DNS rebinding).
+    are refused too (DNS rebinding). address: that of a proxy which serves the page; requests from there are
+    the page's own.
     """
 
-    def __init__(self, app: ASGIApp, *, upload_bytes: int, only_here: bool) -> None:
+    def __init__(self, app: ASGIApp, *, upload_bytes: int, only_here: bool, address: str = "") -> None:
         self._app, self._upload_bytes, self._only_here = app, upload_bytes, only_here
+        self._address = address
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request, or pass it to Gradio."""
@@ -52,7 +54,7 @@ class Guard:
             self._check_asker(scope)
             if scope["method"] != "POST":
                 await self._app(scope, receive, send)
-            elif _path(scope) == f"{API}/upload":
+            elif _path(scope).endswith(f"{API}/upload"):
                 await self._upload(scope, receive, send)
             else:
                 await self._app(scope, await self._checked_body(scope, receive), send)
@@ -67,11 +69,11 @@ class Guard:
                 "This page accepts connections from its own machine only; start it with --listen for others.",
             )
         origin = headers.get("origin")
-        if origin is not None and not same_site(origin, headers):
+        if origin is not None and not same_site(origin, headers, self._address):
             raise Refused(403, "This page accepts no requests from other sites.")
         path = _path(scope).lower()
         for name in ("/file=", "/proxy="):
-            if path.startswith(f"{API}{name}http"):
+            if f"{API}{name}http" in path:
                 raise Refused(403, "This page fetches no files from other addresses.")
 
     async def _checked_body(self, scope: Scope, receive: Receive) -> Receive:
@@ -111,6 +113,7 @@ class Guard:
 
 
 def _path(scope: Scope) -> str:
+    """The request's path, which may begin with the path that the page is served under (`--root-path`)."""
     return str(scope["path"]).rstrip("/")
 
 

@@ -83,10 +83,14 @@ def is_here(host: str | None) -> bool:
     return _hostname(host) in HERE
 
 
-def same_site(origin: str, headers: Mapping[str, str]) -> bool:
-    """Whether an Origin header is that of this page: it equals the requested host."""
-    asked = headers.get("x-forwarded-host") or headers.get("host") or ""
+def same_site(origin: str, headers: Mapping[str, str], address: str = "") -> bool:
+    """Whether an Origin header is that of this page: it equals the requested host, or that of a proxy's
+    `address`.
+    """
+    asked = (headers.get("x-forwarded-host") or headers.get("host") or "").partition(",")[0].strip()
     netloc = urlsplit(origin).netloc.lower()
+    if netloc and netloc == urlsplit(address).netloc.lower():
+        return True
     return bool(netloc) and (netloc == asked.lower() or (is_here(netloc) and is_here(asked)))
 
 
