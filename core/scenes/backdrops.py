@@ -336,7 +336,8 @@ PLACES: dict[str, Place] = {
 INDOORS = frozenset({"underwater", "space", "moon", "room"})  # without a sky of the hour
 
 
-def _cloud(hour: str) -> str:
+def cloud(hour: str) -> str:
+    """A small cloud, in a square of 64x64."""
     puff = (
         lit((255, 255, 255), hour)
         if hour not in ("night", "rain")
@@ -356,11 +357,6 @@ LIGHTS: dict[str, str] = {
     '<circle cx="39" cy="38" r="4" fill="#ded6b2"/>',
     "half moon": '<path d="M40 12 a22 22 0 1 0 12 34 a18 18 0 1 1 -12 -34Z" fill="#f6f0d2"/>',
 }
-
-
-def cloud(hour: str) -> str:
-    """A small cloud, in a square of 64x64."""
-    return _cloud(hour)
 
 
 RAIN = "".join(

@@ -39,7 +39,7 @@ from core.training.progress import Watch
 from core.training.resume import RECIPE, only_one
 from core.training.samples import SampleRequest
 from core.training.sets import Data, PictureSet, PointSet, Storybook, open_set
-from core.training.sets.storybook import DrawnLatents, DrawnPictures, drawn_latents
+from core.training.sets.storybook import DrawnLatents, DrawnPictures
 from core.training.stage import Stage
 from core.training.stages import autoencoder, text_encoder
 from core.training.stages.autoencoder import VAEStage
@@ -263,7 +263,7 @@ class TrainingRun:
             return data.latents()
         if isinstance(data, Storybook):
             assert isinstance(coder, AutoencoderKL)
-            return drawn_latents(data, coder, self.recipe.train.vae_loss.averaged)
+            return DrawnLatents(data, coder, self.recipe.train.vae_loss.averaged)
         path = self.folder / f"latents-{data.name}-{_fingerprint(coder)}.npy"
 
         def stored() -> Latents:

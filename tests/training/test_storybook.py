@@ -17,7 +17,7 @@ from core.scenes.pool import to_tensor
 from core.scenes.scene import COLORS
 from core.scenes.storybook_captions import EXAMPLES, caption
 from core.scenes.storybook_scene import CELLS, Item, StorybookSpec, colors_of, held_out, kinds, sample
-from core.training.sets.storybook import DrawnPictures, Storybook, drawn_latents
+from core.training.sets.storybook import DrawnLatents, DrawnPictures, Storybook
 from core.training.stages.principal import set_principal_encoder
 
 IMAGES = 3000
@@ -147,7 +147,7 @@ def test_drawn_latents_are_the_encoders(widths: tuple[int, ...], channels: int) 
     vae = AutoencoderKL(config)
     drawn = DrawnPictures(images)
     set_principal_encoder(vae, to_tensor(drawn[:24]), 0.05, averaged=1, whiten=0.5)
-    latents = drawn_latents(images, vae, 1)
+    latents = DrawnLatents(images, vae, 1)
     side = 256 // config.reduction
     assert latents.shape == (1000, channels, side, side)
     with torch.no_grad():

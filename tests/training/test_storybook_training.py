@@ -53,7 +53,7 @@ def test_without_the_library_that_draws_nothing_is_begun(
 def test_the_latents_have_the_deviation_that_was_asked_for(model: Path) -> None:
     vae = Pipeline.load(model, device="cpu", dtype="float32").vae
     images = storybook.Storybook(1, "seen", 8)
-    latents = storybook.drawn_latents(images, vae, 1)[:8]  # pyrefly: ignore[bad-argument-type]
+    latents = storybook.DrawnLatents(images, vae, 1)[:8]  # pyrefly: ignore[bad-argument-type]
     assert float(latents.std()) == pytest.approx(read_recipe(RECIPE).latents.deviation, rel=0.05)
 
 

@@ -125,6 +125,7 @@ class DrawnLatents:
     size, and the encoder is one product.
     """
 
+    @torch.no_grad()
     def __init__(self, images: Storybook, vae: AutoencoderKL, averaged: int) -> None:
         self.images, self.painter = images, painter((SIZE >> averaged) // CELLS)
         self.block = vae.config.reduction >> averaged
@@ -148,9 +149,3 @@ class DrawnLatents:
         found: NDArray[np.float32] = drawn.reshape(-1, 3 * block * block) @ self._map + self._offset
         latents = found.reshape(len(indices), side, side, channels).transpose(0, 3, 1, 2)
         return np.ascontiguousarray(latents)
-
-
-def drawn_latents(images: Storybook, vae: AutoencoderKL, averaged: int) -> DrawnLatents:
-    """The latents of these images, by an encoder on the CPU."""
-    with torch.no_grad():
-        return DrawnLatents(images, vae, averaged)
