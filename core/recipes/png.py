@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -28,17 +28,29 @@ RECIPE_CHUNK, PARAMETERS_CHUNK = "latentcanvas", "parameters"
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-_WANTED = {b"IHDR", b"tEXt", b"zTXt", b"iTXt"}
+# comf: the private chunk in which ComfyUI puts the texts of animated PNGs, in the form of tEXt.
+_WANTED = {b"IHDR", b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"comf"}
 _MAX_TEXT_BYTES = 4 * 1024 * 1024
 _MAX_TEXTS = 1000
 _BLOCK = 64 * 1024
 _TOO_MUCH = "has more text than a recipe can have"
 
 
+class PngText(NamedTuple):
+    """What a PNG holds next to its pixels: width and height, texts by keyword, EXIF data."""
+
+    size: tuple[int, int]
+    texts: dict[str, str]
+    exif: bytes
+
+
 def png_bytes(image: Image.Image, recipe: Recipe) -> bytes:
     """The image as a PNG file with its recipe in it. The same image and recipe give the same bytes."""
     chunks = PngInfo()
-    chunks.add_text(PARAMETERS_CHUNK, infotext(recipe))  # iTXt for text beyond Latin-1, else tEXt
+    text = infotext(
+        recipe
+    )  # in tEXt only ASCII is read alike by all: some take it for Latin-1, some for UTF-8
+    (chunks.add_text if text.isascii() else chunks.add_itxt)(PARAMETERS_CHUNK, text)
     chunks.add_text(RECIPE_CHUNK, json.dumps(recipe.to_dict(), separators=(",", ":")))
     buffer = io.BytesIO()
     image.save(buffer, "PNG", pnginfo=chunks)
@@ -50,7 +62,13 @@ def read_recipe(path: str | Path) -> Recipe:
 
     Raises UserError: no such file, no PNG, cut off or damaged, no recipe in it, or a damaged or newer one.
     """
-    text = read_text(path).get(RECIPE_CHUNK)
+    (width, height), texts, _ = read_text(path)
+    if not 0 < width * height <= MAX_PIXELS:
+        raise UserError(
+            f"{path}: is an image of {width}x{height} pixels, larger than this program opens;"
+            " choose another image"
+        )
+    text = texts.get(RECIPE_CHUNK)
     if text is None:
         raise UserError(f"{path}: has no LatentCanvas recipe; choose an image that LatentCanvas saved")
     try:
@@ -61,12 +79,12 @@ def read_recipe(path: str | Path) -> Recipe:
         raise UserError(f"{path}: its recipe is damaged; choose another image") from error
 
 
-def read_text(path: str | Path) -> dict[str, str]:
-    """The text chunks of a PNG file by keyword, wherever in the file they are.
+def read_text(path: str | Path) -> PngText:
+    """The text chunks of a PNG file and its EXIF, wherever in the file they are.
 
-    The image is not decoded and only text is held in memory, so a hostile file costs no more than reading
-    it. Raises UserError: no such file, no PNG, cut off or damaged, more than 64 million pixels, 4 MiB of text
-    or 1,000 texts.
+    The image is not decoded and only text is held in memory, so a large or hostile file costs no more than
+    reading it. Raises UserError: no such file, no PNG, cut off or damaged, more than 4 MiB of text or 1,000
+    texts.
     """
     try:
         with open(path, "rb") as file:
@@ -83,14 +101,18 @@ class _UnreadableError(Exception):
     """The end of a message that starts with the file's name."""
 
 
-def _texts(file: BinaryIO) -> dict[str, str]:
+def _texts(file: BinaryIO) -> PngText:
     if file.read(len(SIGNATURE)) != SIGNATURE:
         raise _UnreadableError("is not a PNG image")
     texts: dict[str, str] = {}
+    width, height, exif = 0, 0, b""
     room = _MAX_TEXT_BYTES
     for kind, data in _chunks(file):
         if kind == b"IHDR":
-            _check_pixels(data)
+            width, height = struct.unpack(">II", data[:8].ljust(8, b"\0"))
+            continue
+        if kind == b"eXIf":
+            exif = data
             continue
         # Like all readers, skip another program's chunk that breaks the specification.
         with suppress(ValueError, zlib.error):
@@ -99,11 +121,11 @@ def _texts(file: BinaryIO) -> dict[str, str]:
             room -= len(text)
         if len(texts) > _MAX_TEXTS:
             raise _UnreadableError(_TOO_MUCH)
-    return texts
+    return PngText((width, height), texts, exif)
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """(kind, data) of header and text chunks; every chunk's checksum is checked."""
+    """(kind, data) of the header, EXIF and text chunks; every chunk's checksum is checked."""
     room = _MAX_TEXT_BYTES
     while True:
         length, kind = struct.unpack(">I4s", _read(file, 8))
@@ -139,22 +161,24 @@ def _read(file: BinaryIO, length: int) -> bytes:
     return data
 
 
-def _check_pixels(header: bytes) -> None:
-    width, height = struct.unpack(">II", header[:8].ljust(8, b"\0"))
-    if not 0 < width * height <= MAX_PIXELS:
-        raise _UnreadableError(f"is an image of {width}x{height} pixels, larger than this program opens")
-
-
 def _keyword_and_text(kind: bytes, data: bytes, room: int) -> tuple[str, str]:
-    """Keyword and text of a tEXt, zTXt or iTXt chunk (PNG specification, section 11.3.3)."""
+    """Keyword and text of a tEXt, zTXt or iTXt chunk (PNG specification, section 11.3.3), or of comf."""
     keyword, _, rest = data.partition(b"\0")
-    if kind == b"tEXt":
-        return keyword.decode("latin-1"), rest.decode("latin-1")
+    if kind in (b"tEXt", b"comf"):
+        return keyword.decode("latin-1"), _decoded(rest)
     if kind == b"zTXt":
-        return keyword.decode("latin-1"), _inflated(rest[1:], room).decode("latin-1")
+        return keyword.decode("latin-1"), _decoded(_inflated(rest[1:], room))
     _language, _translated, text = rest[2:].split(b"\0", 2)
     compressed = rest[:1] == b"\1"
     return keyword.decode("latin-1"), (_inflated(text, room) if compressed else text).decode("utf-8")
+
+
+def _decoded(text: bytes) -> str:
+    """Latin-1 by the specification; but what is valid UTF-8 was written as UTF-8."""
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
 
 
 def _inflated(data: bytes, room: int) -> bytes:

@@ -164,7 +164,11 @@ class ReportBuilder:
 
     def hash(self, key: str, value: object) -> None:
         """The SHA-256 of the model's weights, or its first digits."""
-        if isinstance(value, str) and re.fullmatch("[0-9a-fA-F]{8,64}", value):
+        if isinstance(value, str) and re.fullmatch("[0-9a-fA-F]{8}", value):
+            self.ignore(
+                key, value, "an old hash of 8 digits over a part of the file: it identifies no model here"
+            )
+        elif isinstance(value, str) and re.fullmatch("[0-9a-fA-F]{10,64}", value):
             self.model_hash = value.lower()
             self.keep(key, value, "identifies the model")
         else:

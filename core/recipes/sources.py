@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -39,24 +40,15 @@ def texts_of(path: Path) -> dict[str, str]:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); choose another file") from error
     except ValueError as error:  # a NUL or a stray surrogate in the name
         raise UserError(f"{str(path)!r}: is not a possible file name; choose another") from error
+    if start.startswith(SIGNATURE):
+        _, texts, exif = read_text(path)
+        return {**_of_exif(exif), **texts}
     if size > MAX_FILE_BYTES:
         raise UserError(f"{path}: has more than {MAX_FILE_BYTES // 1024**2} MiB; choose a smaller file")
-    if start.startswith(SIGNATURE):
-        return _with_exif(read_text(path), path)
     try:
         return _of_picture(path)
     except UnidentifiedImageError:
         return {PASTED: _of_text(start, path)}
-
-
-def _with_exif(texts: dict[str, str], path: Path) -> dict[str, str]:
-    """A PNG may have EXIF as well; its chunks win."""
-    if texts.keys() - {"Software", "Comment"}:
-        return texts
-    try:
-        return {**_of_picture(path), **texts}
-    except UnidentifiedImageError:
-        return texts
 
 
 def _of_picture(path: Path) -> dict[str, str]:
@@ -73,16 +65,20 @@ def _of_picture(path: Path) -> dict[str, str]:
     except Exception as error:  # decoders raise almost anything on damaged files
         raise UserError(f"{path}: is damaged ({type(error).__name__}); choose another image") from error
     exif, comment = info.get("exif"), info.get("comment")
-    found = exif_texts(exif) if isinstance(exif, bytes) and len(exif) <= MAX_TEXT_BYTES else {}
-    texts = {_NAMES[tag]: text for tag, text in found.items() if text}
+    texts = _of_exif(exif) if isinstance(exif, bytes) and len(exif) <= MAX_TEXT_BYTES else {}
     if comment:
         texts["comment"] = comment.decode("utf-8", "replace") if isinstance(comment, bytes) else str(comment)
     return {name: text for name, text in texts.items() if len(text) <= MAX_TEXT_BYTES}
 
 
+def _of_exif(exif: bytes) -> dict[str, str]:
+    return {_NAMES[tag]: text for tag, text in exif_texts(exif).items() if text}
+
+
 def _of_text(content: bytes, path: Path) -> str:
+    """UTF-8, or UTF-16 that starts with its byte order mark."""
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")
     except UnicodeDecodeError:
         raise UserError(
             f"{path}: is neither an image of a known kind nor text; choose another file"

@@ -104,14 +104,14 @@ def test_any_recipe_comes_back_identical(tmp_path_factory: pytest.TempPathFactor
     data = png_bytes(Image.new("RGB", (8, 8)), recipe)
     path.write_bytes(data)
     assert read_recipe(path) == recipe
-    assert read_text(path)["parameters"] == infotext(recipe)
-    assert read_text(path) == PngImageFile(io.BytesIO(data)).text
+    assert read_text(path).texts["parameters"] == infotext(recipe)
+    assert read_text(path).texts == PngImageFile(io.BytesIO(data)).text
 
 
 @pytest.mark.parametrize(
     ("prompt", "kind"),
     [
-        ("a café, {red|blue} house: (big:1.2) \\ <b>", b"tEXt"),
+        ("a café, {red|blue} house: (big:1.2) \\ <b>", b"iTXt"),
         ("two\nlines\r\n\n  and a half\t\n", b"tEXt"),
         ("a\nNegative prompt: b\nSteps: 3, Seed: 4, Size: 8x8", b"tEXt"),
         ("a 猫 under a 🌕", b"iTXt"),

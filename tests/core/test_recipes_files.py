@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +111,60 @@ def test_exif_in_png(tmp_path: Path) -> None:
     exif.get_ifd(0x8769)[USER_COMMENT] = b"UNICODE\0" + TEXT.encode("utf-16-be")
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png", exif=exif.tobytes())
     is_the_cat(read(tmp_path / "a.png"))
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def with_chunks(path: Path, *late: bytes, size: tuple[int, int] = (8, 8), early: bytes = b"") -> Path:
+    """A grey PNG written by hand, with raw chunks before or after its pixels."""
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 8, 0, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(b"\0" * 72))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + early + pixels + b"".join(late) + chunk(b"IEND", b""))
+    return path
+
+
+def test_exif_of_a_png_with_other_texts_and_after_its_pixels(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[USER_COMMENT] = b"UNICODE\0" + TEXT.encode("utf-16-be")
+    title = chunk(b"tEXt", b"Title\0my cat")
+    late = chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+    is_the_cat(read(with_chunks(tmp_path / "a.png", title, late)))
+
+
+def test_utf8_in_a_latin1_chunk_is_read_as_what_it_is(tmp_path: Path) -> None:
+    for kind, start in ((b"tEXt", b"parameters\0"), (b"zTXt", b"parameters\0\0")):
+        text = zlib.compress(TEXT.encode()) if kind == b"zTXt" else TEXT.encode()
+        is_the_cat(read(with_chunks(tmp_path / "a.png", early=chunk(kind, start + text))))
+    latin = TEXT.replace("猫", "").encode("latin-1")
+    found = read(with_chunks(tmp_path / "b.png", early=chunk(b"tEXt", b"parameters\0" + latin)))
+    assert found.request.prompt == "a cat, é"
+
+
+def test_animated_png_of_comfyui(tmp_path: Path) -> None:
+    text = b"prompt\0" + json.dumps(GRAPH).encode("latin-1")
+    found = read(with_chunks(tmp_path / "a.png", chunk(b"comf", text)))
+    assert found.source == "comfyui"
+    is_the_cat(found)
+
+
+def test_a_large_png_is_read_without_decoding_it(tmp_path: Path) -> None:
+    text = chunk(b"tEXt", b"parameters\0" + TEXT.encode())
+    is_the_cat(read(with_chunks(tmp_path / "a.png", text, size=(60_000, 60_000))))
+
+
+@pytest.mark.parametrize("order", ["utf-16-le", "utf-16-be"])
+def test_files_of_text_in_utf16(tmp_path: Path, order: str) -> None:
+    (tmp_path / "a.txt").write_bytes(("\ufeff" + TEXT).encode(order))
+    is_the_cat(read(tmp_path / "a.txt"))
+
+
+def test_an_old_hash_of_8_digits_is_no_sha256() -> None:
+    old, new = (read_any(f"{TEXT}, Model hash: {digits}", REGISTRY) for digits in ("7460a6fa", "6ce0161689"))
+    assert (old.model_hash, new.model_hash) == (None, "6ce0161689")
+    [line] = [line for line in old.report if line.key == "Model hash"]
+    assert line.fate == "ignored"
 
 
 def test_files_of_text(tmp_path: Path) -> None:
