@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,6 +131,35 @@ def test_the_decoder_alone_is_trained(tmp_path: Path, pictures: Tensor) -> None:
     assert all(key.startswith(("decoder.", "post_quant_conv.")) for key in changed)
     with torch.no_grad():
         assert stage.measure()["psnr"] > first + 3
+
+
+def stage_of(pictures: Tensor, **changed: Any) -> VAEStage:
+    stored = ((pictures.permute(0, 2, 3, 1) + 1) * 127.5).round().byte().numpy()
+    torch.manual_seed(1)
+    vae = AutoencoderKL(CONFIG)
+    initialise(vae)
+    loss = VAELoss(encoder="principal", spread=SPREAD, crop=32, **changed)
+    return VAEStage(vae, stored, loss, batch=8, steps=30, seed=1, held_out=stored[:8], precision="float32")
+
+
+def test_noised_latents_have_up_to_that_part_of_their_deviation(pictures: Tensor) -> None:
+    stage, seen = stage_of(pictures, noised=0.5), list[Tensor]()
+    stage.vae.post_quant_conv.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        stage.loss(0)
+        mean, log_variance = stage.vae.moments(stage._crops(0))
+    deviation = torch.exp(0.5 * log_variance) / SPREAD
+    parts = ((seen[0] - mean) / deviation).std(dim=(1, 2, 3))
+    assert float(parts.min()) >= 0
+    assert 0.2 < float(parts.max()) < 0.55
+    assert float(parts.std()) > 0.05  # different for each crop
+
+
+def test_edges_are_added_by_their_weight(pictures: Tensor) -> None:
+    with torch.no_grad():
+        plain, once, twice = (float(stage_of(pictures, edges=weight).loss(0)) for weight in (0.0, 1.0, 2.0))
+    assert once > plain
+    assert twice - once == pytest.approx(once - plain, rel=1e-4)
 
 
 def test_components_are_divided_by_a_power_of_their_deviation(pictures: Tensor) -> None:

@@ -159,6 +159,18 @@ def test_a_tilt_takes_the_weight_of_v_towards_that_of_epsilon() -> None:
         DiffusionLoss(tilt=1.5)
 
 
+def test_log_normal_levels_have_their_mean_and_deviation() -> None:
+    log_sigmas = np.linspace(-8.0, 8.0, 4000)
+    quantiles = (np.arange(10_000) + 0.5) / 10_000
+    loss = DiffusionLoss(levels="log_normal", mean=-0.4, deviation=1.3)
+    drawn = log_sigmas[loss.timesteps(quantiles, log_sigmas).numpy()]
+    assert drawn.mean() == pytest.approx(-0.4, abs=0.01)
+    assert drawn.std() == pytest.approx(1.3, abs=0.01)
+    assert int(loss.timesteps(np.array([0.0]), log_sigmas[2000:])) == 0  # below the table: its first level
+    uniform = DiffusionLoss().timesteps(quantiles, log_sigmas)
+    assert torch.equal(torch.bincount(uniform[::5] // 2), torch.ones(2000, dtype=torch.long))
+
+
 def test_cosine_may_be_called_so_and_zero_terminal_snr_is_trained(tmp_path: Path) -> None:
     assert read_recipe(RECIPES / "ddpm.toml").noise.beta_schedule == "squaredcos_cap_v2"
     changes = [*KINDS["ddpm"], "noise.rescale_betas_zero_snr=true"]
