@@ -74,7 +74,7 @@ def install_ten(install: Install) -> None:
     install("plain", m_plain=sampler("m3", "return [x]"))
     install("taking", m_taking=sampler("ddim"))
     install("raising", m_raising=GOOD.format(name="m4") + "    raise KeyError('late')\n")
-    install("second", alpha_good=sampler("m5"))
+    install("second", alpha_good=sampler("m5", "return [x]"))
 
 
 # (entry point, distribution) of the eight -> what their reason contains.
@@ -86,5 +86,5 @@ TEN_REASONS = {
     ("m_plain", "plain"): "run(denoise, x, sigmas, noise) is not a generator function",
     ("m_taking", "taking"): "the sampler name 'ddim' is taken by latentcanvas",
     ("m_raising", "raising"): "KeyError: 'late'",
-    ("alpha_good", "second"): "the entry point name 'alpha_good' is taken by good-one 1.0",
+    ("alpha_good", "second"): "run(denoise, x, sigmas, noise) is not a generator function",
 }

@@ -6,6 +6,7 @@ when it runs, so that `--help` and the listings are instant.
 
 from __future__ import annotations
 
+import io
 import sys
 import traceback
 from collections.abc import Sequence
@@ -171,6 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return the exit code: 2 for bad input, 1 for a failure, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
+    _show_any_letter()
     try:
         code = _run([argument for argument in arguments if argument != "--debug"])
     except (KeyboardInterrupt, typer.Abort, Cancelled):
@@ -181,6 +183,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message, code = _explained(error)
         print(f"{PROGRAM}: error: {message}", file=sys.stderr)
     return code if isinstance(code, int) else 0
+
+
+def _show_any_letter() -> None:
+    """Escape letters that the terminal or file cannot hold (cp1252, ASCII), instead of failing.
+
+    UTF-8 that passes on the bytes of odd file names, as in the C locale, stays as it is. JSON is ASCII.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            passes_bytes = (stream.encoding.lower(), stream.errors) == ("utf-8", "surrogateescape")
+            stream.reconfigure(errors=stream.errors if passes_bytes else "backslashreplace")
 
 
 def _run(arguments: list[str]) -> Any:

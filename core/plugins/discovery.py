@@ -42,7 +42,6 @@ class Loader:
     def add(self, source: FoundPlugin) -> None:
         """Load a plugin; commit all that it registers, or nothing and report the reason."""
         try:
-            self._refuse_second(source)
             with contextlib.redirect_stdout(sys.stderr):  # a plugin that prints must not spoil --json
                 staged = self._collect(source)
             status = self._commit(staged)
@@ -67,14 +66,6 @@ class Loader:
             if sampler in status.samplers:
                 self.registry.plugins[i] = replace(
                     status, error="; ".join(filter(None, (status.error, error)))
-                )
-
-    def _refuse_second(self, source: FoundPlugin) -> None:
-        for first in self.registry.plugins:
-            if first.name == source.name:
-                raise RegistrationError(
-                    f"the entry point name {source.name!r} is taken by {first.distribution} {first.version}; "
-                    "give this one another name"
                 )
 
     def _collect(self, source: FoundPlugin) -> Staged:

@@ -92,6 +92,17 @@ def test_of_two_strangers_the_first_entry_point_keeps_the_name(install: Install)
     assert registry.sampler("late/waltz").plugin == "late"
 
 
+def test_names_of_entry_points_need_not_be_unique(install: Install, tmp_path: Path) -> None:
+    install("one", plugin=sampler("waltz"), euler=sampler("polka"))  # euler is a built-in's too
+    install("two", plugin=sampler("tango"))
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "plugin.py").write_text(sampler("samba"))
+    registry = load_plugins(directory=tmp_path / "files")
+    assert registry.failed == []
+    names = {registry.sampler(name).plugin for name in ("waltz", "polka", "tango", "samba")}
+    assert names == {"one", "two", "plugin.py"}
+
+
 def test_a_name_that_is_taken_twice_is_an_error(install: Install) -> None:
     install(
         "taking",

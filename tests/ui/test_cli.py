@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from core.errors import Cancelled, UserError
 from tests.ui.commandline import LoadedPipeline, failure, run
+from ui.cli import main
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 # What a command must not load before it needs it.
@@ -196,3 +198,30 @@ def test_the_command_that_is_installed_answers() -> None:
     done = subprocess.run([str(command), "genrate"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("latentcanvas: error: No such command 'genrate'.")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "errors"), [("cp1252", "strict"), ("ascii", "strict"), ("ascii", "surrogateescape")]
+)
+def test_a_letter_that_the_output_cannot_hold_is_escaped(
+    encoding: str, errors: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "красный дом, 一只猫, 🏠\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 3, Size: 512x512"
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    for more in ((), ("--json",)):
+        output = io.BytesIO()
+        stream = io.TextIOWrapper(output, encoding=encoding, errors=errors, write_through=True)
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert main(["recipe", str(tmp_path / "a.txt"), *more]) == 0
+        said = output.getvalue().decode(encoding)
+        if more:
+            assert json.loads(said)["request"]["prompt"] == "красный дом, 一只猫, 🏠"
+        else:
+            assert r"\u043a\u0440" in said
+
+
+def test_bytes_of_a_file_name_pass_in_the_c_locale(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="surrogateescape")
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert main(["samplers"]) == 0
+    assert stream.errors == "surrogateescape"
