@@ -22,12 +22,14 @@ from core.scenes.backdrops import HOURS, PLACES
 from core.scenes.painter import Painter
 from core.scenes.scene import COLORS, SHAPE_KINDS
 from core.scenes.storybook_scene import CELLS, StorybookSpec, kinds, sample
+from core.training.muon import Muon
+from core.training.training_loop import mixed_precision
 
 SIDE = 128
 THINGS = (*kinds(), *SHAPE_KINDS)
 GROUNDS = (*PLACES, *COLORS)
 NOTHING = len(THINGS)
-STEPS, BATCH, RATE = 2500, 48, 2e-3
+STEPS, BATCH, RATE = 1200, 48, 4e-3
 LEAST = 1.0  # cells of a thing: fewer are none
 
 
@@ -103,19 +105,22 @@ def _worn(pictures: Tensor, rng: random.Random) -> Tensor:
 
 
 def trained(steps: int = STEPS, seed: int = 0) -> Network:
-    """A reader, in about ten minutes of one core."""
+    """A reader, in about seven minutes of one core with bfloat16."""
     torch.manual_seed(seed)
     network, painter, rng = Network(), Painter(SIDE // CELLS), random.Random(f"reader {seed}")
     network.to(memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]
-    optimizer = torch.optim.AdamW(network.parameters(), RATE, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps, pct_start=0.1)
+    optimizer = Muon(network.parameters(), RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, RATE, total_steps=steps, pct_start=0.1, cycle_momentum=False
+    )
     for _ in range(steps):
         pictures, things, grounds, hours = _batch(painter, rng, BATCH)
-        found, ground, hour = network(pictures.contiguous(memory_format=torch.channels_last))
+        with mixed_precision(network):
+            found, ground, hour = network(pictures.contiguous(memory_format=torch.channels_last))
         loss = (
-            F.cross_entropy(found, things)
-            + 0.1 * F.cross_entropy(ground, grounds)
-            + 0.1 * F.cross_entropy(hour, hours, ignore_index=-100)
+            F.cross_entropy(found.float(), things)
+            + 0.1 * F.cross_entropy(ground.float(), grounds)
+            + 0.1 * F.cross_entropy(hour.float(), hours, ignore_index=-100)
         )
         loss.backward()
         optimizer.step()

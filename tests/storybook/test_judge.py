@@ -9,7 +9,7 @@ from PIL import Image, ImageFilter
 
 from core.scenes.painter import Painter
 from core.scenes.storybook_scene import Item, StorybookSpec
-from tests.storybook.measure import Figures, background, foreground, judge, steepness, table
+from tests.storybook.measure import Figures, background, drawn_share, foreground, judge, steepness, table
 from tests.storybook.prompts import GROUPS, Prompt, prompts
 from tests.storybook.reader import NOTHING, THINGS, Network, Reading, read, targets
 
@@ -82,6 +82,16 @@ def test_the_reader_has_a_place_for_everything() -> None:
     cells = targets(FOX_AND_BUS)
     assert (cells == THINGS.index("fox")).sum() == (cells == THINGS.index("bus")).sum() == 9
     assert (cells == NOTHING).sum() == 64 - 18
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_reader_is_right_on_drawn_images() -> None:
+    """It is trained first, which takes about seven minutes of one core with bfloat16."""
+    found = drawn_share(256)
+    assert found["one: noun"] >= 98
+    assert found["two: both"] >= 95
+    assert all(share >= 95 for row, share in found.items()), found
 
 
 def test_the_table_has_a_column_for_each_measurement() -> None:
