@@ -99,7 +99,7 @@ def test_a_prompt_becomes_a_picture_and_its_steps_stay(page: Any, site: Site, tm
     download.value.save_as(path)
     recipe = read_recipe(path)
     assert (recipe.settings.prompt, recipe.settings.seed, recipe.settings.steps) == (PROMPT, 1234, 60)
-    assert "Seed: 1234" in read_text(path)["parameters"]
+    assert "Seed: 1234" in read_text(path).texts["parameters"]
     assert path.read_bytes() == (site.outputs / path.name).read_bytes()
     page.locator("#seed input").fill("5")
     page.locator("#seed-reuse").click()
