@@ -186,11 +186,15 @@ else:
     import fcntl
 
     def _lock(file: IO[str], *, wait: bool) -> bool:
-        """Take the lock; False when another process has it and `wait` is False."""
+        """Take the lock; False when another process has it and `wait` is False. True on file systems
+        without locks.
+        """
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             return False
+        except OSError:
+            return True
         return True
 
 

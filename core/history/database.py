@@ -2,25 +2,31 @@
 
 A connection lives as long as one read or one write does. So threads and processes share nothing, a file that
 was deleted or set aside is noticed at once, and a killed process leaves the file to SQLite's own recovery.
+Where the file system has no locks, SQLite makes a folder next to the file instead (its VFS unix-dotfile).
 Every error of SQLite becomes a `UserError` of one sentence; `History` can repair after a `DamagedError`.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import sqlite3
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from core.errors import UserError
 
 T = TypeVar("T")
 
 FORMAT = 1
+LOCK = ".lock"  # ends the name of the folder that SQLite's unix-dotfile makes as a lock
+ALONE = "locking_mode = EXCLUSIVE"  # the write-ahead log then needs no shared memory
 WAIT_SECONDS = 3.0  # for another process that is writing
 # Committed rows survive a kill; a power cut may lose the last ones, and `sync` finds their images again.
 PRAGMAS = ("foreign_keys = ON", "synchronous = NORMAL")
@@ -67,6 +73,19 @@ SCHEMA = (
 )
 
 
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+if sys.platform == "win32":
+
+    def _lock(file: IO[bytes]) -> None:
+        """Every file system of Windows has locks."""
+
+else:
+    import fcntl
+
+    def _lock(file: IO[bytes]) -> None:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 class DamagedError(UserError):
     """The file is not a database, or its content is inconsistent."""
 
@@ -80,10 +99,11 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._can_lock: bool | None = None  # not known before the first try
 
     def create(self) -> bool:
         """Make the tables if there are none; True if they were made. Raises UserError."""
-        with _Explained(self.path), closing(self._connect("rwc")) as connection:
+        with _Explained(self.path), closing(self.connect("rwc")) as connection:
             if _format(connection, self.path):
                 return False
             _use_wal(connection)
@@ -102,7 +122,7 @@ class Database:
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do all of `work` or nothing. Raises UserError as `read` does, or where the file is read-only."""
         self.create()
-        with _Explained(self.path), closing(self._connect("rw")) as connection:
+        with _Explained(self.path), closing(self.connect("rw")) as connection:
             connection.execute("BEGIN IMMEDIATE")
             result = work(connection)
             connection.execute("COMMIT")
@@ -160,7 +180,7 @@ class Database:
             return self._probed("ro&immutable=1")
 
     def _probed(self, mode: str) -> sqlite3.Connection:
-        connection = self._connect(mode)
+        connection = self.connect(mode)
         try:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except BaseException:
@@ -168,11 +188,16 @@ class Database:
             raise
         return connection
 
-    def _connect(self, mode: str) -> sqlite3.Connection:
-        where = f"{self.path.absolute().as_uri()}?mode={mode}"
+    def connect(self, mode: str) -> sqlite3.Connection:
+        """A connection in one of SQLite's modes: ro, rw or rwc."""
+        where, pragmas = f"{self.path.absolute().as_uri()}?mode={mode}", PRAGMAS
+        if self._can_lock is None:
+            self._can_lock = can_lock(self.path.parent)
+        if self._can_lock is False:
+            where, pragmas = f"{where}&vfs=unix-dotfile", (ALONE, *PRAGMAS)
         connection = sqlite3.connect(where, timeout=WAIT_SECONDS, isolation_level=None, uri=True)
         try:
-            for pragma in PRAGMAS:
+            for pragma in pragmas:
                 connection.execute(f"PRAGMA {pragma}")
         except BaseException:
             connection.close()
@@ -193,11 +218,25 @@ class _Explained:
             raise explained(self._path, error) from error
 
 
+def can_lock(folder: Path) -> bool | None:
+    """Whether files in this folder can be locked, which some network file systems refuse; None if that cannot
+    be tried.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            _lock(file)
+    except OSError as error:
+        return False if error.errno in _NO_LOCKS else None
+    return True
+
+
 def explained(path: Path, error: sqlite3.Error) -> UserError:
     """One sentence for an error of SQLite, by its message: Python before 3.11 has no error codes."""
     said = str(error).lower()
     if "locked" in said or "busy" in said:
-        return UserError(f"{path}: is locked by another program; close that, or try again in a moment")
+        lock = path.with_name(path.name + LOCK)
+        left = f", or delete {lock} if there is none" if lock.exists() else ""
+        return UserError(f"{path}: is locked by another program; close that, or try again in a moment{left}")
     if "full" in said:
         return UserError(f"{path}: there is no space left on the disk; free some and try again")
     if "readonly" in said or "unable to open" in said:

@@ -11,6 +11,7 @@ from typing import Any
 
 from core.checks import check_flag, check_number, check_whole
 from core.errors import UserError
+from core.history.database import Database
 from core.history.rows import COLUMNS, PICTURE, STEPS, RunRow, run_id
 from core.recipes.png import read_recipe
 from core.recipes.recipe import Recipe
@@ -48,7 +49,7 @@ def found_pictures(folder: Path, known: set[str]) -> Iterator[RunRow]:
 def salvaged(database: Path) -> list[RunRow]:
     """The rows that can still be read from a damaged database: only it holds stars, owners and branches."""
     rows: list[RunRow] = []
-    with suppress(sqlite3.Error), closing(sqlite3.connect(database)) as connection:
+    with suppress(sqlite3.Error), closing(Database(database).connect("rw")) as connection:
         connection.row_factory = sqlite3.Row
         for row in connection.execute(f"SELECT number, {', '.join(COLUMNS)} FROM runs ORDER BY number"):
             query = "SELECT name FROM pictures WHERE run = ? ORDER BY position"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -346,3 +347,31 @@ def test_a_row_of_a_newer_program_does_not_hide_the_others(tmp_path: Path) -> No
     assert history.search() == [row]
     with pytest.raises(UserError, match="cannot be read"):
         history.get(newer.id)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="every file system of Windows has locks")
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite then locks by a folder; also for a file made where there were locks, and several writers."""
+    assert database.can_lock(tmp_path) is True
+    assert database.can_lock(tmp_path / "none") is None
+    keep(History(tmp_path), prompt="before")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(database, "_lock", refuse)
+    assert database.can_lock(tmp_path) is False
+    history = History(tmp_path)
+    prompts = [f"run {i}" for i in range(4)]
+    writers = [threading.Thread(target=keep, args=[History(tmp_path)], kwargs={"prompt": p}) for p in prompts]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert {row.settings.prompt for row in history.search()} == {"before", *prompts}
+    assert not (tmp_path / "history.sqlite.lock").exists()
+
+    monkeypatch.setattr(database, "WAIT_SECONDS", 0.05)
+    (tmp_path / "history.sqlite.lock").mkdir()  # left by a process that was killed
+    with pytest.raises(UserError, match=r"or delete .*history\.sqlite\.lock if there is none"):
+        history.star(history.search()[0].id)
