@@ -24,7 +24,7 @@ class TensorCache:
         self._kept: OrderedDict[Hashable, Tensor] = OrderedDict()  # in the order of their last use
 
     def __call__(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
-        """The cached tensor of `key`, or that of `make()`. Errors of `make` pass through uncached."""
+        """The cached tensor of `key`, of any shape, or that of `make()`. Errors of `make` are not cached."""
         with self._lock:
             found = self._kept.get(key)
             if found is not None:

@@ -61,7 +61,7 @@ def dpm2_a(
 
 
 def midpoint_step(denoise: Denoise, x: Tensor, sigma: float, target: float) -> tuple[Tensor, Tensor]:
-    """(x at `target`, clean estimate at `sigma`); to 0 Euler, as log sigma has no middle."""
+    """(x (B, C, h, w) at `target`, clean estimate at `sigma`); to 0 Euler, as log sigma has no middle."""
     x0 = denoise(x, sigma)
     d = (x - x0) / sigma
     if target > 0:

@@ -45,7 +45,7 @@ def _groups(steps: int) -> list[int]:
 
 
 def solver_step(x: Tensor, slopes: Sequence[Tensor], levels: Sequence[float], target: float) -> Tensor:
-    """From x at levels[0] to `target`, with the slopes (x - x0) / sigma at one, two or three levels.
+    """From x (B, C, h, w) at levels[0] to `target`, by the slopes (x - x0) / sigma at one to three levels.
 
     In lambda = -log sigma with h the whole step and r h the part up to the last of the levels, the paper's
     sigma_t (e^h - 1) is sigma_s - sigma_t. One level: DPM-Solver-1. More: the difference of the last and

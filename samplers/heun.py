@@ -37,7 +37,7 @@ def heun(
 
 
 def heun_step(denoise: Denoise, x: Tensor, sigma: float, target: float) -> tuple[Tensor, Tensor]:
-    """(x at `target`, clean estimate at `sigma`): lines 4 to 8 of algorithm 1."""
+    """(x (B, C, h, w) at `target`, clean estimate at `sigma`): lines 4 to 8 of algorithm 1."""
     x0 = denoise(x, sigma)
     d = (x - x0) / sigma
     x_next = x + (target - sigma) * d

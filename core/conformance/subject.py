@@ -66,6 +66,7 @@ class Counted:
         self.unconditional: Tensor
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
+        """The clean estimate of x (B, C, h, w) at `sigma`. Raises Endless: more than MOST_EVALS calls."""
         self.calls += 1
         if self.calls > MOST_EVALS:
             raise Endless(f"does not stop: it called denoise {MOST_EVALS} times")
@@ -112,7 +113,7 @@ class Subject:
         return noise_source(self.info.noise, seed, count, shape)
 
     def steps(self, denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Step]:
-        """The running sampler, started as by the engine, without the engine's checks."""
+        """The running sampler from x (B, C, h, w), started as by the engine, without the engine's checks."""
         function: Callable[..., Iterator[Step]] = torch.no_grad()(self.info.function)
         return function(Counted(denoise), x, list(sigmas), noise, **self.options)
 
@@ -125,7 +126,7 @@ class Subject:
         noise: Noise | None = None,
         seed: int = 0,
     ) -> list[Step]:
-        """All steps, with copies of their tensors; of image `seed` by default."""
+        """All steps, with copies of their tensors (B, C, h, w); of image `seed` by default."""
         x = start(seed=seed, sigma=sigmas[0]) if x is None else x.clone()
         noise = noise or self.noise(seed, len(x))
         return collect(self.steps(denoise or self.denoiser(), x, sigmas, noise), self.most(sigmas))
@@ -156,13 +157,15 @@ def collect(steps: Iterator[Step], most: int) -> list[Step]:
 
 
 def same(a: Tensor, b: Tensor) -> bool:
-    """Whether a and b are equal bit for bit, or both NaN."""
+    """Whether a and b, of any shape, are equal bit for bit, or both NaN."""
     return a.shape == b.shape and bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
 def rms(x: Tensor) -> float:
+    """Root mean square of x, of any shape."""
     return float(x.double().square().mean().sqrt())
 
 
 def largest(x: Tensor) -> float:
+    """Largest absolute value of x, of any shape."""
     return float(x.abs().max())

@@ -201,7 +201,7 @@ class Model:
         merging: float = 0.0,
         guidance: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
-        """The prediction with its deep features, and with approximations: see `UNet.evaluate`."""
+        """The prediction (B, C, h, w), its deep features, and approximations: see `UNet.evaluate`."""
         return self.networks.run(
             self.networks.unet,
             lambda unet: unet.evaluate(x, timesteps, context, deep=deep, merging=merging, guidance=guidance),

@@ -21,7 +21,7 @@ _LARGEST = 65504.0  # of float16
 def gathered(
     start: Tensor, steps: Sequence[RunStep], sigma: float
 ) -> tuple[dict[str, Tensor], list[StepNote]]:
-    """The tensors and the notes of `steps` from `start` at `sigma`."""
+    """The tensors and the notes of `steps` from `start` (B, C, h, w) at `sigma`."""
     kept: dict[str, list[Tensor]] = {"state": [start.cpu()], "conditional": []}
     notes = []
     for step in steps:

@@ -67,7 +67,9 @@ class Origin(Protocol):
 
     def given(self, device: torch.device) -> Start: ...
 
-    def state(self, k: int) -> Tensor: ...
+    def state(self, k: int) -> Tensor:
+        """The state (B, C, h, w) after `k` steps."""
+        ...
 
 
 class Run:

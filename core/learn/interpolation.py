@@ -35,13 +35,14 @@ MOST = 24
 
 
 def lerp(a: Tensor, b: Tensor, share: float) -> Tensor:
-    """Linear interpolation from a (share 0) to b (share 1)."""
+    """Linear interpolation from a (share 0) to b (share 1), both of the same shape."""
     return (1 - share) * a + share * b
 
 
 def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
-    """Spherical interpolation from a to b, each flattened to one vector: Shoemake 1985, Animating Rotation
-    with Quaternion Curves, section 3.3. For vectors of equal length the length stays constant.
+    """Spherical interpolation from a to b of the same shape, each flattened to one vector: Shoemake 1985,
+    Animating Rotation with Quaternion Curves, section 3.3. For vectors of equal length the length stays
+    constant.
     """
     cosine = (a * b).sum() / (a.norm() * b.norm())
     angle = math.acos(min(max(float(cosine), -1.0), 1.0))

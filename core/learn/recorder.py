@@ -119,12 +119,12 @@ def fitted(image: Image.Image, pipeline: Pipeline) -> Image.Image:
 
 
 def norm(x: Tensor) -> float:
-    """Root mean square of x: its length as a vector over sqrt(n), about 1 for unit noise."""
+    """Root mean square of x, of any shape: its length as a vector over sqrt(n), about 1 for unit noise."""
     return float(x.double().square().mean().sqrt())
 
 
 def rms(a: Tensor, b: Tensor) -> float:
-    """Root mean square of a - b."""
+    """Root mean square of a - b, both of the same shape."""
     return norm(a.double().cpu() - b.double().cpu())
 
 

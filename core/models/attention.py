@@ -50,7 +50,9 @@ def attention(q: Tensor, k: Tensor, v: Tensor, *, is_causal: bool = False) -> Te
 
 
 def chunked(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """`attention` head by head and `CHUNK` queries at a time; the scores are rounded to q's dtype."""
+    """`attention` of q (B, heads, N, D) and k, v (B, heads, T, D), head by head, `CHUNK` queries at a time;
+    the scores are rounded to q's dtype.
+    """
     b, heads, n, width = q.shape
     out = q.new_empty(b, n, heads, width).transpose(1, 2)  # the layout that callers read
     nothing = q.new_zeros(1)
@@ -65,7 +67,9 @@ def chunked(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def by_chunks(q: Tensor, k: Tensor, v: Tensor) -> bool:
-    """Whether `chunked` is faster for this shape, on this machine with this number of threads."""
+    """Whether `chunked` is faster for q (B, heads, N, D) and k, v (B, heads, T, D), on this machine with this
+    number of threads.
+    """
     if not has_bfloat16(q.device):
         return False
     name = f"{q.shape[2]}x{k.shape[2]}x{q.shape[3]}, {torch.get_num_threads()} threads"

@@ -64,6 +64,7 @@ class Layer(nn.Module):
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
         x = x + self.self_attn(self.layer_norm1(x))
         out: Tensor = x + self.mlp(self.layer_norm2(x))
         return out
@@ -91,6 +92,7 @@ class Layers(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
 
     def forward(self, x: Tensor, skip: int = 0) -> Tensor:
+        """(B, T, D) -> (B, T, D), without the last `skip` layers."""
         for layer in self.layers[: len(self.layers) - skip]:
             x = layer(x)
         return x
@@ -106,6 +108,7 @@ class TextTransformer(nn.Module):
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, ids: Tensor, skip: int = 0) -> Tensor:
+        """Token ids (B, T) -> hidden states (B, T, D), without the last `skip` layers."""
         x = self.embeddings(ids)  # (B, 77, 768)
         out: Tensor = self.final_layer_norm(self.encoder(x, skip))
         return out

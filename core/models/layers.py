@@ -10,13 +10,13 @@ from core.models.fast import winograd
 
 
 def silu(x: Tensor) -> Tensor:
-    """SiLU, in place when x is not needed for gradients. Nothing else may use x."""
+    """SiLU of x, of any shape, in place when x is not needed for gradients. Nothing else may use x."""
     return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
 def add(x: Tensor, own: Tensor) -> Tensor:
-    """X + own. In place in `own`, which nothing else may use, unless gradients are needed or x has another
-    memory layout (a broadcast x is fine); the sum then has the layout of x.
+    """X + own, of the same shape or x broadcast. In place in `own`, which nothing else may use, unless
+    gradients are needed or x has another memory layout; the sum then has the layout of x.
     """
     if torch.is_grad_enabled() or (x.shape == own.shape and x.stride() != own.stride()):
         return x + own
@@ -32,6 +32,7 @@ class Conv3x3(nn.Conv2d):
         super().__init__(channels_in, channels_out, 3, padding=1)
 
     def forward(self, input: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, O, H, W)."""
         if input.shape[2:] == (1, 1):
             return F.linear(input.flatten(1), self.weight[:, :, 1, 1], self.bias)[:, :, None, None]
         if self.bias is not None and winograd.suits(input, self.weight):

@@ -29,7 +29,7 @@ class Points(nn.Module):
         self.config = config
 
     def encode(self, pictures: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Raises UserError: an image cannot be encoded as points."""
+        """Raises UserError: an image (B, 3, H, W) cannot be encoded as points."""
         raise UserError(
             "this model makes points in the plane and cannot encode an image: leave the image out."
         )
@@ -72,7 +72,7 @@ class PointwiseUNet(UNet):
         merging: float = 0.0,
         guidance: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
-        """The prediction, and the deep features of each cell."""
+        """The prediction for x (B, C, h, w), and the deep features of each cell."""
         b, c, h, w = x.shape
         cells = x.permute(0, 2, 3, 1).reshape(b * h * w, c, 1, 1)
         each = [value.repeat_interleave(h * w, dim=0) for value in (timesteps, context)]

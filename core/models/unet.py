@@ -31,7 +31,7 @@ def timestep_embedding(timesteps: Tensor, width: int) -> Tensor:
     frequencies = torch.exp(
         -math.log(10000) / half * torch.arange(half, dtype=torch.float32, device=timesteps.device)
     )
-    angles = timesteps.float()[:, None] * frequencies
+    angles = timesteps.float()[:, None] * frequencies  # (B, width / 2)
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
@@ -120,7 +120,7 @@ class Attention(nn.Module):
             h.view(b, -1, self.heads, c // self.heads).transpose(1, 2)  # (B, heads, N or T, C/heads)
             for h in (self.to_q(x), self.to_k(source), self.to_v(source))
         )
-        h = attention(q, k, v)
+        h = attention(q, k, v)  # (B, heads, N, C/heads)
         out: Tensor = self.to_out[0](h.transpose(1, 2).reshape(b, n, c))
         return out
 
@@ -133,7 +133,7 @@ class GEGLU(nn.Module):
         self.proj = nn.Linear(channels_in, 2 * channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        value, gate = self.proj(x).chunk(2, dim=-1)
+        value, gate = self.proj(x).chunk(2, dim=-1)  # (B, N, 4C)
         out: Tensor = value * F.gelu(gate)
         return out
 
@@ -148,6 +148,7 @@ class FeedForward(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> (B, N, C)."""
         for layer in self.net:
             x = layer(x)
         return x
@@ -207,7 +208,7 @@ class SpatialTransformer(nn.Module):
             tokens = block(tokens, context, (h, w), merging)
         if self.linear:
             tokens = self.proj_out(tokens)
-        tokens = tokens.transpose(1, 2).reshape(b, c, h, w)
+        tokens = tokens.transpose(1, 2).reshape(b, c, h, w)  # (B, C, H, W)
         out: Tensor = tokens if self.linear else self.proj_out(tokens)
         return add(x, out)
 
@@ -235,13 +236,14 @@ class DownBlock(nn.Module):
         self.downsamplers = nn.ModuleList([] if last else [Downsample(channels_out, one_sided=False)])
 
     def layer(self, i: int, x: Tensor, time: Tensor, context: Tensor, merging: float = 0.0) -> Tensor:
-        """The output of layer `i`."""
+        """The output of layer `i`: (B, C, H, W)."""
         x = self.resnets[i](x, time)
         return self.attentions[i](x, context, merging) if self.attentions else x
 
     def forward(
         self, x: Tensor, time: Tensor, context: Tensor, merging: float = 0.0
     ) -> tuple[Tensor, list[Tensor]]:
+        """(B, C, H, W) with time (B, E) and context (B, T, D) -> the downsampled x, its skip connections."""
         left = []
         for i in range(len(self.resnets)):
             x = self.layer(i, x, time, context, merging)
@@ -263,6 +265,7 @@ class MidBlock(nn.Module):
         self.attentions = nn.ModuleList(SpatialTransformer(channels, heads, config) for _ in range(count - 1))
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
+        """(B, C, H, W) with time (B, E) and context (B, T, D) -> (B, C, H, W)."""
         x = self.resnets[0](x, time)
         for transformer, resnet in zip(self.attentions, self.resnets[1:], strict=True):
             x = resnet(transformer(x, context), time)
@@ -307,6 +310,10 @@ class UpBlock(nn.Module):
         merging: float = 0.0,
         layers: range | None = None,
     ) -> Tensor:
+        """(B, C, H, W) with time (B, E) and context (B, T, D) -> the upsampled x.
+
+        Takes its skip connections from the end of `left`.
+        """
         for i in range(len(self.resnets)) if layers is None else layers:
             x = self.resnets[i](torch.cat([x, left.pop()], dim=1), time)
             if self.attentions:
@@ -389,7 +396,7 @@ class UNet(nn.Module):
             for block, share in zip(self.down_blocks, merged, strict=True):
                 h, skips = block(h, time, context, share)  # ... (B, 1280, 8, 8)
                 left += skips
-            h = self.mid_block(h, time, context)
+            h = self.mid_block(h, time, context)  # (B, 1280, 8, 8)
             for block, share in zip(self.up_blocks[:-1], merged[:0:-1], strict=True):
                 h = block(h, left, time, context, share)  # ... (B, 640, 64, 64)
             deep = last(h, left, time, context, merged[0], layers[:-SHALLOW])

@@ -51,6 +51,7 @@ class MidBlock(nn.Module):
         self.attentions = nn.ModuleList([Attention(channels, groups)])
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
         out: Tensor = self.resnets[1](self.attentions[0](self.resnets[0](x)))
         return out
 
@@ -67,6 +68,7 @@ class DownEncoderBlock(nn.Module):
         self.downsamplers = nn.ModuleList([] if last else [Downsample(channels_out, one_sided=True)])
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, O, H/2, W/2), at the last level (B, O, H, W)."""
         for layer in (*self.resnets, *self.downsamplers):
             x = layer(x)
         return x
@@ -86,6 +88,7 @@ class UpDecoderBlock(nn.Module):
         self.upsamplers = nn.ModuleList([] if last else [Upsample(channels_out)])
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, O, 2H, 2W), at the last level (B, O, H, W)."""
         for layer in (*self.resnets, *self.upsamplers):
             x = layer(x)
         return x

@@ -16,7 +16,9 @@ class DeepNetwork(Protocol):
     def evaluate(
         self, x: Tensor, timesteps: Tensor, context: Tensor, *, deep: Tensor | None, merging: float
     ) -> tuple[Tensor, Tensor]:
-        """A prediction and its deep features; `deep` are features to use instead of the deeper levels."""
+        """A prediction for x (B, C, h, w) and its deep features; `deep` are features to use instead of the
+        deeper levels.
+        """
         ...
 
 

@@ -79,7 +79,7 @@ def exponential_weights(nodes: Sequence[float], start: float, end: float, rate: 
 
 
 def weighted(weights: Sequence[float], values: Sequence[Tensor]) -> Tensor:
-    """The sum of weights times values."""
+    """The sum of weights times values, all of the same shape."""
     total = weights[0] * values[0]
     for weight, value in zip(weights[1:], values[1:], strict=True):
         total = total + weight * value

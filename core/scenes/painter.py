@@ -45,7 +45,7 @@ class Painter:
         return image
 
     def image(self, spec: StorybookSpec) -> NDArray[np.uint8]:
-        """The image in bytes."""
+        """The image in bytes, (size, size, 3)."""
         return np.rint(self.paint(spec) * 255).astype(np.uint8)
 
     def _lay(self, image: Floats, sprite: tuple[Floats, Floats], column: int, row: int) -> None:

@@ -62,7 +62,7 @@ class Pool:
         return np.asarray(draw(self.spec(index), self.rng(index, "draw"), self.size))
 
     def pictures(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """Images one after the other, drawn by all cores."""
+        """Images one after the other, each (size, size, 3), drawn by all cores."""
         context = multiprocessing.get_context("spawn")  # forking a process that runs threads may lock it
         with context.Pool(os.cpu_count(), signal.signal, (signal.SIGINT, signal.SIG_IGN)) as workers:
             yield from workers.imap(self.picture, indices, chunksize=64)

@@ -44,7 +44,7 @@ class Log:
         return round(self.before + time.monotonic() - self.start, 1)
 
     def add(self, loss: Tensor) -> None:
-        """Add the loss of a step to the next mean, without waiting for its value."""
+        """Add the loss of a step, a scalar, to the next mean, without waiting for its value."""
         self.sum, self.count = self.sum + loss, self.count + 1
 
     def loss(self, step: int) -> None:

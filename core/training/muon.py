@@ -74,7 +74,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """About the orthogonal matrix nearest to `matrix` (rows, columns): singular values between 0.7 and 1.2,
+    """About the orthogonal matrix nearest to `matrix` (M, N): singular values between 0.7 and 1.2,
     the vectors the same. The products are taken in bfloat16 where the hardware has it.
     """
     a, b, c = _QUINTIC

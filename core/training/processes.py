@@ -108,7 +108,7 @@ class Processes:
         return wrapped
 
     def agree(self, loss: Tensor, leave: bool) -> tuple[Tensor, bool]:
-        """The mean of the losses, and whether any process wants to stop: all stop after the same step."""
+        """The mean of the scalar losses, and whether any process wants to stop: then all stop."""
         if self._accelerator is None:
             return loss, leave
         said = torch.stack([loss.float(), torch.full_like(loss, float(leave), dtype=torch.float32)])

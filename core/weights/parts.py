@@ -45,7 +45,7 @@ class TensorSource:
         return (self.rows[1] - self.rows[0], *self.entry.shape[1:])
 
     def tensor(self) -> Tensor:
-        """The weight, memory-mapped from the file."""
+        """The weight, of the shape that the network has, memory-mapped from the file."""
         whole = self.entry.tensor()
         return whole if self.rows is None else whole[self.rows[0] : self.rows[1]]
 
@@ -163,8 +163,8 @@ class StoredNetwork(Generic[M]):
 
 
 def laid_out(weight: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """A weight on its device in the fastest layout: on a CPU convolutions in channels_last, which their
-    outputs inherit. float16 keeps the file's layout: a CPU gains nothing from channels_last there.
+    """A weight of any shape on its device in the fastest layout: on a CPU convolutions in channels_last,
+    which their outputs inherit. float16 keeps the file's layout: a CPU gains nothing from channels_last there.
     """
     if weight.ndim != 4 or device.type != "cpu" or dtype == torch.float16:
         return weight.to(device, dtype)

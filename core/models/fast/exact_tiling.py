@@ -74,27 +74,27 @@ class Rows:
 @torch.no_grad()
 def decode(decoder: TiledDecoder, z: Tensor, largest: int) -> Tensor:
     """`decoder(z)` of z (1, C, h, w): (1, 3, H, W). largest: the numbers in its largest map."""
-    x = _held(decoder.mid_block(decoder.conv_in(z)))
+    x = _held(decoder.mid_block(decoder.conv_in(z)))  # (1, 512, h, w)
     most = 3 * largest // 4  # SD 1.5: the image's map of 128 channels, and that of 256 at half its side
     for layer in decoder.up_blocks.modules():
         if isinstance(layer, ResnetBlock):
             x = _residual(layer, x, most)
         elif isinstance(layer, Upsample):
             x = _kept(_upsampled(x, layer), most)
-    return _filled(_convolved(x, decoder.conv_out, _normalised(x, decoder.conv_norm_out)))
+    return _filled(_convolved(x, decoder.conv_out, _normalised(x, decoder.conv_norm_out)))  # (1, 3, H, W)
 
 
 @torch.no_grad()
 def encode(encoder: TiledEncoder, picture: Tensor) -> Tensor:
     """`encoder(picture)` of an image (1, 3, H, W): (1, 2C, h, w)."""
-    x = _held(_filled(_convolved(_held(picture), encoder.conv_in)))
+    x = _held(_filled(_convolved(_held(picture), encoder.conv_in)))  # (1, 128, H, W)
     most = x.held
     for layer in encoder.down_blocks.modules():
         if isinstance(layer, ResnetBlock):
             x = _residual(layer, x, most)
         elif isinstance(layer, Downsample):
             x = _held(_filled(_downsampled(x, layer)))
-    h = encoder.mid_block(x.take(0, x.shape[2]))
+    h = encoder.mid_block(x.take(0, x.shape[2]))  # (1, 512, h, w)
     out: Tensor = encoder.conv_out(silu(encoder.conv_norm_out(h)))
     return out
 
@@ -171,7 +171,7 @@ def _normalised(x: Rows, norm: nn.GroupNorm) -> Affine:
     groups, shares, means, variances = norm.num_groups, [], [], []
     for start, end in x.tiles():
         # In float32, by the kernel of the norm itself, the fastest for these sums.
-        rows = x.take(start, end).float()
+        rows = x.take(start, end).float()  # (1, C, end - start, W)
         rows = rows.contiguous(memory_format=_layout(rows))
         _, mean, rstd = torch.native_group_norm(
             rows, None, None, 1, norm.num_channels, rows[0, 0].numel(), groups, norm.eps
@@ -181,7 +181,7 @@ def _normalised(x: Rows, norm: nn.GroupNorm) -> Affine:
         variances.append(rstd[0].pow(-2) - norm.eps)
         del rows
     share = torch.tensor(shares, device=means[0].device)[:, None]
-    mean = (share * torch.stack(means)).sum(0)
+    mean = (share * torch.stack(means)).sum(0)  # (G,)
     variance = (share * (torch.stack(variances) + (torch.stack(means) - mean).square())).sum(0)
     each_channel = norm.num_channels // groups
     mean, variance = mean.repeat_interleave(each_channel), variance.repeat_interleave(each_channel)  # (C,)

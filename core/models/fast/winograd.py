@@ -28,7 +28,9 @@ CHANNELS, CELLS = 256, 64
 
 
 def suits(x: Tensor, weight: Tensor) -> bool:
-    """Whether to use `convolve` for these: in float32 on a CPU without gradients."""
+    """Whether to use `convolve` for x (B, C, H, W) and weight (O, C, 3, 3): in float32 on a CPU, without
+    gradients, with enough channels and cells.
+    """
     if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_grad_enabled():
         return False
     rows, columns = _cells(x)
@@ -43,7 +45,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     forth, _, back = _matrices()
     images = max(CHUNK // (rows * columns), 1)  # at a time; a larger image in groups of rows of cells:
     group = min(max(CHUNK // columns, 1), rows)
-    out = x.new_empty(b, rows, CELL, columns, CELL, len(weight))
+    out = x.new_empty(b, rows, CELL, columns, CELL, len(weight))  # (B, rows, 4, columns, 4, O)
     blocks = -(-weight.shape[0] * weight.shape[1] // BLOCK)
     filters: Iterable[Tensor] = map(_transformed, weight.chunk(blocks))
     if b > images or rows > group:
@@ -52,13 +54,15 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         for top in range(0, rows, group):
             some, lines = slice(i, i + images), slice(top, top + group)
             seen = _seen(x[some], top, min(top + group, rows), columns)  # (36, cells, C)
-            given = _along_both(forth, seen).view_as(seen)
+            given = _along_both(forth, seen).view_as(seen)  # (36, cells, C)
             to = out[some, lines]
             for block, its, plus in zip(filters, to.chunk(blocks, -1), bias.chunk(blocks), strict=True):
                 products = torch.bmm(given, block)  # (36, cells, o)
-                made = _along_both(back, products).view(CELL, CELL, *to.shape[:2], columns, -1)
+                made = _along_both(back, products).view(
+                    CELL, CELL, *to.shape[:2], columns, -1
+                )  # (4, 4, b, rows, columns, o)
                 torch.add(made.permute(2, 3, 0, 4, 1, 5), plus, out=its)
-    out = out.view(b, rows * CELL, columns * CELL, -1)[:, :h, :w]
+    out = out.view(b, rows * CELL, columns * CELL, -1)[:, :h, :w]  # (B, H, W, O)
     return out.contiguous().permute(0, 3, 1, 2)
 
 
@@ -72,7 +76,7 @@ def _seen(x: Tensor, top: int, end: int, columns: int) -> Tensor:
     h, w = x.shape[2:]
     first, last = CELL * top - 1, CELL * end + 1
     border = (1, CELL * columns + 1 - w, max(-first, 0), max(last - h, 0))
-    part = F.pad(x[:, :, max(first, 0) : last], border)
+    part = F.pad(x[:, :, max(first, 0) : last], border)  # (b, C, 4 rows + 2, 4 columns + 2)
     cells = part.unfold(2, SEEN, CELL).unfold(3, SEEN, CELL)  # (b, C, rows, columns, 6, 6)
     return cells.permute(4, 5, 0, 2, 3, 1).reshape(SEEN * SEEN, -1, x.shape[1])
 

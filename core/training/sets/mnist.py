@@ -34,8 +34,8 @@ def mnist_set(folder: Path, part: Literal["train", "test"], seed: int, count: in
 
 
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """The array of unsigned bytes in an idx file: two zeros, the type, the number of dimensions, each of them
-    as a big-endian word, the values. Raises UserError.
+    """The array of unsigned bytes in an idx file, of the shape that it states: two zeros, the type, the
+    number of dimensions, each of them as a big-endian word, the values. Raises UserError.
     """
     data = _bytes(path)
     head = 4 + 4 * dimensions
@@ -49,8 +49,8 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
 
 
 def fit_grey(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """A square image in grey at another size; black around it where there is a little more room, as is
-    usual for 28 in 32.
+    """A square image in grey (H, H) at another size, (size, size); black around it where there is a little
+    more room, as is usual for 28 in 32.
     """
     side = picture.shape[0]
     if picture.shape == (size, size):

@@ -68,7 +68,7 @@ class Storybook:
         return painter(SIZE // CELLS).image(self.spec(index))
 
     def pictures(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """Images one after the other."""
+        """Images one after the other, each (size, size, 3)."""
         return map(self.picture, indices)
 
     def examples(self) -> tuple[str, ...]:
@@ -82,7 +82,7 @@ class Storybook:
         return frozenset(word.strip(",") for text in texts for word in text.split())
 
     def subjects(self) -> dict[str, NDArray[np.uint8]]:
-        """Phrases for prompts, one for each thing, shape and place, with a small image of each."""
+        """Phrases for prompts, one for each thing, shape and place; a small image (size, size, 3) of each."""
         specs = {named(kind): StorybookSpec("white", items=(Item(kind, None, CELLS),)) for kind in kinds()}
         specs |= {
             named(f"red {kind}"): StorybookSpec("white", items=(Item(kind, "red", CELLS),))

@@ -117,6 +117,7 @@ class VAEStage:
         self.held_out = _held_out(seed, pictures.shape[1]) if held_out is None else to_tensor(held_out)
 
     def loss(self, step: int) -> Tensor:
+        """The loss of step `step`, a scalar: see VAELoss."""
         crops = self._crops(step)
         mine, weight = self.share.of(len(crops)), self.share.weight(len(crops))
         x = crops[mine].to(home(self.vae))

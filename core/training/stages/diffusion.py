@@ -117,6 +117,7 @@ class DiffusionStage:
         self.share = Share() if share is None else share
 
     def loss(self, step: int) -> Tensor:
+        """The loss of step `step`, a scalar: see DiffusionLoss."""
         rng = np.random.default_rng((self.pool.seed, step))
         mine = self.share.of(self.batch)
         indices = rng.integers(len(self.latents), size=self.batch)

@@ -80,6 +80,7 @@ class TextStage:
         self.seen, self.held_out = Pool(seed, "seen", 10**9), Pool(seed + 1, "held_out", 1024)
 
     def loss(self, step: int) -> Tensor:
+        """The loss of step `step`, a scalar: cross-entropy of what the captions state."""
         ids, targets = self._captions(self.seen, range(step * self.batch, (step + 1) * self.batch))
         mine, stated = self.share.of(self.batch), (targets != IGNORED).sum(1)
         with mixed_precision(self.modules, self.precision):

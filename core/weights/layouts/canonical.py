@@ -48,7 +48,7 @@ class ScaledEntry(TensorEntry):
         return self.stored.extent
 
     def tensor(self) -> Tensor:
-        """The weights in float32."""
+        """The weights in float32, of the shape that the file states."""
         scale = self.scale.tensor().float().reshape(-1, *[1] * (len(self.shape) - 1))
         return self.stored.tensor().float() * scale
 

@@ -106,7 +106,7 @@ class TensorEntry:
         return (last + 1) * ITEM_BYTES[self.dtype]
 
     def tensor(self) -> Tensor:
-        """The tensor, memory-mapped: copied only if it is not aligned."""
+        """The tensor, of the shape that the file states, memory-mapped: copied only if it is not aligned."""
         import torch
 
         dtype = getattr(torch, self.dtype)
