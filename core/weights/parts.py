@@ -164,7 +164,8 @@ class StoredNetwork(Generic[M]):
 
 def laid_out(weight: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     """A weight of any shape on its device in the fastest layout: on a CPU convolutions in channels_last,
-    which their outputs inherit. float16 keeps the file's layout: a CPU gains nothing from channels_last there.
+    which their outputs inherit. float16 keeps the file's layout: a CPU gains nothing from channels_last
+    there.
     """
     if weight.ndim != 4 or device.type != "cpu" or dtype == torch.float16:
         return weight.to(device, dtype)
