@@ -47,17 +47,11 @@ def check_keys(what: str, mapping: object, record: type) -> dict[str, Any]:
     return dict(mapping)
 
 
-def check_present(record: Any, *names: str) -> None:
-    """Refuse None in the named fields (without names: in every field whose default is not None)."""
-    for name in names or [f.name for f in dataclasses.fields(record) if f.default is not None]:
-        if getattr(record, name) is None:
-            raise UserError(f"{_spoken(name)}: must be given")
-
-
-def check_whole(name: str, value: object, low: int, high: int) -> None:
-    """Refuse anything but a whole number from `low` to `high`."""
+def check_whole(name: str, value: object, low: int, high: int) -> int:
+    """`value` if it is a whole number from `low` to `high`. Raises UserError."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise UserError(f"{name} {shown(value)}: must be a whole number between {low} and {high}")
+    return value
 
 
 def check_number(name: str, value: object, low: float, high: float) -> float:
@@ -89,34 +83,38 @@ def _is_side(side: object, multiple: int, smallest: int) -> bool:
     return whole and smallest <= side <= MAX_SIDE and side % multiple == 0
 
 
-def check_one_of(name: str, value: object, choices: Sequence[str]) -> None:
-    """Refuse a value that is not one of `choices`."""
-    if value not in choices:
+def check_one_of(name: str, value: object, choices: Sequence[str]) -> str:
+    """`value` if it is one of `choices`. Raises UserError."""
+    if not isinstance(value, str) or value not in choices:
         raise UserError(f"{name} {shown(value)}: must be {', '.join(choices[:-1])} or {choices[-1]}")
+    return value
 
 
-def check_flag(name: str, value: object) -> None:
-    """Refuse anything but True and False."""
+def check_flag(name: str, value: object) -> bool:
+    """`value` if it is True or False. Raises UserError."""
     if not isinstance(value, bool):
         raise UserError(f"{name} {shown(value)}: must be true or false")
+    return value
 
 
-def check_sha256(name: str, value: object) -> None:
-    """Refuse anything but a SHA-256 as 64 lower-case hexadecimal digits."""
-    if not re.fullmatch("[0-9a-f]{64}", check_text(name, value)):
+def check_sha256(name: str, value: object) -> str:
+    """`value` if it is a SHA-256 as 64 lower-case hexadecimal digits. Raises UserError."""
+    text = check_text(name, value)
+    if not re.fullmatch("[0-9a-f]{64}", text):
         raise UserError(f"{name} {shown(value)}: must be 64 hexadecimal digits")
+    return text
 
 
-def check_options(options: object) -> dict[str, OptionValue]:
+def check_options(name: str, options: object) -> dict[str, OptionValue]:
     """A copy of a sampler's options if a recipe can store them. Raises UserError."""
     if not isinstance(options, Mapping):
-        raise UserError(f"options {shown(options)}: must be names and values")
-    for name, value in options.items():
-        check_text("option name", name, empty=False)
+        raise UserError(f"{name} {shown(options)}: must be names and values")
+    for option, value in options.items():
+        check_text("option name", option, empty=False)
         if isinstance(value, str):
-            check_text(f"option {name}", value)
+            check_text(f"option {option}", value)
         elif not _is_finite(value):
-            raise UserError(f"option {name} {shown(value)}: must be true, false, a finite number or text")
+            raise UserError(f"option {option} {shown(value)}: must be true, false, a finite number or text")
     return dict(options)
 
 
@@ -126,7 +124,8 @@ def _is_finite(value: object) -> bool:
     return isinstance(value, float) and math.isfinite(value)
 
 
-def _spoken(name: str) -> str:
+def spoken(name: str) -> str:
+    """The name of a field as shown in a message."""
     return name.replace("_", " ")
 
 

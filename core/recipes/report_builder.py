@@ -11,7 +11,7 @@ from core.checks import MAX_SIDE, MAX_TEXT, MIN_SIDE, SIDE_MULTIPLE, OptionValue
 from core.errors import UserError
 from core.recipes.opened_recipe import Fate, OpenedRecipe, Program, ReportLine, written
 from core.request import aliases
-from core.request.model_defaults import MAX_CFG_SCALE, MAX_STEPS
+from core.request.fields import MAX_CFG_SCALE, MAX_STEPS
 from core.request.request import Request
 from core.request.settings import max_seed
 from core.weights.find import bare_name

@@ -15,24 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from core.checks import (
-    OptionValue,
-    check_keys,
-    check_present,
-)
+from core.checks import OptionValue, check_keys
 from core.errors import UserError
 from core.request import aliases
 from core.request.fields import RequestFields
-from core.request.image_settings import (
-    InputInfo,
-    check_given,
-    picture_values,
-)
-from core.request.model_defaults import (
-    Defaults,
-    check_choices,
-)
-from core.request.settings import Branch, Settings, check_fields
+from core.request.image_settings import InputInfo, check_given, picture_values
+from core.request.model_defaults import Defaults
+from core.request.settings import Branch, Settings, check_record
 
 if TYPE_CHECKING:
     from core.sampling.registry import Registry, SamplerInfo
@@ -83,9 +72,7 @@ class Request(RequestFields):
     branch: Branch | None = None
 
     def __post_init__(self) -> None:
-        check_present(self, "prompt", "negative", "clip_skip", "batch", "options")
-        check_choices(self)
-        check_fields(self, complete=False)
+        check_record(self, complete=False)
 
     @classmethod
     def from_mapping(cls, mapping: object) -> Request:
@@ -111,37 +98,23 @@ class Request(RequestFields):
         check_given(self, given)
         defaults.check_size(self.width, self.height)
         named = aliases.resolve(self.sampler, self.schedule, registry)
-        sampler = registry.sampler(_either(named.sampler, defaults.sampler))
-        schedule = registry.schedule(_either(named.schedule, sampler.schedule or defaults.schedule))
+        sampler = registry.sampler(named.sampler or defaults.sampler)
+        schedule = registry.schedule(named.schedule or sampler.schedule or defaults.schedule)
         _check_alone(sampler, self.batch)
-        return Settings(
-            prompt=self.prompt,
-            negative=self.negative,
-            clip_skip=self.clip_skip,
-            sampler=sampler.name,
-            schedule=schedule.name,
-            sigmas=self.sigmas,
-            steps=_either(self.steps, defaults.steps),
-            cfg_scale=_either(self.cfg_scale, defaults.cfg_scale),
-            batch=self.batch,
-            seed=random_seed() if self.seed is None else self.seed,
-            options=sampler.check_options({**named.options, **self.options}),
-            cfg_rescale=self.cfg_rescale,
-            cfg_from=self.cfg_from,
-            cfg_to=self.cfg_to,
-            feature_reuse=self.feature_reuse,
-            token_merging=self.token_merging,
-            stop_after=self.stop_after,
-            **self._size_and_picture(defaults, given),
-        )
-
-    def _size_and_picture(self, defaults: Defaults, given: InputInfo | None) -> dict[str, Any]:
-        if given is not None:
-            return picture_values(self, defaults, given)
-        return {
-            "width": _either(self.width, defaults.width),
-            "height": _either(self.height, defaults.height),
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        for name in ("steps", "cfg_scale", "width", "height"):
+            if values[name] is None:
+                values[name] = getattr(defaults, name)
+        values |= {
+            "sampler": sampler.name,
+            "schedule": schedule.name,
+            "seed": random_seed() if self.seed is None else self.seed,
+            "options": sampler.check_options({**named.options, **self.options}),
+            "mask_sha256": None,
         }
+        if given is not None:
+            values |= picture_values(self, defaults, given)
+        return Settings(**values)
 
 
 def random_seed() -> int:
@@ -156,10 +129,6 @@ def _check_alone(sampler: SamplerInfo, batch: int) -> None:
             f"sampler {sampler.name} adapts its steps to the image, so it cannot run a batch: "
             "set batch to 1 and run each seed"
         )
-
-
-def _either(asked: Any, default: Any) -> Any:
-    return default if asked is None else asked
 
 
 def branch_request(

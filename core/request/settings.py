@@ -7,23 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from core.checks import (
-    check_keys,
-    check_number,
-    check_options,
-    check_present,
-    check_text,
-    check_whole,
-    shown,
-)
+from core.checks import check_keys, check_size, check_whole, shown, spoken
 from core.errors import UserError
-from core.prompts.emphasis import check_prompt
-from core.request.fields import RequestFields
-from core.request.image_settings import InputInfo, check_image_settings
-from core.request.model_defaults import MAX_BATCH, MAX_CLIP_SKIP, MAX_MERGING, MAX_REUSE, check_choices
-from core.request.sigmas import check_sigmas
+from core.request.fields import MOST_STEPS, RequestFields, check_values
+from core.request.image_settings import InputInfo, check_room
 
-MOST_STEPS = 10_000  # of a run, also with adaptive samplers
 MOST_BRANCHES = 50  # nested
 _TOO_DEEP = f"branch: more than {MOST_BRANCHES} nested branches; start again from an init image"
 # The fields that a branch cannot change, because its state depends on them.
@@ -56,9 +44,7 @@ class Settings(RequestFields):
     branch: Branch | None = None
 
     def __post_init__(self) -> None:
-        check_present(self)
-        check_choices(self)
-        check_fields(self, complete=True)
+        check_record(self, complete=True)
 
     def for_image(self, index: int) -> Settings:
         """The settings of image `index` of this batch alone."""
@@ -152,59 +138,31 @@ class Branch:
                 raise _unlike(name, changes[name], wanted)
 
 
-def check_fields(record: RequestFields, *, complete: bool) -> None:
-    """Refuse bad values of the fields without model defaults, and normalise good ones. Raises UserError.
+def check_record(record: RequestFields, *, complete: bool) -> None:
+    """Refuse bad values and fields that contradict each other; normalise good ones. Raises UserError.
 
     complete: for Settings, where the fields that a branch shares with its parent may not be open.
     """
-    check_prompt("prompt", check_text("prompt", record.prompt))
-    check_prompt("negative prompt", check_text("negative prompt", record.negative))
-    check_whole("clip skip", record.clip_skip, 1, MAX_CLIP_SKIP)
-    check_whole("batch", record.batch, 1, MAX_BATCH)
-    _check_levels(record)
+    check_values(record)
+    check_size(record.width, record.height)
     if record.seed is not None:
         check_whole("seed", record.seed, 0, max_seed(record.batch))
-    _check_guidance(record)
-    _check_savings(record)
-    check_image_settings(record)
-    _check_branch(record, complete=complete)
-    # Its own plain dict, which can be pickled, compared and written as JSON.
-    object.__setattr__(record, "options", check_options(record.options))
-
-
-def _check_guidance(record: RequestFields) -> None:
-    for name in ("cfg_rescale", "cfg_from", "cfg_to"):
-        value = check_number(name.replace("_", " "), getattr(record, name), 0.0, 1.0)
-        object.__setattr__(record, name, value)
     if not record.cfg_from < record.cfg_to:
         raise UserError(
             f"cfg from {record.cfg_from:g} to {record.cfg_to:g}: must rise; cfg scale 1 turns guidance off"
         )
-
-
-def _check_savings(record: RequestFields) -> None:
-    check_whole("feature reuse", record.feature_reuse, 1, MAX_REUSE)
-    merging = check_number("token merging", record.token_merging, 0.0, MAX_MERGING)
-    object.__setattr__(record, "token_merging", merging)
-
-
-def _check_levels(record: RequestFields) -> None:
-    """Check typed noise levels, and set the number of steps from them."""
-    if record.sigmas is None:
-        return
-    sigmas = check_sigmas(record.sigmas)
-    if record.steps not in (None, len(sigmas) - 1):
-        raise UserError(f"steps {record.steps}: the sigmas make {len(sigmas) - 1} steps; leave steps out")
-    object.__setattr__(record, "sigmas", sigmas)
-    object.__setattr__(record, "steps", len(sigmas) - 1)
+    if record.sigmas is not None:
+        steps = len(record.sigmas) - 1
+        if record.steps not in (None, steps):
+            raise UserError(f"steps {record.steps}: the sigmas make {steps} steps; leave steps out")
+        object.__setattr__(record, "steps", steps)
+    check_room(record)
+    if record.branch is not None:
+        _check_branch(record, complete=complete)
 
 
 def _check_branch(record: RequestFields, *, complete: bool) -> None:
     """Refuse a branch that does not fit `record`; convert one from a mapping. Raises UserError."""
-    if record.stop_after is not None:
-        check_whole("stop after", record.stop_after, 1, MOST_STEPS)
-    if record.branch is None:
-        return
     branch = Branch.read(record.branch)
     object.__setattr__(record, "branch", branch)
     if record.stop_after is not None and record.stop_after <= branch.step:
@@ -217,5 +175,4 @@ def _check_branch(record: RequestFields, *, complete: bool) -> None:
 
 
 def _unlike(name: str, value: object, wanted: object) -> UserError:
-    spoken = name.replace("_", " ")
-    return UserError(f"{spoken} {shown(value)}: a branch must use its parent's, {shown(wanted)}")
+    return UserError(f"{spoken(name)} {shown(value)}: a branch must use its parent's, {shown(wanted)}")

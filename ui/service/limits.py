@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from core.checks import MAX_SIDE
 from core.errors import UserError
-from core.request.model_defaults import MAX_BATCH
-from core.request.settings import MOST_STEPS
+from core.request.fields import MAX_BATCH, MOST_STEPS
 
 if TYPE_CHECKING:
     from core.request.request import Request

@@ -18,7 +18,7 @@ from typing import Any
 from core.checks import MAX_SIDE, MIN_SIDE, check_flag, check_number, check_text, check_whole
 from core.errors import UserError
 from core.files import write_whole
-from core.request.model_defaults import MAX_BATCH, MAX_STEPS
+from core.request.fields import MAX_BATCH, MAX_STEPS
 from core.toml_records import build, read_toml
 from ui.service.limits import Limits, OwnLimits
 

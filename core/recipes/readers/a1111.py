@@ -9,8 +9,7 @@ from core.errors import UserError
 from core.recipes.infotext import MAX_CHARACTERS, Infotext, parse_infotext
 from core.recipes.opened_recipe import OpenedRecipe
 from core.recipes.report_builder import CPU, GPU, ReportBuilder, as_whole
-from core.request.image_settings import MAX_BLUR, MAX_PADDING
-from core.request.model_defaults import MAX_MERGING, MAX_REUSE
+from core.request.fields import MAX_BLUR, MAX_MERGING, MAX_PADDING, MAX_REUSE
 from core.request.sigmas import parse_sigmas
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from core.errors import UserError
 from core.recipes.opened_recipe import OpenedRecipe
 from core.recipes.readers.graph import Graph, Link, Node
 from core.recipes.report_builder import CPU, ReportBuilder, as_number, as_whole
-from core.request.model_defaults import MAX_STEPS
+from core.request.fields import MAX_STEPS
 from core.request.sigmas import parse_sigmas
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import gradio as gr
 
 from core.errors import UserError
 from core.request import aliases
-from core.request.model_defaults import MAX_MERGING, MAX_REUSE
+from core.request.fields import MAX_MERGING, MAX_REUSE
 from core.request.parse import parse_seed
 from core.request.request import Request
 from core.request.sigmas import parse_sigmas

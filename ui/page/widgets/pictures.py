@@ -14,8 +14,8 @@ from PIL import Image, ImageChops
 
 from core.errors import UserError
 from core.images.source_images import ImageSource, read_mask
-from core.request.fields import NO_OUTPAINT
-from core.request.image_settings import BLUR, CONTENTS, MAX_BLUR, SIDES, STRENGTH
+from core.request.fields import CONTENTS, MAX_BLUR, NO_OUTPAINT, SIDES
+from core.request.image_settings import BLUR, STRENGTH
 from ui.page.widgets import fields, strength, text
 from ui.page.widgets.fields import LATEST, QUICK
 

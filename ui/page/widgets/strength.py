@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from core.errors import UserError
-from core.request.model_defaults import MAX_STEPS
+from core.request.fields import MAX_STEPS
 from core.request.sigmas import parse_sigmas
 from core.sampling.schedule import NoiseSchedule, last_part
 
