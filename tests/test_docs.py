@@ -121,10 +121,11 @@ def commands(path: Path) -> Iterator[list[str]]:
 def test_every_command_and_its_options_are_known(path: Path) -> None:
     for arguments in commands(path):
         command: Any = typer.main.get_command(cli.app)
+        command.name = cli.PROGRAM
         for word in arguments:
             known = getattr(command, "commands", {})
             if word in known:
-                command = known[word]
+                command = known[word] if command.name != cli.PROGRAM else cli.load_command(word)
             elif word.startswith("--"):
                 options = {name for parameter in command.params for name in parameter.opts}
                 assert word in options, f"{' '.join(arguments)}: {command.name} has no {word}"

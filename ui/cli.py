@@ -1,7 +1,7 @@
 """The command line: `latentcanvas`, which `launcher.py` runs.
 
-Without a sub-command it opens the page. Nothing here imports torch or gradio: a command imports what it needs
-when it runs, so that `--help` and the listings are instant.
+Without a sub-command it opens the page. A command's module is imported when the command is used, so that
+`--help` and the listings are instant.
 """
 
 from __future__ import annotations
@@ -11,48 +11,91 @@ import sys
 import traceback
 from collections.abc import Sequence
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from core.errors import Cancelled, UserError
 from ui.commands import options
-from ui.commands.bench import bench
-from ui.commands.checks import test
-from ui.commands.download import download
-from ui.commands.generate import generate
-from ui.commands.history import app as history
-from ui.commands.models import models
-from ui.commands.recipe import recipe
-from ui.commands.samplers import app as samplers
-from ui.commands.samplers import listing
-from ui.commands.steps import steps, verify
-from ui.commands.train import train
-from ui.commands.visualize_model import app as visualize
 
 PROGRAM = "latentcanvas"
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+# The module of each command and the first line of its help. The command is its module's `app`, or else the
+# function of its name.
+COMMANDS = {
+    "generate": ("ui.commands.generate", "Generate images from a prompt and print their paths."),
+    "steps": ("ui.commands.steps", "Show the saved steps of a run; the model is not needed."),
+    "verify": (
+        "ui.commands.steps",
+        "Generate an image again and compare: the pixels, and each step if the steps were saved.",
+    ),
+    "download": (
+        "ui.commands.download",
+        "Download a model: only the files that are needed, verified; an interrupted download is resumed.",
+    ),
+    "recipe": (
+        "ui.commands.recipe",
+        "Read the settings in an image of LatentCanvas, A1111, ComfyUI, InvokeAI or Fooocus.",
+    ),
+    "train": ("ui.commands.train", "Train a model from scratch, from a fixed seed."),
+    "bench": (
+        "ui.commands.bench",
+        "Measure time by part and peak memory, each image in a new process.",
+    ),
+    "test": ("ui.commands.checks", "Run lint, type checks and tests; further arguments go to pytest."),
+    "models": (
+        "ui.commands.models",
+        "List the installed models: the embedded one, and the folders and checkpoints in data/models.",
+    ),
+    "history": (
+        "ui.commands.history",
+        "List saved runs, newest first; or search, star, delete and export them.",
+    ),
+    "samplers": (
+        "ui.commands.samplers",
+        "List samplers and schedules, and the plugins that failed to load, with the reason.",
+    ),
+    "visualize": (
+        "ui.commands.visualize_model",
+        "Draw how diffusion works: the views of the page's Learn tab, as PNG or GIF.",
+    ),
+}
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-app.command()(generate)
-app.command()(steps)
-app.command()(verify)
-app.add_typer(models, name="models")
-app.add_typer(history, name="history")
-app.command()(download)
-app.command()(recipe)
-app.command()(train)
-app.command()(bench)
-app.add_typer(samplers, name="samplers")
-app.add_typer(visualize, name="visualize")
-# Further arguments of `test` are for pytest.
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(test)
+
+class LazyGroup(TyperGroup):
+    """The commands of COMMANDS: a name and a line of help until one is used."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = {name: TyperCommand(name, help=line) for name, (_, line) in COMMANDS.items()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Import the command that is named."""
+        if args[0] in COMMANDS:
+            self.commands[args[0]] = load_command(args[0])
+        return super().resolve_command(ctx, args)
+
+
+@cache
+def load_command(name: str) -> Any:
+    """Import a command's module and return the click command that typer builds from it."""
+    module = import_module(COMMANDS[name][0])
+    found = getattr(module, "app", None)
+    if found is None:
+        found = typer.Typer(add_completion=False, rich_markup_mode=None)
+        found.command(name)(getattr(module, name))
+    return typer.main.get_command(found)
+
+
+app = typer.Typer(cls=LazyGroup, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
+        from importlib.metadata import version  # slower to import than a help text to print
 
         typer.echo(f"{PROGRAM} {version(PROGRAM)}")
         raise typer.Exit
@@ -130,7 +173,7 @@ def page(
         _refuse_page_options(context)
         options.choose_plugins(plugins_dir, no_plugins)
         return
-    from ui.app import PageOptions, serve
+    from ui.app import PageOptions, serve  # which no command needs
 
     serve(
         PageOptions(
@@ -202,13 +245,15 @@ def _run(arguments: list[str]) -> Any:
     typer builds a validator for every option of the page too, which takes as long as the list itself.
     """
     if arguments in (["samplers"], ["samplers", "--json"]):
+        from ui.commands.samplers import listing  # a command's module is imported when it is used
+
         return listing(as_json="--json" in arguments)
     return _command()(args=arguments, prog_name=PROGRAM, standalone_mode=False)
 
 
 @cache
 def _command() -> Any:
-    """The click command that typer builds from all signatures; cached, as tests call `main` many times."""
+    """The click command that typer builds; cached, as tests call `main` many times."""
     return typer.main.get_command(app)
 
 

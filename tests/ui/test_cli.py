@@ -14,6 +14,7 @@ import pytest
 
 from core.errors import Cancelled, UserError
 from tests.ui.commandline import LoadedPipeline, failure, run
+from ui import cli
 from ui.cli import main
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -63,6 +64,12 @@ def test_debug_shows_where(
 
 def test_a_misspelt_command_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Did you mean 'generate'?" in failure(capsys, "genrate")
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_the_list_of_commands_says_what_each_says_of_itself(name: str) -> None:
+    first = cli.load_command(name).help.partition("\n\n")[0]
+    assert " ".join(first.split()) == cli.COMMANDS[name][1]
 
 
 def test_page_options_before_a_command_are_not_dropped_silently(capsys: pytest.CaptureFixture[str]) -> None:

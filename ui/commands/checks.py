@@ -31,6 +31,11 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 DEBIAN_PACKAGES = ("chromium", "fonts-liberation")
 
 
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+# Further arguments are for pytest.
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def test(context: typer.Context) -> None:
     """Run lint, type checks and tests; further arguments go to pytest."""
     if not (CHECKOUT / "tests").is_dir():

@@ -15,11 +15,11 @@ from ui.commands.tables import console, table
 if TYPE_CHECKING:
     from core.weights.inspect import Inspection
 
-models = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None)
 File = Annotated[Path, typer.Argument(metavar="FILE", help="Checkpoint file, model folder, or model name.")]
 
 
-@models.callback(invoke_without_command=True)
+@app.callback(invoke_without_command=True)
 def listed(context: typer.Context, as_json: options.Json = False) -> None:
     """List the installed models: the embedded one, and the folders and checkpoints in data/models."""
     if context.invoked_subcommand:
@@ -47,7 +47,7 @@ def listed(context: typer.Context, as_json: options.Json = False) -> None:
     table(console(), "Models", ("name", "size", "where"), rows)
 
 
-@models.command()
+@app.command()
 def inspect(file: File, as_json: options.Json = False) -> int:
     """Show the format, architecture and contents of a checkpoint; runs no code in it."""
     from core.weights.find import find_model
@@ -62,7 +62,7 @@ def inspect(file: File, as_json: options.Json = False) -> int:
     return 2 if found.refused else 0  # a file that would run code is bad input for a script
 
 
-@models.command()
+@app.command()
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="Checkpoint file or model folder.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors file to write.")],
