@@ -6,10 +6,11 @@ Nothing here imports torch, because the page uses this before any training.
 from __future__ import annotations
 
 import contextlib
-import sys
+import errno
 from collections.abc import Generator
 from pathlib import Path
-from typing import IO
+
+from filelock import FileLock, Timeout
 
 from core.errors import UserError
 from core.files import plain_errors
@@ -17,6 +18,7 @@ from core.files import plain_errors
 RECIPE = "recipe.json"  # the recipe of the run with all its values
 FINISHED = Path("model", "README.md")  # the model's card, which is written last
 LOCK = "training.lock"
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)  # a file system without locks: nothing to hold
 
 
 def unfinished(runs: Path) -> list[Path]:
@@ -38,36 +40,17 @@ def only_one(folder: Path) -> Generator[None]:
 
     Raises UserError if another training holds it, in this process or another.
     """
-    path = folder / LOCK
-    with plain_errors(path):
-        file = path.open("a", encoding="utf-8")
-    with file:
-        if not _lock(file):
-            raise UserError(f"the run {folder} is in training elsewhere: stop it there, or wait for its end.")
+    lock = FileLock(folder / LOCK, timeout=0)
+    with plain_errors(folder / LOCK):
+        try:
+            lock.acquire()
+        except Timeout:
+            problem = f"the run {folder} is in training elsewhere: stop it there, or wait for its end."
+            raise UserError(problem) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+    try:
         yield
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(file: IO[str]) -> bool:
-        """Lock the first byte; False when someone else has it."""
-        try:
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-else:
-    import fcntl
-
-    def _lock(file: IO[str]) -> bool:
-        """Take the lock; False if someone else has it. True on file systems without locks."""
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-        return True
+    finally:
+        lock.release()

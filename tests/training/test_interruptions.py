@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from torch import Tensor, nn
 
@@ -145,6 +147,17 @@ def test_two_trainings_do_not_share_a_folder(tmp_path: Path) -> None:
         train(RECIPES / "points.toml", short, out=folder, device="cpu")
     assert [path.name for path in folder.iterdir()] == [LOCK]
     assert train(RECIPES / "points.toml", short, out=folder, device="cpu").is_dir()
+
+
+def test_a_file_system_without_locks_trains_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(lock: FileLock) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(FileLock, "acquire", none)
+    with only_one(tmp_path):
+        pass
 
 
 def test_unfinished_runs_are_those_with_a_checkpoint_and_no_model(tmp_path: Path) -> None:
