@@ -18,7 +18,7 @@ LAYERS = (
 )
 LEAVES = LAYERS.index("toml_records")  # one layer: these may import each other
 # One meaning each, though a file or class elsewhere is called the same. A lesson has the name of its subject.
-SAME_STEM = {"ddpm", "guidance", "schedules"}
+SAME_STEM = {"ddpm", "guidance"}
 SAME_CLASS = {"Attention", "MidBlock", "_Reader"}
 # A command, a tab or a widget may have its package's name.
 MAY_SHARE_A_STEM = ("ui/commands", "ui/page/tabs", "ui/page/widgets")

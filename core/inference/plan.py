@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from core.errors import UserError
-from core.sampling.schedule import NoiseSchedule, last_part, strength_words
+from core.sampling.schedule import NoiseSchedule, last_part
 
 if TYPE_CHECKING:
     from core.request.settings import Settings
@@ -136,4 +136,12 @@ def _message(leg: Leg) -> str:
     settings = leg.settings
     if settings.branch is not None:
         return f"branched after step {leg.first} of {leg.total}, at sigma {leg.levels[0]:.3g}"
-    return "" if settings.strength is None else strength_words(leg.grid, settings.strength)
+    return "" if settings.strength is None else strength_message(leg.grid, settings.strength)
+
+
+def strength_message(sigmas: Sequence[float], strength: float) -> str:
+    """The steps that a denoising strength runs: "strength 0.6 x 20 = 12 steps, from sigma 3.4"."""
+    part = last_part(sigmas, strength)
+    count = len(part) - 1
+    steps = f"{count} step{'' if count == 1 else 's'}"
+    return f"strength {strength:g} x {len(sigmas) - 1} = {steps}, from sigma {part[0]:.3g}"

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError
 from core.figures.contact_sheet import Plot
 from core.figures.plots import Paper
+from core.inference.plan import strength_message
 from core.learn.result import ViewResult
 from core.learn.tables import TITLES, table, tables
 from core.sampling.registry import Registry
-from core.sampling.schedule import NoiseSchedule, last_part, strength_words
+from core.sampling.schedule import NoiseSchedule, last_part
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -100,7 +101,7 @@ def grids(
     chosen = info.sigmas(own, steps)
     made, failed = _all_grids(registry, own, steps)
     start = own.timestep(last_part(chosen, strength)[0])
-    words = [f"{info.title}: {strength_words(chosen, strength)}, at t = {start:.0f}."]
+    words = [f"{info.title}: {strength_message(chosen, strength)}, at t = {start:.0f}."]
     if failed:
         words.append(f"Left out because they cannot make {steps} steps: {', '.join(failed)}.")
 

@@ -126,14 +126,6 @@ def last_part(sigmas: Sequence[float], strength: float) -> tuple[float, ...]:
     return tuple(sigmas[steps - int(steps * strength) :])
 
 
-def strength_words(sigmas: Sequence[float], strength: float) -> str:
-    """The steps that a denoising strength runs: "strength 0.6 x 20 = 12 steps, from sigma 3.4"."""
-    part = last_part(sigmas, strength)
-    count = len(part) - 1
-    steps = f"{count} step{'' if count == 1 else 's'}"
-    return f"strength {strength:g} x {len(sigmas) - 1} = {steps}, from sigma {part[0]:.3g}"
-
-
 def _betas(kind: BetaSchedule, start: float, end: float, count: int) -> list[float]:
     if kind == "linear":
         return list(_line(start, end, count))

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.sampling.schedule import BetaSchedule, NoiseSchedule, last_part, strength_words
+from core.inference.plan import strength_message
+from core.sampling.schedule import BetaSchedule, NoiseSchedule, last_part
 
 MODEL = NoiseSchedule.from_betas("scaled_linear")
 
@@ -107,5 +108,5 @@ def test_a_strength_takes_the_last_part_of_the_grid() -> None:
     assert last_part(grid, 0.6) == tuple(grid[8:])
     assert last_part(grid, 1.0) == tuple(grid)
     assert last_part(grid, 0.04) == (0.0,)
-    assert strength_words(grid, 0.6) == "strength 0.6 x 20 = 12 steps, from sigma 12"
-    assert strength_words([14.6, 3.4321, 0.0], 0.5) == "strength 0.5 x 2 = 1 step, from sigma 3.43"
+    assert strength_message(grid, 0.6) == "strength 0.6 x 20 = 12 steps, from sigma 12"
+    assert strength_message([14.6, 3.4321, 0.0], 0.5) == "strength 0.5 x 2 = 1 step, from sigma 3.43"

@@ -15,7 +15,6 @@ from core.errors import UserError
 from core.sampling.registry import ScheduleInfo
 from core.sampling.schedule import NoiseSchedule, Schedule
 from samplers.schedules import (
-    STABLE_DIFFUSION_LEVELS,
     align_your_steps,
     beta,
     exponential,
@@ -31,6 +30,7 @@ from samplers.schedules import (
     simple,
     trailing,
 )
+from samplers.schedules.align_your_steps import STABLE_DIFFUSION_LEVELS
 
 MODEL = NoiseSchedule.from_betas("scaled_linear")
 SHORT = NoiseSchedule.from_betas("linear", start=0.001, end=0.2, count=60, steps_offset=0)
