@@ -39,6 +39,7 @@ class ReportBuilder:
         self.lines: list[ReportLine] = []
         self.model_name: str | None = None
         self.model_hash: str | None = None
+        self.reasons: dict[str, str] = {}  # why the value of a key is not known
 
     def line(self, key: str, value: object, fate: Fate, note: str = "", to: object = "") -> None:
         """Report a key."""
@@ -57,7 +58,8 @@ class ReportBuilder:
 
     def ignore(self, key: str, value: object, note: str) -> None:
         """Report why the key is ignored."""
-        self.line(key, value, "ignored", note)
+        unknown = self.reasons.get(key)
+        self.line(key, "(linked)" if unknown else value, "ignored", unknown or note)
 
     def prompt(self, key: str, value: object, field: str, note: str = "") -> None:
         """`prompt` or `negative`. Raises UserError for a text that is too long."""

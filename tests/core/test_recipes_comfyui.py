@@ -86,6 +86,7 @@ def test_values_come_along_links() -> None:
     }
     graph = changed(more, seed=["23", 0], model=["24", 0])
     graph["6"]["inputs"] = {"text": ["20", 0], "clip": ["21", 0]}
+    graph["7"]["inputs"]["clip"] = ["21", 0]
     found = read(graph)
     asked = found.request
     assert (asked.prompt, asked.seed, asked.clip_skip, asked.cfg_rescale) == ("a \\[red\\] cat, ", 77, 2, 0.7)
@@ -273,12 +274,35 @@ def test_both_forms_say_the_same(named: bool) -> None:
     ]
 
 
-def test_widgets_of_unknown_nodes_go_by_their_names() -> None:
+def test_of_unknown_classes_nothing_is_guessed() -> None:
     data = workflow(named=True)
     for item in data["nodes"]:
-        if item["type"] in ("KSampler", "EmptyLatentImage", "CLIPTextEncode"):
+        if item["type"] in ("EmptyLatentImage", "CLIPTextEncode"):
             item["type"] += " (Other)"
-    assert read(data).request == read(PLAIN).request
+    asked, plain = read(data).request, read(PLAIN).request
+    assert (asked.prompt, asked.negative, asked.width, asked.height) == ("", "", None, None)
+    assert (asked.seed, asked.steps, asked.sampler) == (plain.seed, plain.steps, plain.sampler)
+    fates = {line.key: (line.fate, line.note) for line in read(data).report}
+    assert fates["latent_image"] == (
+        "ignored",
+        "comes from EmptyLatentImage (Other), node 5, a class that is not known here",
+    )
+    data["nodes"][0]["type"] += " (Other)"
+    with pytest.raises(UserError, match="has no known sampler"):
+        read(data)
+
+
+def test_widgets_that_are_only_named_in_part_are_not_guessed() -> None:
+    """Older files name only the widgets that were turned into inputs."""
+    data = workflow(named=False)
+    size = {"id": 20, "type": "CR SD1.5 Aspect Ratio", "widgets_values": [512, 768, "custom", "Off", 1.0, 1]}
+    size["inputs"] = [{"name": "height", "type": "INT", "widget": {"name": "height"}, "link": None}]
+    data["nodes"].append(size)
+    latent = next(item for item in data["nodes"] if item["type"] == "EmptyLatentImage")
+    latent["inputs"] = [{"name": "width", "type": "INT", "widget": {"name": "width"}, "link": 90}]
+    data["links"].append([90, 20, 0, 5, 0, "INT"])
+    asked = read(data).request
+    assert (asked.width, asked.height) == (None, None)
 
 
 def test_what_is_muted_is_not_there() -> None:

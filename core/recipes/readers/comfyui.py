@@ -14,11 +14,16 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError
 from core.recipes.opened_recipe import OpenedRecipe
 from core.recipes.readers.graph import Graph, Link, Node
-from core.recipes.report_builder import CPU, ReportBuilder, as_number, as_whole
+from core.recipes.readers.node_inputs import UnknownValueError
+from core.recipes.readers.node_rules import MODELS, PICTURES, SAMPLERS, SIZES, TEXTS
+from core.recipes.readers.node_values import NodeValues
+from core.recipes.readers.workflow import nodes_of
+from core.recipes.report_builder import CPU, GPU, ReportBuilder, as_number, as_whole
 from core.request.fields import MAX_STEPS
 from core.request.sigmas import parse_sigmas
 
 if TYPE_CHECKING:
+    from core.recipes.readers.node_rules import Rule
     from core.sampling.registry import Registry
 
 _SAMPLERS = {
@@ -51,8 +56,6 @@ _OPTIONS = {
 }
 _MOST_PASSES = 50  # followed, one after the other
 _MASKS = ("SetLatentNoiseMask", "VAEEncodeForInpaint")
-_TEXTS = ("text", "text_g", "t5xxl", "prompt", "text_l", "clip_l", "string", "value")
-_MODELS = ("ckpt_name", "unet_name", "model_name", "base_ckpt_name")
 _REASONS = {
     "lora": "LoRAs are not supported",
     "controlnet": "ControlNet is not supported",
@@ -66,7 +69,11 @@ _REASONS = {
     "note": "is a note",
     "markdown": "is a note",
     "reroute": "only passes a value on",
+    "context": "only passes values on",
+    "basicpipe": "only passes values on",
+    "switch": "only passes a value on",
     "primitive": "is linked to nothing that is read",
+    "(bypassed)": "is switched off in the workflow: it passes its inputs on",
     "facedetailer": "repainting after the run is not supported",
     "ksampler": "only the first pass is supported",
     "sampler": "only the first pass is supported",
@@ -89,8 +96,8 @@ def is_workflow(data: object) -> bool:
 
 def read(data: Mapping[str, Any], registry: Registry) -> OpenedRecipe:
     """The recipe in a graph of either form. Raises UserError when it has no sampler."""
-    graph = Graph.of_workflow(data) if is_workflow(data) else Graph.of_prompt(data)
-    first = first_sampler(graph)
+    graph = Graph(nodes_of(data)) if is_workflow(data) else Graph.of_prompt(data)
+    first = first_sampler(NodeValues(graph))
     if first is None:
         raise UserError("the ComfyUI graph has no known sampler; paste its prompt as text instead")
     reader = _Reader(graph, first, ReportBuilder(registry))
@@ -98,34 +105,19 @@ def read(data: Mapping[str, Any], registry: Registry) -> OpenedRecipe:
     return reader.report.found("comfyui")
 
 
-def first_sampler(graph: Graph) -> Node | None:
+def first_sampler(values: NodeValues) -> Node | None:
     """The first sampler on the way to an output: the nearest one before it, or one that runs before that."""
-    outputs = [n for n in graph.nodes.values() if re.match("(?i)save|preview|image ?save", n.kind)]
-    found = [
-        n
-        for n in graph.upstream(*(link for node in outputs for link in node.links().values()))
-        if _samples(n)
-    ]
-    found = found or [node for node in graph.nodes.values() if _samples(node)]
-    if not found:
-        return None
-    node, seen = found[0], set[str]()
-    while node.id not in seen and len(seen) < _MOST_PASSES:
+    nodes = values.graph.nodes.values()
+    outputs = [n for n in nodes if re.match("(?i)save|preview|image ?save", n.kind)]
+    links = (link for node in outputs for link in node.links().values())
+    found = next((node for node in values.upstream(*links) if node.kind in SAMPLERS), None)
+    node = found or next((node for node in nodes if node.kind in SAMPLERS), None)
+    seen = set[str]()
+    while node is not None and node.id not in seen and len(seen) < _MOST_PASSES:
         seen.add(node.id)
-        latent = node.inputs.get("latent_image", node.inputs.get("latent"))
-        node = next((before for before in graph.upstream(latent) if _samples(before)), node)
+        latent = node.inputs.get("latent_image")
+        node = next((before for before in values.upstream(latent) if before.kind in SAMPLERS), node)
     return node
-
-
-def _samples(node: Node) -> bool:
-    """Whether it is a sampler: it has a seed or noise, and steps or sigmas."""
-    names = node.inputs.keys()
-    starts = bool(names & {"seed", "noise_seed", "noise"})
-    return (
-        starts
-        and bool(names & {"steps", "sigmas"})
-        and bool(names & {"positive", "guider", "conditioning", "latent_image"})
-    )
 
 
 class _Reader:
@@ -133,10 +125,14 @@ class _Reader:
 
     def __init__(self, graph: Graph, sampler: Node, report: ReportBuilder) -> None:
         self.graph, self.sampler, self.report = graph, sampler, report
+        self.values = NodeValues(graph)
         self.parts = [sampler]
+        self.read_nodes = {sampler.id}
         for name in ("guider", "sampler", "sigmas", "noise"):
-            self.parts += self._chain(sampler.inputs.get(name), name)
-        self.read_nodes = {node.id for node in self.parts}
+            if name in sampler.inputs:
+                nodes = self._nodes(name, sampler.inputs[name])
+                self.read_nodes |= {node.id for node in nodes}
+                self.parts += nodes[-1:]
 
     def read(self) -> None:
         self._prompts()
@@ -154,26 +150,30 @@ class _Reader:
         self._options()
         self._rest()
 
-    def _chain(self, link: object, name: str) -> list[Node]:
-        """The node of a link, and those that it is linked to under the same name."""
-        nodes: dict[str, Node] = {}
-        node = self.graph.source(link)
-        while node is not None and node.id not in nodes:
-            nodes[node.id] = node
-            node = self.graph.source(node.inputs.get(name))
-        return list(nodes.values())
+    def _nodes(self, key: str, link: object) -> list[Node]:
+        """The nodes on the way of a link to what makes it; none, and a line in the report, if unknown."""
+        try:
+            return list(self.values.nodes(link))
+        except UnknownValueError as error:
+            self.report.ignore(key, "(linked)", f"comes {error}")
+            return []
+
+    def _value(self, key: str, node: Node, rule: Rule) -> object:
+        """What a node has at an input or makes by a rule; None, and a reason for the report, if unknown."""
+        try:
+            found = self.values.value(self.values.computed(node, rule))
+        except UnknownValueError as error:
+            self.report.reasons[key] = f"comes {error}"
+            return None
+        return None if isinstance(found, Link) else found
 
     def _find(self, *names: str) -> tuple[str, object] | None:
         """The first of these inputs that a part has: its key in the report, and its value."""
         for node in self.parts:
             for name in names:
                 if name in node.inputs:
-                    node.used.add(name)
-                    value = node.inputs[name]
-                    if isinstance(value, Link):
-                        kinds = (str,) if name in ("sampler_name", "scheduler", "sigmas") else (int, float)
-                        value = self.graph.literal(value, kinds)
-                    return f"{node.kind}.{name}", value
+                    key = f"{node.kind}.{name}"
+                    return key, self._value(key, node, name)
         return None
 
     def _seed(self, key: str, value: object) -> None:
@@ -184,55 +184,50 @@ class _Reader:
                 f"{part.kind}.add_noise", part.inputs["add_noise"], "noise is always added here"
             )
             part.used.add("add_noise")
-        self.report.keep("noise", "CPU", CPU)
+        if str(part.inputs.get("noise_mode", "CPU")).startswith("GPU"):  # Inspire Pack
+            self.report.ignore("noise", "GPU", GPU)
+        else:
+            self.report.keep("noise", "CPU", CPU)
+        part.used.add("noise_mode")
 
     def _prompts(self) -> None:
         for name, field in (("positive", "prompt"), ("negative", "negative")):
-            link = self._link(name) or (self._link("conditioning") if name == "positive" else None)
-            node = self._encoder(link, name)
-            if node is None:
-                if link is not None:
-                    self.report.ignore(name, "(linked)", "the link leads to no text")
-                continue
-            self._text(node, field)
+            links = [self._link(name), self._link("conditioning") if name == "positive" else None]
+            link = next((link for link in links if link is not None), None)
+            if link is not None:
+                nodes = self._nodes(name, link)
+                if nodes:
+                    self._text(nodes[-1], self._slot(link), field)
+
+    def _slot(self, link: object) -> int:
+        """The output of the node that makes what a link carries."""
+        made = self.values.value(link)
+        return made.slot if isinstance(made, Link) else -1
 
     def _link(self, name: str) -> object:
         return next((node.inputs[name] for node in self.parts if name in node.inputs), None)
 
-    def _encoder(self, link: object, name: str) -> Node | None:
-        """The node that holds the text, past nodes that only change the conditioning."""
-        seen: set[str] = set()
-        node = self.graph.source(link)
-        while node is not None and node.id not in seen:
-            seen.add(node.id)
-            if node.kind == "ConditioningZeroOut":
-                return node
-            if any(isinstance(node.inputs.get(text), str | Link) for text in _TEXTS):
-                return node
-            both = isinstance(node.inputs.get("positive"), Link) and isinstance(
-                node.inputs.get("negative"), Link
-            )
-            first = (
-                (["positive", "negative"][link.slot % 2] if isinstance(link, Link) else name) if both else ""
-            )
-            names = (first, "conditioning", "conditioning_to", "conditioning_1", *node.links())
-            link = next((node.inputs[n] for n in names if isinstance(node.inputs.get(n), Link)), None)
-            node = self.graph.source(link)
-        return None
-
-    def _text(self, node: Node, field: str) -> None:
-        self.read_nodes.add(node.id)
+    def _text(self, node: Node, slot: int, field: str) -> None:
         if node.kind == "ConditioningZeroOut":
-            self.report.keep(f"{node.kind} ({field})", "", "an empty prompt", **{field: ""})
+            self.read_nodes.add(node.id)
+            note = "embeddings of zeros there, an empty prompt here"
+            self.report.map(f"{node.kind} ({field})", "(linked)", "an empty prompt", note, **{field: ""})
             return
-        for name in _TEXTS:
-            text = self.graph.literal(node.inputs[name], (str,)) if name in node.inputs else None
-            if isinstance(text, str) and (text or not field):
-                break
-        else:
-            name, text = next(n for n in _TEXTS if n in node.inputs), ""
-        node.used.add(name)
-        key, new = f"{node.kind}.{name} ({field})", _as_a1111(str(text))
+        names = TEXTS.get((node.kind, slot))
+        if names is None:
+            note = f"comes from {node.kind}, node {node.id}, whose text is not known"
+            self.report.ignore(field, "(linked)", note)
+            return
+        self.read_nodes.add(node.id)
+        key = f"{node.kind}.{names[0]} ({field})"
+        texts = [self._value(key, node, name) for name in names]
+        if texts != texts[:1] * len(texts):
+            self.report.ignore(key, texts, "a text for each of two text encoders: only one is supported")
+            return
+        if not isinstance(texts[0], str):
+            self.report.prompt(key, texts[0], field)
+            return
+        text, new = texts[0], _as_a1111(texts[0])
         self.report.prompt(key, new, field)
         if new != text:
             self.report.lines.pop()
@@ -297,8 +292,10 @@ class _Reader:
         start, end = self._find("start_at_step"), self._find("end_at_step")
         steps = self.report.values.get("steps")
         if start is not None:
-            first = as_whole(start[1]) or 0
-            if first <= 0:
+            first = as_whole(start[1])
+            if first is None:
+                self.report.ignore(*start, "is not a whole number")
+            elif first <= 0:
                 self.report.keep(*start, "from the first step")
             elif steps is None or first >= steps or self._picture() is None:
                 self.report.ignore(*start, "steps can be skipped only with an init image")
@@ -309,74 +306,114 @@ class _Reader:
                 )
         if end is not None:
             last = as_whole(end[1])
-            if last is None or steps is None or last >= steps:
+            if last is None or steps is None:
+                self.report.ignore(*end, "cannot be compared with the steps")
+            elif last >= steps:
                 self.report.keep(*end, "to the last step")
             else:
                 self.report.ignore(*end, "all steps run here: the pass after it is not supported")
 
     def _picture(self) -> Node | None:
         """The node that encodes the init image."""
-        before = self.graph.upstream(self._link("latent_image"))
-        return next((node for node in before if node.kind.lower().startswith("vaeencode")), None)
+        try:
+            nodes = list(self.values.nodes(self._link("latent_image")))
+        except UnknownValueError:
+            return None
+        return next((node for node in nodes[-1:] if node.kind in PICTURES), None)
 
     def _latent(self) -> None:
         """The size from the empty latent, or the init image and mask."""
-        for node in self.graph.upstream(self._link("latent_image")):
-            if {"width", "height"} <= node.inputs.keys() and "latent" in node.kind.lower():
-                self.read_nodes.add(node.id)
-                node.used |= {"width", "height", "batch_size"}
-                sides = [self.graph.literal(node.inputs[name], (int, float)) for name in ("width", "height")]
-                shown = "x".join(str(as_whole(side)) for side in sides) if None not in sides else sides
-                self.report.size(f"{node.kind}.width, height", shown, *sides)
-                if node.inputs.get("batch_size", 1) != 1:
-                    note = "a recipe describes one image: the first of the batch"
-                    self.report.ignore(f"{node.kind}.batch_size", node.inputs["batch_size"], note)
-                return
-            if node.kind in _MASKS:
-                self.read_nodes.add(node.id)
+        link = self._link("latent_image")
+        nodes = [] if link is None else self._nodes("latent_image", link)
+        for node in nodes:
+            self.read_nodes.add(node.id)
+            if node.kind in _MASKS or node.kind == "InpaintModelConditioning":
                 note = "give the init image and its mask"
                 self.report.map(node.kind, "(linked)", "inpainting, mask blur 0", note, mask_blur=0)
-            elif node.kind.lower().startswith("vaeencode"):
-                self.read_nodes.add(node.id)
+            elif node.kind in PICTURES:
                 self.report.ignore(node.kind, "(linked)", "give the init image")
+        if not nodes:
+            return
+        node, slot = nodes[-1], self._slot(link)
+        rules = SIZES.get((node.kind, slot))
+        if rules is not None:
+            self._size(node, rules)
+        elif node.kind not in PICTURES:
+            note = f"comes from {node.kind}, node {node.id}, whose size is not known"
+            self.report.ignore("latent_image", "(linked)", note)
+
+    def _size(self, node: Node, rules: tuple[Rule, Rule]) -> None:
+        key = f"{node.kind}.width, height"
+        sides = [self._value(key, node, rule) for rule in rules]
+        shown = "x".join(str(as_whole(side)) for side in sides) if None not in sides else sides
+        self.report.size(key, shown, *sides)
+        if "batch_size" in node.inputs:
+            key = f"{node.kind}.batch_size"
+            batch = self._value(key, node, "batch_size")
+            if batch != 1:
+                self.report.ignore(key, batch, "a recipe describes one image: the first of the batch")
 
     def _model(self) -> None:
         """The checkpoint and text encoder, and the nodes that change them."""
-        clip = [node.inputs.get("clip") for node in self.graph.nodes.values() if node.id in self.read_nodes]
-        for node in self.graph.upstream(self._link("model"), *clip):
-            name = next((name for name in _MODELS if name in node.inputs), None)
-            if "stop_at_clip_layer" in node.inputs:
-                layer = as_whole(self.graph.literal(node.inputs["stop_at_clip_layer"], (int, float)))
-                node.used.add("stop_at_clip_layer")
-                counted = None if layer is None else -layer
-                note = "counted from the last layer, which is 1 here and -1 there"
-                self.report.clip_skip(f"{node.kind}.stop_at_clip_layer", layer, counted, note)
-            elif node.kind == "RescaleCFG" and "multiplier" in node.inputs:
-                node.used.add("multiplier")
-                self.report.number(
-                    "RescaleCFG.multiplier", node.inputs["multiplier"], "cfg_rescale", 0.0, 1.0
-                )
-            elif name is not None and self.report.model_name is None:
-                node.used.add(name)
-                self.report.model(f"{node.kind}.{name}", self.graph.literal(node.inputs[name], (str,)))
+        link = self._link("model")
+        for node in [] if link is None else self._nodes("model", link):
+            if node.kind == "RescaleCFG":
+                key = "RescaleCFG.multiplier"
+                self.report.number(key, self._value(key, node, "multiplier"), "cfg_rescale", 0.0, 1.0)
+            elif node.kind in MODELS:
+                key = f"{node.kind}.{MODELS[node.kind]}"
+                found = self._value(key, node, MODELS[node.kind])
+                self.report.model(key, found.get("content") if isinstance(found, Mapping) else found)
             else:
                 continue
             self.read_nodes.add(node.id)
+        self._clip_skip()
+
+    def _clip_skip(self) -> None:
+        """The last layer that a text encoder was set to stop at; the same for both prompts, or unknown."""
+        found: list[tuple[str, object] | None] = []
+        encoders = [node for node in self.graph.nodes.values() if node.id in self.read_nodes]
+        for encoder in encoders:
+            if encoder.kind == "Efficient Loader":
+                found.append(self._layer(encoder, "clip_skip"))
+            elif "clip" in encoder.inputs and any(kind == encoder.kind for kind, _ in TEXTS):
+                nodes = self._nodes(f"{encoder.kind}.clip", encoder.inputs["clip"])
+                setters = [n for n in nodes if n.kind in ("CLIPSetLastLayer", "Efficient Loader")]
+                self.read_nodes |= {n.id for n in setters}
+                name = (
+                    "stop_at_clip_layer" if setters and setters[0].kind == "CLIPSetLastLayer" else "clip_skip"
+                )
+                found.append(self._layer(setters[0], name) if setters else None)
+        given = next((each for each in found if each is not None), None)
+        if given is None:
+            return
+        key, value = given
+        layer = as_whole(value)
+        if any(each is None or each[1] != value for each in found):
+            self.report.ignore(key, value, "differs between the prompts")
+            return
+        counted = None if layer is None else -layer
+        note = "counted from the last layer, which is 1 here and -1 there"
+        self.report.clip_skip(key, layer, counted, note)
+
+    def _layer(self, node: Node, name: str) -> tuple[str, object]:
+        key = f"{node.kind}.{name}"
+        return key, self._value(key, node, name)
 
     def _options(self) -> None:
         for node in self.parts[1:]:
             for name in _OPTIONS.keys() & node.inputs.keys():
-                node.used.add(name)
-                self.report.option(f"{node.kind}.{name}", node.inputs[name], _OPTIONS[name])
+                key = f"{node.kind}.{name}"
+                self.report.option(key, self._value(key, node, name), _OPTIONS[name])
 
     def _rest(self) -> None:
         """Report each unread input of the nodes that were read, and each other node."""
         for node in self.graph.nodes.values():
-            if node.id in self.read_nodes:
+            if node.id in self.read_nodes or node.used:
                 for name, value in node.literals().items():
                     if name not in node.used:
                         self.report.ignore(f"{node.kind}.{name}", value, "has no counterpart here")
-            elif not node.used:
+            else:
                 typed = {name: value for name, value in node.literals().items() if value not in ("", None)}
                 title = f" ({node.title})" if node.title and node.title != node.kind else ""
                 self.report.ignore(f"{node.kind}{title}", typed or "(no values)", reason(node))
