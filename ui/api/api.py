@@ -47,7 +47,7 @@ class Api:
     def build(self) -> None:
         """Register the endpoints."""
         for run in (self.txt2img, self.img2img, self.inpaint):
-            endpoint(run, Progress)
+            endpoint(run, Progress, also=_common)
         lists: list[Callable[..., Any]] = [self.samplers, self.schedules, self.models]
         for listing in lists:
             endpoint(listing, list[dict[str, Any]])
@@ -60,83 +60,33 @@ class Api:
 
     # Runs.
 
-    async def txt2img(
-        self,
-        prompt: str,
-        negative: str = "",
-        sampler: str | None = None,
-        schedule: str | None = None,
-        steps: int | None = None,
-        cfg_scale: float | None = None,
-        width: int | None = None,
-        height: int | None = None,
-        batch: int = 1,
-        seed: int | None = None,
-        options: dict[str, Any] | None = None,
-        more: dict[str, Any] | None = None,
-        model: str | None = None,
-        previews: bool = True,
-        owner: str = "",
-    ) -> AsyncIterator[Progress]:
+    async def txt2img(self, **asked: Any) -> AsyncIterator[Progress]:
         """Generate images from a prompt. Answers after each step, and finally with the image files."""
-        asked = _request(locals())
-        async for progress in self._run(owner, asked, model, previews):
+        async for progress in self._run(asked):
             yield progress
 
-    async def img2img(
-        self,
-        image: File,
-        prompt: str,
-        strength: float = 0.75,
-        negative: str = "",
-        sampler: str | None = None,
-        schedule: str | None = None,
-        steps: int | None = None,
-        cfg_scale: float | None = None,
-        width: int | None = None,
-        height: int | None = None,
-        batch: int = 1,
-        seed: int | None = None,
-        options: dict[str, Any] | None = None,
-        more: dict[str, Any] | None = None,
-        model: str | None = None,
-        previews: bool = True,
-        owner: str = "",
-    ) -> AsyncIterator[Progress]:
+    async def img2img(self, image: File, strength: float = 0.75, **asked: Any) -> AsyncIterator[Progress]:
         """Generate images from an init image. Answers after each step, and finally with the image files."""
-        asked = _request(locals())
-        async for progress in self._run(owner, asked, model, previews, image=_required(image, "image")):
+        asked["strength"] = strength
+        async for progress in self._run(asked, image=_required(image, "image")):
             yield progress
 
     async def inpaint(
         self,
         image: File,
         mask: File,
-        prompt: str,
         strength: float = 1.0,
         mask_blur: int | None = None,
         only_masked: int | None = None,
         masked_content: str | None = None,
         invert_mask: bool = False,
-        negative: str = "",
-        sampler: str | None = None,
-        schedule: str | None = None,
-        steps: int | None = None,
-        cfg_scale: float | None = None,
-        width: int | None = None,
-        height: int | None = None,
-        batch: int = 1,
-        seed: int | None = None,
-        options: dict[str, Any] | None = None,
-        more: dict[str, Any] | None = None,
-        model: str | None = None,
-        previews: bool = True,
-        owner: str = "",
+        **asked: Any,
     ) -> AsyncIterator[Progress]:
         """Repaint the masked part of an image. Answers after each step, and finally with the image files."""
-        asked = _request(locals())
+        asked |= {"strength": strength, "mask_blur": mask_blur, "only_masked": only_masked}
+        asked |= {"masked_content": masked_content, "invert_mask": invert_mask}
         pictures = {"image": _required(image, "image"), "mask": uploaded(mask, "mask")}
-        async for progress in self._run(owner, asked, model, previews, **pictures):
+        async for progress in self._run(asked, **pictures):
             yield progress
 
     def cancel(self, job: str, owner: str) -> str:
@@ -144,14 +94,13 @@ class Api:
         self._jobs.cancel(owner, job)
         return "stopped"
 
-    async def _run(
-        self, owner: str, asked: Request, model: str | None, previews: bool, **pictures: Any
-    ) -> AsyncIterator[Progress]:
+    async def _run(self, asked: Mapping[str, Any], **pictures: Any) -> AsyncIterator[Progress]:
+        model, request = asked["model"], _request(asked)
         if model is not None and model not in (known := model_names(self._jobs.engine.name)):
             raise UserError(f"model {shown(model)}: is not installed{hint(model, known)}")
-        job = self._jobs.submit_run(self._owner(owner), asked, model=model, **pictures)
+        job = self._jobs.submit_run(self._owner(asked["owner"]), request, model=model, **pictures)
         try:
-            async for progress in self._progress_of(job, previews):
+            async for progress in self._progress_of(job, asked["previews"]):
                 yield progress
         finally:
             if not job.ended.is_set():  # the client has disconnected
@@ -274,6 +223,26 @@ class Api:
     def pictures(self, run: str, owner: str = "") -> list[dict[str, Any]]:
         """The image files of a run, byte for byte, with their recipes inside."""
         return self._files(self._jobs.runs.open(owner, run))
+
+
+def _common(
+    prompt: str,
+    negative: str = "",
+    sampler: str | None = None,
+    schedule: str | None = None,
+    steps: int | None = None,
+    cfg_scale: float | None = None,
+    width: int | None = None,
+    height: int | None = None,
+    batch: int = 1,
+    seed: int | None = None,
+    options: dict[str, Any] | None = None,
+    more: dict[str, Any] | None = None,
+    model: str | None = None,
+    previews: bool = True,
+    owner: str = "",
+) -> None:
+    """What every run takes, in this order."""
 
 
 def _request(values: Mapping[str, Any]) -> Request:

@@ -101,36 +101,53 @@ def history_run(row: RunRow) -> HistoryRun:
     )
 
 
-def endpoint(method: Callable[..., Any], returns: Any) -> None:
+def endpoint(method: Callable[..., Any], returns: Any, also: Callable[..., Any] | None = None) -> None:
     """Register a method under its own name, inside the caller's Blocks; a UserError becomes a gr.Error.
 
-    returns: the type of its answer, or of each answer of a generator. Raises KeyError for a parameter that is
-    not in `HELP`.
+    returns: the type of its answer, or of each answer of a generator. also: its parameters are added to the
+    method's, which receives them by name. Raises KeyError for a parameter that is not in `HELP`.
     """
-    call = _generator(method) if inspect.isasyncgenfunction(method) else _function(method)
     signature = inspect.signature(method, eval_str=True)
+    if also is not None:
+        signature = _joined(signature, inspect.signature(also, eval_str=True))
+    call = (_generator if inspect.isasyncgenfunction(method) else _function)(method, signature)
     texts = [f"    {name}: {HELP[name]}" for name in signature.parameters]
     call.__doc__ = "\n".join([inspect.getdoc(method) or "", "", *(["Args:"] if texts else []), *texts])
     call.__signature__ = signature.replace(return_annotation=returns)  # pyrefly: ignore[missing-attribute]
+    call.__annotations__ = {name: one.annotation for name, one in signature.parameters.items()}
     api(call, api_name=method.__name__, concurrency_limit=None)
 
 
-def _function(method: Callable[..., Any]) -> Callable[..., Any]:
+def _joined(own: inspect.Signature, others: inspect.Signature) -> inspect.Signature:
+    """The parameters of both, those without a default first."""
+    given = [one for one in own.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    every = sorted((*given, *others.parameters.values()), key=lambda one: one.default is not one.empty)
+    return own.replace(parameters=every)
+
+
+def _named(signature: inspect.Signature, arguments: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
+    """All arguments by name, with the defaults."""
+    bound = signature.bind(*arguments, **named)
+    bound.apply_defaults()
+    return bound.arguments
+
+
+def _function(method: Callable[..., Any], signature: inspect.Signature) -> Callable[..., Any]:
     @wraps(method)
     def call(*arguments: Any, **named: Any) -> Any:
         try:
-            return method(*arguments, **named)
+            return method(**_named(signature, arguments, named))
         except UserError as error:
             raise _gradio_error(error) from error
 
     return call
 
 
-def _generator(method: Callable[..., Any]) -> Callable[..., Any]:
+def _generator(method: Callable[..., Any], signature: inspect.Signature) -> Callable[..., Any]:
     @wraps(method)
     async def call(*arguments: Any, **named: Any) -> AsyncIterator[Any]:
         try:
-            async for answer in method(*arguments, **named):
+            async for answer in method(**_named(signature, arguments, named)):
                 yield answer
         except UserError as error:
             raise _gradio_error(error) from error
