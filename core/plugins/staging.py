@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import Any, get_args
 
 from core.sampling.contract import NoiseKind, Sampler
 from core.sampling.options import RegistrationError, check_positional, read_options
@@ -38,50 +38,23 @@ class Staged:
     samplers: dict[str, SamplerInfo] = field(default_factory=dict)
     schedules: dict[str, ScheduleInfo] = field(default_factory=dict)
 
-    def sampler(
-        self,
-        name: str,
-        function: Sampler,
-        *,
-        title: str,
-        order: int = 1,
-        evals: int = 1,
-        paper: str | None = None,
-        schedule: str | None = None,
-        adaptive: bool = False,
-        stochastic: bool | str = False,
-        noise: NoiseKind = "fresh",
-        distilled: bool = False,
-    ) -> None:
-        """The `register` of `register_samplers`."""
+    def sampler(self, name: str, function: Sampler, *, title: str, **details: Any) -> None:
+        """The `register` of `register_samplers`, which names the details."""
         _check_entry(name, title, self.samplers)
-        options = read_options(function)
-        _check_texts(name, paper, schedule)
-        _check_count(f"sampler {name}: order", order)
-        _check_count(f"sampler {name}: evals", evals)
-        if not isinstance(stochastic, bool) and stochastic not in [option.name for option in options]:
+        found = {"options": read_options(function), "summary": _first_line(function)}
+        origin = {"plugin": self.source.distribution, "version": self.source.version}
+        info = SamplerInfo(name=name, function=function, title=title, **details, **found, **origin)
+        _check_texts(name, info.paper, info.schedule)
+        _check_count(f"sampler {name}: order", info.order)
+        _check_count(f"sampler {name}: evals", info.evals)
+        named = [option.name for option in info.options]
+        if not isinstance(info.stochastic, bool) and info.stochastic not in named:
             raise RegistrationError(
-                f"sampler {name}: stochastic must be true, false or an option, not {stochastic!r}"
+                f"sampler {name}: stochastic must be true, false or an option, not {info.stochastic!r}"
             )
-        if noise not in get_args(NoiseKind):
-            raise RegistrationError(f"sampler {name}: noise must be fresh or brownian, not {noise!r}")
-        self.samplers[name] = SamplerInfo(
-            name=name,
-            function=function,
-            title=title,
-            order=order,
-            evals=evals,
-            paper=paper,
-            schedule=schedule,
-            adaptive=bool(adaptive),
-            stochastic=stochastic,
-            noise=noise,
-            distilled=bool(distilled),
-            options=options,
-            plugin=self.source.distribution,
-            version=self.source.version,
-            summary=_first_line(function),
-        )
+        if info.noise not in get_args(NoiseKind):
+            raise RegistrationError(f"sampler {name}: noise must be fresh or brownian, not {info.noise!r}")
+        self.samplers[name] = info
 
     def schedule(self, name: str, function: Schedule, *, title: str, paper: str | None = None) -> None:
         """The `register` of `register_schedules`."""
