@@ -104,13 +104,11 @@ class Run:
         elif self._prepared is not None:
             self.paste = Paste.of(self._prepared)
         self.before, self.sigmas, self.words = plan.before, plan.sigmas, plan.message
-        self._legs, self._end = plan.legs, plan.end
-        self._count(plan.legs[-1])
+        self._legs, self._end = [*plan.legs], plan.end
         self.start: Tensor | None = None
         self.given = Start()  # the latents of the init image and mask, set at the first step
         self.steps: list[RunStep] = []
         self.seconds = {"encode": 0.0, "denoise": 0.0, "decode": 0.0}
-        self._evals = self._passes = self._reused = 0  # of the legs before
         self._running = self._run()
         self._complete = False
 
@@ -127,6 +125,16 @@ class Run:
     def close(self) -> None:
         """End the run. Its steps so far stay."""
         self._running.close()
+
+    @property
+    def whole(self) -> int:
+        """The steps of a run to the end, with those before the branch."""
+        return self._legs[-1].total
+
+    @property
+    def total(self) -> int:
+        """The steps that are run."""
+        return (self.whole if self._end is None else min(self.whole, self._end)) - self.before
 
     @property
     def stopped(self) -> bool:
@@ -203,7 +211,7 @@ class Run:
             if end == leg.first:  # a branch from the start: no step of its parent is run
                 continue
             if self.steps:
-                leg = self._continued(leg)
+                self._legs[i] = leg = self._continued(leg)
             self.seconds["encode"] += time.perf_counter() - began
             for step in self._run_leg(leg, x, end):
                 x = step.x
@@ -221,16 +229,7 @@ class Run:
                 f"branch after step {leg.first}: here the parent run ended after step {last.index + 1}; "
                 "choose an earlier step"
             )
-        leg = leg.beginning_at(last.sigma)
-        self._count(leg)
-        return leg
-
-    def _count(self, last: Leg) -> None:
-        """Set the numbers of steps for this last leg: `whole` of a run to the end, with those before the
-        branch; `total` of those that are run.
-        """
-        self.whole = last.total
-        self.total = (self.whole if self._end is None else min(self.whole, self._end)) - self.before
+        return leg.beginning_at(last.sigma)
 
     def _first_state(self) -> Tensor:
         """The start state (B, C, h, w) float32; also sets `given`."""
@@ -251,6 +250,9 @@ class Run:
         began = time.perf_counter()
         settings, device = leg.settings, self.model.device
         denoiser = build_denoiser(self.model, settings, self.given, grid=leg.grid, cancel=self._cancel)
+        if self.steps:  # count on from the leg before
+            last = self.steps[-1]
+            denoiser.evals, denoiser.passes, denoiser.reused = last.evals, last.passes, last.reused
         self.seconds["encode"] += time.perf_counter() - began
         noise = noise_source(leg.sampler.noise, settings.seed, settings.batch, self._shape(), device)
         steps = run_sampler(leg.sampler, denoiser, x, leg.levels, noise, settings.options)
@@ -266,7 +268,6 @@ class Run:
             made = self._run_step(step, denoiser, leg)
             yield made
             if made.index + 1 == end and made.sigma > 0:  # at sigma 0 the sampler must still return
-                self._evals, self._passes, self._reused = made.evals, made.passes, made.reused
                 return
 
     def _shape(self) -> tuple[int, int, int]:
@@ -287,11 +288,11 @@ class Run:
             step.denoised,
             estimate.conditional,
             estimate.unconditional,
-            self._evals + denoiser.evals,
-            self._passes + denoiser.passes,
+            denoiser.evals,
+            denoiser.passes,
             None if estimate.unconditional is None else leg.settings.cfg_scale,
             self.model,
-            self._reused + denoiser.reused,
+            denoiser.reused,
         )
 
 
