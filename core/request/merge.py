@@ -39,5 +39,5 @@ def merged_request(settings: Settings | None, typed: Mapping[str, Any]) -> Reque
 
 def _branched(settings: Settings | None, step: int) -> dict[str, Any]:
     if settings is None:
-        raise UserError("there is nothing to branch from: give a picture with --from.")
+        raise UserError("--branch needs a run to branch from: give its image with --from.")
     return {"branch": Branch(step, settings), "stop_after": None}

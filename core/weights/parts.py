@@ -252,6 +252,6 @@ def _check_numbers(ends: Mapping[str, Tensor], part: Part) -> None:
     bad = [name for name, sound in zip(ends, finite, strict=True) if not sound]
     if bad:
         raise UserError(
-            f"{part.path} holds values that are not numbers (in {some(bad)}): it was "
+            f"{part.path} has NaN or infinite values (in {some(bad)}): it was "
             "damaged when it was made or merged, or exceeds the dtype's range."
         )

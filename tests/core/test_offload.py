@@ -150,7 +150,7 @@ def test_a_damaged_weight_is_found_when_the_model_is_loaded(tmp_path: Path, mode
     weights = load_file(path)
     weights["conv_in.weight"][0, 0, 0, 0] = torch.nan
     save_file(weights, path)
-    with pytest.raises(UserError, match="not numbers"):
+    with pytest.raises(UserError, match="infinite values"):
         load(broken, mode)
 
 

@@ -126,7 +126,7 @@ def test_a_branch_from_a_picture(capsys: Capture, options: tuple[str, ...]) -> N
     [unchanged] = made(capsys, "--from", str(parent), "--branch", "2", *place)
     with Image.open(unchanged) as a, Image.open(parent) as b:
         assert same(a, b)
-    assert "give a picture with --from" in failure(capsys, "generate", "a house", *options, "--branch", "2")
+    assert "give its image with --from" in failure(capsys, "generate", "a house", *options, "--branch", "2")
     assert "nothing is left" in failure(capsys, "generate", "--from", str(parent), "--branch", "4", *place)
     wide = failure(capsys, "generate", "--from", str(parent), "--branch", "2", "--size", "128x64", *place)
     assert "width 128: a branch must use its parent's, 64" in wide
