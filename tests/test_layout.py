@@ -98,3 +98,24 @@ def test_few_files_lie_loose() -> None:
     for part, most in (("core", 9), ("ui", 3)):
         loose = [path.name for path in (CHECKOUT / part).glob("*.py") if path.name != "__init__.py"]
         assert len(loose) <= most, loose
+
+
+def inner_imports(path: Path) -> set[int]:
+    """The lines of a file with an import inside a function."""
+    functions = [
+        node
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    return {
+        node.lineno
+        for function in functions
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+
+
+def test_imports_stand_at_the_top() -> None:
+    """All but those that keep torch, gradio or matplotlib out of a start or a help text."""
+    paths = [*sources().values(), CHECKOUT / "latentcanvas.py", CHECKOUT / "launcher.py"]
+    assert sum(len(inner_imports(path)) for path in paths) <= 165

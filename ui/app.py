@@ -23,8 +23,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from core.checks import MAX_PIXELS
 from core.errors import UserError
+from core.files import check_writable
+from core.plugins import current
+from ui.service.job_queue import Jobs
+from ui.service.model_thread import ModelThread, fits_beside
 from ui.service.page_settings import PageConfig, SettingsStore
+from ui.web.accounts import read_accounts
 from ui.web.served_files import TEMPORARY
 
 if TYPE_CHECKING:
@@ -87,9 +93,6 @@ def serve(options: PageOptions, load: Callable[[str], PagePipeline] | None = Non
 
     Raises UserError for an option that cannot be used.
     """
-    from core.files import check_writable
-    from ui.web.accounts import read_accounts
-
     store = options.settings()
     page_settings = store.current.page
     accounts = read_accounts(options.auth, page_settings.auth_file)
@@ -225,12 +228,9 @@ def no_application() -> Generator[None]:
 def _page(
     options: PageOptions, store: SettingsStore, load: Callable[[str], PagePipeline]
 ) -> tuple[gr.Blocks, Jobs]:
-    from core.plugins import current
     from ui.api.api import Api
     from ui.page.layout import build_page
     from ui.page.tabs.plugins import PluginsTab
-    from ui.service.job_queue import Jobs
-    from ui.service.model_thread import ModelThread, fits_beside
     from ui.service.run_store import RunStore
 
     current.configure(directory=options.plugins_dir, enabled=not options.no_plugins)
@@ -289,7 +289,6 @@ def _launch(
     from PIL import Image
     from starlette.middleware import Middleware
 
-    from core.checks import MAX_PIXELS
     from ui.page.widgets.theme import look
     from ui.web.assets import Assets
     from ui.web.guard import Guard

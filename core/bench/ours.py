@@ -6,14 +6,15 @@ import statistics
 import time
 
 from core.bench import BenchJob
+from core.bench.inside import Inside
+from core.bench.peak import peak_percent
+from core.inference.pipeline import Pipeline
 from core.memory import peak_memory_mb
 
 
 def measure(job: BenchJob) -> dict[str, float]:
     """The figures of one image; meant to run in a new process."""
     marks = [time.perf_counter()]
-    from core.bench.inside import Inside
-    from core.inference.pipeline import Pipeline
 
     marks.append(time.perf_counter())
     pipeline = Pipeline.load(job.model, dtype=job.dtype, memory=job.memory)
@@ -32,7 +33,6 @@ def measure(job: BenchJob) -> dict[str, float]:
     starts = [began + result.seconds["encode"], *ends[:-1]]
     step = statistics.median(end - start for start, end in zip(starts, ends, strict=True))
     picture, memory = time.perf_counter() - began, peak_memory_mb(pipeline.device) or 0.0
-    from core.bench.peak import peak_percent
 
     config = pipeline.model.config
     size = (job.height // config.vae.reduction, job.width // config.vae.reduction)

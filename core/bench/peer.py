@@ -8,8 +8,12 @@ from importlib import import_module
 from typing import Any
 
 from core.bench import BenchJob
+from core.bench.inside import Inside
+from core.bench.peak import peak_percent
 from core.errors import UserError
 from core.memory import peak_memory_mb
+from core.weights.find import find_model
+from core.weights.model_files import open_model
 
 
 def measure(job: BenchJob) -> dict[str, float]:
@@ -37,7 +41,6 @@ def measure(job: BenchJob) -> dict[str, float]:
         for network in (pipeline.unet, pipeline.vae):
             network.to(memory_format=torch.channels_last)
     marks.append(time.perf_counter())
-    from core.bench.inside import Inside
 
     inside = Inside(device)
     inside.watch(pipeline.text_encoder, "forward")
@@ -61,9 +64,6 @@ def measure(job: BenchJob) -> dict[str, float]:
     starts = [encoded, *ends[:-1]]
     step = statistics.median(after - before for before, after in zip(starts, ends, strict=True))
     memory = peak_memory_mb(device) or 0.0
-    from core.bench.peak import peak_percent
-    from core.weights.find import find_model
-    from core.weights.model_files import open_model
 
     config = open_model(find_model(job.model)).config
     size = (job.height // config.vae.reduction, job.width // config.vae.reduction)

@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from core.conformance.report import Report
 from core.errors import UserError
+from core.plugins.current import registry
+from core.plugins.staging import FoundPlugin, Staged
+from core.sampling.options import RegistrationError
+from core.sampling.registry import SamplerInfo
 
 if TYPE_CHECKING:
     from core.sampling.contract import Sampler
@@ -37,8 +41,6 @@ def check_sampler(
 
 
 def _info(sampler: str | SamplerInfo | Sampler, declared: Mapping[str, Any]) -> SamplerInfo:
-    from core.plugins.current import registry
-    from core.sampling.registry import SamplerInfo
 
     if isinstance(sampler, (str, SamplerInfo)):
         if declared:
@@ -49,9 +51,6 @@ def _info(sampler: str | SamplerInfo | Sampler, declared: Mapping[str, Any]) -> 
 
 def _declared(function: Sampler, declared: Mapping[str, Any]) -> SamplerInfo:
     """A function as `register` would register it."""
-    from core.plugins.staging import FoundPlugin, Staged
-    from core.sampling.options import RegistrationError
-
     source = FoundPlugin("", "", "", "", False, lambda: None)
     staged = Staged(source)
     try:

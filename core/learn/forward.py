@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,11 +14,13 @@ from PIL import Image
 
 from core.errors import UserError
 from core.figures.contact_sheet import ImageRow, Plot
-from core.figures.plots import Paper
+from core.figures.plots import Paper, moving
 from core.learn.clouds import cloud
 from core.learn.result import ViewResult
 from core.learn.tables import table
 from core.sampling.schedule import NoiseSchedule
+from core.scenes.drawing import draw
+from core.scenes.scene import sample_scene
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -133,11 +136,6 @@ def forward_picture(
 
 def example_picture(seed: int = 7, size: int = LARGEST) -> Image.Image:
     """A scene drawn by this project, a different one for each seed."""
-    import random
-
-    from core.scenes.drawing import draw
-    from core.scenes.scene import sample_scene
-
     chance = random.Random(seed)
     return draw(sample_scene(chance), chance, size)
 
@@ -184,7 +182,6 @@ def _times(model: NoiseSchedule) -> Sequence[int]:
 def _moving_points(
     paper: Paper, name: str, model: NoiseSchedule, clean: Array, noise: Array
 ) -> list[Image.Image]:
-    from core.figures.plots import moving
 
     figure = paper.figure(paper.width)
     axes = figure.add_subplot()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
+from core.plugins.current import registry as registered
 from core.recipes.opened_recipe import OpenedRecipe, ReportLine, written
 from core.recipes.png import PARAMETERS_CHUNK, RECIPE_CHUNK
 from core.recipes.readers import a1111, comfyui, fooocus, invokeai, native
@@ -45,8 +46,6 @@ def read_any(source: Path | str, registry: Registry | None = None) -> OpenedReci
     no such file, damaged, no recipe in it, or an unusable one.
     """
     if registry is None:
-        from core.plugins.current import registry as registered
-
         registry = registered()
     if isinstance(source, Path):
         return _of_file(source, registry)

@@ -20,8 +20,9 @@ from anyio import to_thread
 
 from core.checks import hint, shown
 from core.errors import UserError
+from core.recipes.reader import read_any
 from core.request.request import Request
-from core.weights.find import model_names
+from core.weights.find import installed_model, model_names
 from ui.api.endpoints import HistoryRun, Progress, endpoint, history_run
 from ui.web.served_files import Handing, uploaded
 
@@ -198,9 +199,6 @@ class Api:
 
     def recipe(self, file: File = None, text: str = "") -> dict[str, Any]:
         """The settings in an image of LatentCanvas, A1111, ComfyUI, InvokeAI or Fooocus, or in a text."""
-        from core.recipes.reader import read_any
-        from core.weights.find import installed_model
-
         path = uploaded(file, "file")
         if path is None and not text.strip():
             raise UserError("recipe: give an image file or a text")

@@ -7,9 +7,15 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from tqdm import tqdm
 
+from core.bench import KEYS, TITLES, BenchJob, compare, medians, ratios
 from core.errors import UserError
+from core.request.parse import parse_size
+from core.request.request import Request
+from core.weights.find import find_model
 from ui.commands import options
+from ui.commands.tables import console, table
 
 if TYPE_CHECKING:
     from core.bench import Figures, Ratio, Side
@@ -50,9 +56,6 @@ def bench(
     as_json: options.Json = False,
 ) -> None:
     """Measure time by part and peak memory, each image in a new process."""
-    from core.bench import BenchJob, medians, ratios
-    from core.request.parse import parse_size
-    from core.weights.find import find_model
     from core.weights.model_files import open_model
 
     files = open_model(find_model(model))
@@ -95,10 +98,7 @@ def _measure_page(
     as_json: bool,
 ) -> None:
     """Compare a run from Python with the same run on the page, in this process."""
-    from tqdm import tqdm
-
     from core.inference.pipeline import Pipeline
-    from core.request.request import Request
     from ui.commands.bench_page import measure
 
     pipeline = Pipeline.load(model, dtype=dtype, memory=memory)
@@ -119,7 +119,6 @@ def _count_operations(
     """Count the operations of runs that differ in one setting each, in this process."""
     from core.bench.counts import count_all
     from core.inference.pipeline import Pipeline
-    from ui.commands.tables import console, table
 
     pipeline = Pipeline.load(model, dtype=dtype, memory=memory)
     found = {name: each.to_dict() for name, each in count_all(pipeline, width, height, steps).items()}
@@ -132,9 +131,6 @@ def _count_operations(
 
 
 def _measure(sides: list[Side], job: Any, rounds: int) -> dict[Side, list[Figures]]:
-    from tqdm import tqdm
-
-    from core.bench import compare
 
     with tqdm(total=rounds * len(sides), desc="bench", unit="image", leave=False, disable=None) as bar:
         return compare(sides, job, rounds, bar.update)
@@ -147,7 +143,6 @@ def _report(
     relative: dict[Side, dict[str, Ratio]],
     samples: dict[Side, list[Figures]],
 ) -> dict[str, Any]:
-    from core.bench import TITLES
 
     return {
         "job": dataclasses.asdict(job),
@@ -164,8 +159,6 @@ def _report(
 def _print(
     job: Any, weights: float, middle: dict[Side, Figures], relative: dict[Side, dict[str, Ratio]]
 ) -> None:
-    from core.bench import KEYS, TITLES
-    from ui.commands.tables import console, table
 
     percent = {
         "peak_percent": "step's part of the product's speed",

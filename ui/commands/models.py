@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from core.errors import UserError
+from core.weights import find
+from core.weights.find import find_model
 from ui.commands import options
 from ui.commands.tables import console, table
 
@@ -26,7 +28,6 @@ def listed(context: typer.Context, as_json: options.Json = False) -> None:
         if as_json:
             raise UserError(f"write --json after {context.invoked_subcommand}.")
         return
-    from core.weights import find
 
     found: list[dict[str, Any]] = [
         {
@@ -50,7 +51,6 @@ def listed(context: typer.Context, as_json: options.Json = False) -> None:
 @app.command()
 def inspect(file: File, as_json: options.Json = False) -> int:
     """Show the format, architecture and contents of a checkpoint; runs no code in it."""
-    from core.weights.find import find_model
     from core.weights.inspect import inspect as look
 
     found = look(find_model(file))
@@ -69,7 +69,6 @@ def convert(
 ) -> None:
     """Convert to safetensors: a checkpoint keeps its keys, a folder becomes one file with CompVis keys."""
     from core.weights.convert import convert as write
-    from core.weights.find import find_model
 
     size = write(find_model(source), target)
     print(f"{target} ({size / 1e6:.1f} MB)")

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from core.plugins.current import configure
+
 Model = Annotated[
     str, typer.Option(metavar="NAME", help="Model name, or the path of its folder or checkpoint.")
 ]
@@ -42,6 +44,5 @@ def choose_plugins(directory: Path | None, disabled: bool) -> None:
     """Configure which plugins are loaded, if an option says so."""
     if directory is None and not disabled:
         return
-    from core.plugins.current import configure
 
     configure(directory=directory, enabled=not disabled)

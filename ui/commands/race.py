@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from tqdm import tqdm
 
 from core.errors import UserError
+from core.figures.image_bytes import png
+from core.files import check_writable, write_whole
+from core.plugins.current import registry
+from core.request.request import Request
 from ui.commands import options
 from ui.commands.tables import console, table
 
@@ -54,7 +59,6 @@ def race(
 ) -> None:
     """Compare samplers and schedules at equal model evaluations: error, PSNR, time, images."""
     options.choose_plugins(plugins_dir, no_plugins)
-    from core.plugins.current import registry
 
     known = registry()
     running = [known.sampler(name) for name in _names(samplers)] or list(known.samplers.values())
@@ -91,13 +95,10 @@ def _names(text: str | None) -> list[str]:
 
 def _check_request(fields: dict[str, Any], reference_steps: int) -> None:
     """Raise UserError for a bad value before a model is loaded."""
-    from core.request.request import Request
-
     Request(steps=reference_steps, **fields)
 
 
 def _check_sheet(path: Path) -> None:
-    from core.files import check_writable
 
     if path.suffix.lower() != ".png":
         raise UserError(f"--sheet {path}: must end in .png.")
@@ -105,7 +106,6 @@ def _check_sheet(path: Path) -> None:
 
 
 def _run(contest: Race) -> list[RaceEntry]:
-    from tqdm import tqdm
 
     bar = tqdm(contest.run(), total=len(contest.pairs), desc="race", unit="run", leave=False, disable=None)
     entries = list(bar)
@@ -117,8 +117,6 @@ def _run(contest: Race) -> list[RaceEntry]:
 
 def _write_sheet(path: Path, entries: Sequence[RaceEntry], columns: int) -> None:
     from core.compare.race import contact_sheet
-    from core.figures.image_bytes import png
-    from core.files import write_whole
 
     write_whole(path, png(contact_sheet(entries, columns)))
 

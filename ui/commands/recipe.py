@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from core.errors import UserError
+from core.recipes.opened_recipe import PROGRAMS
+from core.recipes.reader import read_any
+from core.recipes.sources import MAX_TEXT_BYTES
+from core.weights.find import installed_model
 from ui.commands import options
 from ui.commands.tables import console, table
 
@@ -28,11 +33,6 @@ def recipe(
     as_json: options.Json = False,
 ) -> None:
     """Read the settings in an image of LatentCanvas, A1111, ComfyUI, InvokeAI or Fooocus."""
-    from pathlib import Path
-
-    from core.recipes.reader import read_any
-    from core.weights.find import installed_model
-
     found = read_any(_standard_input() if source == "-" else Path(source))
     if as_json:
         print(json.dumps(found.to_dict(installed_model), indent=2))
@@ -45,7 +45,6 @@ def recipe(
 
 
 def _standard_input() -> str:
-    from core.recipes.sources import MAX_TEXT_BYTES
 
     content = sys.stdin.buffer.read(MAX_TEXT_BYTES + 1)
     try:
@@ -56,9 +55,6 @@ def _standard_input() -> str:
 
 def _title(found: OpenedRecipe) -> str:
     """The program that wrote it, and its model."""
-    from core.recipes.opened_recipe import PROGRAMS
-    from core.weights.find import installed_model
-
     here = installed_model(found.model)
     model = "no model is named" if found.model is None else f"model {found.model}"
     if found.model is not None:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from core.conformance import check_sampler
 from core.errors import UserError
+from core.plugins.current import registry
+from core.request.parse import parse_options
 from ui.commands import options
 from ui.commands.race import race
 from ui.commands.tables import console, table
@@ -42,8 +45,6 @@ def samplers(
 
 def listing(as_json: bool) -> None:
     """Print what is registered, and what failed to load."""
-    from core.plugins.current import registry
-
     found = registry()
     if as_json:
         content = {
@@ -133,7 +134,6 @@ def check(
 
 
 def _chosen(names: Sequence[str], every: bool) -> list[SamplerInfo]:
-    from core.plugins.current import registry
 
     if every == bool(names):
         raise UserError("name the samplers to check, or write --all.")
@@ -142,15 +142,12 @@ def _chosen(names: Sequence[str], every: bool) -> list[SamplerInfo]:
 
 
 def _given(texts: Sequence[str]) -> dict[str, str]:
-    from core.request.parse import parse_options
 
     return parse_options(texts)
 
 
 def _reports(chosen: Sequence[SamplerInfo], given: dict[str, str]) -> Iterator[Report]:
     import torch
-
-    from core.conformance import check_sampler
 
     torch.set_num_threads(1)  # the tensors are too small to share
     for info in chosen:

@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from tqdm import tqdm
 
 from core.errors import UserError
+from core.figures.image_bytes import png
+from core.files import write_whole
+from core.recipes.png import read_recipe
 from ui.commands import options
 from ui.commands.generate import load_for
 from ui.commands.tables import console, table
@@ -86,7 +90,6 @@ def verify(
     from core.images.source_images import Inputs, read_picture
     from core.inference.trajectory import Trajectory
     from core.inference.verify import verify as begin
-    from core.recipes.png import read_recipe
 
     path = _steps_of(picture)
     trajectory = None if path is None else Trajectory.open(path)
@@ -132,8 +135,6 @@ def _steps_of(picture: Path) -> Path | None:
 
 def _write(trajectory: Trajectory, view: str, image: int, gif: Path | None, sheet: Path | None) -> list[Path]:
     """Write the requested files and return their paths."""
-    from core.figures.image_bytes import png
-    from core.files import write_whole
     from core.inference.animation import animation, contact_sheet
 
     if gif is not None:
@@ -145,8 +146,6 @@ def _write(trajectory: Trajectory, view: str, image: int, gif: Path | None, shee
 
 def _run_verification(verification: Verification) -> Verdict:
     """Run it, with a progress bar where standard error is a terminal."""
-    from tqdm import tqdm
-
     for _ in tqdm(
         verification, total=verification.total, desc="verify", unit="step", leave=False, disable=None
     ):

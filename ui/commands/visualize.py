@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from core.errors import UserError
+from core.files import check_writable, write_whole
+from core.plugins.current import registry
 from ui.commands import options
 
 if TYPE_CHECKING:
@@ -72,7 +74,6 @@ def schedules(
     """Noise levels over the training timesteps, and those that each schedule uses."""
     options.choose_plugins(plugins_dir, no_plugins)
     from core.learn.schedules import schedules as show
-    from core.plugins.current import registry
 
     give(
         lambda: show(registry(), betas=betas, schedule=schedule, steps=steps, strength=strength),
@@ -112,7 +113,6 @@ def reverse(
     """Reverse process: points from noise to data, samplers compared at equal model evaluations."""
     options.choose_plugins(plugins_dir, no_plugins)
     from core.learn.reverse import reverse_points
-    from core.plugins.current import registry
 
     names = [name.strip() for name in samplers.split(",") if name.strip()]
     asked: dict[str, Any] = {"evals": evals, "points": points, "schedule": schedule, "seed": seed}
@@ -138,8 +138,6 @@ def give(
     kind = _kind(out, as_json, moves)
     shown = make()
     if out is not None:
-        from core.files import write_whole
-
         paper = Paper(INKS[theme])
         write_whole(out, shown.gif(paper) if kind == ".gif" else shown.png(paper))
     if as_json:
@@ -152,8 +150,6 @@ def give(
 
 def _kind(out: Path | None, as_json: bool, moves: bool) -> str:
     """The suffix of the file, "" without a file. Raises UserError."""
-    from core.files import check_writable
-
     if out is None:
         if not as_json:
             raise UserError("give a file to write (--out FILE.png), or --json")

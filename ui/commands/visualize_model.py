@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from tqdm import tqdm
 
 from core.errors import UserError
 from core.learn.choices import check, numbers, whole_numbers
@@ -192,7 +193,6 @@ def _with_model(
     model: str, device: str | None, dtype: str | None, show: Callable[[Any, Watch], ViewResult]
 ) -> Callable[[], ViewResult]:
     def make() -> ViewResult:
-        from tqdm import tqdm
 
         from core.inference.pipeline import Pipeline
         from core.learn.recorder import Watch

@@ -23,7 +23,7 @@ from ui.page.widgets.data_uris import data_uri, png_uri, thumbnail_uri
 from ui.page.widgets.fields import QUICK
 from ui.page.widgets.player import FamilyMember, Message, PlayedRun
 from ui.page.widgets.text import capital
-from ui.service import verification
+from ui.service import step_files, verification
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -179,8 +179,6 @@ class Viewer:
 
     def file(self, asked: ViewerRequest) -> Message:
         """A file to save: this step as a PNG, all steps as a GIF, or a contact sheet."""
-        from ui.service import step_files
-
         run = self._shown(asked.owner, asked.run)
         steps, image, view = _steps(run), _image(run, asked), _view(run, asked)
         stem = run.names[image].rsplit(".", 1)[0]

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from core.errors import Cancelled, UserError
+from core.plugins import current
 from ui.service.limits import Limits, OwnLimits, check_limits
 from ui.service.model_thread import sentence_of
 
@@ -345,7 +346,6 @@ class Jobs:
         return self.engine.pipeline if job.model is None else self.engine.switch(job.model)
 
     def _run(self, job: Job) -> None:
-        from core.plugins import current
 
         pipeline = self._pipeline(job)
         run: Run = self._stream(job, pipeline)

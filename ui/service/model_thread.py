@@ -15,7 +15,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from core.errors import UserError
-from core.memory import release_memory, trim_memory
+from core.memory import free_memory, release_memory, trim_memory
+from core.weights.find import find_model
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -231,8 +232,6 @@ def fits_beside(name: str) -> bool:
     """
     import torch
 
-    from core.memory import free_memory
-    from core.weights.find import find_model
     from core.weights.model_files import open_model
 
     size = sum(path.stat().st_size for path in open_model(find_model(name)).hashed)

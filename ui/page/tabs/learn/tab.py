@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from core.errors import UserError
+from core.learn.schedules import schedules
+from core.learn.tables import tables
 from ui.page.tabs.learn.models import MODEL_VIEWS
 from ui.page.tabs.learn.train import Train
 from ui.page.tabs.learn.view import Shelf, View, number, whole
@@ -117,7 +119,6 @@ class Schedules(View):
         self.form.click(taken, [owner, *base_inputs], outputs, **QUICK)
 
     def show(self, *values: Any) -> ViewResult:
-        from core.learn.schedules import schedules
 
         betas, schedule, steps, strength = values
         return schedules(
@@ -238,7 +239,6 @@ class LearnTab:
 
 
 def _known_betas() -> list[tuple[str, str]]:
-    from core.learn.tables import tables
 
     known = tables()
     return [(title, name) for title, name in BETAS if name in known]

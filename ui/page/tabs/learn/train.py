@@ -11,9 +11,11 @@ import gradio as gr
 from PIL import Image
 
 from core.errors import UserError
+from core.learn.training import training
 from ui.page.tabs.learn.view import NARROW, Shelf, View, number
 from ui.page.widgets import text
 from ui.page.widgets.fields import QUICK
+from ui.page.widgets.learn import shown_html
 from ui.service.trainings import DENSITIES, MOST_STEPS, RECIPES, Trainer, Training, usual_steps
 
 if TYPE_CHECKING:
@@ -184,8 +186,6 @@ class Train(View):
 
     def show(self, *values: Any) -> ViewResult:
         """The curves and the newest samples of the training. Raises UserError if there are none yet."""
-        from core.learn.training import training
-
         current = self.trainer.current
         if current is None or not current.stages:
             raise UserError("there is nothing to show yet: press Train first")
@@ -195,7 +195,6 @@ class Train(View):
         return await asyncio.to_thread(self._figure, narrow)
 
     def _figure(self, narrow: bool) -> str:
-        from ui.page.widgets.learn import shown_html
 
         try:
             shown = self.show()

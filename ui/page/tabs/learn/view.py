@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from core.errors import UserError
+from core.figures.plots import Paper
+from core.learn.code import lines
 from core.learn.lessons import LESSONS, Lesson
 from ui.page.widgets import text
 from ui.page.widgets.fields import LATEST, QUICK
+from ui.page.widgets.learn import code_html, shown_html
 from ui.web.served_files import Handing
 
 if TYPE_CHECKING:
@@ -122,22 +125,15 @@ class View:
 
     def drawn(self, shown: ViewResult, narrow: bool) -> tuple[str, str]:
         """(figure, code) as HTML."""
-        from ui.page.widgets.learn import code_html, shown_html
-
         with self.shelf.drawing:
             return shown_html(shown, narrow), code_html(self.lines(shown))
 
     def lesson_code(self) -> str:
         """The lesson's code, as HTML."""
-        from core.learn.code import lines
-        from ui.page.widgets.learn import code_html
-
         return code_html(lines(target, words) for target, words in self.lesson.code)
 
     def lines(self, shown: ViewResult) -> list[Lines]:
         """The code of the lesson and of the result."""
-        from core.learn.code import lines
-
         return [lines(target, words) for target, words in (*self.lesson.code, *shown.code)]
 
     def _saver(self, kind: str) -> Callable[..., tuple[Any, str]]:
@@ -148,8 +144,6 @@ class View:
 
     def saved(self, kind: str, make: Callable[[], ViewResult]) -> tuple[Any, str]:
         """(download button, error)"""
-        from core.figures.plots import Paper
-
         name = f"{self.name}.{kind}"
         try:
             shown = make()
