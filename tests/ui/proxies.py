@@ -51,7 +51,7 @@ def proxied(target: str, path: str) -> Generator[Proxy]:
                     self.send_header(name, value)
             self.send_header("Connection", "close")
             self.end_headers()
-            with closing(server):
+            with closing(server), suppress(http.client.IncompleteRead):  # where the proxy ends a stream
                 while part := answer.read1(65536):
                     self.wfile.write(part)
                     self.wfile.flush()

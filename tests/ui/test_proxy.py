@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from gradio_client import Client, handle_file
+from PIL import Image
 
 from tests.ui.proxies import Proxy, proxied
 from tests.ui.served import Served, served
@@ -17,6 +19,7 @@ from tests.ui.test_links import picture
 from ui.web.assets import FOR_GOOD
 
 PATH = "/lc"
+ME = "a token of my own"
 SMALL: dict[str, Any] = {"width": 64, "height": 64, "steps": 3, "seed": 7}
 
 
@@ -69,27 +72,34 @@ def test_the_page_and_all_it_loads_are_below_the_path(proxy: Proxy, visitor: htt
     assert visitor.get(f"{proxy.url}{PATH}/gradio_api/openapi.json").status_code == 200
 
 
-def saved(found: dict[str, Any]) -> bytes:
-    """The first image, which the client has downloaded."""
-    image = found["images"][0]
-    return Path(image["path"] if isinstance(image, dict) else image).read_bytes()
-
-
-def test_endpoints_stream_upload_and_download(client: Client, tmp_path: Path) -> None:
+def test_every_endpoint_with_its_streams_uploads_and_downloads(client: Client, tmp_path: Path) -> None:
     for name in ("samplers", "schedules", "models"):
         assert client.predict(api_name=f"/{name}"), name
-    job = client.submit("a red circle", **SMALL, api_name="/txt2img")
+    job = client.submit("a red circle", **SMALL, owner=ME, api_name="/txt2img")
     made = job.result(60)
-    assert len(job.outputs()) > 1
+    assert len(job.outputs()) > 3  # the steps, as they were made
+    assert client.predict("a red circle", api_name="/tokens")["used"] > 0
+    data = Path(made["images"][0]).read_bytes()
+    assert b"a red circle" in data
     for odd in ("写真 №1.png", "a#b%20c&d.png"):
         (tmp_path / odd).write_bytes(picture("PNG"))
-        found = client.predict(
-            image=handle_file(str(tmp_path / odd)), prompt="x", **SMALL, api_name="/img2img"
-        )
-        assert saved(found).startswith(b"\x89PNG")
-    data = saved(made)
-    assert data.startswith(b"\x89PNG")
-    assert b"a red circle" in data
+        image = handle_file(str(tmp_path / odd))
+        found = client.predict(image=image, prompt="x", **SMALL, api_name="/img2img")
+        assert Path(found["images"][0]).read_bytes().startswith(b"\x89PNG")
+    Image.new("L", (64, 48), 255).save(tmp_path / "mask.png")
+    mask = handle_file(str(tmp_path / "mask.png"))
+    assert client.predict(image, mask, "a house", 1.0, 0, steps=2, api_name="/inpaint")["images"]
+    assert client.predict(handle_file(made["images"][0]), api_name="/recipe")
+    assert made["run"] in [run["run"] for run in client.predict("red", ME, api_name="/history")]
+    assert client.predict(made["run"], ME, api_name="/run")["run"] == made["run"]
+    [again] = client.predict(made["run"], ME, api_name="/pictures")
+    assert Path(again).read_bytes() == data
+    long = client.submit("a hill", **{**SMALL, "steps": 100}, owner=ME, api_name="/txt2img")
+    for _ in range(300):
+        if long.outputs():
+            break
+        time.sleep(0.05)
+    assert client.predict(long.outputs()[0]["job"], ME, api_name="/cancel") == "stopped"
 
 
 def bases(site: Served, proxy: Proxy) -> list[str]:
