@@ -95,6 +95,48 @@ def test_values_come_along_links() -> None:
     assert line(found, "CLIPTextEncode.text (prompt)").fate == "mapped"
 
 
+def test_loaders_that_make_everything() -> None:
+    """Efficiency Nodes, with a seed and size from other packs."""
+    loader = node("Efficient Loader", ckpt_name="dir/x.safetensors", clip_skip=-2, lora_name="None")
+    loader["inputs"] |= {"positive": ["20", 0], "negative": "dog", "batch_size": 1}
+    loader["inputs"] |= {"empty_latent_width": 640, "empty_latent_height": ["21", 1]}
+    sampler = {**PLAIN["3"]["inputs"], "model": ["1", 0], "positive": ["1", 1], "negative": ["1", 2]}
+    graph = {
+        "1": loader,
+        "2": node("KSampler (Efficient)", **{**sampler, "latent_image": ["1", 3], "seed": ["22", 3]}),
+        "9": node("SaveImage", images=["2", 5]),
+        "20": node("ImpactWildcardProcessor", wildcard_text="a {cat|dog}", populated_text="a cat"),
+        "21": node("EmptyLatentImagePresets", dimensions="512 x 896 (0.57:1)", invert=True),
+        "22": node("Seed", seed=77),
+    }
+    found = read(graph)
+    asked = found.request
+    assert (asked.prompt, asked.negative, asked.seed, asked.clip_skip) == ("a cat", "dog", 77, 2)
+    assert (asked.width, asked.height, found.model) == (640, 896, "x")
+    assert line(found, "Efficient Loader.lora_name").fate == "ignored"
+
+
+@pytest.mark.parametrize("kind", ["ImpactWildcardEncode", "WildcardEncode //Inspire"])
+def test_wildcards_that_are_filled_in(kind: str) -> None:
+    for text, prompt in (("a cat", "a cat"), ("a {cat|dog}", ""), ("<lora:x:1> a cat", "")):
+        encode = node(kind, populated_text=text, wildcard_text="a {cat|dog}", clip=["4", 1], model=["4", 0])
+        assert read(changed({"20": encode}, positive=["20", 2], model=["20", 0])).request.prompt == prompt
+
+
+def test_two_different_texts_of_one_prompt_are_not_guessed() -> None:
+    for other, prompt in (("a cat", "a cat"), ("a dog", "")):
+        encode = node(
+            "CLIPTextEncodeSDXL", text_g="a cat", text_l=other, clip=["4", 1], width=512, height=512
+        )
+        assert read(changed({"20": encode}, positive=["20", 0])).request.prompt == prompt
+
+
+def test_noise_from_a_gpu_says_so() -> None:
+    graph = changed(noise_mode="GPU(=A1111)")
+    graph["3"]["class_type"] = "KSampler //Inspire"
+    assert line(read(graph), "noise").fate == "ignored"
+
+
 def test_texts_that_are_joined() -> None:
     more = {"20": node("StringConcatenate", string_a="a cat", string_b=["21", 0], delimiter=", ")}
     more["21"] = node("PrimitiveString", value="a dog")
@@ -288,7 +330,7 @@ def test_of_unknown_classes_nothing_is_guessed() -> None:
         "comes from EmptyLatentImage (Other), node 5, a class that is not known here",
     )
     data["nodes"][0]["type"] += " (Other)"
-    with pytest.raises(UserError, match="has no known sampler"):
+    with pytest.raises(UserError, match=r"has no known sampler \(its samplers: KSampler \(Other\)\)"):
         read(data)
 
 

@@ -99,7 +99,9 @@ def read(data: Mapping[str, Any], registry: Registry) -> OpenedRecipe:
     graph = Graph(nodes_of(data)) if is_workflow(data) else Graph.of_prompt(data)
     first = first_sampler(NodeValues(graph))
     if first is None:
-        raise UserError("the ComfyUI graph has no known sampler; paste its prompt as text instead")
+        others = sorted({node.kind for node in graph.nodes.values() if "sampler" in node.kind.lower()})
+        named = f" (its samplers: {', '.join(others[:5])})" if others else ""
+        raise UserError(f"the ComfyUI graph has no known sampler{named}; paste its prompt as text instead")
     reader = _Reader(graph, first, ReportBuilder(registry))
     reader.read()
     return reader.report.found("comfyui")
@@ -219,7 +221,7 @@ class _Reader:
             self.report.ignore(field, "(linked)", note)
             return
         self.read_nodes.add(node.id)
-        key = f"{node.kind}.{names[0]} ({field})"
+        key = f"{node.kind}.{names[0] if isinstance(names[0], str) else 'text'} ({field})"
         texts = [self._value(key, node, name) for name in names]
         if texts != texts[:1] * len(texts):
             self.report.ignore(key, texts, "a text for each of two text encoders: only one is supported")
@@ -272,7 +274,7 @@ class _Reader:
             if number == 1:
                 self.report.keep(key, value, "all steps run")
             else:
-                self.report.ignore(key, value, "has no effect without an init image")
+                self.report.ignore(key, value, "has no counterpart without an init image")
         elif steps is None or number == 1:
             self.report.strength(key, value)
         else:

@@ -355,10 +355,12 @@ RULES: dict[str, tuple[Rule, ...]] = {
 SAMPLERS = {name for name in RULES if re.match("KSampler(?!Select| Config)|SamplerCustom", name)}
 
 # The inputs of what a node makes itself, by class and output: prompts, sizes and batch, model files.
-TEXTS: dict[tuple[str, int], tuple[str, ...]] = {
+TEXTS: dict[tuple[str, int], tuple[Rule, ...]] = {
     ("CLIPTextEncode", 0): ("text",),
     ("CLIPTextEncodeSDXL", 0): ("text_g", "text_l"),
     ("Power Prompt - Simple (rgthree)", 0): ("prompt",),
+    ("ImpactWildcardEncode", 2): (_wildcards,),
+    ("WildcardEncode //Inspire", 2): (_wildcards,),
     ("Efficient Loader", 1): ("positive",),
     ("Efficient Loader", 2): ("negative",),
 }
