@@ -95,6 +95,15 @@ def test_values_come_along_links() -> None:
     assert line(found, "CLIPTextEncode.text (prompt)").fate == "mapped"
 
 
+def test_sizes_that_are_no_multiple_of_8_are_cut_as_there() -> None:
+    size = node("CR SD1.5 Aspect Ratio", aspect_ratio="16:9 cinema 910x512", swap_dimensions="Off")
+    graph = changed({"20": size})
+    graph["5"]["inputs"] |= {"width": ["20", 0], "height": ["20", 1]}
+    found = read(graph)
+    assert (found.request.width, found.request.height) == (904, 512)
+    assert line(found, "EmptyLatentImage.width, height").to == "904x512"
+
+
 def test_loaders_that_make_everything() -> None:
     """Efficiency Nodes, with a seed and size from other packs."""
     loader = node("Efficient Loader", ckpt_name="dir/x.safetensors", clip_skip=-2, lora_name="None")
@@ -337,7 +346,11 @@ def test_of_unknown_classes_nothing_is_guessed() -> None:
 def test_widgets_that_are_only_named_in_part_are_not_guessed() -> None:
     """Older files name only the widgets that were turned into inputs."""
     data = workflow(named=False)
-    size = {"id": 20, "type": "CR SD1.5 Aspect Ratio", "widgets_values": [512, 768, "custom", "Off", 1.0, 1]}
+    size: dict[str, Any] = {
+        "id": 20,
+        "type": "CR SD1.5 Aspect Ratio",
+        "widgets_values": [512, 768, "custom", "Off", 1.0, 1],
+    }
     size["inputs"] = [{"name": "height", "type": "INT", "widget": {"name": "height"}, "link": None}]
     data["nodes"].append(size)
     latent = next(item for item in data["nodes"] if item["type"] == "EmptyLatentImage")

@@ -348,7 +348,12 @@ class _Reader:
         key = f"{node.kind}.width, height"
         sides = [self._value(key, node, rule) for rule in rules]
         shown = "x".join(str(as_whole(side)) for side in sides) if None not in sides else sides
-        self.report.size(key, shown, *sides)
+        cut = [side - side % 8 if isinstance(side, int) else side for side in sides]
+        self.report.size(key, shown, *cut)
+        if cut != sides and self.report.lines[-1].fate == "kept":
+            self.report.lines.pop()
+            new = f"{cut[0]}x{cut[1]}"
+            self.report.map(key, shown, new, "a latent there is cut to whole 8 pixels, and so the image")
         if "batch_size" in node.inputs:
             key = f"{node.kind}.batch_size"
             batch = self._value(key, node, "batch_size")
