@@ -145,7 +145,7 @@ def test_check_all_is_every_one_that_is_there(
         checked.append(info.name)
         return SimpleNamespace(passed=True, to_dict=dict)
 
-    monkeypatch.setattr("core.conformance.check_sampler", quick)
+    monkeypatch.setattr("ui.commands.samplers.check_sampler", quick)
     code, _, _ = run(capsys, "samplers", "check", "--all", "--json")
     assert code == 0
     assert checked == list(core.plugins.current.registry().samplers)
