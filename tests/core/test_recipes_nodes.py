@@ -221,6 +221,11 @@ def test_several_values_on_one_link() -> None:
         values.value(Link("7", 1))
 
 
+def test_a_typed_value_is_no_bundle() -> None:
+    for kind in ("FromBasicPipe", "EditBasicPipe"):
+        assert given(kind, {"basic_pipe": {"model": 1}}, 0) == UNKNOWN
+
+
 def test_no_loop_and_no_chain_is_endless() -> None:
     loops = {
         "1": node("PrimitiveInt", value=["2", 0]),
@@ -230,9 +235,9 @@ def test_no_loop_and_no_chain_is_endless() -> None:
             f"t{i}": node(
                 "StringConcatenate", string_a=[f"t{i + 1}", 0], string_b=[f"t{i + 1}", 0], delimiter=""
             )
-            for i in range(60)
+            for i in range(40)
         },
-        "t60": node("CR Text", text="a"),
+        "t40": node("CR Text", text="a"),
     }
     values = NodeValues(Graph.of_prompt(loops))
     for name, words in (("1", "too many nodes"), ("3", "too many nodes"), ("t0", "too long")):

@@ -7,7 +7,7 @@ makes itself (a latent, a model, prompt embeddings). Of a class that is not in t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from core.recipes.readers.node_inputs import NodeInputs
 
@@ -126,15 +126,20 @@ def _only(inputs: NodeInputs) -> object:
     return inputs.raw(names[0]) if len(names) == 1 else inputs.fail()
 
 
-def _bundle(names: Sequence[str], base: str) -> Callable[[NodeInputs], Mapping[str, tuple[object, ...]]]:
-    """Several values on one link: the node's own before those of the bundle that it extends."""
+class _Bundle(dict[str, tuple[object, ...]]):
+    """Several values on one link, by name: for each, what was given for it, the last first."""
 
-    def of(inputs: NodeInputs) -> Mapping[str, tuple[object, ...]]:
-        before = inputs.value(base, None) or {}
-        if not isinstance(before, Mapping):
+
+def _bundle(names: Sequence[str], base: str) -> Callable[[NodeInputs], _Bundle]:
+    """The node's own values before those of the bundle that it extends."""
+
+    def of(inputs: NodeInputs) -> _Bundle:
+        before = inputs.value(base, None)
+        before = _Bundle() if before is None else before
+        if not isinstance(before, _Bundle):
             inputs.fail()
         given = {name: (inputs.raw(name),) for name in names if name in inputs.names()}
-        return {name: given.get(name, ()) + before.get(name, ()) for name in {**before, **given}}
+        return _Bundle({n: given.get(n, ()) + before.get(n, ()) for n in {**before, **given}})
 
     return of
 

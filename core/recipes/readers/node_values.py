@@ -9,7 +9,8 @@ from core.recipes.readers.graph import Graph, Link, Node
 from core.recipes.readers.node_inputs import NodeInputs, UnknownValueError, named
 from core.recipes.readers.node_rules import RULES, Rule
 
-_MOST_HOPS = 200  # of links, one after the other; and half as many rules inside one another
+_MOST_HOPS = 200  # of links, one after the other
+_MOST_NESTED = 50  # rules whose inputs are computed by rules: far from Python's limit
 
 
 class NodeValues:
@@ -53,7 +54,7 @@ class NodeValues:
     def computed(self, node: Node, rule: Rule) -> object:
         """What a rule of a node gives: a value or another link. Raises UnknownValueError."""
         inputs = NodeInputs(node, self.value)
-        if self._depth >= _MOST_HOPS // 2:
+        if self._depth >= _MOST_NESTED:
             raise UnknownValueError("through too many nodes")
         self._depth += 1
         try:
