@@ -1,8 +1,8 @@
-"""What runs ask of torch is what it was: a change that computes, allocates or copies more is seen here.
+"""Runs ask no more of torch than they did: a change that computes, allocates or copies more is seen here.
 
     python launcher.py bench --counts --steps 2 --dtype float32 --memory full --json > tests/counts.json
 
-renews the file on a machine without an accelerator, where more is meant.
+writes the file again on a machine without an accelerator, where more is meant or less was reached.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from core.bench.counts import Counter, count_all
 from core.inference.pipeline import Pipeline
 
 ROOT = Path(__file__).parents[2]
+EXACT = ("evaluations", "passes")
+ROOM = 1.02  # of the other counts, above those in the file
 [PINNED] = re.findall(r"^torch==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
 
 
@@ -31,8 +33,16 @@ def found() -> dict[str, dict[str, int]]:
     torch.__version__.partition("+")[0] != PINNED,
     reason=f"counted with torch {PINNED}: others count otherwise",
 )
-def test_the_counts_are_those_of_the_file(found: dict[str, dict[str, int]]) -> None:
-    assert found == json.loads((ROOT / "tests" / "counts.json").read_text(encoding="utf-8"))
+def test_no_count_has_risen(found: dict[str, dict[str, int]]) -> None:
+    known = json.loads((ROOT / "tests" / "counts.json").read_text(encoding="utf-8"))
+    assert found.keys() == known.keys()
+    risen = {
+        f"{run}, {name}": (count, known[run][name])
+        for run, counts in found.items()
+        for name, count in counts.items()
+        if (count != known[run][name] if name in EXACT else count > ROOM * known[run][name])
+    }
+    assert risen == {}
 
 
 def test_exact_savings_are_in_the_counts(found: dict[str, dict[str, int]]) -> None:
