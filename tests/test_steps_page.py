@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from PIL import Image
 
 from core.plugins.current import samplers
@@ -44,9 +43,7 @@ def test_its_commands_have_these_options() -> None:
     text = PAGE.read_text(encoding="utf-8")
     lines = re.findall(r"^python launcher\.py (.*?)(?:\s+#.*)?$", text, re.MULTILINE)
     assert len(lines) == 6
-    group = typer.main.get_command(cli.app)
     for line in lines:
         name, *arguments = shlex.split(line)
-        command = group.commands[name]  # pyrefly: ignore[missing-attribute]
-        known = {option for parameter in command.params for option in parameter.opts}
+        known = {option for parameter in cli.load_command(name).params for option in parameter.opts}
         assert {argument for argument in arguments if argument.startswith("--")} <= known

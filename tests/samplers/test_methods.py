@@ -300,4 +300,5 @@ def test_every_file_of_samplers_is_a_plugin_or_shared() -> None:
 def _files() -> Sequence[Any]:
     from pathlib import Path
 
-    return sorted((Path(__file__).parents[2] / "samplers").glob("*.py"))
+    folder = Path(__file__).parents[2] / "samplers"
+    return sorted((*folder.glob("*.py"), *(file.parent for file in folder.glob("*/__init__.py"))))
