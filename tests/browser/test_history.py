@@ -154,9 +154,10 @@ def test_open_in_the_workbench(page: Any, folder: Path) -> None:
 
 
 def test_the_keyboard_goes_through_the_grid(page: Any) -> None:
+    first = tiles(page).nth(0).locator("[data-run]")
+    expect(first).to_have_attribute("tabindex", "0")  # the grid is drawn
     page.get_by_label("Starred").focus()
     page.keyboard.press("Tab")
-    first = tiles(page).nth(0).locator("[data-run]")
     expect(first).to_be_focused()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")

@@ -18,7 +18,9 @@ function image(sheet, i, count) {
   return made;
 }
 
+// Gradio may report a change before the value is there.
 function draw() {
+  if (!props.value?.prompts) return;
   const { prompts, phrases, sheet } = props.value;
   chips.replaceChildren(...prompts.map((prompt) => button(prompt, "pick", { prompt })));
   link.hidden = !phrases.length;
