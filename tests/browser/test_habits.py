@@ -186,3 +186,31 @@ def test_branching_goes_on_with_what_the_form_says(page: Any, site: Site) -> Non
         4,
         "a red house",
     )
+
+
+def test_a_tab_clicked_before_the_page_is_restored_is_kept(open_page: Open) -> None:
+    page = open_page()
+    tab(page, "history")
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        if '"history"' in (route.request.post_data or ""):  # what asks for the page as it was left
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/queue/join*", hold)
+    page.reload()
+    for _ in range(PATIENCE // 50):
+        if held:
+            break
+        page.wait_for_timeout(50)
+    page.get_by_role("tab", name="img2img", exact=True).click()
+    on_tab(page, "img2img")
+    for route in held:
+        route.continue_()
+    page.unroute("**/queue/join*")
+    page.locator("#examples button").first.wait_for(state="attached")  # the last that an opening page gets
+    page.wait_for_timeout(500)
+    on_tab(page, "img2img")
+    expect(page.get_by_role("tab", name="img2img", exact=True)).to_have_attribute("aria-selected", "true")

@@ -169,6 +169,7 @@ class Workbench:
             [self.following, self.tabs, self.kept.preset, *everything],
             **QUICK,
         )
+        opened.then(None, None, None, js="() => window.latentcanvas.restored()", **QUICK)
         link = [self.owner, self.last_run, self.following]
         shown = opened.then(self.on_link, link, self.run_outputs(), **QUICK)
         self._then_watch(shown)  # a queued run is found before the model is loaded

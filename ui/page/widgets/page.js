@@ -6,7 +6,17 @@
     if (button && !button.disabled) button.click();
     return Boolean(button);
   };
+  // A tab that is clicked before the page is restored as it was left is shown after that too.
+  let clicked = null;
+  const note = (event) => {
+    clicked = event.target.closest("#tabs button[role=tab]") || clicked;
+  };
+  document.addEventListener("click", note);
   window.latentcanvas = {
+    restored: () => {
+      document.removeEventListener("click", note);
+      if (clicked && clicked.getAttribute("aria-selected") !== "true") clicked.click();
+    },
     tab: (name) => {
       const shared = ["txt2img", "img2img", "inpaint"].includes(name);
       document.querySelector("#workbench").dataset.tab = shared ? name : "none";
