@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.checks import MAX_SIDE, MAX_TEXT, MIN_SIDE, SIDE_MULTIPLE, OptionValue, hint
 from core.errors import UserError
+from core.prompts.grammars import Read, translated
 from core.recipes.opened_recipe import Fate, OpenedRecipe, Program, ReportLine, written
 from core.request import aliases
 from core.request.fields import MAX_CFG_SCALE, MAX_STEPS
@@ -71,6 +72,21 @@ class ReportBuilder:
                 f"the {field} has {len(value)} characters, more than the {MAX_TEXT} allowed; shorten it"
             )
         self.keep(key, value, note, **{field: re.sub("[\0\ud800-\udfff]", "", value)})
+
+    def translated_prompt(self, key: str, value: object, field: str, read: Read, note: str) -> None:
+        """`prompt` or `negative` in another program's notation for weights, which `read` reads."""
+        if not isinstance(value, str) or len(value) > MAX_TEXT:
+            self.prompt(key, value, field)
+            return
+        try:
+            text = translated(value, read)
+        except UserError as error:
+            self.ignore(key, value, str(error))
+            return
+        self.prompt(key, text, field)
+        if text != value:
+            self.lines.pop()
+            self.map(key, value, text, note)
 
     def whole(self, key: str, value: object, field: str, low: int, high: int) -> None:
         """A whole number, clamped to the allowed range."""

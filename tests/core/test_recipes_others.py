@@ -76,7 +76,7 @@ def test_invokeai() -> None:
         None,
         (),
     )
-    assert asked.prompt == "a (cat:1.21) on (a red mat:1.3), quiet-"
+    assert asked.prompt == "a (cat:1.21) on (a red mat:1.3) , (quiet:0.9)"
     assert (asked.negative, asked.sampler, asked.schedule) == ("dogs", "dpmpp_2m", "karras")
     assert (asked.width, asked.height, asked.seed, asked.steps) == (512, 640, 4207336226, 30)
     assert (asked.cfg_scale, asked.cfg_rescale, asked.clip_skip) == (7.5, 0.5, 2)

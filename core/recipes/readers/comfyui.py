@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
+from core.prompts.grammars import read_comfyui
 from core.recipes.opened_recipe import OpenedRecipe
 from core.recipes.readers.graph import Graph, Link, Node
 from core.recipes.readers.node_inputs import UnknownValueError
@@ -55,6 +56,7 @@ _OPTIONS = {
     "atol": "atol",
 }
 _MOST_PASSES = 50  # followed, one after the other
+_EMBEDDING = re.compile(r"\(?embedding:[^\s,()]{1,200}(?::[0-9.]{1,6}\))?")
 _MASKS = ("SetLatentNoiseMask", "VAEEncodeForInpaint")
 _REASONS = {
     "lora": "LoRAs are not supported",
@@ -226,16 +228,12 @@ class _Reader:
         if texts != texts[:1] * len(texts):
             self.report.ignore(key, texts, "a text for each of two text encoders: only one is supported")
             return
-        if not isinstance(texts[0], str):
-            self.report.prompt(key, texts[0], field)
-            return
-        text, new = texts[0], _as_a1111(texts[0])
-        self.report.prompt(key, new, field)
-        if new != text:
-            self.report.lines.pop()
-            self.report.map(
-                key, text, new, "square brackets are plain text there; embeddings are not supported here"
-            )
+        text = texts[0]
+        if isinstance(text, str) and _EMBEDDING.search(text):
+            self.report.ignore(f"{key}: embedding", text, "embeddings are not supported")
+            text = _EMBEDDING.sub("", text)
+        note = "brackets, weights and BREAK are written as they count there"
+        self.report.translated_prompt(key, text, field, read_comfyui, note)
 
     def _method(self) -> None:
         sampler = self._find("sampler_name") or self._kind(_SAMPLERS)
@@ -424,12 +422,6 @@ class _Reader:
                 typed = {name: value for name, value in node.literals().items() if value not in ("", None)}
                 title = f" ({node.title})" if node.title and node.title != node.kind else ""
                 self.report.ignore(f"{node.kind}{title}", typed or "(no values)", reason(node))
-
-
-def _as_a1111(text: str) -> str:
-    """A prompt in our syntax: escaped square brackets, without words that load an embedding."""
-    plain = re.sub(r"\(?embedding:[^\s,()]{1,200}(?::[0-9.]{1,6}\))?", "", text)
-    return re.sub(r"(?<!\\)([\[\]])", r"\\\1", plain)
 
 
 def reason(node: Node) -> str:

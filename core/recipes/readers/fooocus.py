@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from core.prompts.grammars import read_comfyui
 from core.recipes.opened_recipe import OpenedRecipe
 from core.recipes.report_builder import ReportBuilder
 
@@ -44,7 +45,8 @@ def read(data: Mapping[str, Any], registry: Registry) -> OpenedRecipe:
     keys = {_plain(key): (str(key), value) for key, value in data.items()}
     for name, field in (("prompt", "prompt"), ("negative_prompt", "negative")):
         if name in keys:
-            report.prompt(*keys[name], field)
+            note = "brackets, weights and BREAK are written as they count there"
+            report.translated_prompt(*keys[name], field, read_comfyui, note)
     if "sampler" in keys or "scheduler" in keys:
         report.method(keys.get("sampler"), keys.get("scheduler"))
     for name, (key, value) in keys.items():

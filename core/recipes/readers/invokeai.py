@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from core.checks import MAX_TEXT
+from core.prompts.grammars import read_compel
 from core.recipes.infotext import MAX_CHARACTERS
 from core.recipes.opened_recipe import OpenedRecipe
 from core.recipes.report_builder import CPU, GPU, ReportBuilder, as_number, as_whole
@@ -56,9 +56,6 @@ _DREAM = {
     "A": "sampler",
     "f": "strength",
 }
-_WEIGHT = re.compile(
-    r"\(([^()]{1,500})\)(\+{1,9}|-{1,9}|[0-9]+\.?[0-9]*)|(?<!\w)(\w{1,80})(\+{1,9}|-{2,9})(?!\w)"
-)
 
 
 def read(data: Mapping[str, Any], registry: Registry) -> OpenedRecipe:
@@ -130,26 +127,7 @@ def _prompts(report: ReportBuilder, data: Mapping[str, Any], positive: str, nega
 
 
 def _prompt(report: ReportBuilder, key: str, value: object, field: str) -> None:
-    """A prompt with InvokeAI's weights, such as word++ and (two words)1.2, rewritten as A1111's."""
-    new = _weights(value) if isinstance(value, str) else value
-    if new == value or not isinstance(new, str) or len(new) > MAX_TEXT:
-        report.prompt(key, value, field)
-        return
-    report.prompt(key, new, field)
-    report.lines.pop()
-    report.map(key, value, new, "weights are written (words:1.2) here")
-
-
-def _weights(text: str) -> str:
-    if len(text) > MAX_TEXT:
-        return text
-
-    def rewritten(match: re.Match[str]) -> str:
-        words, mark = match[1] or match[3], match[2] or match[4]
-        factor = float(mark) if mark[0].isdigit() else (1.1 if mark[0] == "+" else 0.9) ** len(mark)
-        return f"({words}:{factor:.4g})" if factor <= 100 else match[0]
-
-    return _WEIGHT.sub(rewritten, text)
+    report.translated_prompt(key, value, field, read_compel, "weights are written (words:1.2) here")
 
 
 def _words(prompt: object) -> object:
@@ -169,13 +147,11 @@ def _bracketed(report: ReportBuilder, prompt: object) -> None:
     if not negative:
         _prompt(report, "prompt", prompt, "prompt")
         return
-    plain = _weights(re.sub(r" ?\[[^\[\]]*\]", "", prompt).strip().rstrip(","))
-    report.prompt("prompt", plain, "prompt")
-    report.lines.pop()
+    plain = re.sub(r" ?\[[^\[\]]*\]", "", prompt).strip().rstrip(",")
     note = "text in square brackets there is the negative prompt here"
     report.map("prompt", prompt, f"{plain} / {negative}", note)
-    report.prompt("negative", _weights(negative), "negative")
-    report.lines.pop()
+    _prompt(report, "prompt", plain, "prompt")
+    _prompt(report, "prompt [negative]", negative, "negative")
 
 
 def _key(report: ReportBuilder, data: Mapping[str, Any], key: str, value: Any) -> None:
