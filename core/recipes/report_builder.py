@@ -15,6 +15,7 @@ from core.request import aliases
 from core.request.fields import MAX_CFG_SCALE, MAX_STEPS
 from core.request.request import Request
 from core.request.settings import max_seed
+from core.sampling.schedule import NoiseSchedule
 from core.weights.find import bare_name
 
 if TYPE_CHECKING:
@@ -217,6 +218,28 @@ class ReportBuilder:
             self._schedule(schedule or ("", ""), named.schedule)
         elif info is not None and named.schedule is None:
             self._automatic(schedule, automatic(info.name))
+
+    def as_in_k_diffusion(self) -> None:
+        """Take k-diffusion's form of a sampler that is another by default here; read the sampler first."""
+        if self.values.get("sampler") == "dpmpp_3m_sde":
+            options = {**self.values.get("options", {}), "form": "k-diffusion"}
+            self.map("sampler's form", "(not given)", "k-diffusion", "as that program steps", options=options)
+
+    def without_next_to_last(self) -> None:
+        """Sigmas of one step more without the last but one, for programs that leave it out.
+
+        They are those of Stable Diffusion's noise levels. Read the schedule and the steps first.
+        """
+        steps = self.values.get("steps")
+        schedule = self.registry.schedules.get(self.values.get("schedule", ""))
+        if steps is None or schedule is None or steps >= MAX_STEPS:
+            self.ignore(
+                "sigmas", "(not given)", "the last sigma but one is left out there: steps are unknown"
+            )
+            return
+        *sigmas, _, last = schedule.sigmas(NoiseSchedule.from_betas(), steps + 1)
+        note = "the grid of one step more without its last sigma but one, as there, for Stable Diffusion"
+        self.map("sigmas", "(not given)", f"{steps} steps", note, sigmas=(*sigmas, last))
 
     def option(self, key: str, value: object, name: str) -> None:
         """An option of the sampler, if the sampler has it; read the sampler first."""

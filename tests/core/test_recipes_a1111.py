@@ -142,7 +142,7 @@ def test_a_recipe_of_a1111s() -> None:
         ("DPM++ 2M", "Karras", ("dpmpp_2m", "karras", {})),
         ("DPM++ 2M SDE Heun Karras", None, ("dpmpp_2m_sde", "karras", {"solver": "heun"})),
         ("DPM++ 2M SDE", "Automatic", ("dpmpp_2m_sde", "exponential", {})),
-        ("DPM++ 3M SDE Exponential", None, ("dpmpp_3m_sde", "exponential", {})),
+        ("DPM++ 3M SDE Exponential", None, ("dpmpp_3m_sde", "exponential", {"form": "k-diffusion"})),
         ("DDIM", "Automatic", ("ddim", "leading", {})),
         ("DPM adaptive", "Automatic", ("dpm_adaptive", None, {})),
         ("Euler", "SGM Uniform", ("euler", "sgm_uniform", {})),
@@ -227,7 +227,7 @@ def test_the_strength_of_a_second_pass_is_not_that_of_a_picture() -> None:
 
 
 def test_a_strength_that_runs_no_step_is_raised() -> None:
-    assert found("x\nSteps: 3, Seed: 1, Denoising strength: 0.1").request.strength == 0.334
+    assert found("x\nSteps: 3, Seed: 1, Denoising strength: 0.1").request.strength == 0.3334
 
 
 def test_masks() -> None:

@@ -223,6 +223,9 @@ def test_dpmpp_3m_sde_but_for_the_second_difference(count: int, eta: float) -> N
     mine = ours(dpmpp_3m_sde, sigmas, noise, torch.float32, eta=eta)[-1]
     assert gap(mine, run(mended=True)) < SINGLE
     assert gap(mine, run(mended=False)) > 1e-4
+    if not eta:
+        form = ours(dpmpp_3m_sde, sigmas, noise, torch.float32, eta=eta, form="k-diffusion")[-1]
+        assert gap(form, run(mended=False)) < SINGLE
 
 
 @pytest.mark.parametrize("count", COUNTS)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
 from core.recipes.infotext import MAX_CHARACTERS, Infotext, parse_infotext
 from core.recipes.opened_recipe import OpenedRecipe
-from core.recipes.report_builder import CPU, GPU, ReportBuilder, as_whole
+from core.recipes.report_builder import CPU, GPU, ReportBuilder, as_number, as_whole
 from core.request.fields import MAX_BLUR, MAX_MERGING, MAX_PADDING, MAX_REUSE
 from core.request.sigmas import parse_sigmas
 
@@ -25,6 +26,11 @@ _AUTOMATIC = {
     **dict.fromkeys(("ddim", "ddim_cfg_pp", "plms", "unipc"), "leading"),
     **dict.fromkeys(("dpm_fast", "dpm_adaptive", "lcm"), None),
 }
+# Before 1.9 the schedule was in the sampler's name; a name without one had the even grid, but for Restart.
+_AUTOMATIC_BEFORE = {**dict.fromkeys(_KARRAS, "normal"), "restart": "karras"}
+_AUTOMATIC_BEFORE |= dict.fromkeys(("dpmpp_2m_sde", "dpmpp_3m_sde"), "normal")
+_NOT_K_DIFFUSION = ("ddim", "ddim_cfg_pp", "plms", "unipc")
+_WITHOUT_NEXT_TO_LAST = ("dpm2", "dpm2_a", "dpmpp_3m_sde")
 _OPTIONS = {
     "eta": "eta",
     "eta ddim": "eta",
@@ -34,6 +40,7 @@ _OPTIONS = {
     "sigma noise": "s_noise",
 }
 _CONTENTS = {"original": "original", "fill": "fill", "latent noise": "noise", "latent nothing": "nothing"}
+_BEFORE_1_9 = re.compile(r"v?(0\.|1\.[0-8](\D|$))")
 _TAG = re.compile(r"<(?:lora|lyco|hypernet):[^<>\n]{1,300}>")
 _OVER_TIME = re.compile(r"\[[^\[\]]{0,300}[:|][^\[\]]{0,300}\]")
 
@@ -99,6 +106,7 @@ class _Reader:
         self.known = {key.casefold(): (key, value) for key, value in said.params.items()}
         self.version = self._value("version")
         self.ours = self.version.startswith(OURS)
+        self.webui = not self.version.startswith((OURS, "ComfyUI", "Fooocus"))
         self.hires = any(key.startswith(("hires", "first pass size")) for key in self.known)
         self.from_picture = "denoising strength" in self.known and not self.hires
 
@@ -109,6 +117,10 @@ class _Reader:
         self._method()
         if "steps" in self.known:
             self.report.steps(*self.known["steps"])
+        if not self.ours:
+            self.report.as_in_k_diffusion()
+            if self.webui and self.report.values.get("sampler") in _WITHOUT_NEXT_TO_LAST:
+                self.report.without_next_to_last()
         for name, (key, value) in self.known.items():
             if name not in ("steps", "sampler", "schedule type", "scheduler"):
                 self._key(name, key, value)
@@ -137,7 +149,9 @@ class _Reader:
             self.report.method(sampler, None)
             self.report.lines = [line for line in self.report.lines if line.key != "schedule"]
         elif sampler or schedule:
-            self.report.method(sampler, schedule, lambda name: _AUTOMATIC.get(name, "normal"))
+            before = schedule is None and (_BEFORE_1_9.match(self.version) is not None)
+            automatic = {**_AUTOMATIC, **_AUTOMATIC_BEFORE} if before else _AUTOMATIC
+            self.report.method(sampler, schedule, lambda name: automatic.get(name, "normal"))
 
     def _key(self, name: str, key: str, value: str) -> None:
         report = self.report
@@ -186,8 +200,16 @@ class _Reader:
     def _strength(self, key: str, value: str) -> None:
         if self.hires:
             self.report.ignore(key, value, "belongs to the second, larger pass, which is not supported")
-        else:
+            return
+        steps, number = self.report.values.get("steps"), as_number(value)
+        k_diffusion = self.webui and self.report.values.get("sampler") not in _NOT_K_DIFFUSION
+        if not k_diffusion or steps is None or number is None or not 0 <= number < 1:
             self.report.strength(key, value)
+            return
+        run = int(min(number, 0.999) * steps) + 1
+        strength = min(math.ceil(1e4 * run / steps) / 1e4, 1.0)
+        note = f"so that {run} steps run, one more than their share, as there; give the init image"
+        self.report.map(key, value, f"{strength:g}", note, strength=strength)
 
     def _sigmas(self, key: str, value: str) -> None:
         try:

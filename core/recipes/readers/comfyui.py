@@ -55,6 +55,8 @@ _OPTIONS = {
     "rtol": "rtol",
     "atol": "atol",
 }
+# Its KSampler leaves the last sigma but one out for these; samplers with a node for sigmas do not.
+_WITHOUT_NEXT_TO_LAST = ("dpm_2", "dpm_2_ancestral", "uni_pc", "uni_pc_bh2")
 _MOST_PASSES = 50  # followed, one after the other
 _EMBEDDING = re.compile(r"\(?embedding:[^\s,()]{1,200}(?::[0-9.]{1,6}\))?")
 _MASKS = ("SetLatentNoiseMask", "VAEEncodeForInpaint")
@@ -249,6 +251,10 @@ class _Reader:
         if denoise is not None:
             self._denoise(*denoise)
         self._part_of_steps()
+        self.report.as_in_k_diffusion()
+        named = sampler is not None and "sampler_name" in self.sampler.inputs
+        if named and sampler[1] in _WITHOUT_NEXT_TO_LAST:
+            self.report.without_next_to_last()
 
     def _kind(self, names: Mapping[str, str]) -> tuple[str, object] | None:
         return next(((node.kind, names[node.kind]) for node in self.parts if node.kind in names), None)
