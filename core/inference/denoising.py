@@ -61,7 +61,7 @@ def build_denoiser(
     network = SelfGuided(model, settings.cfg_scale - 1) if guides_itself else model
     if embeddings is None:
         texts = (settings.prompt, settings.negative) if guided else (settings.prompt,)
-        embeddings = model.encode_prompts(*texts, clip_skip=settings.clip_skip)
+        embeddings = model.encode_prompts(*texts, clip_skip=settings.clip_skip, emphasis=settings.emphasis)
     everywhere = (0.0, math.inf)
     return Denoiser(
         network.predict,

@@ -155,26 +155,32 @@ class Model:
             raise UserError(f"clip skip {clip_skip}: the text encoder of {self.name} has {layers} layers.")
 
     @torch.no_grad()
-    def encode_prompts(self, *prompts: str, clip_skip: int = 1) -> list[Tensor]:
+    def encode_prompts(self, *prompts: str, clip_skip: int = 1, emphasis: str = "a1111") -> list[Tensor]:
         """Prompt embeddings (1, T, D) of each prompt, padded to the longest; chunks are concatenated.
 
-        clip_skip: the layer that the encoder stops at, counted from the last one. Raises UserError.
+        clip_skip: the layer that the encoder stops at, counted from the last one. emphasis: how
+        weights act, see `weigh`. Raises UserError.
         """
         self.check_clip_skip(clip_skip)
         chunks = [self.tokenizer.chunks(prompt) for prompt in prompts]
         longest = max(map(len, chunks))
         empty = self.tokenizer.chunks("")
-        return [self._encode(own + empty * (longest - len(own)), clip_skip) for own in chunks]
+        return [self._encode(own + empty * (longest - len(own)), clip_skip, emphasis) for own in chunks]
 
-    def _encode(self, chunks: list[Chunk], clip_skip: int) -> Tensor:
-        key = (clip_skip, *((tuple(chunk.ids), tuple(chunk.weights)) for chunk in chunks))
-        return self._texts(key, lambda: self._encode_uncached(chunks, clip_skip))
+    def _encode(self, chunks: list[Chunk], clip_skip: int, emphasis: str) -> Tensor:
+        key = (clip_skip, emphasis, *((tuple(chunk.ids), tuple(chunk.weights)) for chunk in chunks))
+        return self._texts(key, lambda: self._encode_uncached(chunks, clip_skip, emphasis))
 
-    def _encode_uncached(self, chunks: list[Chunk], clip_skip: int) -> Tensor:
+    def _encode_uncached(self, chunks: list[Chunk], clip_skip: int, emphasis: str) -> Tensor:
+        weighted = any(weight != 1 for chunk in chunks for weight in chunk.weights)
+        empty = None
+        if emphasis == "comfy" and weighted:
+            empty = self._encode(self.tokenizer.chunks(""), clip_skip, "no_norm")
         ids = torch.tensor([chunk.ids for chunk in chunks], device=self.device)
         weights = torch.tensor([chunk.weights for chunk in chunks], device=self.device)
-        states = self.networks.run(self.networks.text_encoder, lambda text: text(ids, clip_skip - 1))
-        states = weigh(states, weights)  # (chunks, T, D)
+        states: Tensor = self.networks.run(self.networks.text_encoder, lambda text: text(ids, clip_skip - 1))
+        if weighted:
+            states = weigh(states, weights, emphasis, empty)  # (chunks, T, D)
         return states.reshape(1, -1, states.shape[-1])
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:

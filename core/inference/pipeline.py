@@ -210,9 +210,9 @@ class Pipeline:
         """As `Model.tokens`."""
         return self.model.tokens(prompt)
 
-    def encode_prompts(self, *prompts: str, clip_skip: int = 1) -> list[Tensor]:
+    def encode_prompts(self, *prompts: str, clip_skip: int = 1, emphasis: str = "a1111") -> list[Tensor]:
         """As `Model.encode_prompts`."""
-        return self.model.encode_prompts(*prompts, clip_skip=clip_skip)
+        return self.model.encode_prompts(*prompts, clip_skip=clip_skip, emphasis=emphasis)
 
     def predict(self, x: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
         """As `Model.predict`."""

@@ -131,15 +131,24 @@ class CLIPTextEncoder(nn.Module):
         return out
 
 
-def weigh(states: Tensor, weights: Tensor) -> Tensor:
-    """Prompt embeddings (B, T, D) of B chunks times the weight (B, T) of each token, as in A1111.
+def weigh(states: Tensor, weights: Tensor, emphasis: str = "a1111", empty: Tensor | None = None) -> Tensor:
+    """Prompt embeddings (B, T, D) of B chunks with the weight (B, T) of each token.
 
-    Each chunk keeps the mean over all its numbers: the weighted embeddings are scaled by old mean / new mean.
+    `comfy`, ComfyUI's: the weight moves an embedding along the line from that of the empty prompt, `empty`
+    (1, T, D), at the same place. `no_norm` and `a1111`, A1111's: it multiplies the embedding, and in `a1111`
+    each chunk keeps the mean over all its numbers: the weighted embeddings are scaled by old mean / new mean.
     A factor outside 0.1 to 10 is not applied (the mean of some models is close to 0), which A1111 calls "No
     norm". Weights of 1 change no bit.
     """
-    whole = states.float()
-    weighted = whole * weights.to(whole).unsqueeze(-1)
+    whole, factors = states.float(), weights.to(states.device, torch.float32).unsqueeze(-1)
+    if emphasis == "comfy":
+        if empty is None:
+            raise ValueError("comfy needs the embeddings of the empty prompt")
+        nothing = empty.float()
+        return torch.where(factors == 1, whole, (whole - nothing) * factors + nothing).to(states)
+    weighted = whole * factors
+    if emphasis == "no_norm":
+        return weighted.to(states)
     factor = whole.mean(dim=(1, 2), keepdim=True) / weighted.mean(dim=(1, 2), keepdim=True)
     factor = torch.where((factor >= 0.1) & (factor <= 10), factor, 1.0)
     return (weighted * factor).to(states)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from core.errors import UserError
 
+EMPHASES = ("a1111", "no_norm", "comfy")  # how weights act: core/models/clip.py
 STRONGER, WEAKER = 1.1, 1 / 1.1
 MAX_WEIGHT = 100.0  # larger weights overflow prompt embeddings in float16
 MAX_DEPTH = 100  # keeps the time linear in the prompt's length

@@ -39,6 +39,10 @@ _OPTION_KEYS = {
 }
 
 
+# A1111's names for how weights act; None is its default. It has none for ComfyUI's.
+EMPHASIS_NAMES: dict[str, str | None] = {"a1111": None, "no_norm": "No norm", "comfy": "ComfyUI"}
+
+
 class Infotext(NamedTuple):
     """A parsed infotext: `params` in its order, unquoted."""
 
@@ -72,6 +76,7 @@ def infotext(recipe: Recipe) -> str:
         "Token merging ratio": settings.token_merging or None,
         "RNG": "CPU",
         **_mask_params(settings),
+        "Emphasis": EMPHASIS_NAMES[settings.emphasis],
         "Eta DDIM" if sampler in _DDIM_FAMILY else "Eta": settings.options.get("eta"),
         **{key: settings.options.get(option) for option, key in _OPTION_KEYS.items()},
         "Skip Early CFG": settings.cfg_from or None,

@@ -26,7 +26,7 @@ from core.checks import (
     spoken,
 )
 from core.errors import UserError
-from core.prompts.emphasis import check_prompt
+from core.prompts.emphasis import EMPHASES, check_prompt
 from core.request.sigmas import check_sigmas
 
 MAX_STEPS = 1000
@@ -50,6 +50,7 @@ class RequestFields:
     """`Request` documents the fields. A recipe without a field that has a default here used the default."""
 
     clip_skip: int = 1
+    emphasis: str = "a1111"
     sigmas: Sequence[float] | None = None
     cfg_rescale: float = 0.0
     cfg_from: float = 0.0
@@ -130,6 +131,7 @@ CHECKS: Mapping[str, Callable[[str, object], Any]] = {
     "prompt": _check_prompt,
     "negative": _check_prompt,
     "clip_skip": partial(check_whole, low=1, high=MAX_CLIP_SKIP),
+    "emphasis": partial(check_one_of, choices=EMPHASES),
     "sampler": partial(check_text, empty=False),
     "schedule": partial(check_text, empty=False),
     "sigmas": lambda _, levels: check_sigmas(levels),

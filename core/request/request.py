@@ -37,7 +37,8 @@ class Request(RequestFields):
     Ranges: steps 1 to 1000, cfg_scale 0 to 100, width and height 1 to 2048 and as the model's `Defaults` say
     (Stable Diffusion: multiples of 8 from 64), batch 1 to 64, seed 0 to 2**63 - 1 - batch. `sigmas` are noise
     levels in place of a schedule; they set the number of steps. `clip_skip`, 1 to 100, is the layer of the
-    text encoder to stop at, counted from the last. Prompts may have weights (core/prompts/emphasis.py).
+    text encoder to stop at, counted from the last. Prompts may have weights
+    (core/prompts/emphasis.py); `emphasis`, a1111, no_norm or comfy, is how they act (core/models/clip.py).
     Samplers and schedules may have the names of other programs (core/request/aliases.py). `options` are the
     sampler's own, checked in `resolve`. Raises UserError.
 

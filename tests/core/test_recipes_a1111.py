@@ -194,7 +194,7 @@ def test_an_unknown_sampler_is_said_with_the_nearest() -> None:
         ("Token merging ratio: 0.9", "mapped", "0.75", "token_merging", 0.75),
         ("Token merging ratio hr: 0.5", "ignored", "", "token_merging", 0.0),
         ("Feature reuse: 3", "kept", "", "feature_reuse", 3),
-        ("Emphasis: No norm", "ignored", "", "prompt", "x"),
+        ("Emphasis: No norm", "kept", "", "emphasis", "no_norm"),
         ("RNG: NV", "ignored", "", "prompt", "x"),
         ("Model hash: zz", "ignored", "", "prompt", "x"),
         ("Face restoration: CodeFormer", "ignored", "", "prompt", "x"),

@@ -27,6 +27,10 @@ def generate(
     clip_skip: Annotated[
         int | None, typer.Option(help="CLIP layer to stop at, counted from the last. [default: 1]")
     ] = None,
+    emphasis: Annotated[
+        str | None,
+        typer.Option(help="How the prompt's weights act: a1111, no_norm or comfy. [default: a1111]"),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -176,6 +180,7 @@ def generate(
         "prompt": prompt,
         "negative": negative,
         "clip_skip": clip_skip,
+        "emphasis": emphasis,
         "sampler": sampler,
         "schedule": schedule,
         "sigmas": None if sigmas is None else parse_sigmas(sigmas),

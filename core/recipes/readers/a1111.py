@@ -245,6 +245,8 @@ class _Reader:
     def _emphasis(self, key: str, value: str) -> None:
         if value.casefold() == "original":
             self.report.keep(key, value, "weights in the prompt count as in A1111")
+        elif value.casefold() in ("no norm", "comfyui"):
+            self.report.keep(key, value, emphasis="no_norm" if value.casefold() == "no norm" else "comfy")
         else:
             self.report.ignore(key, value, "weights in the prompt always count as in Original here")
 

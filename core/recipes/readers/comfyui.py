@@ -238,6 +238,7 @@ class _Reader:
         self.report.translated_prompt(key, text, field, read_comfyui, note)
 
     def _method(self) -> None:
+        self.report.map("emphasis", "(not given)", "comfy", "how weights act there", emphasis="comfy")
         sampler = self._find("sampler_name") or self._kind(_SAMPLERS)
         schedule = self._find("scheduler") or self._kind(_SCHEDULES)
         self.report.method(sampler, schedule)
