@@ -165,7 +165,7 @@ def test_requests_can_be_hashed_copied_and_pickled() -> None:
     [
         ({"step": 20}, "request: 'step' is not known; did you mean 'steps'?"),
         ({"cfgscale": 5}, "request: 'cfgscale' is not known; did you mean 'cfg_scale'?"),
-        ({"qqq": 1}, "request: 'qqq' is not known; known are clip_skip, sigmas, cfg_rescale, "),
+        ({"qqq": 1}, "request: 'qqq' is not known; known are clip_skip, emphasis, sigmas, cfg_rescale, "),
         ({3: 1}, "request: 3 is not known; "),
         (["steps"], "request ['steps']: must be an object of names and values"),
     ],
