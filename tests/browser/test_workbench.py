@@ -240,15 +240,16 @@ def test_every_tab_opens_at_once_and_each_control_has_a_name(page: Any) -> None:
     # else a machine does adds to the others.
     took = page.evaluate(
         """async () => {
-          const strip = [...document.querySelectorAll("#tabs button[role=tab]")];
-          const tab = (name) => strip.find((button) => button.innerText.trim() === name);
+          const strip = () => [...document.querySelectorAll("#tabs > .tab-wrapper button[role=tab]")];
+          const tab = (name) => strip().find((button) => button.innerText.trim() === name);
+          const chosen = () => strip().find((button) => button.ariaSelected === "true")?.innerText;
           const bench = document.querySelector("#workbench");
           const times = [];
           for (const name of ["txt2img", "img2img", "txt2img", "inpaint", "txt2img"]) {
             const began = performance.now();
             tab(name).click();
             while (bench.dataset.tab !== name) {
-              if (performance.now() - began > 20000) throw new Error(`${name} does not come`);
+              if (performance.now() - began > 20000) throw new Error(`${name} does not come: ${chosen()} is chosen`);
               await new Promise((resolve) => setTimeout(resolve, 1));
             }
             times.push(performance.now() - began);
@@ -285,6 +286,7 @@ def test_how_it_looks(open_page: Open, screenshots: Path, photo: Path, name: str
     _fits(page, "phone")
     stage, form = page.locator(".lc-stage").bounding_box(), page.locator("#prompt").bounding_box()
     assert stage["y"] < form["y"]
+    assert form["y"] + form["height"] <= page.locator(".lc-side").bounding_box()["y"]  # the plots
     button = generate(page).bounding_box()
     assert button["y"] + button["height"] <= 844
     assert button["height"] >= 40

@@ -9,7 +9,7 @@
   // A tab that is clicked before the page is restored as it was left is shown after that too.
   let clicked = null;
   const note = (event) => {
-    clicked = event.target.closest("#tabs button[role=tab]") || clicked;
+    clicked = event.target.closest("#tabs > .tab-wrapper button[role=tab]") || clicked;
   };
   document.addEventListener("click", note);
   window.latentcanvas = {

@@ -339,7 +339,7 @@ const receive = {
   wait(message) {
     live = null;
     wait.textContent = message.text;
-    if (window.innerWidth <= 860) root.scrollIntoView({ block: "start", behavior: "smooth" });
+    if (window.innerWidth <= 860) find(".lc-stage").scrollIntoView({ block: "start", behavior: "smooth" });
     setPhase("wait");
     label.textContent = "";
     say("");

@@ -144,7 +144,7 @@ function onKey(event) {
 root.addEventListener("keydown", onKey);
 // The arrow keys also work when nothing has the focus.
 document.addEventListener("keydown", (event) => {
-  if (document.activeElement === document.body && root.offsetParent && event.key in KEYS) onKey(event);
+  if (document.activeElement === document.body && find(".lc-stage").offsetParent && event.key in KEYS) onKey(event);
 });
 document.addEventListener("pointerdown", (event) => { if (!event.target.closest(".lc-menu")) closeMenus(); });
 
