@@ -82,23 +82,23 @@ def test_words_examples_and_options(page: Any) -> None:
 
 def test_a_prompt_becomes_a_picture_and_its_steps_stay(page: Any, site: Site, tmp_path: Path) -> None:
     page.evaluate(WATCH)
-    ask(page, steps="60", seed="1234")
+    ask(page, steps="150", seed="1234")
     wait(page)
     previews = page.evaluate("[...window.seen]")
     assert previews
     assert all(source.startswith("data:image/jpeg") for source in previews)
-    expect(page.locator(".lc-label")).to_contain_text("step 60 of 60")
-    expect(page.locator(".lc-report")).to_contain_text("60 evaluations")
+    expect(page.locator(".lc-label")).to_contain_text("step 150 of 150")
+    expect(page.locator(".lc-report")).to_contain_text("150 evaluations")
     finished = shown(page)
     page.get_by_role("slider", name="Step", exact=True).fill("12")
-    expect(page.locator(".lc-label")).to_contain_text("step 12 of 60")
+    expect(page.locator(".lc-label")).to_contain_text("step 12 of 150")
     assert shown(page) != finished
     with page.expect_download() as download:
         page.get_by_role("button", name="Download PNG").click()
     path = tmp_path / download.value.suggested_filename
     download.value.save_as(path)
     recipe = read_recipe(path)
-    assert (recipe.settings.prompt, recipe.settings.seed, recipe.settings.steps) == (PROMPT, 1234, 60)
+    assert (recipe.settings.prompt, recipe.settings.seed, recipe.settings.steps) == (PROMPT, 1234, 150)
     assert "Seed: 1234" in read_text(path).texts["parameters"]
     assert path.read_bytes() == (site.outputs / path.name).read_bytes()
     page.locator("#seed input").fill("5")
@@ -249,7 +249,8 @@ def test_every_tab_opens_at_once_and_each_control_has_a_name(page: Any) -> None:
             const began = performance.now();
             tab(name).click();
             while (bench.dataset.tab !== name) {
-              if (performance.now() - began > 20000) throw new Error(`${name} does not come: ${chosen()} is chosen`);
+              if (performance.now() - began > 20000)
+                throw new Error(`${name} does not come: ${chosen()} is chosen`);
               await new Promise((resolve) => setTimeout(resolve, 1));
             }
             times.push(performance.now() - began);

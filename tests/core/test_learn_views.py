@@ -239,7 +239,7 @@ def test_a_model_that_has_learned_the_exact_score_walks_as_it_does(registry: Reg
         predict=network,
         noise_schedule=model,
         dtype=torch.float32,
-        encode_prompts=lambda *prompts, clip_skip: [torch.zeros((1, 2, 4))],
+        encode_prompts=lambda *prompts, clip_skip, emphasis: [torch.zeros((1, 2, 4))],
     )
     pipeline.model = pipeline
     asked: dict[str, Any] = {"name": "grid", "evals": 10, "points": 40, "seed": 3}

@@ -127,7 +127,8 @@ def _prompts(report: ReportBuilder, data: Mapping[str, Any], positive: str, nega
 
 
 def _prompt(report: ReportBuilder, key: str, value: object, field: str) -> None:
-    report.translated_prompt(key, value, field, read_compel, "weights are written (words:1.2) here")
+    note = "weights are written (words:1.2) here, and act as those of A1111, not of compel"
+    report.translated_prompt(key, value, field, read_compel, note)
 
 
 def _words(prompt: object) -> object:
