@@ -182,10 +182,14 @@ def test_comfyuis_prompts_keep_their_weights(text: str) -> None:
     assert plain(ours(text, read_comfyui)) == plain(by_comfyuis_rules(text))
 
 
-@settings(max_examples=300, deadline=None)
-@given(texts(COMPEL))
-def test_compels_prompts_keep_their_weights(text: str) -> None:
-    assert plain(ours(text, read_compel)) == plain(by_compel(text))
+@pytest.mark.parametrize("prompts", [40, pytest.param(300, marks=pytest.mark.slow)])  # its parser is slow
+def test_compels_prompts_keep_their_weights(prompts: int) -> None:
+    @settings(max_examples=prompts, deadline=None)
+    @given(texts(COMPEL))
+    def keeps(text: str) -> None:
+        assert plain(ours(text, read_compel)) == plain(by_compel(text))
+
+    keeps()
 
 
 @settings(max_examples=300, deadline=None)
