@@ -39,10 +39,6 @@ _OPTION_KEYS = {
 }
 
 
-# A1111's names for how weights act; None is its default. It has none for ComfyUI's.
-EMPHASIS_NAMES: dict[str, str | None] = {"a1111": None, "no_norm": "No norm", "comfy": "ComfyUI"}
-
-
 class Infotext(NamedTuple):
     """A parsed infotext: `params` in its order, unquoted."""
 
@@ -76,7 +72,8 @@ def infotext(recipe: Recipe) -> str:
         "Token merging ratio": settings.token_merging or None,
         "RNG": "CPU",
         **_mask_params(settings),
-        "Emphasis": EMPHASIS_NAMES[settings.emphasis],
+        "Emphasis": "No norm" if settings.emphasis == "no_norm" else None,
+        "Weights as in": "ComfyUI" if settings.emphasis == "comfy" else None,  # A1111 has no name for it
         "Eta DDIM" if sampler in _DDIM_FAMILY else "Eta": settings.options.get("eta"),
         **{key: settings.options.get(option) for option, key in _OPTION_KEYS.items()},
         "Skip Early CFG": settings.cfg_from or None,

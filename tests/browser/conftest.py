@@ -83,7 +83,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @contextmanager
 def serving(outputs: Path, config: Path, *, fake: bool = not EMBEDDED.exists()) -> Generator[Site]:
-    """The page over these outputs, with settings of its own. fake: with the tests' small model."""
+    """The page over these outputs, with its own settings. fake: with the tests' small model."""
     port = free_port()
     if not fake:
         command = [*COMMAND, "--port", port, "--outputs", str(outputs)]

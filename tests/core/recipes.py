@@ -7,6 +7,7 @@ from dataclasses import replace
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from core.prompts.emphasis import EMPHASES
 from core.recipes.recipe import ModelRef, PluginRef, Recipe
 from core.request.settings import Branch, Settings, max_seed
 
@@ -52,6 +53,7 @@ def any_settings(
         "prompt": prompts,
         "negative": prompts,
         "clip_skip": st.integers(1, 100),
+        "emphasis": st.sampled_from(EMPHASES),
         "sampler": names,
         "schedule": names,
         "steps": st.integers(2, 1000),

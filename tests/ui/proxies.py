@@ -1,4 +1,4 @@
-"""A reverse proxy that serves a page under a path of its own, as nginx and Caddy do in docs/serving.md."""
+"""A reverse proxy that serves a page under a path, as nginx and Caddy do in docs/serving.md."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 @dataclass
 class Proxy:
-    """Where it listens, and the paths outside of its own that were asked for."""
+    """Where it listens, and the paths outside of that one that were asked for."""
 
     url: str
     strays: list[str] = field(default_factory=list)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from core.errors import UserError
 from core.plugins import current
+from core.prompts.emphasis import EMPHASES
 from core.request.request import Request
 from core.request.settings import Branch, Settings
 from core.sampling.options import Option
@@ -200,6 +201,7 @@ def settings_of(draw: st.DrawFn, registry: Registry) -> Settings:
         "cfg_from": start,
         "cfg_to": end,
         "clip_skip": draw(st.integers(1, 100)),
+        "emphasis": draw(st.sampled_from(EMPHASES)),
         "feature_reuse": draw(st.integers(1, 20)),
         "token_merging": draw(st.floats(0, 0.75)),
     }

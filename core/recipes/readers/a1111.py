@@ -185,6 +185,8 @@ class _Reader:
                 self._mask(name, key, value)
             case "emphasis":
                 self._emphasis(key, value)
+            case "weights as in" if value == "ComfyUI":
+                report.keep(key, value, emphasis="comfy")
             case _ if name in _OPTIONS:
                 report.option(key, value, _OPTIONS[name])
             case _:
@@ -245,10 +247,10 @@ class _Reader:
     def _emphasis(self, key: str, value: str) -> None:
         if value.casefold() == "original":
             self.report.keep(key, value, "weights in the prompt count as in A1111")
-        elif value.casefold() in ("no norm", "comfyui"):
-            self.report.keep(key, value, emphasis="no_norm" if value.casefold() == "no norm" else "comfy")
+        elif value.casefold() == "no norm":
+            self.report.keep(key, value, emphasis="no_norm")
         else:
-            self.report.ignore(key, value, "weights in the prompt always count as in Original here")
+            self.report.ignore(key, value, "is not supported: weights in the prompt act as in Original here")
 
     def _value(self, name: str) -> str:
         return self.known.get(name, ("", ""))[1]

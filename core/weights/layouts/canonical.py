@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _SGM = "conditioner.embedders.0."  # the only text encoder of SD 2.x in sgm's names; SDXL has two
 _SCALES = (".scale_weight", ".weight_scale")  # older and newer names
-# Tensors beside float8 weights: a marker, the scale of a layer's input, a description of the format.
+# Tensors next to float8 weights: a marker, the scale of a layer's input, a description of the format.
 _SCALE_NOTES = re.compile(r"(.*\.)?scaled_fp8|.*\.(scale_input|input_scale|comfy_quant)")
 # The words of an averaged weight's name, which has lost its dots. A block's number has one or two digits, and
 # another digit follows.

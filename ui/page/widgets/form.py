@@ -67,6 +67,7 @@ class Form:
             "cfg_from": self.cfg_from,
             "cfg_to": self.cfg_to,
             "clip_skip": self.clip_skip,
+            "emphasis": self.emphasis,
             "feature_reuse": self.feature_reuse,
             "token_merging": self.token_merging,
             "sigmas": self.sigmas,
@@ -159,6 +160,14 @@ class Form:
                     1,
                     "The text encoder layer to use, counted from the last; 1 is the last layer",
                 )
+                self.emphasis = gr.Dropdown(
+                    [("A1111", "a1111"), ("A1111, no norm", "no_norm"), ("ComfyUI", "comfy")],
+                    value="a1111",
+                    label="Emphasis",
+                    info="How the weights in the prompt act: as in which program",
+                    elem_id="emphasis",
+                    min_width=120,
+                )
             with gr.Row():
                 self.feature_reuse = fields.slider(
                     "Feature reuse",
@@ -189,7 +198,7 @@ class Form:
         for name in NUMBERS:
             if named[name] is None and picture.get(name, 0) is not None:
                 raise UserError(f"{name.replace('_', ' ')}: enter a number")
-        asked = {name: named[name] for name in (*NUMBERS, "sampler", "schedule")}
+        asked = {name: named[name] for name in (*NUMBERS, "emphasis", "sampler", "schedule")}
         if (named["sigmas"] or "").strip():
             asked |= {"sigmas": parse_sigmas(named["sigmas"]), "steps": None}
         return Request(
@@ -206,7 +215,7 @@ class Form:
         Names of samplers and schedules are looked up; options of an unregistered sampler are dropped.
         """
         meant = aliases.resolve(request.sampler, request.schedule, self.registry)
-        said = {name: getattr(request, name) for name in NUMBERS}
+        said = {name: getattr(request, name) for name in (*NUMBERS, "emphasis")}
         said |= {"sampler": meant.sampler, "schedule": meant.schedule}
         values = {name: value for name, value in said.items() if value is not None}
         if meant.sampler in self.registry.samplers:
