@@ -148,13 +148,13 @@ class Form:
                     1.0,
                     "Guidance ends at this fraction of the steps; a step without it costs half",
                 )
+            self.cfg_rescale = fields.slider(
+                "CFG rescale",
+                (0, 1, 0.01),
+                0.0,
+                "Reduces the contrast that strong guidance adds; 0 is off",
+            )
             with gr.Row():
-                self.cfg_rescale = fields.slider(
-                    "CFG rescale",
-                    (0, 1, 0.01),
-                    0.0,
-                    "Reduces the contrast that strong guidance adds; 0 is off",
-                )
                 self.clip_skip = fields.number(
                     "Clip skip",
                     1,
