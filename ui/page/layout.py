@@ -49,7 +49,7 @@ def build_page(
     with page:
         model, status = _header(registry)
         with gr.Tabs(elem_id="tabs") as tabs:
-            strip = {name: gr.Tab(name, id=name) for name in TABS}
+            strip = {name: gr.Tab(name, id=name, elem_id=f"tab-{name}") for name in TABS}
             panels = _Panels(jobs, registry, settings, plugins or PluginsTab(registry))
         viewer = Viewer(jobs.engine, jobs.runs, jobs)
         bench = Workbench(
@@ -90,7 +90,7 @@ class _Panels:
             builds["settings"] = self.settings.build
         self.tabs: dict[str, gr.Tab] = {}
         for name, build in builds.items():
-            with gr.Tab(name, id=name) as self.tabs[name]:
+            with gr.Tab(name, id=name, elem_id=f"tab-{name}") as self.tabs[name]:
                 build()
 
     def connect(self, page: gr.Blocks, bench: Workbench) -> None:
@@ -115,7 +115,7 @@ class _Panels:
 
 
 def _connect_tab(name: str, tab: gr.Tab, bench: Workbench) -> None:
-    """Tabs switch in the browser: a data attribute on the workbench selects what the style sheet shows.
+    """Remember the tab that is chosen; what it shows, page.js switches.
 
     The mask editor is rendered when its tab is first opened.
     """
@@ -123,8 +123,7 @@ def _connect_tab(name: str, tab: gr.Tab, bench: Workbench) -> None:
     if name in TABS:
         outputs.append(bench.mode)
         values.append(repr(name))
-    script = f"() => {{ window.latentcanvas.tab({name!r}); return [{', '.join(values)}]; }}"
-    tab.select(None, None, outputs, js=script, **QUICK)
+    tab.select(None, None, outputs, js=f"() => [{', '.join(values)}]", **QUICK)
     if name == "inpaint":
         painting = bench.pictures.painting
         tab.select(None, None, painting, js="() => ({__type__: 'update', visible: true})", **QUICK)

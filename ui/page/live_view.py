@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 LIVE_SECONDS = 0.25
 LOOK_SECONDS = 0.05
+SETTLE_SECONDS = 0.5  # after the last job, until its end is told once more
 ON_STAGE = ("run", "branch", "model")  # kinds of job that the player shows; others appear in the queue only
 NOT_STARTED = "the run was stopped before its first step"
 
@@ -86,11 +87,13 @@ class Watcher:
             while (job := self._next(following, owner)) is not None:
                 async for sight in self._follow(job, owner):
                     yield sight
+        finally:
             # No await between the last check and this line, else a job submitted then would have no watcher.
             following.watched = False
+        yield self.sight(owner)
+        await asyncio.sleep(SETTLE_SECONDS)
+        if not following.watched:
             yield self.sight(owner)
-        finally:
-            following.watched = False
 
     def _next(self, following: Following, owner: str) -> Job | None:
         """The next job to show, in the order of the queue; also jobs that have ended meanwhile."""

@@ -340,9 +340,15 @@ class Workbench:
     # The queue.
 
     async def on_watch(self, following: Following, owner: str) -> AsyncIterator[tuple[Any, ...]]:
-        """(player, notice, newest run, queue..., chips, model) while the owner has jobs."""
+        """(player, notice, newest run, queue..., chips, model) while the owner has jobs.
+
+        A page that is busy with its own opening may lose a value, so the player's newest one goes along with
+        each update. What it already has changes nothing there, and costs nothing on the way: Gradio sends
+        differences.
+        """
+        message: Any = gr.skip()
         async for sight in self.watcher.watch(following, owner):
-            message = gr.skip() if sight.message is None else sight.message
+            message = message if sight.message is None else sight.message
             notice = gr.skip() if sight.error is None else text.error(sight.error)
             shown = [gr.skip()] * 2
             if sight.switched and self.engine.ready:

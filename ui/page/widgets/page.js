@@ -17,12 +17,21 @@
       document.removeEventListener("click", note);
       if (clicked && clicked.getAttribute("aria-selected") !== "true") clicked.click();
     },
-    tab: (name) => {
-      const shared = ["txt2img", "img2img", "inpaint"].includes(name);
-      document.querySelector("#workbench").dataset.tab = shared ? name : "none";
-    },
     generate: () => setTimeout(() => click(".lc-generate"), 30),
   };
+  // Which tab is shown, its panel says: the event that a tab was chosen can get lost.
+  const follow = () => {
+    const panels = [...document.querySelectorAll("#tabs > .tabitem")]; // each from its first opening on
+    const panel = panels.find((node) => node.style.display !== "none");
+    if (!panel) return; // between two of them
+    const name = panel.id.slice("tab-".length);
+    const shown = ["txt2img", "img2img", "inpaint"].includes(name) ? name : "none";
+    const bench = document.querySelector("#workbench");
+    if (bench.dataset.tab !== shown) bench.dataset.tab = shown;
+  };
+  const changes = { subtree: true, childList: true, attributeFilter: ["style"] };
+  new MutationObserver(follow).observe(document.querySelector("#tabs"), changes);
+  follow();
   const store = "latentcanvas-theme";
   const remembered = localStorage.getItem(store);
   if (remembered) body.classList.toggle("dark", remembered === "dark");

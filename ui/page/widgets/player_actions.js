@@ -165,9 +165,11 @@ for (const input of views) {
     else if (run && done()) redraw();
   });
 }
-watch("value", () => { if (props.value && receive[props.value.phase]) receive[props.value.phase](props.value); });
+const hear = () => receive[props.value?.phase]?.(props.value);
+watch("value", hear);
 watch("verdict", () => showVerdict(props.verdict));
 watch("examples", () => cards(props.examples || []));
 cards(props.examples || []);
 setPhase("empty");
 fill();
+hear(); // what came before this script is told by no watch
