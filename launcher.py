@@ -112,13 +112,11 @@ def running_environment_has_project(extras: Sequence[str]) -> bool:
         return False
     from importlib.metadata import distributions
 
-    installed = [
-        d for d in distributions(name=PROJECT) if _origin(d.read_text("direct_url.json")) == CHECKOUT
-    ]
-    return bool(installed) and _requirements_met(extras)
+    installed = [d for d in distributions(name=PROJECT) if origin(d.read_text("direct_url.json")) == CHECKOUT]
+    return bool(installed) and requirements_met(extras)
 
 
-def _origin(direct_url: str | None) -> Path | None:
+def origin(direct_url: str | None) -> Path | None:
     """The folder that pip recorded as the source of an editable installation."""
     from urllib.parse import urlsplit
     from urllib.request import url2pathname
@@ -129,7 +127,7 @@ def _origin(direct_url: str | None) -> Path | None:
     return Path(url2pathname(urlsplit(record["url"]).path))
 
 
-def _requirements_met(extras: Sequence[str]) -> bool:
+def requirements_met(extras: Sequence[str]) -> bool:
     """Compare what pyproject.toml asks for now with what is installed; both parsers come with the project."""
     from importlib.metadata import PackageNotFoundError, version
 
@@ -248,7 +246,7 @@ def _is_whole() -> bool:
     if not python.exists():
         return False
     probed = subprocess.run([str(python), "-c", PROBE], capture_output=True, check=False)
-    return probed.returncode == 0 and (_has_own_pip() or _pip_can_work_elsewhere())
+    return probed.returncode == 0 and (_has_own_pip() or pip_can_work_elsewhere())
 
 
 def _check_not_in_the_way() -> None:
@@ -273,23 +271,23 @@ def _remove_remains() -> None:
 
 def _venv_command() -> list[str]:
     """The command that makes `.venv`: with its own pip, or, without ensurepip, for this interpreter's pip."""
-    if not _has("venv") or not (_has("ensurepip") or _pip_can_work_elsewhere()):
+    if not has_module("venv") or not (has_module("ensurepip") or pip_can_work_elsewhere()):
         package = f"python3.{sys.version_info[1]}-venv"
         raise LauncherError(
             f"this Python has no venv module: install it (on Debian and Ubuntu: "
             f"`apt install {package}`) and start again."
         )
     base = getattr(sys, "_base_executable", None) or sys.executable
-    return [base, "-m", "venv", *([] if _has("ensurepip") else ["--without-pip"]), str(VENV)]
+    return [base, "-m", "venv", *([] if has_module("ensurepip") else ["--without-pip"]), str(VENV)]
 
 
-def _has(module: str) -> bool:
+def has_module(module: str) -> bool:
     from importlib.util import find_spec
 
     return find_spec(module) is not None
 
 
-def _pip_can_work_elsewhere() -> bool:
+def pip_can_work_elsewhere() -> bool:
     """True when the pip of this interpreter knows the option --python, which came with 22.3."""
     from importlib.metadata import PackageNotFoundError, version
 

@@ -79,7 +79,7 @@ def write_numbered(folder: Path, data: bytes, suffix: str = ".png") -> Path:
     with plain_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with _temporary(folder, data) as temporary:
-            for number in count(_highest_number(folder) + 1):
+            for number in count(highest_number(folder) + 1):
                 path = folder / f"{number:06d}{suffix}"
                 if _publish(temporary, path):
                     _sync_folder(folder)
@@ -137,7 +137,7 @@ def _publish_without_links(temporary: Path, path: Path) -> bool:
         claim.unlink(missing_ok=True)
 
 
-def _highest_number(folder: Path) -> int:
+def highest_number(folder: Path) -> int:
     matches = (_NUMBERED.match(name) for name in os.listdir(folder))
     return max((int(match[1]) for match in matches if match), default=0)
 

@@ -263,8 +263,8 @@ def test_a_python_that_is_too_old_or_too_new_is_said(
 def test_without_the_venv_module_the_package_to_install_is_named(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(launcher, "_has", lambda module: module != "ensurepip")
-    monkeypatch.setattr(launcher, "_pip_can_work_elsewhere", lambda: False)
+    monkeypatch.setattr(launcher, "has_module", lambda module: module != "ensurepip")
+    monkeypatch.setattr(launcher, "pip_can_work_elsewhere", lambda: False)
     assert launcher.main([]) == 1
     [line] = capsys.readouterr().err.splitlines()
     assert f"apt install python3.{sys.version_info[1]}-venv" in line
@@ -273,8 +273,8 @@ def test_without_the_venv_module_the_package_to_install_is_named(
 def test_without_ensurepip_the_pip_that_is_there_does_it(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launcher, "_has", lambda module: module != "ensurepip")
-    monkeypatch.setattr(launcher, "_pip_can_work_elsewhere", lambda: True)
+    monkeypatch.setattr(launcher, "has_module", lambda module: module != "ensurepip")
+    monkeypatch.setattr(launcher, "pip_can_work_elsewhere", lambda: True)
     start()
     assert "--without-pip" in machine.environments()[0]
     [install] = machine.installs()
@@ -349,7 +349,7 @@ def test_an_environment_with_older_requirements_is_not_used(
             f"[project]\ndependencies = {json.dumps(requirements)}\noptional-dependencies = {{ test = [] }}\n"
         )
         (tmp_path / "pyproject.toml").write_text(text)
-        return launcher._requirements_met(["test"])
+        return launcher.requirements_met(["test"])
 
     monkeypatch.setattr(launcher, "CHECKOUT", tmp_path)
     assert needs("pluggy>=1")
@@ -362,10 +362,10 @@ def test_only_an_editable_installation_of_this_checkout_counts() -> None:
     def record(url: str, editable: bool) -> str:
         return json.dumps({"url": url, "dir_info": {"editable": editable}})
 
-    assert launcher._origin(record("file:///a%20b/c", True)) == Path("/a b/c")
-    assert launcher._origin(record("file:///a", False)) is None
-    assert launcher._origin('{"url": "https://example.invalid/x.whl", "archive_info": {}}') is None
-    assert launcher._origin(None) is None
+    assert launcher.origin(record("file:///a%20b/c", True)) == Path("/a b/c")
+    assert launcher.origin(record("file:///a", False)) is None
+    assert launcher.origin('{"url": "https://example.invalid/x.whl", "archive_info": {}}') is None
+    assert launcher.origin(None) is None
 
 
 def test_the_probe_tells_whole_from_half(tmp_path: Path) -> None:

@@ -200,3 +200,28 @@ def test_links_between_files_lead_somewhere(name: str) -> None:
     text = (CHECKOUT / name).read_text(encoding="utf-8")
     targets = [target for target in re.findall(r"\]\(([^)#]+)", text) if "://" not in target]
     assert [target for target in targets if not (CHECKOUT / target).exists()] == []
+
+
+# Of other libraries, which have no public way.
+FOREIGN_PRIVATE = {"_cdata", "_exit", "_getframe", "_step_index"}
+
+
+def private_names(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, name) of each private name that a file reads of something else, or replaces in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        found: list[str] = []
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in HOUSE:
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) not in ("self", "cls"):
+            found = [node.attr]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("getattr", "setattr")):
+            texts = (part.value for part in node.args[:2] if isinstance(part, ast.Constant))
+            found = [text.rpartition(".")[2] for text in texts if isinstance(text, str)]
+        for name in found:
+            if name.startswith("_") and not name.startswith("__") and name not in FOREIGN_PRIVATE:
+                yield node.lineno, name
+
+
+def test_no_test_reads_what_is_private() -> None:
+    broken = [f"{path.name}:{line} {name}" for path in sources("tests") for line, name in private_names(path)]
+    assert broken == []

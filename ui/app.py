@@ -97,14 +97,14 @@ def serve(options: PageOptions, load: Callable[[str], PagePipeline] | None = Non
     page_settings = store.current.page
     accounts = read_accounts(options.auth, page_settings.auth_file)
     _check_mcp(page_settings.mcp, accounts)
-    _check_root_path(page_settings.root_path or "")
+    check_root_path(page_settings.root_path or "")
     check_writable(Path(page_settings.outputs))
     host = "0.0.0.0" if page_settings.listen else "127.0.0.1"
     port = free_port(host, page_settings.port)
     with TemporaryDirectory(prefix="latentcanvas-page-", ignore_cleanup_errors=True) as temporary:
         if threading.current_thread() is threading.main_thread():  # SIGTERM stops it as Ctrl+C does
             signal.signal(signal.SIGTERM, signal.default_int_handler)
-        _settle_gradio(temporary)
+        settle_gradio(temporary)
         with _no_collections():
             import_gradio()
             page, jobs = _page(options, store, load or (lambda name: _load(options, store, name)))
@@ -150,7 +150,7 @@ def _check_mcp(wanted: bool, accounts: Accounts | None) -> None:
         raise UserError("--mcp does not support passwords: leave out --mcp, or --auth and auth_file")
 
 
-def _check_root_path(root_path: str) -> None:
+def check_root_path(root_path: str) -> None:
     """Raise UserError unless it is empty, a path, or a whole address, without a slash at its end."""
     if not re.fullmatch(r"(https?://[^/?#\s]+)?(/[^/?#\s]+)*", root_path):
         raise UserError(
@@ -158,7 +158,7 @@ def _check_root_path(root_path: str) -> None:
         )
 
 
-def _settle_gradio(temporary: str) -> None:
+def settle_gradio(temporary: str) -> None:
     """Set Gradio's environment before it is imported: no analytics, no proxy for this machine.
 
     Gradio serves any file of its temporary folder, so it gets a new folder of ours, and no other paths from

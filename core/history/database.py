@@ -76,13 +76,13 @@ SCHEMA = (
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 if sys.platform == "win32":
 
-    def _lock(file: IO[bytes]) -> None:
+    def lock(file: IO[bytes]) -> None:
         """Every file system of Windows has locks."""
 
 else:
     import fcntl
 
-    def _lock(file: IO[bytes]) -> None:
+    def lock(file: IO[bytes]) -> None:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
@@ -224,7 +224,7 @@ def can_lock(folder: Path) -> bool | None:
     """
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
-            _lock(file)
+            lock(file)
     except OSError as error:
         return False if error.errno in _NO_LOCKS else None
     return True

@@ -58,7 +58,7 @@ class Model:
         # Models of pixels or points have no VAE weights: half precision would gain nothing and lose levels.
         weights = networks.vae.module.parameters()
         self._coder_dtype = next((weight.dtype for weight in weights), torch.float32)
-        self._texts, self._latents = TensorCache(16), TensorCache(8)
+        self.kept_texts, self.kept_latents = TensorCache(16), TensorCache(8)
         self.load_seconds = 0.0
         self.noise_schedule = self.config.noise.schedule()
 
@@ -169,7 +169,7 @@ class Model:
 
     def _encode(self, chunks: list[Chunk], clip_skip: int, emphasis: str) -> Tensor:
         key = (clip_skip, emphasis, *((tuple(chunk.ids), tuple(chunk.weights)) for chunk in chunks))
-        return self._texts(key, lambda: self._encode_uncached(chunks, clip_skip, emphasis))
+        return self.kept_texts(key, lambda: self._encode_uncached(chunks, clip_skip, emphasis))
 
     def _encode_uncached(self, chunks: list[Chunk], clip_skip: int, emphasis: str) -> Tensor:
         weighted = any(weight != 1 for chunk in chunks for weight in chunk.weights)
@@ -230,7 +230,7 @@ class Model:
     def _encode_one(self, picture: Tensor) -> Tensor:
         content = picture.cpu().contiguous().view(torch.uint8).numpy().tobytes()
         key = (picture.dtype, picture.shape, hashlib.sha256(content).digest())
-        return self._latents(key, lambda: self._encode_one_uncached(picture))
+        return self.kept_latents(key, lambda: self._encode_one_uncached(picture))
 
     def _encode_one_uncached(self, picture: Tensor) -> Tensor:
         x = picture.to(self.device, self._coder_dtype)
@@ -241,8 +241,8 @@ class Model:
 
     def forget(self) -> None:
         """Clear the caches of prompt embeddings and latents."""
-        self._texts.forget()
-        self._latents.forget()
+        self.kept_texts.forget()
+        self.kept_latents.forget()
 
     def _decode_one(self, latent: Tensor) -> Tensor:
         """(1, C, h, w) -> (1, 3, H, W). Raises UserError when the decoder overflows, as SD's does in

@@ -65,7 +65,7 @@ class Networks:
         self._changed = threading.Condition()
         self._working: list[StoredNetwork[Any]] = []
         sizes = [part.nbytes for part in self._all]
-        self.chosen, self.words = _choice(memory, sum(sizes), max(sizes), free_memory(device))
+        self.chosen, self.words = choose_mode(memory, sum(sizes), max(sizes), free_memory(device))
         self.mode: Memory = self.chosen
         for part in self._all:
             part.read() if self.chosen == "full" else part.check()
@@ -187,7 +187,7 @@ class _TooLittle(Exception):
     """Out of memory."""
 
 
-def _choice(asked: Memory | None, whole: int, largest: int, free: int | None) -> tuple[Memory, str]:
+def choose_mode(asked: Memory | None, whole: int, largest: int, free: int | None) -> tuple[Memory, str]:
     """A mode, and why. whole, largest: bytes of all weights, and of those of the largest network."""
     if asked is not None:
         return asked, f"{asked}, as requested"

@@ -75,11 +75,11 @@ def distance(a: Points, b: Points, directions: int = 64) -> float:
     """
     angles = (np.arange(directions) + 0.5) * math.pi / directions
     onto = np.stack([np.cos(angles), np.sin(angles)], axis=1)  # (D, 2)
-    gaps = _quantiles(onto @ a.T) - _quantiles(onto @ b.T)
+    gaps = quantiles(onto @ a.T) - quantiles(onto @ b.T)
     return float(np.sqrt(np.square(gaps).mean()))
 
 
-def _quantiles(values: Points, count: int = 512) -> Points:
+def quantiles(values: Points, count: int = 512) -> Points:
     """(D, N) to (D, count) evenly spaced, interpolated quantiles: as `np.quantile`, in 1% of the time."""
     ordered = np.sort(values, axis=1)
     at = (np.arange(count) + 0.5) / count * (values.shape[1] - 1)

@@ -29,7 +29,7 @@ FEW = 2**18  # scores of a head; with more, the plain products would take too mu
 CLEARLY = 0.9  # the chunks are used if they take less than this share of the kernel's time
 FILE = "attention.json"
 
-_chosen: dict[str, bool] = {}  # whether a shape is computed in chunks
+chosen: dict[str, bool] = {}  # whether a shape is computed in chunks
 _choosing = threading.Lock()
 
 
@@ -73,14 +73,14 @@ def by_chunks(q: Tensor, k: Tensor, v: Tensor) -> bool:
     if not has_bfloat16(q.device):
         return False
     name = f"{q.shape[2]}x{k.shape[2]}x{q.shape[3]}, {torch.get_num_threads()} threads"
-    if name not in _chosen:
+    if name not in chosen:
         with _choosing:
-            if name not in _chosen:
-                _chosen[name] = _found(name, lambda: _is_faster(q, k, v))
-    return _chosen[name]
+            if name not in chosen:
+                chosen[name] = _found(name, lambda: chunks_are_faster(q, k, v))
+    return chosen[name]
 
 
-def _is_faster(q: Tensor, k: Tensor, v: Tensor) -> bool:
+def chunks_are_faster(q: Tensor, k: Tensor, v: Tensor) -> bool:
     few = [each[:1, :HEADS] for each in (q, k, v)]
     ways: tuple[Callable[..., Tensor], ...] = (chunked, F.scaled_dot_product_attention)
     spent: tuple[list[float], ...] = ([], [])

@@ -134,7 +134,7 @@ def _sampler(name: str, registry: Registry) -> tuple[str, Mapping[str, OptionVal
     found = _exact_sampler(name, registry)
     if found is not None:
         return (*found, None)
-    words = _key(name)
+    words = lookup_key(name)
     for suffix, schedule in _SUFFIXES.items():
         if words.endswith(f" {suffix}"):
             found = _exact_sampler(words.removesuffix(f" {suffix}"), registry)
@@ -146,9 +146,9 @@ def _sampler(name: str, registry: Registry) -> tuple[str, Mapping[str, OptionVal
 def _exact_sampler(name: str, registry: Registry) -> tuple[str, Mapping[str, OptionValue]] | None:
     if name in registry.samplers:
         return name, {}
-    words = _key(name)
+    words = lookup_key(name)
     for info in registry.samplers.values():
-        if words in (_key(info.name), _key(info.title)):
+        if words in (lookup_key(info.name), lookup_key(info.title)):
             return info.name, {}
     meant = SAMPLERS.get(words)
     if meant is None:
@@ -160,13 +160,13 @@ def _exact_sampler(name: str, registry: Registry) -> tuple[str, Mapping[str, Opt
 def _schedule(name: str, registry: Registry) -> str | None:
     if name in registry.schedules:
         return name
-    words = _key(name)
+    words = lookup_key(name)
     for info in registry.schedules.values():
-        if words in (_key(info.name), _key(info.title)):
+        if words in (lookup_key(info.name), lookup_key(info.title)):
             return info.name
     return SCHEDULES.get(words, name)
 
 
-def _key(name: str) -> str:
+def lookup_key(name: str) -> str:
     """A name for comparison: lower case, words separated by one space."""
     return " ".join(re.split(r"[\s_-]+", name.strip().casefold()))

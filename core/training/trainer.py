@@ -192,7 +192,7 @@ class TrainingRun:
     def unet(self, encoder: CLIPTextEncoder, coder: Coder) -> UNet:
         """The UNet, trained on the VAE's latents."""
         recipe, settings = self.recipe, self.recipe.train.unet
-        latents, test = self._latents(coder, self.data), self._latents(coder, self.test)
+        latents, test = self.latents_of(coder, self.data), self.latents_of(coder, self.test)
         torch.manual_seed(recipe.seed)
         unet = unet_class(recipe.coder)(recipe.unet)
         nn.init.zeros_(unet.conv_out.weight)
@@ -257,7 +257,7 @@ class TrainingRun:
         with tqdm(total=count, desc="pictures", mininterval=5, disable=not self.processes.main) as progress:
             return self.processes.first(lambda: pool.on_disk(self.folder, progress.update))
 
-    def _latents(self, coder: Coder, data: Data) -> Latents | DrawnLatents:
+    def latents_of(self, coder: Coder, data: Data) -> Latents | DrawnLatents:
         """The latents of a set, (count, C, h, w), encoded once."""
         if isinstance(data, PointSet):
             return data.latents()

@@ -144,7 +144,7 @@ def train_stage(
     )  # fmt: skip
     with _interrupts_deferred() as interrupted, contextlib.closing(log):
         for step in progress:
-            loss = _one_step(stage, losses, optimizer, settings, step)
+            loss = one_step(stage, losses, optimizer, settings, step)
             averaged.update(stage.modules, step)
             stopped = stop is not None and stop.is_set()
             loss, leave = processes.agree(loss, bool(interrupted) or stopped)
@@ -202,7 +202,7 @@ def _interrupts_deferred() -> Generator[list[int]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _one_step(
+def one_step(
     stage: Stage,
     losses: Callable[[int], Tensor],
     optimizer: torch.optim.Optimizer,

@@ -23,19 +23,19 @@ def hash_files(paths: Sequence[Path]) -> str:
     """
     files = [(str(path.resolve()), path.stat()) for path in paths]
     if sum(stat.st_size for _, stat in files) < LARGE:
-        return _hash(paths)
+        return sha256_of(paths)
     # A copy may keep the time of change, but not its creation time and inode.
     mark = json.dumps([(name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for name, s in files])
     known = cache_folder.read(FILE)
     kept = known.get(mark)
     if isinstance(kept, str) and len(kept) == 64:
         return kept
-    made = known[mark] = _hash(paths)
+    made = known[mark] = sha256_of(paths)
     cache_folder.keep(FILE, dict(list(known.items())[-MOST:]))
     return made
 
 
-def _hash(paths: Sequence[Path]) -> str:
+def sha256_of(paths: Sequence[Path]) -> str:
     total = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:

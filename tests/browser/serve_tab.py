@@ -12,7 +12,7 @@ import gradio as gr
 from gradio.context import Context
 
 from core.plugins import current
-from ui.app import _settle_gradio
+from ui.app import settle_gradio
 from ui.page.tabs.plugins import PluginsTab
 from ui.page.tabs.recipe import Opening, RecipeTab
 from ui.page.widgets.theme import look
@@ -141,5 +141,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     with TemporaryDirectory() as temporary:
-        _settle_gradio(temporary)
+        settle_gradio(temporary)
         main()

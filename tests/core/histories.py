@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from PIL import Image
 
 from core.files import write_numbered
 from core.history import History, RunRow
+from core.history.database import Database
 from core.history.queries import insert
 from core.recipes.png import png_bytes
 from core.recipes.recipe import ModelRef
@@ -49,6 +51,12 @@ def keep(history: History, *, model: ModelRef = RECIPE.model, row: Any = None, *
     return history.add(names=names, settings=settings, model=model, **(row or {}))
 
 
+def execute(history: History, statement: str, *values: object) -> list[Any]:
+    """What another program does to the database; the rows that it gives."""
+    with closing(sqlite3.connect(history.folder / "history.sqlite", isolation_level=None)) as connection:
+        return connection.execute(statement, values).fetchall()
+
+
 def many(folder: Path, count: int = MANY) -> Path:
     """So many runs with prompts of 20 words and thumbnails of 8 kB, as 512x512 pictures have; no pictures."""
     chance = random.Random(0)
@@ -68,9 +76,8 @@ def many(folder: Path, count: int = MANY) -> Path:
 
     rows = [row(i) for i in range(count)]
 
-    def work(connection: sqlite3.Connection) -> None:
+    Database(folder / "history.sqlite").create()
+    with closing(sqlite3.connect(folder / "history.sqlite")) as connection, connection:
         for row in rows:
             insert(connection, row, [small])
-
-    History(folder)._write(work)
     return folder

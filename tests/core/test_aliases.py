@@ -129,8 +129,8 @@ def test_every_alias_leads_somewhere_and_none_hides_a_name() -> None:
     for alias, meant in SAMPLERS.items():
         name, options = (meant, {}) if isinstance(meant, str) else meant
         REGISTRY.sampler(name).check_options(options)
-        assert alias == aliases._key(alias)
-        assert alias not in map(aliases._key, names)
+        assert alias == aliases.lookup_key(alias)
+        assert alias not in map(aliases.lookup_key, names)
     assert {name for name in SCHEDULES.values() if name} <= set(REGISTRY.schedules)
 
 

@@ -119,7 +119,7 @@ def test_names_never_collide_between_threads(tmp_path: Path) -> None:
 
 def test_a_file_that_turns_up_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Someone else's file takes the number after we looked; with hard links and without."""
-    monkeypatch.setattr(files, "_highest_number", lambda folder: 0)
+    monkeypatch.setattr(files, "highest_number", lambda folder: 0)
     (tmp_path / "000001.png").write_bytes(b"theirs")
     assert write_numbered(tmp_path, b"ours").name == "000002.png"
     monkeypatch.setattr(os, "link", no_hard_links)

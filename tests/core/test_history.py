@@ -17,7 +17,7 @@ from core.errors import UserError
 from core.history import Filter, History
 from core.recipes.recipe import ModelRef
 from core.request.settings import Branch, Settings
-from tests.core.histories import asked, keep, save
+from tests.core.histories import asked, execute, keep, save
 from tests.core.recipes import RECIPE
 
 HARD = "A red house (big:1.2) and a café, not here 🏠 日本の家"
@@ -203,7 +203,7 @@ def test_families_of_branches(history: History) -> None:
 def test_a_family_that_goes_round_ends(history: History) -> None:
     first = keep(history, prompt="first", row={"parent": "loop", "parent_step": 1})
     second = keep(history, prompt="second", row={"parent": first.id, "parent_step": 1})
-    history._write(lambda c: c.execute("UPDATE runs SET parent = ? WHERE id = ?", [second.id, first.id]))
+    execute(history, "UPDATE runs SET parent = ? WHERE id = ?", second.id, first.id)
     assert {row.id for row in history.tree(first.id)} == {first.id, second.id}
 
 
@@ -212,7 +212,7 @@ def test_delete_takes_the_files_too(history: History) -> None:
     other = keep(history)
     steps = history.folder / "000001.steps.safetensors"
     steps.write_bytes(b"steps")
-    history._write(lambda c: c.execute("UPDATE runs SET steps = ? WHERE id = ?", [steps.name, row.id]))
+    execute(history, "UPDATE runs SET steps = ? WHERE id = ?", steps.name, row.id)
     assert history.delete([row.id, "no such run"]) == 1
     assert sorted(path.name for path in history.folder.glob("0*")) == list(other.names)
     assert prompts(history, "house") == [other.settings.prompt]
@@ -236,11 +236,10 @@ def test_thumbnails_are_small_and_made_again(history: History) -> None:
         assert (image.format, image.size) == ("JPEG", (256, 256))
     assert first != second
     assert history.covers([row.id]) == {row.id: first}
-    history._write(lambda c: c.execute("UPDATE pictures SET thumbnail = NULL"))
+    execute(history, "UPDATE pictures SET thumbnail = NULL")
     assert history.thumbnails(row.id) == [first, second]
-    [kept] = history._read(lambda c: c.execute("SELECT count(thumbnail) FROM pictures").fetchone())
-    assert kept == 2
-    history._write(lambda c: c.execute("UPDATE pictures SET thumbnail = NULL"))
+    assert execute(history, "SELECT count(thumbnail) FROM pictures") == [(2,)]
+    execute(history, "UPDATE pictures SET thumbnail = NULL")
     history.path(names[0]).unlink()
     assert history.thumbnails(row.id) == [b"", second]
 
@@ -288,7 +287,7 @@ def test_a_database_of_somebody_else_deletes_and_shows_nothing_outside(
     outside = tmp_path / "outside.png"
     outside.write_bytes(b"not ours")
     row, sound = keep(history), keep(history)
-    history._write(lambda c: c.execute("UPDATE pictures SET name = ? WHERE name = ?", [name, row.names[0]]))
+    execute(history, "UPDATE pictures SET name = ? WHERE name = ?", name, row.names[0])
     assert history.search() == [sound]
     assert history.delete([row.id]) == 0
     with pytest.raises(UserError, match="cannot be read"):
@@ -308,7 +307,7 @@ def test_a_database_of_somebody_else_deletes_and_shows_nothing_outside(
 )
 def test_a_row_that_is_not_sound_is_passed_over(history: History, change: str) -> None:
     row, sound = keep(history), keep(history)
-    history._write(lambda c: c.execute(f"UPDATE runs SET {change} WHERE id = ?", [row.id]))
+    execute(history, f"UPDATE runs SET {change} WHERE id = ?", row.id)
     assert history.search() == [sound]
 
 

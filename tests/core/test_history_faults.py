@@ -19,7 +19,7 @@ import pytest
 
 from core.errors import UserError
 from core.history import History, database
-from tests.core.histories import asked, keep, save
+from tests.core.histories import asked, execute, keep, save
 from tests.core.recipes import RECIPE
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -71,7 +71,7 @@ def python(script: str, *arguments: object) -> subprocess.Popen[str]:
 
 def whole(history: History) -> None:
     """The file is sound, and so is every run in it."""
-    history._database.check()
+    database.Database(history.folder / "history.sqlite").check()
     for row in history.search(limit=10_000):
         assert all(history.path(name).is_file() for name in row.names)
         assert all(history.thumbnails(row.id))
@@ -343,7 +343,7 @@ def test_a_newer_database_is_left_alone(tmp_path: Path) -> None:
 def test_a_row_of_a_newer_program_does_not_hide_the_others(tmp_path: Path) -> None:
     history = History(tmp_path)
     row, newer = keep(history), keep(history)
-    history._write(lambda c: c.execute("UPDATE runs SET settings = '{}' WHERE id = ?", [newer.id]))
+    execute(history, "UPDATE runs SET settings = '{}' WHERE id = ?", newer.id)
     assert history.search() == [row]
     with pytest.raises(UserError, match="cannot be read"):
         history.get(newer.id)
@@ -359,7 +359,7 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(database, "_lock", refuse)
+    monkeypatch.setattr(database, "lock", refuse)
     assert database.can_lock(tmp_path) is False
     history = History(tmp_path)
     prompts = [f"run {i}" for i in range(4)]

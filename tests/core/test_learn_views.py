@@ -21,7 +21,7 @@ from core.errors import UserError
 from core.figures.contact_sheet import ImageRow, Plot
 from core.figures.plots import DARK, Paper, picture, svg
 from core.learn import code
-from core.learn.clouds import _quantiles, as_latent, as_points, cloud, distance, exact_denoiser
+from core.learn.clouds import as_latent, as_points, cloud, distance, exact_denoiser, quantiles
 from core.learn.forward import example_picture, forward_picture, forward_points, level, noised
 from core.learn.lessons import LESSONS
 from core.learn.result import ViewResult
@@ -92,7 +92,7 @@ def test_a_cloud_goes_through_a_latent_and_back() -> None:
 def test_quantiles_are_those_of_numpy(count: int) -> None:
     values = np.random.default_rng(1).normal(size=(3, count))
     expected = np.quantile(values, (np.arange(512) + 0.5) / 512, axis=1).T
-    np.testing.assert_allclose(_quantiles(values), expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(quantiles(values), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_the_distance_of_a_shift_is_its_length_over_the_root_of_two() -> None:

@@ -163,7 +163,7 @@ def test_little_is_kept_and_the_oldest_goes_first(monkeypatch: pytest.MonkeyPatc
 def test_it_goes_with_the_model(pipe: Pipeline, tmp_path: Path) -> None:
     own = Pipeline.load(tmp_path / "small", device="cpu")
     states(own, image=PICTURE, strength=0.9)
-    texts, latents = weakref.ref(own.model._texts), weakref.ref(own.model._latents)
+    texts, latents = weakref.ref(own.model.kept_texts), weakref.ref(own.model.kept_latents)
     del own
     gc.collect()
     assert texts() is None

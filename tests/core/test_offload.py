@@ -127,11 +127,11 @@ def test_runs_in_several_threads_wait_for_each_other(folder: Path) -> None:
     ],
 )
 def test_the_room_decides(free: int | None, mode: str, why: str) -> None:
-    chosen, words = offload._choice(None, 200, 100, free)
+    chosen, words = offload.choose_mode(None, 200, 100, free)
     assert chosen == mode
     assert words.startswith(f"{mode}, ")
     assert why in words
-    assert offload._choice("full", 200, 100, 1) == ("full", "full, as requested")
+    assert offload.choose_mode("full", 200, 100, 1) == ("full", "full, as requested")
 
 
 def test_the_pipeline_says_its_mode(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from core.models.attention import CHUNK, LEAST, attention, chunked
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of its own, and a process that has met no shape yet, on a processor with bfloat16."""
     monkeypatch.setattr(cache_folder, "cache_folder", lambda: tmp_path / "cache")
-    monkeypatch.setattr(module, "_chosen", {})
+    monkeypatch.setattr(module, "chosen", {})
     monkeypatch.setattr(module, "has_bfloat16", lambda device: True)
     return tmp_path / "cache" / module.FILE
 
@@ -30,7 +30,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """What is measured from now on: the next one each time; those that were asked for are gone."""
     answers: list[bool] = []
-    monkeypatch.setattr(module, "_is_faster", lambda q, k, v: answers.pop(0))
+    monkeypatch.setattr(module, "chunks_are_faster", lambda q, k, v: answers.pop(0))
     return answers
 
 
@@ -60,7 +60,7 @@ def test_the_faster_way_is_taken_and_kept_for_good(cache: Path, asked: list[bool
     with torch.no_grad():
         assert torch.equal(attention(q, k, v), chunked(q, k, v))
         assert torch.equal(attention(q, k, v), chunked(q, k, v))  # not measured again
-        module._chosen.clear()  # as in another process
+        module.chosen.clear()  # as in another process
         assert torch.equal(attention(q, k, v), chunked(q, k, v))
         asked[:] = [False]
         q, k, v = qkv(LEAST, width=80)
@@ -80,7 +80,7 @@ def test_a_damaged_cache_is_measured_anew(cache: Path, asked: list[bool], text: 
     with torch.no_grad():
         attention(*qkv(LEAST))
     assert asked == []
-    module._chosen.clear()
+    module.chosen.clear()
     with torch.no_grad():
         attention(*qkv(LEAST))  # kept now
 
@@ -133,4 +133,4 @@ def test_it_is_really_timed(slow_one: str) -> None:
             patch.setattr(module, "chunked", slow)
         else:
             patch.setattr(F, "scaled_dot_product_attention", slow)
-        assert module._is_faster(q, k, v) == (slow_one == "kernel")
+        assert module.chunks_are_faster(q, k, v) == (slow_one == "kernel")

@@ -147,7 +147,7 @@ def test_noised_latents_have_up_to_that_part_of_their_deviation(pictures: Tensor
     stage.vae.post_quant_conv.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.no_grad():
         stage.loss(0)
-        mean, log_variance = stage.vae.moments(stage._crops(0))
+        mean, log_variance = stage.vae.moments(stage.crops(0))
     deviation = torch.exp(0.5 * log_variance) / SPREAD
     parts = ((seen[0] - mean) / deviation).std(dim=(1, 2, 3))
     assert float(parts.min()) >= 0

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from core.errors import Cancelled
 from core.training.progress import TrainingProgress
 from core.training.samples import SIDE, apart, side_by_side
-from core.training.stages.diffusion import _attention
+from core.training.stages.diffusion import attention_kernel
 from core.training.training_loop import LoopSettings, train_stage
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -106,7 +106,7 @@ def test_the_two_sheets_come_apart_as_they_were_put_together(tmp_path: Path) -> 
 
 def test_beside_other_threads_the_kernel_of_attention_is_left_alone() -> None:
     def allowed() -> bool:
-        with _attention(torch.device("cpu")):
+        with attention_kernel(torch.device("cpu")):
             return bool(torch.backends.cuda.flash_sdp_enabled())
 
     found: list[bool] = []

@@ -128,7 +128,7 @@ def test_the_clean_picture_can_be_what_is_predicted(tmp_path: Path) -> None:
     assert Pipeline.load(folder, device="cpu").generate(seed=1).images
     recipe = read_recipe(RECIPES / "toy.toml", [*KINDS["toy"], "noise.prediction_type='sample'"])
     run = TrainingRun(recipe, tmp_path, True)
-    latents = run._latents(run.coder(), run.data)[:1]
+    latents = run.latents_of(run.coder(), run.data)[:1]
     oracle = Oracle(torch.from_numpy(latents).float())
     stage = DiffusionStage(
         oracle, run.text_encoder(), run.tokenizer, recipe.noise,  # pyrefly: ignore[bad-argument-type]
@@ -202,7 +202,7 @@ def test_precision_is_the_recipes(tmp_path: Path) -> None:
         assert recipe.train.unet.precision == precision
         run = TrainingRun(recipe, tmp_path, True)
         coder = run.coder()
-        latents = run._latents(coder, run.data)
+        latents = run.latents_of(coder, run.data)
         torch.manual_seed(0)
         net = unet_class(recipe.coder)(recipe.unet)
         stage = DiffusionStage(

@@ -37,7 +37,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(trainer, "BLOCK", 8)
         patch.setattr(model_export, "PREVIEW_PICTURES", 24)
         patch.setattr(sets, "TEST_PICTURES", 8)
-        patch.setattr(storybook, "_CAPTIONS_READ", 2000)
+        patch.setattr(storybook, "CAPTIONS_READ", 2000)
         return train(RECIPE, SMALL, out=tmp_path_factory.mktemp("storybook"), device="cpu")
 
 

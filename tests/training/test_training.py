@@ -197,7 +197,7 @@ def test_a_right_prediction_has_no_loss(prediction: PredictionType) -> None:
 def test_a_finished_run_is_not_trained_again_and_gives_the_same_model(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training_loop, "_one_step", None)
+    monkeypatch.setattr(training_loop, "one_step", None)
     before = {path: path.read_bytes() for path in trained.rglob("*.safetensors")}
     assert train(TINY, QUICK, resume=True, out=trained.parent) == trained
     assert {path: path.read_bytes() for path in before} == before

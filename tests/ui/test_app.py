@@ -217,6 +217,6 @@ def test_sentences_are_escaped_and_start_with_a_capital() -> None:
 @pytest.mark.parametrize("root_path", ["lc", "/lc/", "/a b", "https://", "ftp://a/lc", "/lc?x=1"])
 def test_a_root_path_is_a_path_or_an_address(root_path: str) -> None:
     with pytest.raises(UserError, match=r"--root-path .*: write a path such as /lc"):
-        app._check_root_path(root_path)
+        app.check_root_path(root_path)
     for good in ("", "/lc", "/a/b", "https://example.com", "http://example.com:8080/lc"):
-        app._check_root_path(good)
+        app.check_root_path(good)

@@ -22,6 +22,7 @@ from ui.page.tabs.compare import GRID, RACE, Base, CompareTab
 from ui.page.widgets import grid as grid_widget
 from ui.service.job_queue import Jobs
 from ui.service.limits import OwnLimits
+from ui.service.model_thread import ModelThread
 from ui.service.run_store import RunStore
 
 ANN = "ann's token"
@@ -107,7 +108,7 @@ def test_a_race_counts_evaluations_as_they_are(tab: CompareTab) -> None:
 
 
 def test_while_the_model_loads_it_says_so(tab: CompareTab) -> None:
-    tab.jobs.engine._pipeline = None
+    tab.jobs.engine = ModelThread(lambda name: FakePipeline())  # not started
     _, cost = tab.on_plan(ANN, *values(("steps", "1-3")))
     assert "still loading" in cost
 
@@ -146,7 +147,7 @@ def test_what_is_wrong_stays_said_beside_an_earlier_comparison(tab: CompareTab) 
 
 
 def test_why_cells_failed_is_said_once(tab: CompareTab) -> None:
-    tab.jobs.engine._load = lambda name: (_ for _ in ()).throw(UserError(f"{name} is damaged"))
+    tab.jobs.engine.load = lambda name: (_ for _ in ()).throw(UserError(f"{name} is damaged"))
     tab.on_start(ANN, *values(("model", "other"), ("seed", "1-3")))
     finish(tab)
     message, notice, *_ = tab.on_load(ANN)
@@ -179,6 +180,6 @@ def test_another_setting_says_what_to_type(tab: CompareTab) -> None:
 def test_every_example_is_a_plan(tab: CompareTab) -> None:
     for number in range(len(grid_widget.EXAMPLES)):
         event: Any = SimpleNamespace(number=number)
-        mode, *axes = compare._example(event)
+        mode, *axes = compare.example(event)
         _, plan = tab.plan(ANN, mode, *axes, 20, [], "", "a cat")
         assert len(plan.cells) > 3

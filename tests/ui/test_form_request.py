@@ -77,7 +77,7 @@ def test_typed_sigmas_take_the_place_of_the_steps(still: Workbench) -> None:
 
 
 def test_styles_are_added_when_the_request_is_made(still: Workbench) -> None:
-    still.kept._styles(ANN).save_style(Style("ink", "{prompt}, in ink", "colour"))
+    still.kept.styles(ANN).save_style(Style("ink", "{prompt}, in ink", "colour"))
     request = request_of(still, prompt="a boat", styles=["ink"])
     assert (request.prompt, request.negative) == ("a boat, in ink", "colour")
     with pytest.raises(UserError, match="there is no style"):

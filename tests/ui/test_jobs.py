@@ -436,4 +436,4 @@ def test_what_ended_takes_no_memory(jobs: Jobs) -> None:
     with pytest.raises(UserError, match="no longer available"):
         jobs.get(ANN, first.id)
     assert jobs.get(ANN, later[-1].id) is later[-1]
-    assert (len(jobs._active), len(jobs._work), len(jobs._ended)) == (0, 0, MAX_ENDED)
+    assert len(jobs) == MAX_ENDED

@@ -292,7 +292,7 @@ def test_a_guest_is_not_told_what_is_on_the_machine(view: Train, tmp_path: Path)
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_each_recipe_can_be_asked_for(recipe: str) -> None:
     steps = usual_steps(recipe)
-    made = read_recipe(recipe_path(recipe), trainings._overrides(recipe, steps, "letters"))
+    made = read_recipe(recipe_path(recipe), trainings.overrides_of(recipe, steps, "letters"))
     assert made.train.unet.steps == steps == read_recipe(recipe_path(recipe)).train.unet.steps
     assert made.train.unet.sample_every < steps
     assert made.data.kind != "points" or made.data.density == "letters"

@@ -102,7 +102,7 @@ def test_guests_see_no_paths(install: Install) -> None:
 
 def test_without_any_from_outside_it_says_how_to_write_one(registry: Registry) -> None:
     assert "No external plugins" in listing_html(registry)
-    assert "--plugins-dir" in module._HOW
+    assert "--plugins-dir" in module.HOW
 
 
 def test_the_example_on_the_page_is_a_plugin_that_passes(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_the_real_process_says_what_the_command_says(monkeypatch: pytest.MonkeyP
         "if name == 'mute': sys.exit(3)\n"
         "print(json.dumps({'samplers': [{'sampler': name, 'words': words}]}))\n"
     )
-    monkeypatch.setattr(sampler_check, "_COMMAND", (sys.executable, str(answers)))
+    monkeypatch.setattr(sampler_check, "COMMAND", (sys.executable, str(answers)))
     check = Check("heun", {"eta": "1"}, directory=tmp_path, enabled=False)
     assert check.wait(60)
     said = check.report()["words"]
@@ -186,7 +186,7 @@ def test_the_real_process_says_what_the_command_says(monkeypatch: pytest.MonkeyP
     time.sleep(0.3)
     with pytest.raises(UserError, match="took more than"):
         slow.wait(0.01)
-    assert slow._process.poll() is not None
+    assert slow.process.poll() is not None
 
 
 def test_the_commands_report_is_what_the_page_reads() -> None:

@@ -22,8 +22,8 @@ from ui.page.tabs.recipe import (
     Opening,
     RecipeTab,
     ShownRecipe,
-    _opener,
     model_sentence,
+    opener,
     report_html,
     summary_html,
     where_of,
@@ -165,8 +165,8 @@ def test_a_button_shows_what_the_workbench_refuses() -> None:
 
     shown = ShownRecipe(read_any(TEXT, REGISTRY))
     tab = built()
-    *skipped, notice = _opener(refuse, tab.recipe_opening, 3)(shown)
+    *skipped, notice = opener(refuse, tab.recipe_opening, 3)(shown)
     assert len(skipped) == 3
     assert "The sampler has no such option" in notice
-    assert "drop an image" in _opener(refuse, tab.recipe_opening, 3)(None)[-1]
-    assert _opener(lambda asked: [asked.where], tab.recipe_opening, 1)(shown) == ["txt2img", ""]
+    assert "drop an image" in opener(refuse, tab.recipe_opening, 3)(None)[-1]
+    assert opener(lambda asked: [asked.where], tab.recipe_opening, 1)(shown) == ["txt2img", ""]

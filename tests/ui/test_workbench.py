@@ -254,7 +254,7 @@ def test_a_model_that_cannot_be_had_leaves_the_earlier_one(bench: Workbench) -> 
     def fail(name: str) -> Any:
         raise UserError(f"Model {name!r} is not there")
 
-    bench.engine._load = fail
+    bench.engine.load = fail
     following = Following()
     assert bench.on_model(following, ANN, "other")[0] == ""
     told = asyncio.run(everything(bench.on_watch(following, ANN)))
@@ -273,7 +273,7 @@ def test_a_run_has_the_model_that_the_page_names_whatever_others_load(
         asked.append(name)
         return pipeline
 
-    bench.engine._load, shown = load, bench.engine.name
+    bench.engine.load, shown = load, bench.engine.name
     bench.on_model(Following(), "bob-with-another-token", "other")
     bench.on_generate("txt2img", Following(), ANN, shown, {}, *values(bench, **SMALL))
     asyncio.run(everything(bench.on_watch(Following(), ANN)))

@@ -239,6 +239,11 @@ class Jobs:
             if job.state == "running":
                 self._stop(job)
 
+    def __len__(self) -> int:
+        """How many jobs are held: those that are queued or run, and the newest that have ended."""
+        with self._lock:
+            return len(self._active.keys() | self._work.keys() | self._ended.keys())
+
     def get(self, owner: str, job_id: str) -> Job:
         """One of the owner's jobs, also for a while after it ended. Raises UserError if there is none."""
         with self._lock:

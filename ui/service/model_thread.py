@@ -85,7 +85,7 @@ class ModelThread:
         name: str = "tiny",
         fits: Callable[[str], bool] = lambda name: True,
     ) -> None:
-        self._load, self._first, self._fits = load, name, fits
+        self.load, self._first, self._fits = load, name, fits
         self._queue: deque[Work] = deque()
         self._current: Work | None = None
         self._changed = threading.Condition()
@@ -148,7 +148,7 @@ class ModelThread:
         self.switching = f"loading {name}"
         try:
             if self._pipeline is None or self._fits(name):
-                self._use(name, self._load(name))
+                self._use(name, self.load(name))
             else:
                 self._switch_in_turn(name)
         finally:
@@ -160,7 +160,7 @@ class ModelThread:
         self._pipeline, self.error = None, f"{name} is loading; try again in a moment"
         release_memory()
         try:
-            self._use(name, self._load(name))
+            self._use(name, self.load(name))
         except BaseException:
             self.switching = f"loading {earlier} again"
             self._load_first(earlier)
@@ -175,7 +175,7 @@ class ModelThread:
         """Load a model when there is none; a failure becomes `error`."""
         self.name = ""
         try:
-            self._use(name, self._load(name))
+            self._use(name, self.load(name))
         except Exception as error:
             self.error = sentence_of(error, f"the model {name} could not be loaded")
 

@@ -19,7 +19,7 @@ from core.errors import UserError
 
 SECONDS = 300.0  # a check takes about ten; one that hangs is killed
 _ROOT = Path(__file__).resolve().parents[2]
-_COMMAND = (sys.executable, "-c", "import sys; from ui.cli import main; sys.exit(main())")
+COMMAND = (sys.executable, "-c", "import sys; from ui.cli import main; sys.exit(main())")
 
 
 class Check:
@@ -40,8 +40,8 @@ class Check:
         words += [word for name, value in (options or {}).items() for word in ("--option", f"{name}={value}")]
         words += [] if directory is None else ["--plugins-dir", str(directory.resolve())]
         words += [] if enabled else ["--no-plugins"]
-        self._process = subprocess.Popen(
-            [*_COMMAND, *words, "--", sampler],
+        self.process = subprocess.Popen(
+            [*COMMAND, *words, "--", sampler],
             cwd=_ROOT,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
@@ -60,7 +60,7 @@ class Check:
     def wait(self, seconds: float) -> bool:
         """Wait for its end; False if it still runs. Kills it and raises UserError after too long a time."""
         try:
-            self._output = self._process.communicate(timeout=seconds)
+            self._output = self.process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             if self.seconds < self._seconds:
                 return False
@@ -74,7 +74,7 @@ class Check:
     def report(self) -> dict[str, Any]:
         """`core.conformance.Report.to_dict` of a check that has ended. Raises UserError if there is none."""
         said, complaint = self._output
-        if self._process.returncode in (0, 1):  # all rules hold; some are broken
+        if self.process.returncode in (0, 1):  # all rules hold; some are broken
             try:
                 report: dict[str, Any] = json.loads(said)["samplers"][0]
                 return report
@@ -85,5 +85,5 @@ class Check:
 
     def stop(self) -> None:
         """Kill the process."""
-        self._process.kill()
-        self._process.communicate()
+        self.process.kill()
+        self.process.communicate()

@@ -173,7 +173,7 @@ class Trainer:
 
         Raises UserError for a bad value, if one runs already, and if the folder cannot be written.
         """
-        asked = _overrides(recipe, steps, density)
+        asked = overrides_of(recipe, steps, density)
         with self._lock:
             self._check_free()
             name = self._claim(f"points-{density}" if recipe == "points" and density != "moons" else recipe)
@@ -322,7 +322,7 @@ def installed(model: Path, name: str) -> tuple[str, str]:
     return name, ""
 
 
-def _overrides(recipe: str, steps: int, density: str) -> tuple[str, ...]:
+def overrides_of(recipe: str, steps: int, density: str) -> tuple[str, ...]:
     """Overrides of the recipe, as for `--set`. Raises UserError."""
     if recipe not in RECIPES:
         raise UserError(f"recipe {recipe!r}: must be one of {', '.join(RECIPES)}")

@@ -54,7 +54,7 @@ def check_picture(path: Path) -> None:
         with Image.open(path, formats=[*KINDS, *(Image.OPEN.keys() & HEIC_KINDS)]) as image:
             _check_header(image, path.name)
             with _one_at_a_time:
-                _check_whole(image, path)
+                check_whole(image, path)
     except UserError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -109,7 +109,7 @@ def _check_header(image: Image.Image, name: str) -> None:
         raise UserError(f"{name}: is animated or has several pages; save a single frame or page")
 
 
-def _check_whole(image: Image.Image, path: Path) -> None:
+def check_whole(image: Image.Image, path: Path) -> None:
     """Decode as little as possible: PNG has checksums, and JPEG can be read at an eighth of its size."""
     if image.format == "PNG":
         image.verify()

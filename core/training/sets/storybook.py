@@ -24,7 +24,7 @@ from core.toml_records import read_toml
 from core.training.stages.principal import block_map
 
 SIZE = 256
-_CAPTIONS_READ = 20_000  # to find every word that captions have
+CAPTIONS_READ = 20_000  # to find every word that captions have
 
 
 @cache
@@ -77,7 +77,7 @@ class Storybook:
 
     def words(self) -> frozenset[str]:
         """Every word that a caption can have."""
-        images = Storybook(0, "seen", _CAPTIONS_READ)
+        images = Storybook(0, "seen", CAPTIONS_READ)
         texts = (images.caption(i, "words") for i in range(images.count))
         return frozenset(word.strip(",") for text in texts for word in text.split())
 

@@ -118,7 +118,7 @@ class VAEStage:
 
     def loss(self, step: int) -> Tensor:
         """The loss of step `step`, a scalar: see VAELoss."""
-        crops = self._crops(step)
+        crops = self.crops(step)
         mine, weight = self.share.of(len(crops)), self.share.weight(len(crops))
         x = crops[mine].to(home(self.vae))
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
@@ -155,7 +155,7 @@ class VAEStage:
             error = error + self.settings.edges * sum(steps)
         return error
 
-    def _crops(self, step: int) -> Tensor:
+    def crops(self, step: int) -> Tensor:
         """Crops that start at multiples of 8, as latent cells do; whole pictures, fewer of them, near the
         end.
         """

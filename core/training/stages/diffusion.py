@@ -146,7 +146,7 @@ class DiffusionStage:
         if self.prediction == "sample":
             target = x0
         weight = self.settings.weight(self.alphas[t] / (1 - self.alphas[t]), self.prediction)
-        with mixed_precision(self.unet, self.precision), _attention(x0.device):
+        with mixed_precision(self.unet, self.precision), attention_kernel(x0.device):
             predicted = self.unet(x, t, context)
         error = (predicted.float() - target).square().mean(dim=(1, 2, 3))
         loss: Tensor = (error * weight).mean()
@@ -196,7 +196,7 @@ class DiffusionStage:
         return draw_samples(self.unet, self.coder, self.noise, self.asked, conditional, unconditional)
 
 
-def _attention(device: torch.device) -> AbstractContextManager[object]:
+def attention_kernel(device: torch.device) -> AbstractContextManager[object]:
     """On a CPU the plain kernel: the fused one spends a third of a step in its backward pass there. Elsewhere
     torch chooses.
 

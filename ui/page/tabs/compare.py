@@ -184,7 +184,7 @@ class CompareTab:
             setting.input(None, None, values, js="() => ''", **QUICK)  # at once: the user may start to type
             setting.input(self.on_setting, setting, [values, fill], **QUICK)
             fill.click(self.on_fill, setting, values, **QUICK)
-        self.grid.example(_example, None, self.controls()[:7], **QUICK)
+        self.grid.example(example, None, self.controls()[:7], **QUICK)
         self._connect_runs(page, owner, asked)
         opened = _opener(open_run, len(open_outputs))
         self.grid.open(opened, owner, [*open_outputs, self.notice], **QUICK)
@@ -389,7 +389,7 @@ def _parts(mode: str) -> tuple[Any, Any]:
     return gr.Column(visible=mode == GRID), gr.Column(visible=mode == RACE)
 
 
-def _example(event: gr.EventData) -> list[Any]:
+def example(event: gr.EventData) -> list[Any]:
     number = event.number if isinstance(event.number, int) else 0
     _, axes = grid_widget.EXAMPLES[number % len(grid_widget.EXAMPLES)]
     filled = [part for pair in (*axes, ("", ""), ("", ""))[:3] for part in pair]

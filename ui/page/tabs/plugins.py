@@ -34,7 +34,7 @@ def my_euler(denoise, x, sigmas, noise):
 def register_samplers(register):
     register("my_euler", my_euler, title="My Euler")
 '''
-_HOW = f"""
+HOW = f"""
 <section class="lc-how" aria-label="How to write a plugin">
 <h3>Write a plugin</h3>
 <p>A sampler is a generator function. Save this as <code>my_euler.py</code> in a folder, for example
@@ -88,7 +88,7 @@ class PluginsTab:
                     apply_default_css=False,
                     elem_id="plugin-list",
                 )
-                gr.HTML(_HOW, apply_default_css=False, elem_id="plugin-how")
+                gr.HTML(HOW, apply_default_css=False, elem_id="plugin-how")
             with gr.Column(scale=5, min_width=320, elem_id="plugin-check"):
                 gr.HTML('<h3 class="lc-title">Check a sampler</h3>', apply_default_css=False)
                 self._build_check()

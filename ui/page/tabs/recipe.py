@@ -121,7 +121,7 @@ class RecipeTab:
         self.file.clear(self.on_nothing, None, shown, **QUICK)
         self.text.change(self.on_text, self.text, shown, **LATEST)
         for button, asked in ((self.open, self.recipe_opening), (self.start, self.picture_opening)):
-            button.click(_opener(opened, asked, len(outputs)), self.shown, [*outputs, self.notice], **QUICK)
+            button.click(opener(opened, asked, len(outputs)), self.shown, [*outputs, self.notice], **QUICK)
 
     def on_file(self, path: str | None) -> list[Any]:
         """Show the recipe of the dropped file."""
@@ -243,7 +243,7 @@ def _row(line: ReportLine) -> str:
     )
 
 
-def _opener(
+def opener(
     opened: Callable[[Opening], Sequence[Any]], asked: Callable[[ShownRecipe], Opening], width: int
 ) -> Callable[[ShownRecipe | None], list[Any]]:
     """The handler of a button: the workbench's updates, and the tab's notice."""

@@ -21,7 +21,7 @@ class KeptWords:
     """The row above the prompt, inside the caller's column. `styles` gives an owner's store."""
 
     def __init__(self, styles: Callable[[str], Styles]) -> None:
-        self._styles = styles
+        self.styles = styles
         with gr.Row(elem_id="kept"):
             self.chosen = gr.Dropdown(
                 [],
@@ -61,16 +61,16 @@ class KeptWords:
 
     def known(self, owner: str) -> tuple[list[str], list[str]]:
         """(names of all styles, names of all presets)"""
-        store = self._styles(owner)
+        store = self.styles(owner)
         return [style.name for style in store.styles()], store.presets()
 
     def applied(self, owner: str, names: list[str] | None, prompt: str, negative: str) -> tuple[str, str]:
         """Both prompts with the chosen styles. Raises UserError."""
-        return self._styles(owner).apply(prompt, negative, names or []) if names else (prompt, negative)
+        return self.styles(owner).apply(prompt, negative, names or []) if names else (prompt, negative)
 
     def load(self, owner: str, name: str) -> dict[str, Any]:
         """A preset's values. Raises UserError."""
-        return self._styles(owner).preset(name)
+        return self.styles(owner).preset(name)
 
     def connect(
         self,
@@ -121,7 +121,7 @@ class KeptWords:
 
     def _done(self, owner: str, said: str, change: Callable[[Styles], None]) -> tuple[Any, ...]:
         try:
-            change(self._styles(owner))
+            change(self.styles(owner))
         except UserError as error:
             return gr.skip(), gr.skip(), text.error(str(error))
         styles, presets = self.known(owner)
