@@ -1,7 +1,7 @@
 """Draws storybook images: sprites on backdrops, all on the cells of a grid of 8x8.
 
-Everything is rasterised once at 256x256 and kept, so that an image is a few additions. At half the size it is
-the mean of 2x2 pixels, which is all that the latents are computed from.
+Everything is rasterised once at 256x256 and kept, so that an image is a few additions. At a half or a quarter
+of the size it is the mean of pixels, which is all that the latents are computed from.
 """
 
 # ruff: noqa: E501  an SVG element is better read in one line
@@ -26,11 +26,11 @@ _SHAPE_SCALE = 14.2  # of a shape's unit circle in a square of 32
 
 
 class Painter:
-    """Draws images whose cells are `cell` pixels a side: 32 for the whole size, or 16."""
+    """Draws images whose cells are `cell` pixels a side: 32 for the whole size, or 16 or 8."""
 
     def __init__(self, cell: int = backdrops.CELL) -> None:
-        if cell not in (16, 32):
-            raise ValueError("cells are of 16 or 32 pixels")
+        if cell not in (8, 16, 32):
+            raise ValueError("cells are of 8, 16 or 32 pixels")
         self.cell = cell
         self._grounds: dict[Any, Floats] = {}
         self._sprites: dict[Any, tuple[Floats, Floats]] = {}
@@ -93,14 +93,14 @@ class Painter:
         pixels /= 255
         opacity: Floats = pixels[:, :, 3:]
         color: Floats = pixels[:, :, :3] * opacity
-        if self.cell * 2 == backdrops.CELL:
-            color, opacity = _halved(color), _halved(opacity)
-        return color, 1 - opacity
+        step = backdrops.CELL // self.cell
+        return _reduced(color, step), 1 - _reduced(opacity, step)
 
 
-def _halved(pixels: Floats) -> Floats:
+def _reduced(pixels: Floats, step: int) -> Floats:
+    """The mean of step x step pixels."""
     height, width, channels = pixels.shape
-    mean: Floats = pixels.reshape(height // 2, 2, width // 2, 2, channels).mean((1, 3))
+    mean: Floats = pixels.reshape(height // step, step, width // step, step, channels).mean((1, 3))
     return mean
 
 

@@ -17,6 +17,8 @@ from core.scenes.nouns import TINTS, nouns
 from core.scenes.scene import COLORS, SHAPE_KINDS, Split
 
 CELLS = 8
+# By what is asked, in cells: few, and mostly one, so that each thing looks the same to a model almost always.
+SIZES = {None: 4, "small": 2, "big": 6}
 # Things that the project draws itself, in any of the colours.
 BUILT = ("lighthouse", "windmill")
 CLOSE = (("white", "gray"), ("red", "orange"), ("blue", "purple"), ("orange", "yellow"), ("brown", "black"))
@@ -175,7 +177,7 @@ def _row(rng: random.Random, spec: StorybookSpec, kind: str, size: int) -> int:
     if floor is None:
         return rng.choice(sorted({(CELLS - size) // 2, (CELLS - size + 1) // 2}))
     if flies(kind) and spec.ground != "room":
-        return rng.choice((0, 1)) if size < 5 else 0
+        return 0
     return floor - size
 
 
@@ -183,22 +185,17 @@ def _one(rng: random.Random, *, place: bool, held: bool = False) -> StorybookSpe
     spec = _ground(rng, place=place)
     kind = _kind(rng, _place_of(spec), held=held)
     asked_size = rng.choices((None, "small", "big"), (0.8, 0.1, 0.1))[0]
-    usual = (4,) if place else (4, 4, 6)
-    size = {
-        None: rng.choice(usual),
-        "small": rng.choice((2, 2, 3)) if place else rng.choice((2, 3)),
-        "big": 6,
-    }[asked_size]
+    size = SIZES[asked_size]
     item = _thing(rng, kind, size, _background(spec))
     free = CELLS - size
     asked_place = None
-    if asked_size != "big" and size < 5 and rng.random() < 0.25:
+    if asked_size != "big" and rng.random() < 0.25:
         asked_place = rng.choice(("left", "right"))
     column = {"left": 0, "right": free}.get(asked_place or "", free // 2)
     if asked_place is None and place:
-        column = min(free, max(0, column + rng.choice((-1, 0, 0, 1))))
+        column = min(free, max(0, column + rng.choice((-2, 0, 0, 2))))
     row = _row(rng, spec, kind, size)
-    if not place and size < 4 and asked_place is None and rng.random() < 0.2:
+    if not place and asked_size == "small" and asked_place is None and rng.random() < 0.2:
         asked_place = rng.choice(("top", "bottom"))
         row = 0 if asked_place == "top" else free
     item = replace(item, column=column, row=row)
@@ -211,17 +208,13 @@ def _two(rng: random.Random, *, place: bool) -> StorybookSpec:
     while second == first:
         second = _kind(rng, _place_of(spec))
     above = rng.random() < (0.3 if not flies(first) else 0.6)
-    things = [_thing(rng, kind, 3, _background(spec)) for kind in (first, second)]
+    things = [_thing(rng, kind, 4, _background(spec)) for kind in (first, second)]
     if above:
-        column, row = rng.choice((2, 3)), rng.choice((0, 1))
-        floor = PLACES[spec.ground].floor if spec.is_scene else None
-        low = 4 if floor is not None else rng.choice((4, 5))
-        items = (replace(things[0], column=column, row=row), replace(things[1], column=column, row=low))
+        items = (replace(things[0], column=2), replace(things[1], column=2, row=4))
         return replace(spec, items=items, relation="above")
-    columns = (rng.choice((0, 1)), rng.choice((4, 5)))
     items = tuple(
-        replace(thing, column=column, row=_row(rng, spec, thing.kind, 3))
-        for thing, column in zip(things, columns, strict=True)
+        replace(thing, column=column, row=_row(rng, spec, thing.kind, 4))
+        for thing, column in zip(things, (0, 4), strict=True)
     )
     if not spec.is_scene:
         items = tuple(replace(item, row=items[0].row) for item in items)
@@ -232,8 +225,8 @@ def _many(rng: random.Random, *, place: bool) -> StorybookSpec:
     spec = _ground(rng, place=place)
     kind = _kind(rng, _place_of(spec))
     count = rng.choice((2, 2, 3))
-    item = _thing(rng, kind, 3 if count == 2 else 2, _background(spec))
-    columns = (rng.choice((0, 1)), rng.choice((4, 5))) if count == 2 else (0, 3, 6)
+    item = _thing(rng, kind, 4 if count == 2 else 2, _background(spec))
+    columns = (0, 4) if count == 2 else (0, 3, 6)
     row = _row(rng, spec, kind, item.size)
     items = tuple(replace(item, column=column, row=row) for column in columns)
     return replace(spec, items=items, relation="many")
@@ -259,23 +252,23 @@ def _shapes(rng: random.Random) -> StorybookSpec:
     spec = _ground(rng, place=False)
     if rng.random() < 0.6:
         asked = rng.choices((None, "small", "big"), (0.6, 0.2, 0.2))[0]
-        size = {None: 4, "small": 2, "big": 6}[asked]
+        size = SIZES[asked]
         item = _thing(rng, rng.choice(SHAPE_KINDS), size, spec.ground)
         free, place = CELLS - size, None
-        if size < 5 and rng.random() < 0.25:
+        if asked != "big" and rng.random() < 0.25:
             place = rng.choice(("left", "right", "top", "bottom"))
         column = {"left": 0, "right": free}.get(place or "", free // 2)
         row = {"top": 0, "bottom": free}.get(place or "", free // 2)
         item = replace(item, column=column, row=row)
         return replace(spec, items=(item,), asked_size=asked, asked_place=place)
-    first = _thing(rng, rng.choice(SHAPE_KINDS), 3, spec.ground)
-    second = _thing(rng, rng.choice(SHAPE_KINDS) if rng.random() < 0.7 else _kind(rng, None), 3, spec.ground)
+    first = _thing(rng, rng.choice(SHAPE_KINDS), 4, spec.ground)
+    second = _thing(rng, rng.choice(SHAPE_KINDS) if rng.random() < 0.7 else _kind(rng, None), 4, spec.ground)
     if rng.random() < 0.5:
         first, second = (
             (first, second) if first.kind == second.kind or rng.random() < 0.5 else (second, first)
         )
     if rng.random() < 0.35:
-        items = (replace(first, column=3, row=0), replace(second, column=3, row=5))
+        items = (replace(first, column=2), replace(second, column=2, row=4))
         return replace(spec, items=items, relation="above")
-    items = (replace(first, column=0, row=2), replace(second, column=5, row=2))
+    items = (replace(first, row=2), replace(second, column=4, row=2))
     return replace(spec, items=items, relation="left of")

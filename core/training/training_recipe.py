@@ -138,8 +138,8 @@ class TrainingRecipe:
             "the storybook needs a pictures.size of 256": kind != "storybook" or size == 256,
             'the storybook needs a VAE with vae_loss.encoder = "principal"': kind != "storybook"
             or (self.latents.kind == "vae" and self.train.vae_loss.encoder == "principal"),
-            "the storybook needs a vae_loss.averaged of 0 or 1": kind != "storybook"
-            or self.train.vae_loss.averaged in (0, 1),
+            "the storybook needs a vae_loss.averaged of 0, 1 or 2": kind != "storybook"
+            or self.train.vae_loss.averaged in (0, 1, 2),
             'data.kind "points" and latents.kind "points" belong together': (kind == "points")
             == (self.latents.kind == "points"),
             f"data.kind {kind} needs data.path, the folder with its files": bool(self.data.path)

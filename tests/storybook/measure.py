@@ -6,7 +6,7 @@ The rows, and what each counts:
 - background, place: the colour behind it, by the picture's edge; the kind of scene, where the prompt says it;
 - hour: where the prompt says it;
 - both: prompts for two things; these two fill most; sides: and each is on the side that was asked for;
-- shape, colour: prompts for one shape, and its colour, by the pixels that are unlike the background;
+- shape, colour: prompts for one shape; on a plain background its colour, by the pixels that are unlike that;
 - edges: the steepest decile of gradients, by that of the drawn images of the same prompts.
 
 A network that was trained on drawn images reads the pictures (tests/storybook/reader.py).
@@ -107,7 +107,8 @@ def judge(figures: Figures, group: str, prompt: Prompt, image: Image.Image, read
             figures.add("two: sides", both and _in_relation(spec, reading))
     else:
         figures.add("shape", found[:1] == asked)
-        figures.add("colour", foreground(image) == spec.items[0].color)
+        if spec.pattern == "plain":  # dots are unlike the background too
+            figures.add("colour", foreground(image) == spec.items[0].color)
 
 
 def _in_relation(spec: StorybookSpec, reading: Reading) -> bool:

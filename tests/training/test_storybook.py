@@ -124,17 +124,19 @@ def test_a_page_is_the_same_each_time_and_no_other() -> None:
     assert [one.spec(i) for i in range(5)] != [other.spec(i) for i in range(5)]
 
 
-def test_half_the_size_is_the_mean_of_pixels(painter: Painter, specs: list[StorybookSpec]) -> None:
-    whole = Painter(32)
+@pytest.mark.parametrize("cell", [16, 8])
+def test_a_smaller_size_is_the_mean_of_pixels(cell: int, specs: list[StorybookSpec]) -> None:
+    whole, small, side = Painter(32), Painter(cell), 8 * cell
     for spec in specs[:20]:
-        large = whole.paint(spec).reshape(128, 2, 128, 2, 3).mean((1, 3))
-        assert np.abs(large - painter.paint(spec)).mean() < 2e-3
+        mean = whole.paint(spec).reshape(side, 32 // cell, side, 32 // cell, 3).mean((1, 3))
+        assert np.abs(mean - small.paint(spec)).mean() < 2e-3
 
 
 @pytest.mark.parametrize(
-    ("widths", "channels"), [((16, 32, 64, 96, 112), 16), ((16, 32, 48, 64, 96, 112), 48)]
+    ("widths", "channels", "averaged"),
+    [((16, 32, 64, 96, 112), 16, 1), ((16, 32, 48, 64, 96, 112), 48, 1), ((16, 32, 48, 80, 128, 160), 32, 2)],
 )
-def test_drawn_latents_are_the_encoders(widths: tuple[int, ...], channels: int) -> None:
+def test_drawn_latents_are_the_encoders(widths: tuple[int, ...], channels: int, averaged: int) -> None:
     config = VAEConfig(
         block_out_channels=widths,
         layers_per_block=1,
@@ -146,8 +148,8 @@ def test_drawn_latents_are_the_encoders(widths: tuple[int, ...], channels: int) 
     torch.manual_seed(0)
     vae = AutoencoderKL(config)
     drawn = DrawnPictures(images)
-    set_principal_encoder(vae, to_tensor(drawn[:24]), 0.05, averaged=1, whiten=0.5)
-    latents = DrawnLatents(images, vae, 1)
+    set_principal_encoder(vae, to_tensor(drawn[:24]), 0.05, averaged=averaged, whiten=0.5)
+    latents = DrawnLatents(images, vae, averaged)
     side = 256 // config.reduction
     assert latents.shape == (1000, channels, side, side)
     with torch.no_grad():
