@@ -219,7 +219,7 @@ def private_names(path: Path) -> Iterator[tuple[int, str]]:
             found = [text.rpartition(".")[2] for text in texts if isinstance(text, str)]
         for name in found:
             if name.startswith("_") and not name.startswith("__") and name not in FOREIGN_PRIVATE:
-                yield node.lineno, name
+                yield getattr(node, "lineno", 0), name
 
 
 def test_no_test_reads_what_is_private() -> None:
