@@ -1,6 +1,6 @@
 """The embedded model: whole, small, the same in the reference libraries, and good at its pictures.
 
-What it draws for a prompt is judged in tests/adherence.
+What it draws for a prompt is judged in tests/adherence, by tools/adherence.
 """
 
 from __future__ import annotations

@@ -20,9 +20,9 @@ from core.inference.pipeline import Pipeline
 from core.scenes.drawing import draw
 from core.scenes.pool import to_tensor
 from core.scenes.scene import Split, sample
-from tests.adherence.detector import judge
-from tests.adherence.measure import SPLITS, VARIETY_PROMPT, Figures, Model, Share, measure, variety
-from tests.adherence.prompts import prompts
+from tools.adherence.detector import judge
+from tools.adherence.measure import SPLITS, VARIETY_PROMPT, Figures, Model, Share, measure, variety
+from tools.adherence.prompts import prompts
 
 BARS: dict[str, dict[Split, float]] = {
     # A point under what 512 prompts gave, in percent, of DDIM's 20 steps at the model's own settings,

@@ -28,10 +28,10 @@ from core.scenes.scene import (
     sample_scene,
     sample_shapes,
 )
-from tests.adherence.detector import Verdict, compare, judge
-from tests.adherence.regions import components, filled, grow, regions, shrink
-from tests.adherence.scenes import read_sky
-from tests.adherence.shapes import Reading, read_shapes
+from tools.adherence.detector import Verdict, compare, judge
+from tools.adherence.regions import components, filled, grow, regions, shrink
+from tools.adherence.scenes import read_sky
+from tools.adherence.shapes import Reading, read_shapes
 
 COUNT = 160
 """Pictures of shapes, and half as many scenes, of which one half is held out of training."""

@@ -12,8 +12,8 @@ from PIL import Image
 
 from core.scenes.drawing import draw
 from core.scenes.scene import Scene, Shapes, Spec, Thing, split_of
-from tests.adherence.detector import judge, relation_asked
-from tests.adherence.measure import (
+from tools.adherence.detector import judge, relation_asked
+from tools.adherence.measure import (
     ROWS,
     VARIETY_PROMPT,
     Share,
@@ -23,7 +23,7 @@ from tests.adherence.measure import (
     measure,
     variety,
 )
-from tests.adherence.prompts import prompts
+from tools.adherence.prompts import prompts
 
 
 @dataclass

@@ -12,7 +12,7 @@ from core.models.config import VAEConfig
 from core.models.fast import exact_tiling
 from core.models.vae import AutoencoderKL
 from core.weights.parts import laid_out
-from tests.vae_memory import both
+from tools.vae_memory import both
 
 SMALL = VAEConfig(block_out_channels=(16, 24, 32, 32), norm_num_groups=8)
 

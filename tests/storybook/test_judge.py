@@ -9,9 +9,9 @@ from PIL import Image, ImageFilter
 
 from core.scenes.painter import Painter
 from core.scenes.storybook_scene import Item, StorybookSpec
-from tests.storybook.measure import Figures, background, drawn_share, foreground, judge, steepness, table
-from tests.storybook.prompts import GROUPS, Prompt, prompts
-from tests.storybook.reader import NOTHING, THINGS, Network, Reading, read, targets
+from tools.storybook.measure import Figures, background, drawn_share, foreground, judge, steepness, table
+from tools.storybook.prompts import GROUPS, Prompt, prompts
+from tools.storybook.reader import NOTHING, THINGS, Network, Reading, read, targets
 
 FOX_AND_BUS = StorybookSpec(
     "snow", "night", items=(Item("fox", None, 3, 0, 4), Item("bus", None, 3, 5, 4)), relation="left of"

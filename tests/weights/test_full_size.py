@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from core.device import find_dtype
-from tests.full_size import WEIGHTS, write_full_size
+from tools.full_size import WEIGHTS, write_full_size
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SCRIPT = """

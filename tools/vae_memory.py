@@ -1,6 +1,6 @@
 """What the VAE of Stable Diffusion takes for large pictures, whole and tiled.
 
-    python -m tests.vae_memory
+    python -m tools.vae_memory
 
 counts, on tensors without memory, the most bytes of maps at once in bfloat16 and the operations. The weights
 are in no figure.

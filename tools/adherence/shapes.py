@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from core.scenes.drawing import OUTLINES
-from tests.adherence.regions import (
+from tools.adherence.regions import (
     Color,
     Labels,
     Mask,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from core.scenes.captions import describe
 from core.scenes.scene import Scene, Shapes, Spec, Split, sample_scene, sample_shapes
-from tests.adherence.detector import relation_asked
+from tools.adherence.detector import relation_asked
 
 GROUPS = {"one": 4, "two": 6, "inside": 1, "scene": 5}
 """Sixteenths of the prompts: one shape; two, side by side or stacked; one in another; a scene with things."""

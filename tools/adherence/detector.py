@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from core.scenes.scene import Scene, Shapes, Spec, Thing
-from tests.adherence.regions import Pixels
-from tests.adherence.scenes import read_sky, stands
-from tests.adherence.shapes import Reading, Seen, read_shapes
+from tools.adherence.regions import Pixels
+from tools.adherence.scenes import read_sky, stands
+from tools.adherence.shapes import Reading, Seen, read_shapes
 
 APART = 12
 """Pixels between two centres from which on one is left of, or above, the other (as drawn: 61 and more)."""

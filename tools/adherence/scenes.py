@@ -18,7 +18,7 @@ from core.scenes.canvas import UNITS, Canvas
 from core.scenes.objects import OBJECTS, Setting
 from core.scenes.scene import COLORS, RGB, SCENE_KINDS, SKY_KINDS
 from core.scenes.scenery import SKY_COLORS
-from tests.adherence.regions import NAMES, Pixels
+from tools.adherence.regions import NAMES, Pixels
 
 SKY_ROWS = 62
 """The sky is judged above this row; the highest land begins at 46, and is none of a sky's colours."""

@@ -1,4 +1,4 @@
-"""How well a model paints the storybook: `python -m tests.storybook.measure --count 512`.
+"""How well a model paints the storybook: `python -m tools.storybook.measure --count 512`.
 
 The rows, and what each counts:
 
@@ -9,7 +9,7 @@ The rows, and what each counts:
 - shape, colour: prompts for one shape; on a plain background its colour, by the pixels that are unlike that;
 - edges: the steepest decile of gradients, by that of the drawn images of the same prompts.
 
-A network that was trained on drawn images reads the pictures (tests/storybook/reader.py).
+A network that was trained on drawn images reads the pictures (tools/storybook/reader.py).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from core.scenes.backdrops import PLACES
 from core.scenes.painter import Painter
 from core.scenes.scene import COLORS
 from core.scenes.storybook_scene import StorybookSpec
-from tests.storybook.prompts import GROUPS, Prompt, prompts
-from tests.storybook.reader import Reading, read, reader
+from tools.storybook.prompts import GROUPS, Prompt, prompts
+from tools.storybook.reader import Reading, read, reader
 
 EDGE = 12  # pixels of the border that say the background's colour
 UNLIKE = 60.0  # of 441, how far a pixel is from the background's colour to be of something else
@@ -151,7 +151,7 @@ def table(columns: dict[str, dict[str, float]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.storybook.measure")
+    parser = argparse.ArgumentParser(prog="python -m tools.storybook.measure")
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--count", type=int, default=512, help="prompts of each group")
     parser.add_argument("--judge", default="", help="a file to keep the trained reader in")

@@ -1,7 +1,7 @@
 """What each approximation saves, and how far its pictures are from the exact ones.
 
-    python -m tests.savings_error [sampler] [pictures]
-    python -m tests.savings_error full [rounds]
+    python -m tools.savings_error [sampler] [pictures]
+    python -m tools.savings_error full [rounds]
 
 The first form makes pictures of the embedded model, exact and by each approximation in turns, in float32 and
 20 steps: prompts are the model's examples, seeds count up. It prints the saving of the time that the steps
@@ -31,7 +31,7 @@ from core.inference.pipeline import Pipeline
 from core.models.config import UNetConfig
 from core.models.unet import UNet
 from core.weights.parts import laid_out
-from tests.step_speed import CPU, filled
+from tools.step_speed import CPU, filled
 
 STEPS = 20
 REUSE, MERGING = (2, 3, 5), (0.25, 0.5, 0.75)

@@ -1,6 +1,6 @@
 """A step and a decoding of Stable Diffusion 1.5 beside diffusers' own, in turns, in one process.
 
-    python -m tests.step_speed unet|decode [rounds] [float32] [default] [direct] [openvino] [clock]
+    python -m tools.step_speed unet|decode [rounds] [float32] [default] [direct] [openvino] [clock]
 
 The networks have random weights and their full size, both sides the same ones: ours in the dtype that this
 hardware gets, or in `float32`; diffusers in the same one with channels last; with `default` also as diffusers

@@ -1,6 +1,6 @@
 """Stable Diffusion 1.5 in its full size with random weights: what large files are tried and measured with.
 
-    python -m tests.full_size FOLDER [safetensors] [ckpt] [folder]
+    python -m tools.full_size FOLDER [safetensors] [ckpt] [folder]
 
 writes `FOLDER/sd15.safetensors`, `FOLDER/sd15.ckpt` and the diffusers folder `FOLDER/sd15`, about 2.1 GB each
 in float16, and a small tokenizer beside them. No more than one tensor is held in memory; the .ckpt is written

@@ -1,6 +1,6 @@
 """Sheets of images that a model paints.
 
-`python -m tests.storybook.sheets sixteen OUT.png` for sixteen prompts, `... subjects OUT.png` for all that it
+`python -m tools.storybook.sheets sixteen OUT.png` for sixteen prompts, `... subjects OUT.png` for all that it
 can paint, and `... pairs OUT.png --other FOLDER` for 64 prompts by two models, the other one's first.
 """
 
@@ -18,7 +18,7 @@ from core.figures.contact_sheet import labelled
 from core.inference.pipeline import Pipeline
 from core.scenes.storybook_captions import EXAMPLES
 from core.training.sets import Storybook
-from tests.storybook.prompts import prompts
+from tools.storybook.prompts import prompts
 
 SIXTEEN = (
     *EXAMPLES,
@@ -39,7 +39,7 @@ def painted(model: str, texts: Sequence[str], seed: int, side: int) -> list[Imag
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.storybook.sheets")
+    parser = argparse.ArgumentParser(prog="python -m tools.storybook.sheets")
     parser.add_argument("what", choices=("sixteen", "subjects", "pairs"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", default="tiny")

@@ -1,4 +1,4 @@
-"""How well a model draws what is asked: `python -m tests.adherence.measure --count 512 --cfg 1 2 4 7`.
+"""How well a model draws what is asked: `python -m tools.adherence.measure --count 512 --cfg 1 2 4 7`.
 
 The rows, and what each counts:
 
@@ -29,8 +29,8 @@ import numpy as np
 from PIL import Image
 
 from core.scenes.scene import Shapes, Spec, Split, Thing
-from tests.adherence.detector import Verdict, judge
-from tests.adherence.prompts import Prompt, prompts
+from tools.adherence.detector import Verdict, judge
+from tools.adherence.prompts import Prompt, prompts
 
 ROWS = {
     "background": "background colour",
@@ -196,7 +196,7 @@ def as_json(results: Mapping[tuple[float | None, str], Figures], varied: Variety
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.adherence.measure", description="How well a model obeys."
+        prog="python -m tools.adherence.measure", description="How well a model obeys."
     )
     parser.add_argument("--count", type=int, default=512, help="prompts of each split")
     parser.add_argument("--split", nargs="+", choices=SPLITS, default=list(SPLITS))
