@@ -15,8 +15,11 @@ import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -118,9 +121,6 @@ def running_environment_has_project(extras: Sequence[str]) -> bool:
 
 def origin(direct_url: str | None) -> Path | None:
     """The folder that pip recorded as the source of an editable installation."""
-    from urllib.parse import urlsplit
-    from urllib.request import url2pathname
-
     record = json.loads(direct_url or "{}")
     if not record.get("dir_info", {}).get("editable"):
         return None
@@ -282,8 +282,6 @@ def _venv_command() -> list[str]:
 
 
 def has_module(module: str) -> bool:
-    from importlib.util import find_spec
-
     return find_spec(module) is not None
 
 

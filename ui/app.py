@@ -19,6 +19,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -139,8 +140,6 @@ def free_port(host: str, wanted: int) -> int:
 
 def _check_mcp(wanted: bool, accounts: Accounts | None) -> None:
     """Raise UserError if the MCP server cannot be started."""
-    from importlib.util import find_spec
-
     if not wanted:
         return
     if find_spec("mcp") is None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from core.errors import UserError
+from core.weights import find
+from core.weights.hub.download import fetch, gigabytes, plan_download
 from ui.commands import options
 
 if TYPE_CHECKING:
@@ -43,9 +45,6 @@ def download(
     as_json: options.Json = False,
 ) -> None:
     """Download a model: only the files that are needed, verified; an interrupted download is resumed."""
-    from core.weights import find
-    from core.weights.hub.download import fetch, plan_download
-
     plan = plan_download(name, find.MODELS, revision=revision, variant=variant, file=file, out=out)
     print(described(plan), file=sys.stderr)
     if not yes:
@@ -62,8 +61,6 @@ def download(
 
 def described(plan: DownloadPlan) -> str:
     """What will be downloaded, under which licence and where to: what the user agrees to."""
-    from core.weights.hub.download import gigabytes
-
     here = plan.arrived()
     size = gigabytes(plan.size) + (f", of which {gigabytes(here)} are downloaded already" if here else "")
     count = f"{len(plan.files)} file{'' if len(plan.files) == 1 else 's'}"
@@ -80,8 +77,6 @@ def described(plan: DownloadPlan) -> str:
 
 
 def _confirm(plan: DownloadPlan) -> None:
-    from core.weights.hub.download import gigabytes
-
     if not sys.stdin.isatty():
         size = gigabytes(plan.size)
         raise UserError(

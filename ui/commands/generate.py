@@ -11,6 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from core.errors import UserError
+from core.files import check_writable
+from core.memory import peak_memory_mb
+from core.plugins.current import registry
+from core.request.aliases import resolve
+from core.request.image_settings import parse_outpaint
+from core.request.merge import merged_request
+from core.request.parse import parse_interval, parse_options, parse_seed, parse_size
+from core.request.request import random_seed
+from core.request.sigmas import parse_sigmas
+from core.weights.find import find_model
 from ui.commands import options
 
 if TYPE_CHECKING:
@@ -162,12 +172,7 @@ def generate(
     no_plugins: options.NoPlugins = False,
 ) -> None:
     """Generate images from a prompt and print their paths."""
-    from core.files import check_writable
     from core.images.source_images import Inputs, check_inputs
-    from core.request.image_settings import parse_outpaint
-    from core.request.merge import merged_request
-    from core.request.parse import parse_interval, parse_options, parse_size
-    from core.request.sigmas import parse_sigmas
 
     recipe = _recipe_of(source)
     if prompt is None and recipe is None:
@@ -230,9 +235,6 @@ def generate(
 
 def _seed_of(text: str) -> int:
     """The typed seed. "random" draws one here, as it must override a recipe's seed too."""
-    from core.request.parse import parse_seed
-    from core.request.request import random_seed
-
     seed = parse_seed(text)
     return random_seed() if seed is None else seed
 
@@ -256,9 +258,6 @@ def _saved_inputs(source: Path | None, recipe: Recipe | None, request: Request) 
 
 def _check_names(request: Request) -> None:
     """Report a misspelt sampler, schedule or option before a model is loaded."""
-    from core.plugins.current import registry
-    from core.request.aliases import resolve
-
     known = registry()
     named = resolve(request.sampler, request.schedule, known)
     if named.sampler is not None:
@@ -273,7 +272,6 @@ def _check_size(request: Request, recipe: Recipe | None, model: str | None) -> N
     """
     if request.width is None and request.height is None:
         return
-    from core.weights.find import find_model
     from core.weights.layouts.model_folder import read_config, read_notes
 
     try:
@@ -369,8 +367,6 @@ def report(
     pipeline: Pipeline, result: Result, paths: list[Path], steps: Path | None = None
 ) -> dict[str, Any]:
     """What `--json` prints: the object described in README.md. `steps` only if they were saved."""
-    from core.memory import peak_memory_mb
-
     plugin = result.recipe.plugin
     return {
         "images": [str(path) for path in paths],

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from core.learn import interpolation
 from core.learn.choices import check, numbers, prompts, whole_numbers
+from core.learn.ddpm import ddpm_and_ddim
+from core.learn.forward import example_picture
+from core.learn.guidance import check_grid, guidance, guidance_grid
+from core.learn.latents import latent_space
 from ui.page.tabs.learn.view import ModelView, View, number, whole
 from ui.page.widgets.fields import QUICK
 
@@ -40,8 +45,6 @@ class Ddpm(ModelView):
         ]
 
     def task(self, *values: Any) -> Task:
-        from core.learn.ddpm import ddpm_and_ddim
-
         prompt, steps, others, seed = values
         few = whole_numbers("DDIM steps", others)
         asked: dict[str, Any] = {
@@ -95,8 +98,6 @@ class Guidance(ModelView):
         return [what, prompt, many, scales, at, seed]
 
     def task(self, *values: Any) -> Task:
-        from core.learn.guidance import check_grid, guidance, guidance_grid
-
         what, prompt, typed, typed_scales, at, seed = values
         scales, own = numbers("scales", typed_scales), whole("seed", seed)
         rows = prompts(typed) if what == GRID else [prompt]
@@ -157,9 +158,6 @@ class Interpolation(ModelView):
         return [what, first, second, prompt, other, *pictures, count]
 
     def task(self, *values: Any) -> Task:
-        from core.learn import interpolation
-        from core.learn.forward import example_picture
-
         what, first, second, prompt, other, a, b, count = values
         seeds = whole("first seed", first), whole("second seed", second)
         many = whole("images", count)
@@ -199,9 +197,6 @@ class Latents(ModelView):
         ]
 
     def task(self, *values: Any) -> Task:
-        from core.learn.forward import example_picture
-        from core.learn.latents import latent_space
-
         image: Image = values[0] or example_picture()
         return lambda pipeline, watch: latent_space(pipeline, image, watch=watch)
 

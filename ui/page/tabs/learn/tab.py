@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from core.errors import UserError
+from core.learn.forward import example_picture, forward_picture, forward_points
+from core.learn.reverse import descents, shown
 from core.learn.schedules import schedules
 from core.learn.tables import tables
 from ui.page.tabs.learn.models import MODEL_VIEWS
@@ -68,8 +70,6 @@ class Forward(View):
         ]
 
     def show(self, *values: Any) -> ViewResult:
-        from core.learn.forward import example_picture, forward_picture, forward_points
-
         what, image, t, betas = values
         if what != PICTURE:
             return forward_points(what, t=whole("timestep", t), betas=betas)
@@ -178,8 +178,6 @@ class Reverse(View):
         ]
 
     def show(self, *values: Any) -> ViewResult:
-        from core.learn.reverse import shown
-
         cloud, samplers, evals, share, seed, learned = values
         loaded: Any = self.shelf.jobs.engine.pipeline if learned else None
         asked = cloud, tuple(samplers or ()), whole("model evaluations", evals), whole("seed", seed)
@@ -189,8 +187,6 @@ class Reverse(View):
     def _made(
         self, cloud: str, samplers: tuple[str, ...], evals: int, seed: int, pipeline: Any
     ) -> list[Descent]:
-        from core.learn.reverse import descents
-
         return descents(self.shelf.registry, samplers, name=cloud, evals=evals, seed=seed, pipeline=pipeline)
 
 

@@ -15,6 +15,7 @@ from core.errors import UserError
 from core.figures.plots import Paper
 from core.learn.code import lines
 from core.learn.lessons import LESSONS, Lesson
+from core.learn.recorder import Watch
 from ui.page.widgets import text
 from ui.page.widgets.fields import LATEST, QUICK
 from ui.page.widgets.learn import code_html, shown_html
@@ -221,8 +222,6 @@ class ModelView(View):
             self.shelf.jobs.cancel(owner, job_id)
 
     def _submitted(self, owner: str, task: Callable[[Any, Watch], ViewResult]) -> Job:
-        from core.learn.recorder import Watch
-
         def do(pipeline: Any, job: Job) -> ViewResult:
             def told(done: int, due: int) -> None:
                 job.evals, job.evals_due = done, due
