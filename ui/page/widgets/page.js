@@ -20,8 +20,9 @@
     generate: () => setTimeout(() => click(".lc-generate"), 30),
   };
   // Which tab is shown, its panel says: the event that a tab was chosen can get lost.
+  const tabs = document.querySelector("#tabs");
   const follow = () => {
-    const panels = [...document.querySelectorAll("#tabs > .tabitem")]; // each from its first opening on
+    const panels = [...tabs.querySelectorAll(":scope > .tabitem")]; // each from its first opening on
     const panel = panels.find((node) => node.style.display !== "none");
     if (!panel) return; // between two of them
     const name = panel.id.slice("tab-".length);
@@ -29,9 +30,10 @@
     const bench = document.querySelector("#workbench");
     if (bench.dataset.tab !== shown) bench.dataset.tab = shown;
   };
-  const changes = { subtree: true, childList: true, attributeFilter: ["style"] };
-  new MutationObserver(follow).observe(document.querySelector("#tabs"), changes);
-  follow();
+  if (tabs) {
+    new MutationObserver(follow).observe(tabs, { subtree: true, childList: true, attributeFilter: ["style"] });
+    follow();
+  }
   const store = "latentcanvas-theme";
   const remembered = localStorage.getItem(store);
   if (remembered) body.classList.toggle("dark", remembered === "dark");
