@@ -209,6 +209,9 @@ def one_step(
     settings: LoopSettings,
     step: int,
 ) -> Tensor:
+    """Learn from the batch of step `step` and return its loss, a scalar. Raises UserError if it is not a
+    number.
+    """
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, settings)
     loss = losses(step)

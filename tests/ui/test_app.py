@@ -130,10 +130,10 @@ def test_the_command_line_wins_over_the_settings_file(
 
 def test_mcp_without_its_package_or_with_a_password(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(app, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"needs the package mcp, .* pip install"):
         app.serve(app.PageOptions(mcp=True))
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setattr(app, "find_spec", lambda name: name)
     with pytest.raises(UserError, match="does not support passwords"):
         app.serve(app.PageOptions(mcp=True, auth="a:b"))
 

@@ -170,7 +170,7 @@ def test_what_is_typed_wins_over_the_recipe(
     request = json.loads(out)["request"]
     assert (request["sampler"], request["options"]) == ("ddpm", {})
 
-    monkeypatch.setattr("core.request.request.random_seed", lambda: 123)
+    monkeypatch.setattr("ui.commands.generate.random_seed", lambda: 123)
     _, out, _ = run(capsys, "generate", "--from", "outputs/000001.png", "--seed", "random", "--json")
     assert json.loads(out)["request"]["seed"] == 123
 

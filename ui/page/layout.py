@@ -115,7 +115,7 @@ class _Panels:
 
 
 def _connect_tab(name: str, tab: gr.Tab, bench: Workbench) -> None:
-    """Remember the tab that is chosen; what it shows, page.js switches.
+    """Tabs switch in the browser: a data attribute on the workbench selects what the style sheet shows.
 
     The mask editor is rendered when its tab is first opened.
     """
@@ -123,7 +123,8 @@ def _connect_tab(name: str, tab: gr.Tab, bench: Workbench) -> None:
     if name in TABS:
         outputs.append(bench.mode)
         values.append(repr(name))
-    tab.select(None, None, outputs, js=f"() => [{', '.join(values)}]", **QUICK)
+    script = f"() => {{ window.latentcanvas.tab({name!r}); return [{', '.join(values)}]; }}"
+    tab.select(None, None, outputs, js=script, **QUICK)
     if name == "inpaint":
         painting = bench.pictures.painting
         tab.select(None, None, painting, js="() => ({__type__: 'update', visible: true})", **QUICK)

@@ -17,23 +17,26 @@
       document.removeEventListener("click", note);
       if (clicked && clicked.getAttribute("aria-selected") !== "true") clicked.click();
     },
+    tab: (name) => {
+      const shown = ["txt2img", "img2img", "inpaint"].includes(name) ? name : "none";
+      const bench = document.querySelector("#workbench");
+      if (bench.dataset.tab !== shown) bench.dataset.tab = shown;
+    },
     generate: () => setTimeout(() => click(".lc-generate"), 30),
   };
-  // Which tab is shown, its panel says: the event that a tab was chosen can get lost.
+  // The event that a tab was chosen can get lost on a busy machine: then its panel tells.
   const tabs = document.querySelector("#tabs");
   const follow = () => {
     const panels = [...tabs.querySelectorAll(":scope > .tabitem")]; // each from its first opening on
     const panel = panels.find((node) => node.style.display !== "none");
-    if (!panel) return; // between two of them
-    const name = panel.id.slice("tab-".length);
-    const shown = ["txt2img", "img2img", "inpaint"].includes(name) ? name : "none";
-    const bench = document.querySelector("#workbench");
-    if (bench.dataset.tab !== shown) bench.dataset.tab = shown;
+    if (panel) window.latentcanvas.tab(panel.id.slice("tab-".length));
   };
-  if (tabs) {
-    new MutationObserver(follow).observe(tabs, { subtree: true, childList: true, attributeFilter: ["style"] });
-    follow();
-  }
+  let late = 0;
+  const changed = () => {
+    clearTimeout(late);
+    late = setTimeout(follow, 300);
+  };
+  if (tabs) new MutationObserver(changed).observe(tabs, { subtree: true, childList: true, attributeFilter: ["style"] });
   const store = "latentcanvas-theme";
   const remembered = localStorage.getItem(store);
   if (remembered) body.classList.toggle("dark", remembered === "dark");

@@ -165,7 +165,14 @@ for (const input of views) {
     else if (run && done()) redraw();
   });
 }
-const hear = () => receive[props.value?.phase]?.(props.value);
+// A message is told again in case it was lost: what is shown already stays as it is.
+let heard = "";
+const hear = () => {
+  const message = JSON.stringify(props.value ?? null);
+  if (message === heard) return;
+  heard = message;
+  receive[props.value?.phase]?.(props.value);
+};
 watch("value", hear);
 watch("verdict", () => showVerdict(props.verdict));
 watch("examples", () => cards(props.examples || []));
