@@ -156,8 +156,8 @@ class VAEStage:
         return error
 
     def crops(self, step: int) -> Tensor:
-        """What step `step` learns from, (B, 3, crop, crop) in [-1, 1]: crops that start at multiples of a latent
-        cell, of at least 8; near the end fewer of them, whole pictures.
+        """What step `step` learns from, (B, 3, crop, crop) in [-1, 1]: crops that start at multiples of a
+        latent cell, of at least 8; near the end fewer of them, whole pictures.
         """
         rng = np.random.default_rng((self.seed, step))
         side = self.pictures.shape[1]
