@@ -20,7 +20,7 @@
     tab: (name) => {
       const shown = ["txt2img", "img2img", "inpaint"].includes(name) ? name : "none";
       const bench = document.querySelector("#workbench");
-      if (bench.dataset.tab !== shown) bench.dataset.tab = shown;
+      if (bench && bench.dataset.tab !== shown) bench.dataset.tab = shown;
     },
     generate: () => setTimeout(() => click(".lc-generate"), 30),
   };
