@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import gradio as gr
 
@@ -343,12 +344,13 @@ class Workbench:
         """(player, notice, newest run, queue..., chips, model) while the owner has jobs.
 
         A page that is busy with its own opening may lose a value, so the player's newest one goes along with
-        each update. What it already has changes nothing there, and costs nothing on the way: Gradio sends
-        differences.
+        each update, and by its mark the player knows what it shows already. On the way it costs nothing:
+        Gradio sends differences.
         """
         message: Any = gr.skip()
         async for sight in self.watcher.watch(following, owner):
-            message = message if sight.message is None else sight.message
+            if sight.message is not None:
+                message = {**sight.message, "mark": uuid4().hex}
             notice = gr.skip() if sight.error is None else text.error(sight.error)
             shown = [gr.skip()] * 2
             if sight.switched and self.engine.ready:

@@ -165,13 +165,13 @@ for (const input of views) {
     else if (run && done()) redraw();
   });
 }
-// A message is told again in case it was lost: what is shown already stays as it is.
-let heard = "";
+// A message with a mark is told again in case it was lost: what is shown already stays as it is.
+let heard = null;
 const hear = () => {
-  const message = JSON.stringify(props.value ?? null);
-  if (message === heard) return;
-  heard = message;
-  receive[props.value?.phase]?.(props.value);
+  const message = props.value;
+  if (!message || (message.mark && message.mark === heard)) return;
+  heard = message.mark;
+  receive[message.phase]?.(message);
 };
 watch("value", hear);
 watch("verdict", () => showVerdict(props.verdict));
